@@ -1,0 +1,62 @@
+# `make lab` brings up the lab of ./lab.yaml and replays the tutorial's day; `make help` lists the rest.
+# Variables: YES=1 installs system packages without asking; PYTHON=python3.12 names an interpreter;
+# ARGS='-k name' goes to pytest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+export YES PYTHON
+
+BIN := .venv/bin
+ARGS ?=
+# Every shell script, whether or not its name ends in .sh.
+SHELL_SCRIPTS = $(shell { find provision scripts -name '*.sh'; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
+
+.PHONY: help lab setup dev test lint unit integration e2e format wheel lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: setup ## install what is needed, create the lab of ./lab.yaml and replay the tutorial's day
+	$(BIN)/labctl create
+	$(BIN)/labctl replay floating-ip
+
+setup: ## system packages, then .venv with the command labctl in it
+	@scripts/setup.sh system venv
+
+dev:
+	@scripts/setup.sh dev
+
+test: setup lint unit integration e2e ## everything that CI checks
+
+lint: dev ## ruff, mypy, import-linter, shellcheck
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
+
+unit: dev ## tests of what decides: no root, seconds
+	$(BIN)/pytest tests/unit $(ARGS)
+
+integration: dev ## tests of one part against the real tools
+	$(BIN)/pytest tests/integration $(ARGS)
+
+e2e: dev ## tests that create real labs: root, minutes
+	$(BIN)/pytest tests/e2e $(ARGS)
+
+format: dev ## put imports and layout in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+wheel: dev ## dist/*.whl
+	$(BIN)/python -m hatchling build -t wheel
+
+lock: ## renew requirements.lock (needs uv)
+	rm -f requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --group dev --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+
+clean: ## remove .venv, builds and caches; the lab itself is for `labctl destroy`
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find labctl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,64 @@
+"""openstacksdk against the lab's Keystone, without a port that anybody else could reach.
+
+The SDK's HTTP connections are opened by the controller's guest (`Guest.dial`), so the same code
+works for a container's network namespace and for a VM behind SSH, and nothing listens on the host.
+"""
+
+import socket
+from typing import Any
+
+import keystoneauth1.session
+import openstack
+import openstack.connection
+import requests
+import urllib3
+from keystoneauth1.identity.v3 import Password
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import NewConnectionError
+
+from labctl.guest import Guest
+from labctl.topology import Topology
+
+
+class _GuestAdapter(HTTPAdapter):
+    """requests' transport with another way to open a TCP connection."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        guest = self._guest
+
+        class Connection(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                try:
+                    return guest.dial(self.host, self.port or 80)
+                except OSError as error:
+                    raise NewConnectionError(self, str(error)) from error
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        assert isinstance(self.poolmanager, urllib3.PoolManager)
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool}
+
+
+def connect(topology: Topology, guest: Guest, password: str) -> "openstack.connection.Connection":
+    """A connection as the lab's admin. `guest` is the controller's; nothing is sent before use."""
+    transport = requests.Session()
+    transport.trust_env = False  # a proxy of the host knows no way into the lab
+    transport.mount("http://", _GuestAdapter(guest))
+    auth = Password(
+        auth_url=f"http://{topology.controller.eth1.address.ip}:5000/v3",
+        username="admin",
+        password=password,
+        project_name="admin",
+        user_domain_name="Default",
+        project_domain_name="Default",
+    )
+    session = keystoneauth1.session.Session(auth=auth, session=transport, timeout=60)
+    return openstack.connection.Connection(session=session, region_name="RegionOne")

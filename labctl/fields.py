@@ -1,0 +1,270 @@
+"""The types of single values in lab.yaml: text in, value out, or a sentence that helps.
+
+Whatever can be judged by looking at one value alone is judged here. What needs two values is in
+:mod:`labctl.rules`.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from labctl.problems import did_you_mean, quoted, shown
+
+SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
+
+# Networks no lab may use, each with the reason a learner will want to know.
+RESERVED = {
+    IPv4Network("0.0.0.0/8"): "means “this network” and is never routed",
+    IPv4Network("127.0.0.0/8"): "is every machine's loopback",
+    IPv4Network(
+        "169.254.0.0/16"
+    ): "is link-local; OVN answers metadata requests at 169.254.169.254",
+    IPv4Network("224.0.0.0/4"): "is multicast",
+    IPv4Network("240.0.0.0/4"): "is reserved and never routed",
+}
+
+_LONGEST_NAME = 64
+
+PROBLEM = "labctl"
+"""Type of the pydantic errors whose message is ours already."""
+
+
+def complaint(message: str, mend: str = "") -> PydanticCustomError:
+    """The error a validator raises: our own sentence, and what to do about it."""
+    # The text travels in the context because pydantic would expand braces in the template.
+    return PydanticCustomError(PROBLEM, "{message}", {"message": message, "mend": mend})
+
+
+def _text(value: Any) -> str | None:
+    """The value as text, or None for pydantic to complain about (a list, a mapping)."""
+    return value.strip() if isinstance(value, str) else None
+
+
+def _address(value: Any) -> Any:
+    text = _text(value)
+    if text is None:
+        return value
+    try:
+        address = ip_address(text)
+    except ValueError:
+        mend = "write four numbers from 0 to 255, such as 192.168.33.10"
+        if "/" in text:
+            mend = "leave out the prefix length: it is the subnet's"
+        elif re.search(r"(^|\.)0\d", text):
+            mend = "leave out the leading zeros"
+        raise complaint(f"{quoted(text)} is not an IPv4 address", mend) from None
+    if not isinstance(address, IPv4Address):
+        raise complaint(
+            f"{shown(text)} is an IPv6 address, and labs are IPv4 only", "give an IPv4 address"
+        )
+    for network, reason in RESERVED.items():
+        if address in network:
+            raise complaint(
+                f"{address} cannot be used: {network} {reason}", "choose another address"
+            )
+    return address
+
+
+def _subnet(value: Any) -> Any:
+    text = _text(value)
+    if text is None:
+        return value
+    address, slash, prefix = text.partition("/")
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise complaint(
+            f"{quoted(text)} is not an IPv4 network",
+            "write an address and a prefix length, such as 192.168.33.0/24",
+        ) from None
+    if isinstance(network, IPv6Network):
+        raise complaint(
+            f"{shown(text)} is an IPv6 network, and labs are IPv4 only", "give an IPv4 network"
+        )
+    if not slash:
+        guess = IPv4Network(f"{address}/24", strict=False)
+        raise complaint(f"{address} has no prefix length", f"did you mean {guess}?")
+    if not prefix.isdecimal():
+        raise complaint(f"{text} has a netmask for a prefix length", f"write {network}")
+    if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
+        size = "large" if network.prefixlen < SHORTEST_PREFIX else "small"
+        raise complaint(
+            f"{network} is too {size} for a lab",
+            f"choose a prefix length from /{SHORTEST_PREFIX} to /{LONGEST_PREFIX}",
+        )
+    if address != str(network.network_address):
+        raise complaint(
+            f"{text} has bits set behind its prefix: it is an address, not a network",
+            f"did you mean {network}?",
+        )
+    for reserved, reason in RESERVED.items():
+        if network.overlaps(reserved):
+            raise complaint(
+                f"{network} cannot be used: {reserved} {reason}",
+                "choose a private range, such as 192.168.33.0/24",
+            )
+    return network
+
+
+def _mac(value: Any) -> Any:
+    text = _text(value)
+    if text is None:
+        return value
+    mac = text.lower().replace("-", ":")
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+        raise complaint(
+            f"{quoted(text)} is not a MAC address",
+            "write six pairs of hexadecimal digits, such as 52:54:00:12:34:56",
+        )
+    if int(mac[:2], 16) & 1:
+        raise complaint(
+            f"{mac} is a multicast address, which no interface may have",
+            f"make the first pair even, such as {int(mac[:2], 16) - 1:02x}{mac[2:]}",
+        )
+    if mac == "00:00:00:00:00:00":
+        raise complaint(f"{mac} is no interface's address", "leave mac out and one is made")
+    return mac
+
+
+def _whole_number(unit: str) -> Callable[[Any], Any]:
+    def number(value: Any) -> Any:
+        text = _text(value)
+        if text is None or re.fullmatch(r"-?[0-9]{1,18}", text):
+            return value
+        if re.fullmatch(r"-?[0-9]+", text):
+            raise complaint(f"{shown(text)} is out of all bounds")
+        of_unit = f" of {unit}" if unit else ""
+        mend = "write digits only"
+        giga = re.fullmatch(r"([0-9]{1,9}) ?(g|gb|gib)", text.lower())
+        mega = re.fullmatch(r"([0-9]{1,9}) ?(m|mb|mib)", text.lower())
+        if unit == "MiB" and giga:
+            mend = f"write {int(giga[1]) * 1024}"
+        elif (unit == "MiB" and mega) or (unit == "GiB" and giga):
+            mend = f"write {(mega or giga)[1]}"  # type: ignore[index]
+        raise complaint(f"{quoted(text)} is not a whole number{of_unit}", mend)
+
+    return number
+
+
+def _openstack_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value:
+        raise complaint("is empty", "give it a name, or leave the key out")
+    if len(value) > _LONGEST_NAME:
+        raise complaint(f"is longer than {_LONGEST_NAME} characters", "shorten it")
+    if not value.isprintable():
+        raise complaint(f"{quoted(value)} holds a control character", "use printable text")
+    if value != value.strip():
+        raise complaint(f"{quoted(value)} begins or ends with a space", "remove it")
+    if value.startswith("-"):
+        raise complaint(
+            f"{quoted(value)} begins with a hyphen: the openstack command would read an option",
+            "begin with a letter or a digit",
+        )
+    return value
+
+
+def _matching(pattern: str, message: str, mend: str = "") -> BeforeValidator:
+    """A validator that wants the whole text to match and has a better message than the regex."""
+    compiled = re.compile(pattern)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not compiled.fullmatch(value):
+            raise complaint(f"{quoted(value)} {message}", mend)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _source(value: Any) -> Any:
+    if not isinstance(value, str) or value == "builtin":
+        return value
+    if not value.isprintable() or not value.strip():
+        raise complaint(f"{quoted(value)} is neither a path nor a URL", "write builtin")
+    if "://" in value:
+        try:
+            url = urlsplit(value)
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and " " not in value
+        except ValueError:
+            usable = False
+        if not usable:
+            raise complaint(
+                f"{shown(value)} is not a URL an image can be fetched from",
+                "give an http:// or https:// URL, a path, or builtin",
+            )
+    elif "/" not in value and "." not in value:
+        mend = "did you mean builtin?" if did_you_mean(value, ["builtin"]) else ""
+        raise complaint(
+            f"{quoted(value)} is neither builtin nor a URL nor a path",
+            mend or f"for a file write ./{shown(value)}",
+        )
+    return value
+
+
+LAB_NAME = "^[a-z][a-z0-9-]{0,30}$"
+NODE_NAME = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+INSTANCE_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+_PHYSICAL_NETWORK = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_KEYPAIR = "^[A-Za-z0-9_][A-Za-z0-9 _-]{0,63}$"
+_USER = "^[a-z_][a-z0-9_-]{0,31}$"
+_MAC = "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$"
+
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+Subnet = Annotated[
+    IPv4Network,
+    BeforeValidator(_subnet),
+    Field(json_schema_extra={"pattern": r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"}),
+]
+Mac = Annotated[str, BeforeValidator(_mac), Field(json_schema_extra={"pattern": _MAC})]
+LabName = Annotated[
+    str,
+    _matching(
+        LAB_NAME,
+        "is not a lab's name",
+        "use up to 31 small letters, digits and hyphens, beginning with a letter",
+    ),
+    Field(json_schema_extra={"pattern": LAB_NAME}),
+]
+OpenStackName = Annotated[
+    str,
+    BeforeValidator(_openstack_name),
+    Field(json_schema_extra={"minLength": 1, "maxLength": _LONGEST_NAME}),
+]
+PhysicalNetwork = Annotated[
+    str,
+    _matching(
+        _PHYSICAL_NETWORK,
+        "cannot name a physical network",
+        "use up to 64 letters, digits, dots, hyphens and underscores, as in extnet0",
+    ),
+    Field(json_schema_extra={"pattern": _PHYSICAL_NETWORK}),
+]
+KeypairName = Annotated[
+    str,
+    _matching(
+        _KEYPAIR,
+        "cannot name a keypair",
+        "Nova allows letters, digits, spaces, hyphens and underscores; up to 64 here",
+    ),
+    AfterValidator(_openstack_name),
+    Field(json_schema_extra={"pattern": _KEYPAIR}),
+]
+UserName = Annotated[
+    str,
+    _matching(
+        _USER,
+        "is not a Linux user's name",
+        "use up to 32 small letters, digits, hyphens and underscores",
+    ),
+    Field(json_schema_extra={"pattern": _USER}),
+]
+ImageSource = Annotated[str, BeforeValidator(_source)]
+Count = Annotated[int, BeforeValidator(_whole_number(""))]
+MiB = Annotated[int, BeforeValidator(_whole_number("MiB"))]
+GiB = Annotated[int, BeforeValidator(_whole_number("GiB"))]

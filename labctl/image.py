@@ -1,0 +1,211 @@
+"""The baked image: Debian 13 with every package of the lab, built once and kept in a cache.
+
+Two layers, each named by the hash of what it is made from: `packages` (mmdebstrap, minutes and
+hundreds of megabytes) and `baked` (what every lab would compute alike). Changing a bake script
+makes the second anew and keeps the first. Nothing in them belongs to one lab.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.errors import LabError
+from labctl.run import stream
+
+SUITE = "trixie"
+_RECIPE_VERSION = "1"  # raise it when the code below changes what it makes
+_PACKAGES = ("packages/base.list", "packages/controller.list", "packages/compute.list",
+             "packages/image.list", "files/debconf.seed")  # fmt: skip
+_BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh", "image")
+
+
+@dataclass(frozen=True)
+class BakedImage:
+    """A finished image."""
+
+    key: str
+    layers: tuple[Path, ...]
+    """Directories for overlayfs, the top one first."""
+
+    def file(self, path: str) -> Path:
+        """Where a file of the image lies on the host; FileNotFoundError when it has none."""
+        for layer in self.layers:
+            if (layer / path).is_file():
+                return layer / path
+        raise FileNotFoundError(path)
+
+
+class ImageCache:
+    """All baked images of this machine, under one directory shared by its labs."""
+
+    def __init__(self, root: Path, provision: Path) -> None:
+        self.root = root
+        self._provision = provision
+
+    def _key(self, names: tuple[str, ...], *more: str) -> str:
+        digest = hashlib.sha256("\0".join((_RECIPE_VERSION, SUITE, *more)).encode())
+        for name in names:
+            top = self._provision / name
+            for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+                if path.is_file():
+                    digest.update(f"{path.relative_to(self._provision)}\0".encode())
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def packages_key(self) -> str:
+        """Hash of what the packages layer is made from."""
+        return self._key(_PACKAGES)
+
+    @property
+    def key(self) -> str:
+        """Hash of what the whole image is made from."""
+        return self._key(_BAKED, self.packages_key)
+
+    def find(self, key: str | None = None) -> BakedImage | None:
+        """The finished image of that key (default: of today's recipe), or None."""
+        baked = self.root / f"baked-{key or self.key}"
+        try:
+            packages = self.root / f"packages-{(baked / 'packages').read_text().strip()}"
+        except OSError:
+            return None
+        if not (packages / "root").is_dir():
+            return None
+        return BakedImage(baked.name.removeprefix("baked-"), (baked / "root", packages / "root"))
+
+    def build(
+        self,
+        *,
+        log: Path,
+        progress: Callable[[str], None],
+        cancel: Callable[[], bool],
+    ) -> BakedImage:
+        """The image of today's recipe, built if it is not there.
+
+        What is unfinished lies under a temporary name and is thrown away by the next build. Needs
+        root and, the first time, a Debian mirror. Raises LabError.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._only_one(progress):
+            if (found := self.find()) is not None:
+                return found
+            for leftover in self.root.glob("*.partial"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            self._check_space()
+            packages = self.root / f"packages-{self.packages_key}"
+            if not packages.is_dir():
+                self._bootstrap(packages, log, progress, cancel)
+            self._bake(packages, self.root / f"baked-{self.key}", log, progress, cancel)
+            found = self.find()
+            assert found is not None
+            return found
+
+    @contextmanager
+    def _only_one(self, progress: Callable[[str], None]) -> Iterator[None]:
+        with (self.root / "lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                progress("another lab builds the image; waiting for it")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.root).free
+        if free < 5 * 2**30:
+            raise LabError(
+                f"{self.root} has {free / 2**30:.1f} GiB free; the baked image needs 5 GiB",
+                hint="free some space, or set LABCTL_CACHE to a directory on a larger disk",
+            )
+
+    def _bootstrap(
+        self, target: Path, log: Path, progress: Callable[[str], None], cancel: Callable[[], bool]
+    ) -> None:
+        partial = target.with_name(target.name + ".partial")
+        (partial / "root").mkdir(parents=True)
+        wanted = [
+            word
+            for name in _PACKAGES
+            if name.endswith(".list")
+            for line in (self._provision / name).read_text().splitlines()
+            for word in line.partition("#")[0].split()
+        ]
+        hook = self._provision / "image" / "before-packages.sh"
+        progress(f"{len(wanted)} packages and what they need, from Debian {SUITE}")
+        mirror = os.environ.get("LABCTL_MIRROR")
+        stream(
+            [
+                "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
+                "--aptopt=APT::Install-Recommends \"false\"",
+                "--aptopt=Acquire::Languages \"none\"",
+                "--aptopt=Acquire::Check-Valid-Until \"false\"",
+                "--dpkgopt=force-unsafe-io",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                "--dpkgopt=path-exclude=/usr/share/locale/*",
+                f"--essential-hook=sh {_shell_word(hook)} \"$1\" {_shell_word(self._provision)}",
+                f"--include={','.join(wanted)}",
+                SUITE, str(partial / "root"), *([mirror] if mirror else []),
+            ],
+            log=log,
+            timeout=3600,
+            cancel=cancel,
+            on_line=_apt_progress(progress),
+            hint="is there a network? the first lab on a machine downloads 400 MB from a Debian"
+            " mirror (LABCTL_MIRROR chooses another one)",
+        )  # fmt: skip
+        partial.rename(target)
+
+    def _bake(
+        self,
+        packages: Path,
+        target: Path,
+        log: Path,
+        progress: Callable[[str], None],
+        cancel: Callable[[], bool],
+    ) -> None:
+        partial = target.with_name(target.name + ".partial")
+        for name in ("root", "work", "merged"):
+            (partial / name).mkdir(parents=True)
+        progress("instance image and database schemas")
+        script = self._provision / "image" / "enter.sh"
+        stream(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", str(script),
+             str(packages / "root"), str(partial), str(self._provision)],
+            log=log,
+            timeout=1800,
+            cancel=cancel,
+            on_line=progress,
+        )  # fmt: skip
+        shutil.rmtree(partial / "work")
+        (partial / "merged").rmdir()
+        (partial / "packages").write_text(packages.name.removeprefix("packages-") + "\n")
+        partial.rename(target)
+
+
+def _shell_word(path: Path) -> str:
+    """mmdebstrap hands hooks to a shell."""
+    import shlex
+
+    return shlex.quote(str(path))
+
+
+def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
+    """A line of mmdebstrap's log, made a few words; counts the packages that are set up."""
+    done = threading.local()
+    done.count = 0
+
+    def on_line(line: str) -> None:
+        if line.startswith("Setting up "):
+            done.count = getattr(done, "count", 0) + 1
+            progress(f"{done.count} packages: {line.split()[2]}")
+        elif line.startswith("I: "):
+            progress(line[3:])
+
+    return on_line

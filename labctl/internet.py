@@ -1,0 +1,27 @@
+"""The host that plays the Internet: answers HTTP with the address it sees the caller at.
+
+Runs inside a NAT namespace (`python -m labctl.internet ADDRESS PORT`), so nothing outside the lab
+can reach it. The kernel of the namespace answers pings to its address.
+"""
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = f"The Internet of your lab. You come from {self.client_address[0]}.\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def main(address: str, port: int) -> None:
+    """Serve until killed."""
+    ThreadingHTTPServer((address, port), _Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

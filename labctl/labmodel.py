@@ -1,0 +1,241 @@
+"""lab.yaml as frozen models. The descriptions here are what an editor shows while one types.
+
+Every field is filled before it is validated (:func:`labctl.defaults.fill_defaults`), so whoever
+holds a :class:`LabSpec` never meets a missing value. What one value must look like is said in
+:mod:`labctl.fields`; what several values must have in common is checked by :mod:`labctl.rules`,
+which :func:`labctl.spec.parse_spec` runs: make a LabSpec that way.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labctl.defaults import NAT, PRIVATE, TENANT, fill_defaults
+from labctl.fields import (
+    INSTANCE_NAME,
+    NODE_NAME,
+    Address,
+    Count,
+    GiB,
+    ImageSource,
+    KeypairName,
+    LabName,
+    Mac,
+    MiB,
+    OpenStackName,
+    PhysicalNetwork,
+    Subnet,
+    UserName,
+)
+
+Role = Literal["controller", "gateway", "compute"]
+ProviderName = Literal["auto", "nspawn", "virtualbox", "libvirt"]
+Uplink = Literal["simulated", "host"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MacSpec(_Model):
+    """MAC addresses of one node's interfaces."""
+
+    eth0: Mac | None = Field(
+        None,
+        description="MAC address of eth0, such as 52:54:00:f9:f0:f0. "
+        "Left out, it is made from the names of lab and node and never changes.",
+    )
+    eth1: Mac | None = Field(
+        None,
+        description="MAC address of eth1, such as 52:54:00:ea:65:ed. "
+        "Left out, it is made from the names of lab and node and never changes.",
+    )
+
+
+class NodeSpec(_Model):
+    """One machine of the lab. Everything may be left out."""
+
+    roles: tuple[Role, ...] = Field(
+        description="What the node does: controller (OpenStack's services and the OVN databases), "
+        "gateway (br-ex: the way to the Internet), compute (instances run here). A lab has one "
+        "controller, which is also its gateway, and one or more computes. Left out: compute, "
+        "except for one node, which becomes [controller, gateway] if no node is given the role "
+        "controller: the first whose name contains “controller”, else the first.",
+        examples=[["compute"]],
+    )
+    eth1: Address = Field(
+        description="Address on the private network, in private.subnet. Left out: host .10 for the "
+        "controller, .20, .30, … for the others in their order, or the next free one.",
+        examples=["192.168.33.20"],
+    )
+    cpus: Count = Field(2, ge=1, le=64, description="Number of virtual CPUs. Default: 2.")
+    memory: MiB = Field(
+        ge=1024,
+        le=1048576,
+        description="Memory in MiB. Default: 4096 for the controller (at least 2048), "
+        "3072 for a compute.",
+        examples=[4096, 3072],
+    )
+    mac: MacSpec = Field(MacSpec(), description="MAC addresses of the interfaces; best left out.")
+
+
+class NatSpec(_Model):
+    """eth0 of every node: its own isolated NAT network, as VirtualBox makes them.
+
+    All nodes have the same address there and cannot reach each other; behind the gateway node's
+    eth0 lies the lab's Internet, which is also the external network of OpenStack.
+    """
+
+    subnet: Subnet = Field(
+        description="Network of eth0, and range of the external subnet. Default: 10.0.2.0/24.",
+        examples=[NAT],
+    )
+    gateway: Address = Field(
+        description="Gateway to the Internet. Default: the second host, 10.0.2.2.",
+        examples=["10.0.2.2"],
+    )
+    address: Address = Field(
+        description="Address every node has on eth0. Default: host 15 (10.0.2.15), "
+        "or the next free one where the subnet is too small for it.",
+        examples=["10.0.2.15"],
+    )
+    uplink: Uplink = Field(
+        "simulated",
+        description="What is behind the gateway. simulated: a namespace plays the Internet "
+        "(8.8.8.8 answers ping), so the lab works on a plane. host: the host's real uplink.",
+    )
+
+
+class PrivateSpec(_Model):
+    """eth1 of every node: the shared segment that carries Geneve and the OpenStack APIs."""
+
+    subnet: Subnet = Field(
+        description="Network of eth1, the underlay of Geneve. Default: 192.168.33.0/24.",
+        examples=[PRIVATE],
+    )
+
+
+class PoolSpec(_Model):
+    """Addresses Neutron may use on the external network: router gateways and floating IPs."""
+
+    start: Address = Field(
+        description="First address of the allocation pool. Default: host 210 of nat.subnet "
+        "(10.0.2.210); where that does not fit, the pool is up to 11 addresses that are free.",
+        examples=["10.0.2.210"],
+    )
+    end: Address = Field(
+        description="Last address of the allocation pool. Default: host 220 of nat.subnet "
+        "(10.0.2.220). The pool needs two addresses: router gateway and floating IP.",
+        examples=["10.0.2.220"],
+    )
+
+
+class ExternalSpec(_Model):
+    """The external network of OpenStack, a flat provider network on eth0 of the gateway node."""
+
+    physical_network: PhysicalNetwork = Field(
+        "extnet0",
+        description="Name in OVN's bridge mappings (extnet0:br-ex). Default: extnet0.",
+    )
+    network: OpenStackName = Field(
+        "ext_n2", description="Name of the external network. Default: ext_n2."
+    )
+    subnet: OpenStackName = Field(
+        "extsubnet",
+        description="Name of its subnet (its range is nat.subnet). Default: extsubnet.",
+    )
+    pool: PoolSpec = Field(description="Allocation pool of the external subnet.")
+
+
+class TenantSpec(_Model):
+    """The network instances are on, and the router that leads out of it."""
+
+    network: OpenStackName = Field("n1", description="Name of the tenant network. Default: n1.")
+    subnet: OpenStackName = Field("subnet1", description="Name of its subnet. Default: subnet1.")
+    cidr: Subnet = Field(
+        description="Range of the tenant subnet. Default: 172.16.100.0/24.", examples=[TENANT]
+    )
+    gateway: Address = Field(
+        description="Address of the router in it. Default: the first host, 172.16.100.1.",
+        examples=["172.16.100.1"],
+    )
+    dns: tuple[Address, ...] = Field(
+        description="DNS servers told to instances by DHCP, at most five. Default: [8.8.8.8].",
+        examples=[["8.8.8.8"]],
+    )
+    router: OpenStackName = Field("r", description="Name of the router. Default: r.")
+
+
+class InstanceSpec(_Model):
+    """One instance. Everything may be left out."""
+
+    address: Address = Field(
+        description="Fixed address in tenant.cidr. Left out: host 10 for the first instance, "
+        "11, 12, … for the following, or the next free one.",
+        examples=["172.16.100.10"],
+    )
+
+
+class ImageSpec(_Model):
+    """The image instances boot from."""
+
+    name: OpenStackName = Field("cirros", description="Name in Glance. Default: cirros.")
+    source: ImageSource = Field(
+        "builtin",
+        description="builtin (tiny, boots in seconds, needs no Internet), the http:// or https:// "
+        "URL of a cloud image, or a path relative to the directory of lab.yaml. Default: builtin.",
+    )
+    user: UserName = Field("cirros", description="User to log in as by SSH. Default: cirros.")
+
+
+class FlavorSpec(_Model):
+    """The size of instances."""
+
+    name: OpenStackName = Field("m1.nano", description="Name in Nova. Default: m1.nano.")
+    vcpus: Count = Field(1, ge=1, le=64, description="Number of virtual CPUs. Default: 1.")
+    memory: MiB = Field(128, ge=64, le=1048576, description="Memory in MiB. Default: 128.")
+    disk: GiB = Field(
+        1, ge=0, le=1024, description="Root disk in GiB; 0 means the image's size. Default: 1."
+    )
+
+
+class LabSpec(_Model):
+    """One lab: OpenStack on OVN, as in the tutorial. Only the name must be given."""
+
+    name: LabName = Field(
+        description="Name of the lab: up to 31 small letters, digits and hyphens, beginning with "
+        "a letter. Two labs on one host need two names.",
+    )
+    provider: ProviderName = Field(
+        "auto",
+        description="What makes the nodes: nspawn (containers, nothing to install beforehand), "
+        "virtualbox or libvirt (virtual machines, by Vagrant). auto takes what the host has.",
+    )
+    nodes: dict[str, NodeSpec] = Field(
+        description="The machines, by host name. Default: network-controller "
+        "(controller and gateway) and compute-01.",
+        json_schema_extra={"propertyNames": {"pattern": NODE_NAME}, "minProperties": 2},
+    )
+    nat: NatSpec = Field(description="eth0 of every node: the way to the Internet.")
+    private: PrivateSpec = Field(description="eth1 of every node: the network between them.")
+    external: ExternalSpec = Field(description="OpenStack's external network, on eth0.")
+    tenant: TenantSpec = Field(description="OpenStack's network for instances, and its router.")
+    instances: dict[str, InstanceSpec] = Field(
+        description="The instances, by name. Default: vm_1.",
+        json_schema_extra={"propertyNames": {"pattern": INSTANCE_NAME}, "minProperties": 1},
+    )
+    image: ImageSpec = Field(description="What instances boot: the built-in image or your own.")
+    flavor: FlavorSpec = Field(description="How large instances are.")
+    security_group: OpenStackName = Field(
+        "allow-icmp-ssh",
+        description="Name of the security group that allows ICMP and SSH from anywhere. "
+        "Default: allow-icmp-ssh.",
+    )
+    keypair: KeypairName = Field(
+        "lab", description="Name of the keypair whose public key instances get. Default: lab."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        return fill_defaults(data) if isinstance(data, dict) else data

@@ -1,0 +1,233 @@
+"""The display on a terminal: running steps at the bottom, everything else scrolling above.
+
+Imports rich; only `make_console` imports this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TextIO
+
+import rich.console
+from rich.live import Live
+from rich.text import Text
+
+from labctl.console import Page, Tally, failure_details, note_line
+from labctl.events import (
+    Event,
+    Note,
+    Outcome,
+    OutputLine,
+    RunFinished,
+    RunForecast,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+)
+from labctl.i18n import tr
+from labctl.prose import Line, Span, Style, duration, one_line, pad
+
+_STYLES: dict[Style, str] = {
+    "plain": "",
+    "bold": "bold",
+    "dim": "dim",
+    "ok": "green",
+    "bad": "red",
+    "warn": "yellow",
+    "code": "cyan",
+    "prompt": "green",
+}
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_TIME_CELLS = 7  # "59.9s", "59m 59s", "already"
+
+
+@dataclass(frozen=True)
+class _Running:
+    title: str
+    node: str
+    since: float
+    estimate_s: float | None
+    progress: str = ""
+    output: str = ""
+
+
+class LiveConsole(Page):
+    """One line per running step, redrawn; finished steps and lessons scroll past above it.
+
+    `width` in cells overrides the terminal's, for tests.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        width: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rich = rich.console.Console(
+            file=stream,
+            width=width,
+            force_terminal=True,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+        self._clock = clock
+        self._live: Live | None = None
+        self._tally: Tally | None = None
+        self._began = 0.0
+        self._forecast: tuple[float, float] | None = None  # remaining seconds, said when
+        self._estimates: dict[str, float | None] = {}
+        # Replaced, never changed: rich's refresh thread reads it at any time, and a lock held
+        # while printing would meet rich's own the other way round.
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def width(self) -> int:
+        return self._rich.width
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._start(event)
+            case RunForecast():
+                remaining = event.remaining_s
+                self._forecast = None if remaining is None else (remaining, self._clock())
+            case StepStarted():
+                estimate = self._estimates.get(event.id)
+                title, node = one_line(event.title), one_line(event.node or "")
+                step = _Running(title, node, self._clock(), estimate)
+                self._running = {**self._running, event.id: step}
+            case StepProgress():
+                self._update(event.id, progress=one_line(event.message))
+            case OutputLine():
+                if said := one_line(event.text):
+                    self._update(event.step_id, output=said)
+            case StepFinished():
+                self._finished(event)
+            case Note():
+                self.write([note_line(event)])
+            case RunFinished():
+                self.close()
+                if self._tally:
+                    self.write([self._tally.line(event)])
+                self._tally = None
+
+    def verbatim(self, lines: Sequence[Line]) -> None:
+        if lines:
+            # Soft: the terminal breaks what is too long, so that it is copied in one piece.
+            self._scroll(Text("\n").join(_text(line) for line in lines))
+
+    def close(self) -> None:
+        live, self._live = self._live, None
+        if live:
+            live.stop()
+
+    def _start(self, event: RunStarted) -> None:
+        self.close()
+        self._tally = Tally(event)
+        self._began = self._clock()
+        self._running = {}
+        self._estimates = {step.id: step.estimate_s for step in event.steps}
+        if event.title:
+            self.heading(event.title)
+        self._live = Live(
+            console=self._rich,
+            get_renderable=self._render,
+            refresh_per_second=10,
+            transient=True,
+            # Left alone: stdout may be carrying JSON while this draws on stderr.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def _update(self, id: str, *, progress: str | None = None, output: str | None = None) -> None:
+        if step := self._running.get(id):
+            if progress is not None:
+                step = replace(step, progress=progress)
+            if output is not None:
+                step = replace(step, output=output)
+            self._running = {**self._running, id: step}
+
+    def _finished(self, event: StepFinished) -> None:
+        if self._tally:
+            self._tally.add(event)
+        step = self._running.get(event.id)
+        self._running = {id: each for id, each in self._running.items() if id != event.id}
+        if step is None:
+            return  # never started; counted in the last line
+        took = duration(event.seconds)
+        ends: dict[Outcome, tuple[Span, str, Style]] = {
+            "done": (Span("✓", "ok"), took, "plain"),
+            "already": (Span("✓", "dim"), tr("already"), "dim"),
+            "failed": (Span("✗", "bad"), took, "bad"),
+            "skipped": (Span("-", "warn"), took, "warn"),
+        }
+        mark, time_text, style = ends[event.outcome]
+        line = self._step_line(mark, time_text, step, style)
+        if event.outcome == "skipped" and event.detail:
+            line.append(f"  {one_line(event.detail)}", "yellow")
+        line.truncate(self.width, overflow="ellipsis")
+        self._scroll(line)
+        if event.outcome == "failed":
+            self.write(failure_details(event))
+
+    def _step_line(self, mark: Span, time_text: str, step: _Running, style: Style) -> Text:
+        spans = [mark, Span(f" {pad(time_text, _TIME_CELLS, right=True)}  ", "dim")]
+        spans.append(Span(step.title, style))
+        if step.node:
+            spans.append(Span(f"  ({step.node})", "dim"))
+        return _text(spans)
+
+    def _scroll(self, text: Text) -> None:
+        if self._live:
+            # Printing repeats the region as it was last drawn; a step must not be shown as
+            # running below the line of its end.
+            self._live.refresh()
+        self._rich.print(text, soft_wrap=True)
+
+    def _render(self) -> Text:
+        """The region that is redrawn: running steps, then the footer; no line ever wraps."""
+        now = self._clock()
+        steps = list(self._running.values())
+        room = max(1, self._rich.height - 2)
+        lines = [self._running_line(step, now) for step in steps[:room]]
+        lines.append(self._footer(now))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+    def _running_line(self, step: _Running, now: float) -> Text:
+        mark = Span(_SPINNER[int(now * 10) % len(_SPINNER)], "code")
+        line = self._step_line(mark, duration(now - step.since), step, "plain")
+        if step.estimate_s is not None:
+            line.append(f"  ~{_rough(step.estimate_s)}", "cyan")
+        if said := step.progress or step.output:
+            line.append(f"  {said}", "dim")
+        return line
+
+    def _footer(self, now: float) -> Text:
+        parts = [duration(now - self._began)]
+        if self._tally:
+            parts.insert(0, f"{self._tally.over}/{self._tally.total}")
+        if self._tally and self._tally.failed:
+            parts.append(tr("failed; waiting for what is running"))
+        elif self._forecast:
+            remaining, said = self._forecast
+            left = max(0.0, remaining - (now - said))
+            parts.append(tr("about {time} left", time=_rough(left)))
+        return Text("  " + " · ".join(parts), "bold")
+
+
+def _rough(seconds: float) -> str:
+    """An estimate: whole seconds, for it is not worth more."""
+    return duration(seconds) if seconds >= 60 else f"{seconds:.0f}s"
+
+
+def _text(line: Sequence[Span]) -> Text:
+    text = Text()
+    for span in line:
+        text.append(span.text, _STYLES[span.style])
+    return text

@@ -1,0 +1,392 @@
+"""Nodes as systemd-nspawn containers: the embedded default where there is no hypervisor.
+
+Each node is an overlay on the baked image, booting systemd in a network namespace of its own. The
+namespace is wired as VirtualBox wires a VM: eth0 into a NAT network that no other node shares, eth1
+into the private network of the lab.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from labctl import netns, uplink
+from labctl.errors import LabError
+from labctl.guest import SSHGuest
+from labctl.image import BakedImage, ImageCache
+from labctl.kvm import kvm_works
+from labctl.providers import Features
+from labctl.run import run, spawn
+from labctl.state import Identity, LabState, write_atomic
+from labctl.topology import Node, Topology
+from labctl.waiting import wait_until
+
+_SYSTEMD = Path("/run/systemd/system")
+
+
+class NspawnProvider:
+    """The nodes of one lab as containers on this machine."""
+
+    features = Features(needs_root=True, baked_image=True, simulated_internet=True)
+
+    def __init__(
+        self, topology: Topology, state: LabState, identity: Identity, images: ImageCache
+    ) -> None:
+        """Nothing is touched until a method is called."""
+        self._topology = topology
+        self._state = state
+        self._identity = identity
+        self._images = images
+        self._prefix = f"labctl-{identity.lab_id}-"
+        self._guests: dict[str, SSHGuest] = {}
+
+    # -- names -----------------------------------------------------------------------------------
+    def namespace(self, node: Node) -> str:
+        """Network namespace of a node."""
+        return f"{self._prefix}{node.name}"
+
+    def nat_namespace(self, node: Node) -> str:
+        """Network namespace at the far end of a node's eth0."""
+        return f"{self._prefix}nat-{node.name}"
+
+    @property
+    def private_namespace(self) -> str:
+        """Network namespace that holds the switch between all eth1."""
+        return f"{self._prefix}private"
+
+    def _root(self, node: Node) -> Path:
+        return self._state.node(node.name) / "root"
+
+    # -- image -----------------------------------------------------------------------------------
+    def _image(self) -> BakedImage | None:
+        return self._images.find(self._identity.image or None)
+
+    def prepared(self) -> bool:
+        """Whether the image is in the cache."""
+        return self._image() is not None
+
+    def prepare(self, progress: Callable[[str], None], cancel: Callable[[], bool]) -> None:
+        """Build the image, unless the cache has it."""
+        if self._identity.image and not self.prepared():
+            raise LabError(
+                f"the image {self._identity.image} under this lab's nodes is gone from the cache",
+                hint="`labctl destroy`, then `labctl create`",
+            )
+        self._images.build(log=self._state.logs / "image.log", progress=progress, cancel=cancel)
+
+    def image_file(self, path: str) -> Path | None:
+        """A file of the image, on the host."""
+        image = self._image()
+        try:
+            return image.file(path) if image else None
+        except FileNotFoundError:
+            return None
+
+    # -- network -----------------------------------------------------------------------------------
+    def network_ready(self) -> bool:
+        """Whether every namespace and cable is in place."""
+        return all(
+            netns.has_link(self.namespace(node), device)
+            for node in self._topology.nodes
+            for device in ("eth0", "eth1")
+        ) and all(
+            uplink.running(self.nat_namespace(node), self._topology)
+            for node in self._topology.gateways
+        )
+
+    def create_network(self) -> None:
+        """Namespaces, veth pairs, the private switch, and the Internet behind each eth0."""
+        run(["modprobe", "-q", "-a", "openvswitch", "geneve"], check=False)  # userspace otherwise
+        netns.ensure(self.private_namespace)
+        if not netns.has_link(self.private_namespace, "switch"):
+            run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
+        run(["ip", "-n", self.private_namespace, "link", "set", "switch", "up"])
+        for number, node in enumerate(self._topology.nodes):
+            inside, nat = self.namespace(node), self.nat_namespace(node)
+            netns.ensure(inside)
+            netns.ensure(nat)
+            port = f"port{number}"
+            netns.cable((inside, "eth1"), node.eth1.mac, (self.private_namespace, port))
+            run(["ip", "-n", self.private_namespace, "link", "set", port, "master", "switch"])
+            netns.cable((inside, "eth0"), node.eth0.mac, (nat, "nat0"))
+            uplink.ensure(
+                nat,
+                self._topology,
+                number=number,
+                lab_id=self._identity.lab_id,
+                log=self._state.logs / "internet.log",
+            )
+
+    # -- nodes -------------------------------------------------------------------------------------
+    def start(self, node: Node) -> None:
+        """Mount the node's file system, give it its identity, boot it."""
+        if self.running(node):
+            return
+        image = self._image()
+        if image is None:
+            raise LabError("the baked image is missing", hint="run `labctl create`")
+        if self._identity.image != image.key:
+            self._identity = Identity(
+                **{**self._identity.__dict__, "image": image.key}
+            )
+            self._state.save_identity(self._identity)
+        self._mount(node, image)
+        self._identify(node)
+        self._boot(node)
+
+    def _mount(self, node: Node, image: BakedImage) -> None:
+        directory = self._state.node(node.name)
+        for name in ("upper", "work", "root"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        if os.path.ismount(directory / "root"):
+            return
+        # Relative names, so that no character of the lab's path can end an option of mount(8).
+        layers = ":".join(str(layer) for layer in image.layers)
+        run(
+            ["mount", "-t", "overlay", f"labctl-{self._identity.lab_id}", "-o",
+             f"lowerdir={layers},upperdir=upper,workdir=work", "root"],
+            cwd=directory,
+            hint="the lab's directory must lie on a local file system that overlayfs can write to"
+            " (ext4, xfs, btrfs), not on an overlay or a network share",
+        )  # fmt: skip
+
+    def _identify(self, node: Node) -> None:
+        """SSH keys and host name: what must be there before the first boot."""
+        root = self._root(node)
+        own = self._state.host_key(node.name)
+        for path in (self._state.ssh_key, own):
+            if not path.exists():
+                _make_key(path)
+        write_atomic(root / "root/.ssh/authorized_keys", _public(self._state.ssh_key), 0o600)
+        (root / "root/.ssh").chmod(0o700)
+        write_atomic(root / "etc/ssh/ssh_host_ed25519_key", own.read_bytes(), 0o600)
+        write_atomic(root / "etc/ssh/sshd_config.d/labctl.conf", _SSHD, 0o644)
+        write_atomic(root / "etc/hostname", node.name + "\n")
+        hosts = "".join(
+            f"{peer.name} {_public(self._state.host_key(peer.name))}"
+            for peer in self._topology.nodes
+            if self._state.host_key(peer.name).exists()
+        )
+        write_atomic(self._state.known_hosts, hosts, 0o600)
+
+    def _boot(self, node: Node) -> None:
+        name = self.namespace(node)
+        nspawn: list[str | Path] = [
+            "systemd-nspawn", "--quiet", "--boot", "--directory", self._root(node),
+            f"--machine={name[:64]}", f"--hostname={node.name}",
+            "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no",
+            "--resolv-conf=off", "--timezone=off",
+            f"--network-namespace-path={netns.NAMESPACES / name}",
+            # OVS and libvirt configure the network; QEMU locks memory; TAP devices.
+            "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK", "--bind=/dev/net/tun",
+            *(["--bind=/dev/kvm"] if kvm_works() else []),
+        ]  # fmt: skip
+        argv: list[str | Path]
+        environment = ["SYSTEMD_NSPAWN_API_VFS_WRITABLE=network"]  # the metadata agent's sysctl
+        if _SYSTEMD.is_dir():
+            # A service of its own, so that the container outlives this login session.
+            settings = [f"--setenv={word}" for word in environment]
+            properties = ["--property=Delegate=yes", "--property=KillMode=mixed"]
+            argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}", *settings,
+                    *properties, "--", *nspawn]  # fmt: skip
+        else:
+            argv = ["env", *environment, *nspawn]
+            if not _unified_cgroups():
+                # A private view with cgroup v2 in the usual place, whatever the host has there.
+                argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
+                        "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
+        spawn(argv, log=self._state.logs / node.name / "console.log")
+        wait_until(
+            f"{node.name} starts",
+            lambda: self.running(node),
+            deadline=20,
+            hint=f"see {self._state.logs / node.name / 'console.log'}",
+        )
+
+    def _init_pid(self, node: Node) -> int | None:
+        """Process ID, on the host, of the container's init."""
+        for pid in netns.processes(self.namespace(node)):
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            if len(ids) > 1 and ids[-1] == "1":
+                return pid
+        return None
+
+    def running(self, node: Node) -> bool:
+        """Whether the container's init is there."""
+        return self._init_pid(node) is not None
+
+    def stop(self, node: Node, *, deadline: float) -> None:
+        """Ask the node's init to power off; cut it off after `deadline` seconds."""
+        guest = self._guests.pop(node.name, None)
+        if guest is not None:
+            guest.close()
+        pid = self._init_pid(node)
+        if pid is not None and deadline > 0:
+            # What systemd in a container understands as "power off" (systemd(1), Signals).
+            os.kill(pid, signal.SIGRTMIN + 4)
+            try:
+                wait_until(
+                    f"{node.name} powers off",
+                    lambda: not netns.processes(self.namespace(node)),
+                    deadline=deadline,
+                    hint="",
+                )
+            except Exception:  # the power is cut below, whatever went wrong
+                pass
+        self._cut(node)
+
+    def _cut(self, node: Node) -> None:
+        name = self.namespace(node)
+        if netns.processes(name):
+            netns.kill(name)
+            wait_until(
+                f"the processes of {node.name} end",
+                lambda: not netns.processes(name),
+                deadline=20,
+                hint=f"`ip netns pids {name}` lists them",
+            )
+        root = self._root(node)
+        # nspawn itself lives outside the namespace and may hold the mount a moment longer.
+        if os.path.ismount(root):
+            wait_until(
+                f"the file system of {node.name} is released",
+                lambda: run(["umount", root], check=False).returncode == 0,
+                deadline=20,
+                hint=f"`fuser -vm {root}` names who uses it",
+            )
+
+    # -- access ------------------------------------------------------------------------------------
+    def guest(self, node: Node) -> SSHGuest:
+        """The handle on a node: SSH through the loopback interface of its own namespace."""
+        if node.name not in self._guests:
+            space = self.namespace(node)
+            self._guests[node.name] = SSHGuest(
+                node.name,
+                lambda host, port: netns.dial(space, host, port),
+                self._state.ssh_key,
+                self._state.host_key(node.name),
+            )
+        return self._guests[node.name]
+
+    def ssh_argv(self, node: Node) -> list[str]:
+        """OpenSSH's client, run inside the node's network namespace."""
+        return [
+            "ip", "netns", "exec", self.namespace(node),
+            "ssh", "-F", "none", "-i", str(self._state.ssh_key), "-o", "IdentitiesOnly=yes",
+            "-o", f"UserKnownHostsFile={_quoted(self._state.known_hosts)}",
+            "-o", f"HostKeyAlias={node.name}", "-o", "StrictHostKeyChecking=yes",
+            "-o", "LogLevel=ERROR", "root@127.0.0.1",
+        ]  # fmt: skip
+
+    # -- end ---------------------------------------------------------------------------------------
+    def destroy(self, progress: Callable[[str], None]) -> None:
+        """Cut all nodes off, remove namespaces and file systems. Works on half-made labs."""
+        for guest in self._guests.values():
+            guest.close()
+        self._guests.clear()
+        for name in netns.listed(self._prefix):
+            if _SYSTEMD.is_dir():
+                run(["systemctl", "stop", f"{name}.service"], check=False)
+            progress(name.removeprefix(self._prefix))
+            netns.kill(name)
+        for name in netns.listed(self._prefix):
+            wait_until(
+                f"the processes in {name} end",
+                lambda name=name: not netns.processes(name),  # type: ignore[misc]
+                deadline=20,
+                hint=f"`ip netns pids {name}` lists them",
+            )
+        nodes = self._state.root / "nodes"
+        for root in sorted(nodes.glob("*/root")) if nodes.is_dir() else []:
+            if os.path.ismount(root):
+                wait_until(
+                    f"{root} is released",
+                    lambda root=root: run(["umount", root], check=False).returncode == 0,  # type: ignore[misc]
+                    deadline=20,
+                    hint=f"`fuser -vm {root}` names who uses it",
+                )
+        wait_until(
+            "systemd-nspawn ends",
+            lambda: not self._processes(),
+            deadline=20,
+            hint=f"`pgrep -af {self._prefix}` lists what still runs",
+        )
+        for name in netns.listed(self._prefix):
+            netns.delete(name)
+        uplink.remove(self._identity.lab_id)
+        if nodes.is_dir():
+            shutil.rmtree(nodes)
+
+    def leftovers(self) -> list[str]:
+        """Namespaces, processes and mounts that carry this lab's ID."""
+        found = [f"network namespace {name}" for name in netns.listed(self._prefix)]
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        found += [
+            f"mount {line.split()[4]}"
+            for line in mounts
+            if f" labctl-{self._identity.lab_id} " in line
+        ]
+        return found + self._processes()
+
+    def _processes(self) -> list[str]:
+        """Processes of the host that name this lab on their command line."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if self._prefix in command:
+                found.append(f"process {process.parent.name}: {command[:80]}")
+        return found
+
+
+_SSHD = """# Keys only; no PAM session for each of labctl's commands.
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UsePAM no
+UseDNS no
+MaxSessions 64
+MaxStartups 64
+HostKey /etc/ssh/ssh_host_ed25519_key
+"""
+
+_CGROUP2 = (
+    'mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+)
+
+
+def _unified_cgroups() -> bool:
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def _make_key(path: Path) -> None:
+    private = Ed25519PrivateKey.generate()
+    text = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    write_atomic(path, text, 0o600)
+
+
+def _public(path: Path) -> str:
+    """The public half of a private key file, as one line of authorized_keys."""
+    private = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    encoded = private.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return encoded.decode() + "\n"
+
+
+def _quoted(path: Path) -> str:
+    """A path as ssh_config(5) wants it."""
+    return f'"{path}"'

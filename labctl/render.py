@@ -1,0 +1,38 @@
+"""topology -> the texts that nodes are configured from. Pure: no file, no clock."""
+
+import shlex
+
+from labctl.state import Secrets
+from labctl.topology import Node, Topology
+
+
+def lab_env(topology: Topology, node: Node, secrets: Secrets) -> str:
+    """`/etc/labctl/lab.env` of one node: what provision/*.sh read, each value quoted for the shell.
+
+    A compute node gets the secrets it needs and no others.
+    """
+    controller = topology.controller
+    values = {
+        "LAB_NAME": topology.lab,
+        "NODE_NAME": node.name,
+        "NODE_ROLES": " ".join(sorted(node.roles)),
+        "NODE_ADDRESS": str(node.eth1.address.ip),
+        "CONTROLLER_NAME": controller.name,
+        "CONTROLLER_ADDRESS": str(controller.eth1.address.ip),
+        "ETH0_ADDRESS": str(node.eth0.address),
+        "ETH0_GATEWAY": str(node.eth0.gateway),
+        "ETH0_MAC": node.eth0.mac,
+        "ETH1_ADDRESS": str(node.eth1.address),
+        "ETH1_MAC": node.eth1.mac,
+        "IS_GATEWAY": "yes" if node.is_gateway else "no",
+        "BRIDGE_MAPPINGS": f"{topology.physical_network}:br-ex",
+        "HOSTS": "\n".join(f"{peer.eth1.address.ip} {peer.name}" for peer in topology.nodes),
+        "SECRET_RABBIT": secrets.rabbit,
+        "SECRET_SERVICE": secrets.service,
+        "SECRET_METADATA": secrets.metadata,
+    }
+    if node.is_controller:
+        values["SECRET_ADMIN"] = secrets.admin
+        values["SECRET_DATABASE"] = secrets.database
+    lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+    return "# Written by labctl; `labctl create` writes it anew.\n" + "\n".join(lines) + "\n"

@@ -1,0 +1,165 @@
+"""The only door to subprocess on the host: argv lists, a deadline, and errors that say what failed."""
+
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.errors import LabError
+from labctl.waiting import Cancelled
+
+__all__ = ["Completed", "run", "spawn", "stream"]
+
+Argv = Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished command left: exit code and both streams as text."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Argv,
+    *,
+    check: bool = True,
+    timeout: float = 60,
+    input: str | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    hint: str | None = None,
+) -> Completed:
+    """Run a host command to its end.
+
+    `timeout` is in seconds. Raises LabError when the command is missing, takes too long, or (with
+    `check`) exits non-zero; the message carries the command and the last lines it printed.
+    """
+    words = [str(word) for word in argv]
+    try:
+        done = subprocess.run(
+            words,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise LabError(
+            f"the command {words[0]!r} is not installed", hint=hint or "run `labctl doctor`"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(
+            f"`{shlex.join(words)}` did not finish within {timeout:.0f} s", hint=hint
+        ) from error
+    if check and done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()[-4:]
+        raise LabError(
+            f"`{shlex.join(words)}` failed (exit {done.returncode}): " + " / ".join(said), hint=hint
+        )
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+def spawn(argv: Argv, *, log: Path, cwd: Path | None = None) -> int:
+    """Start a host command that outlives us, in a session of its own; its output goes to `log`.
+
+    Returns the process ID. Nobody waits for it: whoever spawned it finds it again by its network
+    namespace, never by a stored ID that another process may have inherited.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [str(word) for word in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def stream(
+    argv: Argv,
+    *,
+    log: Path,
+    timeout: float,
+    cancel: Callable[[], bool],
+    on_line: Callable[[str], None] | None = None,
+    hint: str | None = None,
+) -> None:
+    """Run a long host command: every line goes to `log` and to `on_line` as it comes.
+
+    Raises LabError when it fails or takes more than `timeout` seconds, Cancelled when `cancel()`
+    turns true; its whole process group is ended then.
+    """
+    words = [str(word) for word in argv]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    tail: deque[str] = deque(maxlen=4)
+    with log.open("ab", buffering=0) as sink:
+        sink.write(f"$ {shlex.join(words)}\n".encode())
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise LabError(f"the command {words[0]!r} is not installed", hint=hint) from error
+        assert process.stdout is not None
+        rest = b""
+        selector = selectors.DefaultSelector()
+        selector.register(process.stdout, selectors.EVENT_READ)
+        try:
+            while True:
+                if cancel():
+                    raise Cancelled(words[0])
+                if time.monotonic() - began > timeout:
+                    raise LabError(f"{words[0]} did not finish within {timeout:.0f} s", hint=hint)
+                if not selector.select(0.3):
+                    continue
+                chunk = os.read(process.stdout.fileno(), 65536)
+                if not chunk:
+                    break
+                sink.write(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for text in filter(None, (line.decode(errors="replace").strip() for line in lines)):
+                    tail.append(text)
+                    if on_line is not None:
+                        on_line(text)
+            code = process.wait(timeout=30)
+        except BaseException:
+            _end_group(process)
+            raise
+    if code != 0:
+        error = LabError(f"{words[0]} failed (exit {code}): " + " / ".join(tail), hint=hint)
+        error.log = log
+        raise error
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sig)
+            process.wait(timeout=5)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

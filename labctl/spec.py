@@ -1,0 +1,283 @@
+"""lab.yaml -> :class:`LabSpec`: load, fill defaults, validate, and say everything that is wrong.
+
+``python -m labctl.spec > labctl/schema/lab.schema.json`` writes the JSON Schema for editors.
+"""
+
+import copy
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from labctl.defaults import fill_defaults
+from labctl.fields import PROBLEM
+from labctl.labmodel import (
+    ExternalSpec,
+    FlavorSpec,
+    ImageSpec,
+    InstanceSpec,
+    LabSpec,
+    MacSpec,
+    NatSpec,
+    NodeSpec,
+    PoolSpec,
+    PrivateSpec,
+    TenantSpec,
+)
+from labctl.problems import Path, Problem, SpecError, did_you_mean, quoted, shown
+from labctl.rules import broken_rules
+from labctl.yamlsource import LARGEST_FILE, YamlSource, read_yaml, too_large
+
+__all__ = [
+    "ExternalSpec",
+    "FlavorSpec",
+    "ImageSpec",
+    "InstanceSpec",
+    "LabSpec",
+    "MacSpec",
+    "NatSpec",
+    "NodeSpec",
+    "PoolSpec",
+    "PrivateSpec",
+    "Problem",
+    "SpecError",
+    "TenantSpec",
+    "json_schema",
+    "load_spec",
+    "parse_spec",
+]
+
+# The dialect yaml-language-server knows best.
+SCHEMA_DIALECT = "http://json-schema.org/draft-07/schema#"
+
+
+def load_spec(path: FilePath) -> LabSpec:
+    """The spec in this file. Raises SpecError with everything that is wrong with it."""
+    file = str(path)
+    try:
+        if path.is_dir():
+            raise SpecError([_about(file, "is a directory", f"give the file: {path / 'lab.yaml'}")])
+        with path.open("rb") as stream:
+            # One byte more than allowed tells "too large" without reading all of /dev/zero.
+            content = stream.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise SpecError(
+            [_about(file, "there is no such file", "labctl init writes one, -f names another")]
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError([_about(file, f"cannot be read: {reason}")]) from None
+    if len(content) > LARGEST_FILE:
+        raise SpecError([too_large(file)])
+    return parse_spec(content, file)
+
+
+def parse_spec(text: bytes, filename: str) -> LabSpec:
+    """The spec in these bytes. Raises SpecError with everything that is wrong with it.
+
+    Types and rules are reported together: what has the wrong type is taken out, the rules judge the
+    rest, and a rule that would need what was taken out keeps silent.
+    """
+    source = read_yaml(text, filename)
+    if source.data is None:
+        raise SpecError([_about(filename, "is empty", "one line is enough: name: ovn-tutorial", 1)])
+    if not isinstance(source.data, dict):
+        found = _kind(source.data)
+        raise SpecError(
+            [
+                _about(
+                    filename,
+                    f"must hold keys and values, not {found}",
+                    "begin with name: my-lab",
+                    1,
+                )
+            ]
+        )
+    problems = [problem for _, problem in source.repeated]
+    # Which of the two was meant is not known, so no rule may rely on either.
+    doubtful = {path for path, _ in source.repeated}
+    spec = _typed(source, problems, doubtful)
+    if spec is not None:
+        problems += broken_rules(spec, source, doubtful)
+    if problems or spec is None:
+        raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
+    return spec
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of lab.yaml, for editors and for whoever generates one."""
+    schema = LabSpec.model_json_schema()
+    for definition in (schema, *schema["$defs"].values()):
+        definition["description"] = " ".join(definition["description"].split())
+        # Models are filled before they are validated: in the file only the name is needed.
+        if definition is schema:
+            definition["required"] = ["name"]
+        else:
+            definition.pop("required", None)
+        # `nat:` with everything under it commented out is a valid way to say "defaults", and so is
+        # `compute-02:` alone.
+        definition["type"] = "object" if definition is schema else ["object", "null"]
+        for field in definition["properties"].values():
+            _simplify(field)
+    return {"$schema": SCHEMA_DIALECT, **schema, "title": "lab.yaml of labctl"}
+
+
+def _simplify(field: dict[str, Any]) -> None:
+    """Make one property say what lab.yaml allows, in words that every editor knows."""
+    field.pop("title", None)
+    if field.get("format") == "ipv4network":
+        del field["format"]  # pydantic's own word; the pattern says it
+    if isinstance(field.get("default"), dict) or field.get("default", "") is None:
+        del field["default"]
+    if "$ref" in field:
+        field["allOf"] = [{"$ref": field.pop("$ref")}]  # in draft 7 nothing may stand beside $ref
+    if field.get("type") == "object":
+        field["type"] = ["object", "null"]
+
+
+def _about(file: str, message: str, mend: str = "", line: int = 0) -> Problem:
+    return Problem(file, line, "", message, mend)
+
+
+def _typed(source: YamlSource, problems: list[Problem], doubtful: set[Path]) -> LabSpec | None:
+    """The spec of all parts that have the right types; what has not is added to the sets."""
+    data = source.data
+    # Every round takes out what is wrong, and what was filled by it comes right in the next one.
+    for _ in range(4):
+        try:
+            return LabSpec.model_validate(data)
+        except ValidationError as invalid:
+            errors = invalid.errors(include_url=False)
+        wrong = [e for e in errors if e["type"] != "missing" or e["loc"] == ("name",)]
+        for error in wrong:
+            path = tuple(error["loc"])
+            message, mend, meant = _explain(error, path)
+            problems.append(source.problem(path, message, mend))
+            doubtful.add(path)
+            if meant:
+                doubtful.add((*path[:-1], meant))
+        if wrong:
+            data = _without(data, [tuple(error["loc"]) for error in wrong])
+        else:
+            problems += _no_room(source, errors, fill_defaults(data))
+            # The address is not in the data: the node or instance that lacks one is.
+            homeless = [tuple(error["loc"][:2]) for error in errors]
+            doubtful.update(homeless)
+            data = _without(data, homeless)
+    return None
+
+
+def _no_room(
+    source: YamlSource, errors: Sequence[ErrorDetails], filled: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Nodes and instances left without an address because their subnet is full."""
+    for section, subnet in (("nodes", ("private", "subnet")), ("instances", ("tenant", "cidr"))):
+        network = filled[subnet[0]][subnet[1]]
+        homeless = [shown(error["loc"][1]) for error in errors if error["loc"][0] == section]
+        if homeless:
+            names = ", ".join(homeless[:3]) + (", …" if len(homeless) > 3 else "")
+            message = f"{network} has no free address left for {names}"
+            yield source.problem(subnet, message, "choose a larger network")
+
+
+def _without(data: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+    """The data without what stands at these paths."""
+    left = copy.deepcopy(dict(data))
+    for path in paths:
+        if path == ("name",):
+            left["name"] = "x"  # the one key that has no default
+            continue
+        *around, key = _removable(path)
+        at: Any = left
+        for step in around:
+            at = at.get(step) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.pop(key, None)
+    return left
+
+
+def _removable(path: Path) -> Path:
+    # A list is taken out whole, or the positions of its other items would shift.
+    for position, step in enumerate(path):
+        if isinstance(step, int):
+            return path[:position]
+    return path
+
+
+def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
+    """What to say about one of pydantic's errors: message, mend, and the key that was meant."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == PROBLEM:
+        return context["message"], context["mend"], None
+    if kind == "extra_forbidden":
+        return _explain_unknown(str(path[-1]), _keys_at(path[:-1]))
+    found = _kind(value)
+    match kind:
+        case "missing":
+            return "is missing", "give the lab a name, such as name: ovn-tutorial", None
+        case "literal_error":
+            choices = context["expected"].replace("'", "")
+            known = choices.replace(" or ", ", ").split(", ")
+            meant = did_you_mean(value, known) if isinstance(value, str) else None
+            return (
+                f"must be {choices}, not {found}",
+                f"did you mean {meant}?" if meant else "",
+                None,
+            )
+        case "model_type" | "model_attributes_type" | "dict_type":
+            by_name = _BY_NAME.get(path)
+            mend = f"write a name and a colon for each, as in {by_name}:" if by_name else ""
+            mend = mend or f"its keys are {', '.join(_keys_at(path))}"
+            return f"must hold keys and values, not {found}", mend, None
+        case "tuple_type" | "list_type":
+            mend = f"write [{shown(value)}]" if isinstance(value, str) else ""
+            return f"must be a list, not {found}", mend, None
+        case "greater_than_equal":
+            return f"{value} is too small: the least is {context['ge']}", "", None
+        case "less_than_equal":
+            return f"{value} is too large: the most is {context['le']}", "", None
+    wanted = next((want for start, want in _WANTED.items() if kind.startswith(start)), None)
+    return (f"must be {wanted}, not {found}" if wanted else error["msg"]), "", None
+
+
+_BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01", ("instances",): "vm_1"}
+_WANTED = {
+    "string": "text",
+    "int": "a whole number",
+    "ip_v4_address": "an IPv4 address",
+    "ip_v4_network": "an IPv4 network",
+}
+
+
+def _explain_unknown(key: str, known: Sequence[str]) -> tuple[str, str, str | None]:
+    meant = did_you_mean(key, known)
+    mend = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
+    return "unknown key", mend, meant
+
+
+def _keys_at(path: Path) -> list[str]:
+    """The keys lab.yaml may have in the mapping at this path."""
+    at: Any = LabSpec
+    for step in path:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            at = at.model_fields[str(step)].annotation
+        else:
+            at = get_args(at)[1]  # dict[str, NodeSpec]: the step is a name
+    return list(at.model_fields)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else quoted(value)
+
+
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

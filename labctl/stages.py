@@ -1,0 +1,249 @@
+"""The stages of `create`: what is run where, after what. Data first, then the code that runs it."""
+
+import hashlib
+import io
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.errors import LabError
+from labctl.guest import Guest, GuestError
+from labctl.i18n import tr
+from labctl.providers import Provider
+from labctl.render import lab_env
+from labctl.state import LabState, Secrets
+from labctl.steps import Step, StepContext
+from labctl.topology import Node, Topology
+from labctl.waiting import wait_until
+
+REMOTE = "/opt/labctl/provision"
+_DONE = "/var/lib/labctl/done"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script of provision/, on every node that has the role."""
+
+    file: str
+    title: str
+    role: str | None = None
+    """None: on every node."""
+    needs: tuple[str, ...] = ()
+    """Scripts that must be over on the same node."""
+    controller_needs: tuple[str, ...] = ()
+    """Scripts that must be over on the controller."""
+    timeout: int = 300
+
+    @property
+    def name(self) -> str:
+        """`30-mariadb.sh` -> `mariadb`."""
+        return self.file.removesuffix(".sh").partition("-")[2]
+
+
+SCRIPTS = (
+    Script("10-packages.sh", "packages", timeout=3600),
+    Script("15-instance-image.sh", "instance image", "controller", ("packages",), timeout=900),
+    Script("20-node.sh", "host name and journal", needs=("packages",)),
+    Script("25-network.sh", "Open vSwitch, br-ex, underlay", needs=("node",)),
+    Script("30-mariadb.sh", "MariaDB and schemas", "controller", ("node",), timeout=1800),
+    Script("31-rabbitmq.sh", "RabbitMQ", "controller", ("network",)),
+    Script("32-memcached.sh", "memcached", "controller", ("node",)),
+    Script("40-ovn-central.sh", "OVN databases and northd", "controller", ("network",)),
+    Script("41-ovn-host.sh", "OVN chassis", None, ("network",), ("ovn-central",)),
+    Script("50-keystone.sh", "Keystone and catalogue", "controller", ("mariadb", "memcached", "network")),
+    Script("51-glance.sh", "Glance", "controller", ("mariadb", "network")),
+    Script("52-placement.sh", "Placement", "controller", ("mariadb", "network")),
+    Script("53-nova.sh", "Nova API, conductor, scheduler", "controller", ("mariadb", "rabbitmq")),
+    Script("54-neutron.sh", "Neutron with ML2/OVN", "controller", ("mariadb", "rabbitmq", "ovn-central")),
+    Script("60-nova-compute.sh", "nova-compute, libvirt, QEMU", "compute", ("network",), ("rabbitmq",)),
+    Script("61-ovn-metadata.sh", "metadata agent", "compute", ("network",), ("ovn-central",)),
+    Script("70-shell.sh", "shell, credentials, abbrev", None, ("node",)),
+)  # fmt: skip
+
+
+def scripts_of(node: Node) -> list[Script]:
+    """The scripts that run on a node, in order."""
+    return [script for script in SCRIPTS if script.role is None or script.role in node.roles]
+
+
+class Provisioner:
+    """Brings nodes up and runs provision/ on them; makes the steps that the engine runs."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        provider: Provider,
+        state: LabState,
+        secrets: Secrets,
+        provision: Path,
+    ) -> None:
+        """`provision` is the directory of the scripts on the host."""
+        self._topology = topology
+        self._provider = provider
+        self._state = state
+        self._provision = provision
+        self._env = {node.name: lab_env(topology, node, secrets) for node in topology.nodes}
+        self._archive = _archive(provision)
+        self._hash = {
+            name: hashlib.sha256(self._archive + env.encode()).hexdigest()[:16]
+            for name, env in self._env.items()
+        }
+        self._marks: dict[str, dict[str, str]] = {}
+
+    def host_steps(self) -> list[Step]:
+        """Image, network, nodes booted with provision/ on them."""
+        provider = self._provider
+        steps = [
+            Step(
+                "image",
+                tr("baked image"),
+                lambda context: provider.prepare(context.progress, context.cancelled),
+                done=provider.prepared,
+                log=self._state.logs / "image.log",
+            ),
+            Step(
+                "host-network",
+                tr("namespaces and cables"),
+                lambda context: provider.create_network(),
+                done=provider.network_ready,
+            ),
+        ]
+        steps += [
+            Step(
+                f"boot:{node.name}",
+                tr("boot"),
+                lambda context, node=node: self._boot(node, context),  # type: ignore[misc]
+                needs=("image", "host-network"),
+                done=lambda node=node: self._booted(node),  # type: ignore[misc]
+                node=node.name,
+                log=self._state.logs / node.name / "console.log",
+            )
+            for node in self._topology.nodes
+        ]
+        return steps
+
+    def node_steps(self) -> list[Step]:
+        """provision/ on every node."""
+        controller = self._topology.controller.name
+        steps: list[Step] = []
+        for node in self._topology.nodes:
+            here = {script.name for script in scripts_of(node)}
+            for script in scripts_of(node):
+                needs = [f"{name}:{node.name}" for name in script.needs if name in here]
+                needs += [f"{name}:{controller}" for name in script.controller_needs]
+                steps.append(
+                    Step(
+                        f"{script.name}:{node.name}",
+                        tr(script.title),
+                        self._runner(node, script),
+                        needs=tuple(needs) or (f"boot:{node.name}",),
+                        done=self._checker(node, script),
+                        node=node.name,
+                        log=self._log(node, script),
+                    )
+                )
+        return steps
+
+    # -- booting -----------------------------------------------------------------------------------
+    def _boot(self, node: Node, context: StepContext) -> None:
+        self._provider.start(node)
+        guest = self._provider.guest(node)
+        context.progress(tr("waiting for SSH"))
+        wait_until(
+            tr("{node} answers SSH", node=node.name),
+            lambda: guest.run(["true"], timeout=10).ok,
+            deadline=120,
+            hint=f"see {self._state.logs / node.name / 'console.log'}",
+            transient=(GuestError,),
+            cancelled=context.cancelled,
+        )
+        env, files = self._env[node.name], self._archive
+        guest.put(env.encode(), "/etc/labctl/lab.env", 0o600)
+        guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files, timeout=60)
+        guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs")
+
+    def _booted(self, node: Node) -> bool:
+        if not self._provider.running(node):
+            return False
+        try:
+            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=10)
+        except LabError:
+            return False
+        return seen.stdout.strip() == self._hash[node.name]
+
+    # -- scripts -----------------------------------------------------------------------------------
+    def _log(self, node: Node, script: Script) -> Path:
+        return self._state.logs / node.name / f"{script.file.removesuffix('.sh')}.log"
+
+    def _checker(self, node: Node, script: Script) -> Callable[[], bool]:
+        # The mark lies where the work was done: it is true after a kill, a restore, a copy.
+        def done() -> bool:
+            marks = self._marks.get(node.name)
+            if marks is None:
+                marks = _read_marks(self._provider.guest(node))
+                self._marks[node.name] = marks
+            return marks.get(script.file) == self._hash[node.name]
+
+        return done
+
+    def _runner(self, node: Node, script: Script) -> Callable[[StepContext], None]:
+        def work(context: StepContext) -> None:
+            log = self._log(node, script)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            # flock: an interrupted labctl leaves its script running; the next one waits for it.
+            command = (
+                f"mkdir -p {_DONE} && flock /run/labctl-{script.name}.lock"
+                f" bash {REMOTE}/{script.file}"
+                f" && echo {self._hash[node.name]} >{_DONE}/.{script.file}"
+                f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
+            )
+            with log.open("a") as sink:
+                sink.write(f"--- {time.strftime('%F %T')} {script.file} on {node.name}\n")
+
+                def on_line(line: str, stream: str) -> None:
+                    sink.write(line + "\n")
+                    sink.flush()
+                    context.output(line, "stdout" if stream == "stdout" else "stderr")
+                    if line.strip():
+                        context.progress(line.strip())
+
+                result = self._provider.guest(node).run(
+                    command,
+                    timeout=script.timeout,
+                    check=False,
+                    on_line=on_line,
+                    cancelled=context.cancelled,
+                )
+            if not result.ok:
+                said = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+                raise LabError(
+                    f"provision/{script.file} failed (exit {result.returncode}): "
+                    + " / ".join(said[-3:]),
+                    hint=f"read {log}, mend the cause, then run `labctl create` again",
+                )
+
+        return work
+
+
+def _read_marks(guest: Guest) -> dict[str, str]:
+    """{script: hash of the inputs it last succeeded with}"""
+    listing = guest.run(f"cd {_DONE} 2>/dev/null && grep -H . *.sh || true", timeout=15).stdout
+    pairs = (line.partition(":") for line in listing.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _archive(directory: Path) -> bytes:
+    """provision/ as a tar, the same bytes for the same content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in sorted(directory.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                info = tarfile.TarInfo(str(path.relative_to(directory)))
+                content = path.read_bytes()
+                info.size, info.mode = len(content), 0o755 if path.suffix == ".sh" else 0o644
+                archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+

@@ -1,0 +1,218 @@
+"""What a lab keeps on disk: every file name under `.labctl/`, the lock, identity and secrets.
+
+Nothing else in labctl spells a name under `.labctl/`. Files are written whole (temporary file,
+fsync, rename), so that a kill or a full disk leaves the old content or the new one.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LabError
+
+STATE_DIRECTORY = ".labctl"
+
+
+def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
+    """Replace a file in one step. `mode` holds from the first byte on.
+
+    Raises LabError when the disk is full or the directory cannot be written.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise LabError(
+            f"cannot write {path}: {error.strerror}",
+            hint="free some disk space or mend the permissions, then run the same command again",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Passwords of one lab; each 128 random bits as hexadecimal digits."""
+
+    admin: str
+    database: str
+    rabbit: str
+    service: str
+    metadata: str
+
+    @classmethod
+    def generate(cls) -> "Secrets":
+        """Fresh ones."""
+        return cls(*(secrets.token_hex(16) for _ in range(5)))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes this lab itself: kept from the first `create` until `destroy`."""
+
+    lab: str
+    lab_id: str
+    """Eight hexadecimal digits: part of every name the lab has outside its directory."""
+    provider: str
+    created: float
+    """Seconds since the epoch."""
+    image: str = ""
+    """Key of the baked image under the nodes; they cannot change it under their feet."""
+
+
+class LabState:
+    """The `.labctl/` directory beside one lab.yaml."""
+
+    def __init__(self, lab_directory: Path) -> None:
+        self.root = lab_directory / STATE_DIRECTORY
+
+    # -- names -----------------------------------------------------------------------------------
+    @property
+    def logs(self) -> Path:
+        """One log per node and stage, and the consoles of the nodes."""
+        return self.root / "logs"
+
+    @property
+    def events(self) -> Path:
+        """Everything that happened, one JSON object a line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def ssh_key(self) -> Path:
+        """Private key that opens every node of this lab."""
+        return self.root / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Host keys of the nodes, for the OpenSSH client."""
+        return self.root / "ssh" / "known_hosts"
+
+    def host_key(self, node: str) -> Path:
+        """Private SSH host key of a node, made before it boots for the first time."""
+        return self.root / "ssh" / f"host_{node}"
+
+    def node(self, name: str) -> Path:
+        """Directory of one node: its file system's upper layer and mount point."""
+        return self.root / "nodes" / name
+
+    @property
+    def built_spec(self) -> Path:
+        """The spec that this lab was made from, defaults filled in."""
+        return self.root / "spec.json"
+
+    @property
+    def created(self) -> Path:
+        """Written when `create` has come to its end."""
+        return self.root / "created"
+
+    @property
+    def lesson_position(self) -> Path:
+        """Which checkpoints of which lesson have been run."""
+        return self.root / "lesson.json"
+
+    # -- identity --------------------------------------------------------------------------------
+    @property
+    def exists(self) -> bool:
+        """Whether a lab was begun here."""
+        return (self.root / "lab.json").exists()
+
+    def identity(self) -> Identity:
+        """The lab's identity; LabError when there is none."""
+        data = self.read_json(self.root / "lab.json")
+        if data is None:
+            raise LabError("there is no lab here yet", hint="make it with `labctl create`")
+        return Identity(**data)
+
+    def begin(self, lab: str, provider: str) -> Identity:
+        """The identity of this lab, made now if this is its first `create`."""
+        if self.exists:
+            return self.identity()
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        identity = Identity(lab, secrets.token_hex(4), provider, time.time())
+        self.save_identity(identity)
+        return identity
+
+    def save_identity(self, identity: Identity) -> None:
+        """Write the identity down."""
+        write_atomic(self.root / "lab.json", json.dumps(asdict(identity), indent=1) + "\n")
+
+    def secrets(self) -> Secrets:
+        """The lab's passwords, generated at the first call; the file is 0600."""
+        path = self.root / "secrets.json"
+        data = self.read_json(path)
+        if data is None:
+            made = Secrets.generate()
+            write_atomic(path, json.dumps(asdict(made), indent=1) + "\n", 0o600)
+            return made
+        return Secrets(**data)
+
+    # -- JSON files --------------------------------------------------------------------------------
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """The object in a file of ours, or None when there is no such file."""
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            raise LabError(
+                f"{path} belongs to another user", hint="run labctl as the user who made the lab"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise LabError(
+                f"{path} cannot be read: {error}", hint="`labctl destroy` and `labctl create` anew"
+            ) from error
+        if not isinstance(data, dict):
+            raise LabError(f"{path} does not hold an object", hint="`labctl destroy`, then create")
+        return data
+
+    def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
+        """Replace a file of ours."""
+        write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+    # -- the lock ----------------------------------------------------------------------------------
+    @contextmanager
+    def locked(self, verb: str) -> Iterator[None]:
+        """Hold the lab for one command that changes it.
+
+        Raises LabError naming the holder when another labctl has it. The kernel drops the lock with
+        the process, so a killed labctl never leaves one behind.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.root / "lock"
+        with path.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                stream.seek(0)
+                raise LabError(
+                    f"another labctl holds this lab: {stream.read().strip() or 'unknown'}",
+                    hint="wait for it to finish, or stop it",
+                ) from error
+            stream.truncate(0)
+            stream.write(
+                f"`labctl {verb}`, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
+            )
+            stream.flush()
+            yield
+
+    def remove(self) -> None:
+        """Delete everything the lab has on disk."""
+        shutil.rmtree(self.root, ignore_errors=False)

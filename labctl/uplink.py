@@ -1,0 +1,112 @@
+"""The far side of eth0: a namespace that plays the Internet, or the host's real uplink.
+
+Simulated (the default): the gateway's address, and a host that everybody knows, 8.8.8.8, which
+answers ping and HTTP. Nothing leaves the machine, and everything works on a plane. With
+`nat.uplink: host` the namespace is a router behind the host instead.
+"""
+
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from labctl import netns
+from labctl.errors import LabError
+from labctl.run import run, spawn
+from labctl.topology import Topology
+from labctl.waiting import wait_until
+
+INTERNET_HOST = "8.8.8.8"
+INTERNET_PORT = 80
+_TRANSIT = IPv4Network("100.127.0.0/16")  # of the shared address space of RFC 6598
+
+
+def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path) -> None:
+    """Address the NAT namespace and give it something to be reached there. Safe to run again."""
+    gateway = f"{topology.nat_gateway}/{topology.nat.prefixlen}"
+    run(["ip", "-n", nat, "addr", "replace", gateway, "dev", "nat0"])
+    if topology.uplink == "host":
+        _join_host(nat, topology, number, lab_id)
+        return
+    run(["ip", "-n", nat, "addr", "replace", f"{INTERNET_HOST}/32", "dev", "lo"])
+    if not running(nat, topology):
+        spawn(
+            ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.internet",
+             INTERNET_HOST, str(INTERNET_PORT)],
+            log=log,
+        )  # fmt: skip
+        wait_until(
+            f"{INTERNET_HOST} answers inside {nat}",
+            lambda: running(nat, topology),
+            deadline=20,
+            hint=f"see {log}",
+            interval=0.1,
+        )
+
+
+def running(nat: str, topology: Topology) -> bool:
+    """Whether there is somebody at the far side."""
+    if not netns.exists(nat):
+        return False
+    if topology.uplink == "host":
+        return netns.has_link(nat, "up0")
+    try:
+        netns.dial(nat, INTERNET_HOST, INTERNET_PORT, timeout=2).close()
+    except (OSError, LabError):
+        return False
+    return True
+
+
+def _transit(lab_id: str, number: int) -> tuple[str, str]:
+    """Addresses (host end, NAT end) of the link between the host and one NAT namespace."""
+    block = (int(lab_id, 16) * 8 + number) % 2**14
+    network = IPv4Network((int(_TRANSIT.network_address) + 4 * block, 30))
+    return str(network[1]), str(network[2])
+
+
+def _join_host(nat: str, topology: Topology, number: int, lab_id: str) -> None:
+    host_end, nat_end = _transit(lab_id, number)
+    device = f"lab{lab_id[:6]}{number}"
+    if not netns.has_link(nat, "up0"):
+        run(["ip", "link", "add", device, "type", "veth", "peer", "name", "up0", "netns", nat])
+    run(["ip", "addr", "replace", f"{host_end}/30", "dev", device])
+    run(["ip", "link", "set", device, "up"])
+    run(["ip", "-n", nat, "addr", "replace", f"{nat_end}/30", "dev", "up0"])
+    run(["ip", "-n", nat, "link", "set", "up0", "up"])
+    run(["ip", "-n", nat, "route", "replace", "default", "via", host_end])
+    run(["ip", "netns", "exec", nat, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    # Two translations, as behind VirtualBox: by the NAT network, then by the host.
+    _masquerade(["ip", "netns", "exec", nat], "labctl", str(topology.nat), "up0")
+    run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    _masquerade([], f"labctl_{lab_id}", str(_TRANSIT), None)
+
+
+def _masquerade(prefix: list[str], table: str, source: str, device: str | None) -> None:
+    out = f'oifname "{device}" ' if device else f"ip daddr != {_TRANSIT} "
+    rules = f"""
+table ip {table}
+delete table ip {table}
+table ip {table} {{
+    chain postrouting {{
+        type nat hook postrouting priority 100;
+        ip saddr {source} {out}masquerade
+    }}
+}}
+"""
+    run(
+        [*prefix, "nft", "-f", "-"],
+        input=rules,
+        hint="`nat.uplink: host` needs nftables: apt install nftables",
+    )
+
+
+def remove(lab_id: str) -> None:
+    """Take back what `nat.uplink: host` added to the host itself."""
+    links = run(["ip", "-br", "link", "show", "type", "veth"], check=False).stdout
+    for line in links.splitlines():
+        name = line.split("@")[0].split()[0]
+        if name.startswith(f"lab{lab_id[:6]}"):
+            run(["ip", "link", "delete", name], check=False)
+    try:
+        run(["nft", "delete", "table", "ip", f"labctl_{lab_id}"], check=False)
+    except LabError:
+        pass  # no nftables, so no table either

@@ -1,0 +1,86 @@
+"""The only wait in labctl: asking again until something is true or the time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from labctl.errors import LabError
+from labctl.i18n import tr
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):  # noqa: N818 - a state, not a mistake
+    """Raised by a probe to say what it saw instead of what is awaited; always asked again."""
+
+
+class Cancelled(Exception):  # noqa: N818 - a state, not a mistake
+    """The work was told to stop before it was finished."""
+
+
+class WaitTimeout(LabError):  # noqa: N818 - a state, not a mistake
+    """What was awaited did not come true in time.
+
+    `message` is the whole story without the hint, which `str()` adds.
+    """
+
+    def __init__(self, description: str, seconds: float, last: str, hint: str) -> None:
+        self.description = description
+        self.seconds = seconds
+        self.last = last
+        message = tr(
+            "waited {seconds} s for: {description}; last seen: {last}",
+            seconds=f"{seconds:g}",
+            description=description,
+            last=last,
+        )
+        super().__init__(message, hint=hint)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{tr('hint')}: {self.hint}" if self.hint else self.message
+
+
+def wait_until(
+    description: str,
+    probe: Callable[[], T | None],
+    *,
+    deadline: float,
+    hint: str,
+    interval: float = 0.3,
+    transient: tuple[type[Exception], ...] = (),
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    cancelled: Callable[[], bool] | None = None,
+) -> T:
+    """Calls `probe` every `interval` seconds until it returns something true, and returns that.
+
+    `description` completes "waited for: …", e.g. "Keystone answers on port 5000".
+    A falsy answer, `NotYet` and the exceptions listed in `transient` mean "ask again";
+    any other exception is the caller's. The probe is asked at least once, and a last
+    time when `deadline` seconds are over; it has to bound its own duration.
+
+    Raises `WaitTimeout` when the deadline has passed, `Cancelled` as soon as
+    `cancelled()` is true.
+    """
+    ask_again: tuple[type[Exception], ...] = (NotYet, *transient)
+    began = clock()
+    while True:
+        if cancelled is not None and cancelled():
+            raise Cancelled(description)
+        # Judged before the probe, so that the last look is never older than the deadline.
+        remaining = began + deadline - clock()
+        cause: Exception | None = None
+        try:
+            answer = probe()
+        except ask_again as error:
+            cause = error
+            last = str(error) or type(error).__name__
+        else:
+            if answer:
+                return answer
+            last = tr("nothing") if answer is None else repr(answer)
+        if remaining <= 0:
+            raise WaitTimeout(description, deadline, last, hint) from cause
+        sleep(min(interval, remaining))

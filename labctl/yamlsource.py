@@ -1,0 +1,260 @@
+"""Bytes of a YAML file -> plain data, the line of every value, and what is wrong on YAML's level.
+
+Scalars keep their text: YAML 1.1 would read ``52:54:00:12:34:56`` as a number in base 60, ``on``
+as true and ``010`` as 8. Pydantic's types parse the text later and know what was meant.
+
+The data is built from parser events in one pass without recursion, so that depth, aliases and
+repeated keys are met while reading, each at its line, and no input can blow up before it is judged.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from labctl.problems import Path, Problem, SpecError, dotted, shown
+
+LARGEST_FILE = 1 << 20
+"""A lab.yaml of this size is not one. Bytes."""
+
+_DEEPEST = 16
+_MOST_VALUES = 10_000
+_NULLS = ("", "~", "null", "Null", "NULL")
+# Besides control characters: line breaks that editors do not count, and marks that cannot be seen.
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_LINE_BREAK = re.compile("\r\n|[\r\n]")
+
+
+@dataclass(frozen=True)
+class YamlSource:
+    """A file that could be read."""
+
+    file: str
+    data: Any
+    """None, text, lists and dicts with text keys; ``null`` and nothing at all are None."""
+    lines: dict[Path, int]
+    """Line of the key (or list item) of every value in the data."""
+    repeated: tuple[tuple[Path, Problem], ...] = ()
+    """Keys given twice: the data holds the first of each."""
+
+    def line(self, path: Path) -> int:
+        """Where the value stands, or the nearest thing around it that is in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def problem(self, path: Path, message: str, mend: str = "") -> Problem:
+        """A problem with the value at this path."""
+        return Problem(self.file, self.line(path), dotted(path), message, mend)
+
+
+def read_yaml(content: bytes, file: str) -> YamlSource:
+    """Read one YAML document. Raises SpecError with the one problem that makes it unreadable."""
+    text = _decode(content, file)
+    builder = _Builder(file)
+    try:
+        for event in yaml.parse(text, Loader=yaml.BaseLoader):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        raise SpecError([_syntax_problem(error, text, file)]) from None
+    except (ValueError, OverflowError):
+        # PyYAML passes chr()'s error through, without a mark, for "\UFFFFFFFF" and the like.
+        line = next((n for n, text in _lines(text) if _NO_CHARACTER.search(text)), 1)
+        raise SpecError([Problem(file, line, "", *_ESCAPE)]) from None
+    except yaml.YAMLError as error:
+        raise SpecError([Problem(file, 1, "", f"cannot be read as YAML: {shown(error)}")]) from None
+    return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
+
+
+def _decode(content: bytes, file: str) -> str:
+    if len(content) > LARGEST_FILE:
+        raise SpecError([too_large(file)])
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise SpecError(
+            [Problem(file, line, "", f"is not UTF-8 text (byte 0x{byte:02x})", "save it as UTF-8")]
+        ) from None
+    if bad := _UNPRINTABLE.search(text):
+        line = len(_LINE_BREAK.findall(text, 0, bad.start())) + 1
+        raise SpecError(
+            [
+                Problem(
+                    file,
+                    line,
+                    "",
+                    f"holds the control character U+{ord(bad[0]):04X}",
+                    "remove it; is this a text file?",
+                )
+            ]
+        )
+    return text
+
+
+def too_large(file: str) -> Problem:
+    """What is said about a file larger than any lab.yaml."""
+    return Problem(
+        file, 0, "", "is larger than 1 MiB, so it is not a lab.yaml", "give the right file with -f"
+    )
+
+
+@dataclass
+class _Open:
+    """A mapping or list whose end has not been met."""
+
+    path: Path
+    into: dict[str, Any] | list[Any]
+    key: str | None = None
+    ignored: bool = False
+    """Whether this is the value of a repeated key, or inside one."""
+
+
+class _Builder:
+    """Builds the data out of parser events."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.data: Any = None
+        self.lines: dict[Path, int] = {}
+        self.repeated: list[tuple[Path, Problem]] = []
+        self._open: list[_Open] = []
+        self._documents = 0
+        self._values = 0
+
+    def take(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise self._refusal(line, "a second document begins here", "remove the --- line")
+        elif isinstance(event, yaml.AliasEvent):
+            raise self._refusal(
+                line,
+                f"refers to *{shown(event.anchor)}: aliases are not read",
+                "write the value out",
+            )
+        elif isinstance(event, yaml.NodeEvent):
+            self._take_value(event, line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+
+    def _take_value(self, event: yaml.NodeEvent, line: int) -> None:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise self._refusal(
+                line, "there are more values than any lab has", "is this a lab.yaml?"
+            )
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!"):
+            tag = tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._refusal(line, f"the tag {shown(tag)} is not read", "remove it")
+        top = self._open[-1] if self._open else None
+        if top is not None and isinstance(top.into, dict) and top.key is None:
+            self._take_key(top, event, line)
+            return
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            # Plain text only: a quoted "null" is the word.
+            plain_null = event.implicit[0] and event.value in _NULLS
+            value = None if plain_null else self._text(event, line)
+        else:
+            value = {} if isinstance(event, yaml.MappingStartEvent) else []
+        path, ignored = self._place(top, value, line)
+        if not isinstance(event, yaml.ScalarEvent):
+            if len(self._open) == _DEEPEST:
+                raise self._refusal(line, "is nested too deeply", "see the documented lab.yaml")
+            self._open.append(_Open(path, value, ignored=ignored))
+
+    def _take_key(self, mapping: _Open, event: yaml.NodeEvent, line: int) -> None:
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._refusal(line, "a list or mapping stands where a key should", "use a word")
+        key = mapping.key = self._text(event, line)
+        path = (*mapping.path, key)
+        if mapping.ignored:
+            return
+        if key in mapping.into:
+            message = f"is given twice, first on line {self.lines[path]}"
+            problem = Problem(self.file, line, dotted(path), message, "keep one of them")
+            self.repeated.append((path, problem))
+        else:
+            self.lines[path] = line
+
+    def _text(self, scalar: yaml.ScalarEvent, line: int) -> str:
+        text: str = scalar.value
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            # Half of a surrogate pair, written as an escape: no encoder or terminal takes it.
+            raise self._refusal(line, *_ESCAPE)
+        return text
+
+    def _place(self, top: _Open | None, value: Any, line: int) -> tuple[Path, bool]:
+        """Put a value where it belongs; its path, and whether it is a repetition to be ignored."""
+        if top is None:
+            self.data = value
+            return (), False
+        if isinstance(top.into, list):
+            path: Path = (*top.path, len(top.into))
+            top.into.append(value)
+            if not top.ignored:
+                self.lines[path] = line
+            return path, top.ignored
+        assert top.key is not None
+        path = (*top.path, top.key)
+        repeated = top.key in top.into
+        if not repeated:
+            top.into[top.key] = value
+        top.key = None
+        return path, top.ignored or repeated
+
+    def _refusal(self, line: int, message: str, mend: str) -> SpecError:
+        return SpecError([Problem(self.file, line, "", message, mend)])
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    met, began = error.problem_mark or error.context_mark, error.context_mark
+    line = met.line + 1 if met else 1
+    first = began.line + 1 if began else line
+    for number, content in _lines(text, line):
+        if number in (line, first) and "\t" in content[: len(content) - len(content.lstrip())]:
+            return Problem(
+                file, number, "", "is indented with a tab, which YAML forbids", "use spaces"
+            )
+    problem = error.problem or ""
+    for phrase, message, mend in _SYNTAX:
+        if phrase in problem:
+            # What was never closed is mended where it was opened, not at the end of the file.
+            opened = phrase in _NEVER_CLOSED
+            return Problem(file, first if opened else line, "", message, mend)
+    return Problem(file, line, "", f"cannot be read as YAML: {shown(problem)}")
+
+
+def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
+    return enumerate(_LINE_BREAK.split(text, maxsplit=max(last, 0)), 1)
+
+
+_NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
+_ESCAPE = ("an escape in double quotes stands for no character", "write the character itself")
+_NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
+
+# PyYAML's words, and what a person needs to hear instead.
+_SYNTAX = (
+    ("mapping values are not allowed", "there is a colon too many, or the indentation is wrong",
+     "put each key on its own line, and quote text that holds a colon and a space"),
+    ("could not find expected ':'", "a key without a colon, or the indentation is wrong",
+     "write key: value"),
+    ("expected <block end>", "the indentation does not match the lines above",
+     "begin keys of the same mapping in the same column"),
+    ("expected ',' or", "a bracket that opens here is not closed, or a comma in it is missing",
+     "close every [ with ] and every { with }"),
+    ("unexpected end of stream", "a quote that opens here is not closed", "close it"),
+    ("found undefined alias", "refers to an alias that is not defined", "write the value out"),
+    ("'\\t' that cannot start", "a tab stands where a value should", "use spaces"),
+    ("cannot start any token", "this character cannot begin a value", "put the value in quotes"),
+    ("unknown escape character", "has an unknown escape in double quotes",
+     "use single quotes, where a backslash is a backslash"),
+)  # fmt: skip

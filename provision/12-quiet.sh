@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything that packages enabled is switched off: a service runs when its own script says so.
+. "$(dirname "$0")/lib.sh"
+
+keep='ssh.service|remote-fs.target|machines.target|networking.service|getty.*|systemd-.*|dbus.*|labctl.*'
+cd /etc/systemd/system
+for wants in multi-user.target.wants sockets.target.wants timers.target.wants sysinit.target.wants; do
+    [ -d "$wants" ] || continue
+    for link in "$wants"/*; do
+        unit=${link##*/}
+        [ -L "$link" ] || continue
+        [[ $unit =~ ^($keep)$ ]] || rm -f "$link"
+    done
+done
+# Started by other units, and of no use in a lab.
+for unit in e2scrub_reap.service iscsid.socket iscsid.service open-iscsi.service uuidd.socket \
+    neutron-rpc-server.service libvirt-guests.service apt-daily.timer apt-daily-upgrade.timer; do
+    ln -sfn /dev/null "$unit"
+done

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# What a learner finds after "labctl ssh": credentials loaded, abbrev, completion.
+. "$(dirname "$0")/lib.sh"
+
+verbatim abbrev /usr/local/bin/abbrev root:root 755
+verbatim profile.sh /etc/profile.d/labctl.sh root:root 644
+grep -q /etc/profile.d/labctl.sh /root/.bashrc 2>/dev/null ||
+    printf '\n. /etc/profile.d/labctl.sh\n' >>/root/.bashrc
+if has_role controller; then
+    # The key of the Nova keypair: the learner logs in to instances from here.
+    install -d -m 700 /root/.ssh
+    [ -s /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -C "labctl $LAB_NAME" -f /root/.ssh/id_ed25519
+    verbatim ssh_config /root/.ssh/config root:root 600
+fi
+say "ready to log in"

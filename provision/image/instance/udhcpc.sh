@@ -1,0 +1,21 @@
+#!/bin/sh
+# udhcpc's callback: address, MTU, default and classless routes (the metadata service), DNS, name.
+case $1 in bound | renew)
+    ip addr flush dev "$interface"
+    ip addr add "$ip/$mask" dev "$interface"
+    [ -n "$mtu" ] && ip link set "$interface" mtu "$mtu"
+    for gateway in $router; do ip route replace default via "$gateway" dev "$interface"; done
+    # shellcheck disable=SC2086,SC2154
+    set -- $staticroutes
+    while [ -n "$2" ]; do
+        if [ "$1" != 0.0.0.0/0 ]; then
+            if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"; else ip route replace "$1" via "$2" dev "$interface"; fi
+        fi
+        shift 2
+    done
+    : >/etc/resolv.conf
+    # shellcheck disable=SC2154
+    for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
+    ;;
+esac
+exit 0

@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Sourced by every NN-name.sh. Each script does one thing, may be run again at any time, and
+# needs nothing but bash, the packages of packages/*.list and /etc/labctl/lab.env.
+set -euo pipefail
+
+PROVISION=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PROVISION DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+CHANGED=no # did this run of the script change a configuration file?
+
+if [ -r /etc/labctl/lab.env ]; then
+    set -a
+    # shellcheck source=/dev/null
+    . /etc/labctl/lab.env
+    set +a
+fi
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+has_role() { [[ " ${NODE_ROLES:-} " == *" $1 "* ]]; }
+
+# verbatim SOURCE TARGET OWNER:GROUP MODE: install a file of files/ as it is.
+# template SOURCE TARGET OWNER:GROUP MODE: the same with ${VARIABLES} filled in.
+# Written whole and moved into place, so a reader never sees half a file.
+verbatim() { install_file cat "$@"; }
+template() { install_file envsubst "$@"; }
+install_file() {
+    local filter=$1 source=$PROVISION/files/$2 target=$3 new
+    mkdir -p "$(dirname "$target")"
+    new=$(mktemp "$target.XXXXXX")
+    "$filter" <"$source" >"$new"
+    chown "$4" "$new"
+    chmod "$5" "$new"
+    if cmp -s "$new" "$target"; then
+        rm -f "$new"
+    else
+        mv "$new" "$target"
+        CHANGED=yes
+    fi
+}
+
+# set_ini FILE KEY VALUE: one value of a packaged ini file, without owning the whole file.
+set_ini() {
+    grep -Eq "^$2 = $3\$" "$1" && return
+    sed -i "s|^$2 = .*|$2 = $3|" "$1"
+    CHANGED=yes
+}
+
+# up UNIT...: enabled, and running with the configuration that is on disk now.
+up() {
+    systemctl enable --quiet "$@" 2>/dev/null || systemctl enable "$@"
+    if [ "$CHANGED" = yes ]; then systemctl restart --no-block "$@"; else systemctl start --no-block "$@"; fi
+}
+
+# until_ok SECONDS WHAT COMMAND...: wait for COMMAND to succeed; on expiry say what was awaited.
+until_ok() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$deadline" ] || die "waited too long for $what (last try: $*)"
+        sleep 0.3
+    done
+}
+
+port_open() { timeout 2 bash -c "exec 3<>/dev/tcp/$1/$2"; }
+
+# order_after UNIT...: OpenStack's units name no dependency on OVN, and give up after a few
+# failures; in the lab they start in any order after a reboot, and try again until it works.
+order_after() {
+    local unit
+    for unit in "$@"; do
+        mkdir -p "/etc/systemd/system/$unit.service.d"
+        cp "$PROVISION/files/unit-dropin.conf" "/etc/systemd/system/$unit.service.d/labctl.conf"
+    done
+    systemctl daemon-reload
+}

@@ -1,0 +1,53 @@
+"""What every test may rely on: the level's marker and time limit, and `require`."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+# Seconds one test may take, with what its fixtures take; a test that needs more says
+# @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.
+LEVELS = {"unit": 60, "integration": 300, "e2e": 2400}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder a test is in is its level: nobody has to remember the marker."""
+    for item in items:
+        level = item.path.relative_to(TESTS).parts[0]
+        if level not in LEVELS:
+            raise pytest.UsageError(f"{item.nodeid}: a test belongs in one of {', '.join(LEVELS)}")
+        item.add_marker(level)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LEVELS[level]))
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[..., None]:
+    """`require("mmdebstrap", "ip", root=True)`: what this test cannot do without.
+
+    On a developer's machine the test is skipped, with the reason. In CI it fails: a run that
+    tested nothing must not be green.
+    """
+
+    def require(*commands: str, root: bool = False) -> None:
+        # Debian leaves the sbin directories out of a user's PATH.
+        path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
+        lacks = [command for command in commands if shutil.which(command, path=path) is None]
+        if root and os.geteuid() != 0:
+            lacks.append("root")
+        if not lacks:
+            return
+        reason = f"this machine lacks {', '.join(lacks)}; `make setup` installs what labctl needs"
+        if in_ci():
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    return require

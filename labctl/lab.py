@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.assets import assets
+from labctl.console import Console
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.events import Event, EventBus
 from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.image import ImageCache
+from labctl.lesson import load_lesson
 from labctl.providers import Provider
 from labctl.providers.nspawn import NspawnProvider
+from labctl.replay import Runner
 from labctl.spec import LabSpec, load_spec
 from labctl.stages import Provisioner, scripts_of
 from labctl.state import LabState, write_atomic
@@ -140,10 +143,12 @@ class Lab:
             write_atomic(self.state.created, f"{time.time()}\n")
         return result
 
-    def _run(self, title: str, steps: list[Step]) -> RunResult:
+    def _run(
+        self, title: str, steps: list[Step], workers: int = CREATE_WORKERS
+    ) -> RunResult:
         timings = Timings(cache_directory() / "timings.json", prefix=f"{len(self.topology.nodes)}/")
         return run_steps(
-            steps, bus=self.bus, timings=timings, workers=CREATE_WORKERS, title=title
+            steps, bus=self.bus, timings=timings, workers=workers, title=title
         )
 
     def _refuse_other_topology(self) -> None:
@@ -235,6 +240,41 @@ class Lab:
         if not path.is_file():
             raise LabError(f"image.source: there is no file {path}", code=EXIT_USAGE)
         return path
+
+    # -- lessons -----------------------------------------------------------------------------------
+    def replay(self, name: str, console: Console) -> tuple[RunResult, Runner]:
+        """A lesson from its first checkpoint to its last, each claim proved.
+
+        What an earlier run made is taken back first. Raises LabError, StepFailed when something
+        breaks; a claim that fails is in the result.
+        """
+        lesson = load_lesson(name)
+        with self._changing(f"replay {lesson.id}"):
+            self._must_be_up()
+            runner = Runner(
+                lesson, self.topology, self.state, self.guest, self.cloud, console
+            )
+            steps = []
+            if runner.attempted():
+                steps.append(Step("take-back", tr("take back the last run"), runner.take_back))
+            for checkpoint in lesson.checkpoints:
+                steps.append(
+                    Step(
+                        checkpoint.id,
+                        str(checkpoint.title),
+                        lambda context, checkpoint=checkpoint: runner.run(checkpoint, context),  # type: ignore[misc]
+                        needs=(steps[-1].id,) if steps else (),
+                    )
+                )
+            result = self._run(str(lesson.title), steps, workers=1)
+        return result, runner
+
+    def _must_be_up(self) -> None:
+        if not self.state.created.exists():
+            raise LabError("there is no finished lab here", hint="make it with `labctl create`")
+        down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
+        if down:
+            raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")
 
     # -- destroy -----------------------------------------------------------------------------------
     def destroy(self, progress: Callable[[str], None]) -> bool:

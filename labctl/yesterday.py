@@ -29,7 +29,13 @@ def compute_ready(cloud: Connection, topology: Topology) -> bool:
         for service in cloud.compute.services(binary="nova-compute")
         if service.state == "up"
     }
-    if missing := sorted(wanted - (mapped & alive)):
+    # The scheduler asks Placement, where a new node appears a few seconds after its service.
+    placeable = {
+        provider.name
+        for provider in cloud.placement.resource_providers()
+        if list(cloud.placement.resource_provider_inventories(provider))
+    }
+    if missing := sorted(wanted - (mapped & alive & placeable)):
         raise NotYet(f"{', '.join(missing)} not yet registered")
     return True
 

@@ -4,7 +4,7 @@ import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl import topology
@@ -129,6 +129,7 @@ def test_two_labs_have_different_macs() -> None:
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True), st.integers(1, 60))
+@settings(deadline=None)
 def test_made_macs_are_unicast_local_and_differ(name: str, computes: int) -> None:
     nodes = "".join(f"  c{number}:\n" for number in range(computes))
     made = list(macs(build(f"name: {name!r}\nnodes:\n  boss:\n{nodes}")).values())

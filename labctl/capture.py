@@ -1,0 +1,83 @@
+"""tcpdump on several interfaces of several nodes at once, and what it saw as frames."""
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+from labctl.guest import Guest, GuestError
+from labctl.packets import Frame, frames
+
+_LONGEST = 300
+"""Seconds after which a forgotten tcpdump ends by itself."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where to listen, and for what (a pcap filter)."""
+
+    node: str
+    interface: str
+    filter: str
+
+
+@contextmanager
+def capturing(
+    taps: Sequence[Tap], guest: Callable[[str], Guest]
+) -> Iterator[list[Frame]]:
+    """Listen while the body runs. The list is filled, in time order, when the body is over.
+
+    Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot.
+    """
+    seen: list[Frame] = []
+    started: list[tuple[Tap, str]] = []
+    try:
+        for tap in taps:
+            started.append((tap, _start(guest(tap.node), tap)))
+        yield seen
+        time.sleep(0.4)  # the last frames are on their way from the kernel to the file
+    finally:
+        collected: list[Frame] = []
+        for tap, file in started:
+            collected += frames(_stop(guest(tap.node), file), tap.node, tap.interface)
+        seen += sorted(collected, key=lambda frame: frame.time)
+
+
+def _start(guest: Guest, tap: Tap) -> str:
+    file = f"/run/labctl-{uuid4().hex[:12]}.pcap"
+    tcpdump = shlex.join(
+        ["timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
+         "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
+    )  # fmt: skip
+    guest.run(
+        f"""
+        setsid {tcpdump} </dev/null >/dev/null 2>{file}.log &
+        echo $! >{file}.pid
+        for _ in $(seq 100); do
+            grep -q 'listening on' {file}.log && exit 0
+            kill -0 $(cat {file}.pid) || break
+            sleep 0.05
+        done
+        cat {file}.log >&2
+        exit 1
+        """,
+        timeout=20,
+    )
+    return file
+
+
+def _stop(guest: Guest, file: str) -> bytes:
+    try:
+        guest.run(
+            f"pkill -INT -f -- '-w {file}'; for _ in $(seq 60); do"
+            f" pgrep -f -- '-w {file}' >/dev/null || break; sleep 0.05; done",
+            timeout=20,
+            check=False,
+        )
+        return guest.get(file)
+    except GuestError:
+        return b""
+    finally:
+        guest.run(f"rm -f {file} {file}.log {file}.pid", check=False, timeout=20)

@@ -1,0 +1,95 @@
+"""Captured bytes -> frames: what passed an interface, with what Geneve carried inside.
+
+Pure but for the import of scapy, which takes a second and is therefore put off.
+"""
+
+import io
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One sighting of one packet at one interface of one node."""
+
+    node: str
+    interface: str
+    time: float
+    """Seconds since the epoch, by the node's clock."""
+    tunnel: bool
+    """Whether the fields below `vni` are those of the packet inside a Geneve tunnel."""
+    tunnel_src: str | None
+    tunnel_dst: str | None
+    vni: int | None
+    option_class: int | None
+    """Class of the first Geneve option; 0x102 (258) is OVN's."""
+    option_data: str | None
+    """Its bytes as hexadecimal digits: ingress and egress port keys of OVN."""
+    src_mac: str
+    dst_mac: str
+    src: str
+    dst: str
+    ttl: int
+    protocol: str
+    """`icmp`, `tcp`, `udp`, or the number."""
+    kind: str
+    """For ICMP `request`, `reply` or the type's number; empty otherwise."""
+    identifier: int | None
+    """ICMP identifier of an echo."""
+    sequence: int | None
+    """ICMP sequence number of an echo."""
+
+
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+_ECHO = {8: "request", 0: "reply"}
+
+
+def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
+    """The IPv4 frames of a capture file, in its order. What is not IPv4 is left out.
+
+    A capture that was cut off in the middle of a packet gives the packets before it.
+    """
+    if len(pcap) < 24:
+        return []
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.inet import ICMP, IP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import RawPcapReader
+
+    found = []
+    with RawPcapReader(io.BytesIO(pcap)) as reader:
+        for data, meta in reader:
+            outer = Ether(data)
+            if IP not in outer:
+                continue
+            inner, tunnel = outer, None
+            if GENEVE in outer:
+                tunnel = outer[GENEVE]
+                inner = tunnel.payload
+                if not isinstance(inner, Ether) or IP not in inner:
+                    continue
+            packet = inner[IP]
+            echo = packet[ICMP] if ICMP in packet else None
+            option = tunnel.options[0] if tunnel is not None and tunnel.options else None
+            found.append(
+                Frame(
+                    node=node,
+                    interface=interface,
+                    time=meta.sec + meta.usec / 1e6,
+                    tunnel=tunnel is not None,
+                    tunnel_src=outer[IP].src if tunnel is not None else None,
+                    tunnel_dst=outer[IP].dst if tunnel is not None else None,
+                    vni=tunnel.vni if tunnel is not None else None,
+                    option_class=option.classid if option is not None else None,
+                    option_data=bytes(option.data).hex() if option is not None else None,
+                    src_mac=inner.src,
+                    dst_mac=inner.dst,
+                    src=packet.src,
+                    dst=packet.dst,
+                    ttl=packet.ttl,
+                    protocol=_PROTOCOLS.get(packet.proto, str(packet.proto)),
+                    kind=_ECHO.get(echo.type, str(echo.type)) if echo is not None else "",
+                    identifier=echo.id if echo is not None and echo.type in _ECHO else None,
+                    sequence=echo.seq if echo is not None and echo.type in _ECHO else None,
+                )
+            )
+    return found

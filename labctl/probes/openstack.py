@@ -1,0 +1,138 @@
+"""What OpenStack's APIs say, by openstacksdk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from labctl.probes import Probe, Rows, Sight
+
+
+def _addresses(fixed_ips: list[dict[str, Any]] | None) -> list[str]:
+    return [ip["ip_address"] for ip in fixed_ips or [] if ip.get("ip_address")]
+
+
+def networks(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name, type, physical_network, external, status."""
+    return [
+        {
+            "name": net.name,
+            "type": net.provider_network_type,
+            "physical_network": net.provider_physical_network,
+            "external": bool(net.is_router_external),
+            "status": net.status,
+        }
+        for net in sight.cloud().network.networks()
+    ]
+
+
+def subnets(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name, network, cidr, gateway, dhcp, pool_start, pool_end."""
+    network = sight.cloud().network
+    names = {net.id: net.name for net in network.networks()}
+    return [
+        {
+            "name": subnet.name,
+            "network": names.get(subnet.network_id),
+            "cidr": subnet.cidr,
+            "gateway": subnet.gateway_ip,
+            "dhcp": bool(subnet.is_dhcp_enabled),
+            "pool_start": pool["start"],
+            "pool_end": pool["end"],
+        }
+        for subnet in network.subnets()
+        for pool in subnet.allocation_pools
+    ]
+
+
+def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name, external_network, gateway_address, snat."""
+    network = sight.cloud().network
+    names = {net.id: net.name for net in network.networks()}
+    rows = []
+    for router in network.routers():
+        gateway = router.external_gateway_info or {}
+        rows.append(
+            {
+                "name": router.name,
+                "external_network": names.get(gateway.get("network_id")),
+                "gateway_address": next(iter(_addresses(gateway.get("external_fixed_ips"))), None),
+                "snat": gateway.get("enable_snat"),
+            }
+        )
+    return rows
+
+
+def ports(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """owner, address, network, mac, status, security_groups (names)."""
+    network = sight.cloud().network
+    names = {net.id: net.name for net in network.networks()}
+    groups = {group.id: group.name for group in network.security_groups()}
+    return [
+        {
+            "owner": port.device_owner,
+            "address": next(iter(_addresses(port.fixed_ips)), None),
+            "network": names.get(port.network_id),
+            "mac": port.mac_address,
+            "status": port.status,
+            "security_groups": [groups.get(one, one) for one in port.security_group_ids or []],
+        }
+        for port in network.ports()
+    ]
+
+
+def floating_ips(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """address, fixed_address, network, router, status."""
+    network = sight.cloud().network
+    names = {net.id: net.name for net in network.networks()}
+    routers_ = {router.id: router.name for router in network.routers()}
+    return [
+        {
+            "address": ip.floating_ip_address,
+            "fixed_address": ip.fixed_ip_address,
+            "network": names.get(ip.floating_network_id),
+            "router": routers_.get(ip.router_id),
+            "status": ip.status,
+        }
+        for ip in network.ips()
+    ]
+
+
+def servers(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name, status, host, fixed (addresses), floating (addresses), security_groups (names)."""
+    rows = []
+    for server in sight.cloud().compute.servers():
+        addresses = [one for network in (server.addresses or {}).values() for one in network]
+        rows.append(
+            {
+                "name": server.name,
+                "status": server.status,
+                "host": server.compute_host,
+                "fixed": [a["addr"] for a in addresses if a["OS-EXT-IPS:type"] == "fixed"],
+                "floating": [a["addr"] for a in addresses if a["OS-EXT-IPS:type"] == "floating"],
+                "security_groups": sorted({g["name"] for g in server.security_groups or []}),
+            }
+        )
+    return rows
+
+
+def security_group_rules(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """group, direction, protocol, port_min, port_max, remote."""
+    return [
+        {
+            "group": group.name,
+            "direction": rule["direction"],
+            "protocol": rule["protocol"],
+            "port_min": rule["port_range_min"],
+            "port_max": rule["port_range_max"],
+            "remote": rule["remote_ip_prefix"],
+        }
+        for group in sight.cloud().network.security_groups()
+        for rule in group.security_group_rules or []
+    ]
+
+
+PROBES: dict[str, Probe] = {
+    f"openstack.{probe.__name__}": probe
+    for probe in (
+        networks, subnets, routers, ports, floating_ips, servers, security_group_rules,
+    )
+}  # fmt: skip

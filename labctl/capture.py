@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -32,21 +33,22 @@ def capturing(
     Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot.
     """
     seen: list[Frame] = []
-    started: list[tuple[Tap, str]] = []
-    try:
-        for tap in taps:
-            started.append((tap, _start(guest(tap.node), tap)))
-        yield seen
-        time.sleep(0.4)  # the last frames are on their way from the kernel to the file
-    finally:
-        collected: list[Frame] = []
-        for tap, file in started:
-            collected += frames(_stop(guest(tap.node), file), tap.node, tap.interface)
-        seen += sorted(collected, key=lambda frame: frame.time)
+    files = {tap: f"/run/labctl-{uuid4().hex[:12]}.pcap" for tap in taps}
+    with ThreadPoolExecutor(max_workers=max(1, len(taps))) as pool:
+        try:
+            list(pool.map(lambda tap: _start(guest(tap.node), tap, files[tap]), taps))
+            yield seen
+            time.sleep(0.4)  # the last frames are on their way from the kernel to the file
+        finally:
+            collected: list[Frame] = []
+            for tap, pcap in zip(
+                taps, pool.map(lambda tap: _stop(guest(tap.node), files[tap]), taps), strict=True
+            ):
+                collected += frames(pcap, tap.node, tap.interface)
+            seen += sorted(collected, key=lambda frame: frame.time)
 
 
-def _start(guest: Guest, tap: Tap) -> str:
-    file = f"/run/labctl-{uuid4().hex[:12]}.pcap"
+def _start(guest: Guest, tap: Tap, file: str) -> None:
     tcpdump = shlex.join(
         ["timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
          "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
@@ -65,14 +67,13 @@ def _start(guest: Guest, tap: Tap) -> str:
         """,
         timeout=20,
     )
-    return file
 
 
 def _stop(guest: Guest, file: str) -> bytes:
     try:
         guest.run(
-            f"pkill -INT -f -- '-w {file}'; for _ in $(seq 60); do"
-            f" pgrep -f -- '-w {file}' >/dev/null || break; sleep 0.05; done",
+            f"pid=$(cat {file}.pid); kill -INT $pid; for _ in $(seq 60); do"
+            " kill -0 $pid 2>/dev/null || break; sleep 0.05; done",
             timeout=20,
             check=False,
         )

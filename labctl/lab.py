@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +20,29 @@ from labctl.events import Event, EventBus
 from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.image import ImageCache
-from labctl.lesson import load_lesson
+from labctl.lesson import Lesson, load_lesson
 from labctl.providers import Provider
 from labctl.providers.nspawn import NspawnProvider
-from labctl.replay import Runner
+from labctl.replay import CheckpointResult, Runner
 from labctl.spec import LabSpec, load_spec
-from labctl.stages import Provisioner, scripts_of
+from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
 from labctl.steps import RunResult, Step, StepContext, run_steps
 from labctl.timings import Timings
-from labctl.topology import Instance, Node, Topology, build_topology
-from labctl.waiting import NotYet, wait_until
+from labctl.topology import Node, Topology, build_topology
+from labctl.yesterday import Yesterday
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
+    from labctl.status import Report
+
 CREATE_WORKERS = 8
 """Stages mostly wait for services to start: more of them than cores keeps the cores busy."""
+
+
+HALT_SECONDS = 30
+"""How long a node may take to shut down before its power is cut."""
 
 
 def cache_directory() -> Path:
@@ -53,7 +62,8 @@ class Lab:
         self.bus = EventBus()
         if subscriber is not None:
             self.bus.subscribe(subscriber)
-        self._clouds: dict[int, Connection] = {}
+        self.cache = cache_directory()
+        self._clouds: dict[int, "Connection"] = {}
 
     # -- what follows from the file --------------------------------------------------------------
     @cached_property
@@ -69,7 +79,7 @@ class Lab:
     @cached_property
     def images(self) -> ImageCache:
         """The cache of baked images."""
-        return ImageCache(cache_directory(), assets() / "provision")
+        return ImageCache(self.cache, assets() / "provision")
 
     @cached_property
     def provider(self) -> Provider:
@@ -134,10 +144,12 @@ class Lab:
         with self._changing("create"):
             self.state.begin(topology.lab, "nspawn")
             self._refuse_other_topology()
-            provisioner = Provisioner(
-                topology, self.provider, self.state, self.state.secrets(), assets() / "provision"
-            )
-            steps = provisioner.host_steps() + provisioner.node_steps() + self._yesterday_steps()
+            provisioner = self._provisioner()
+            steps = [
+                *provisioner.host_steps(),
+                *provisioner.node_steps(),
+                *Yesterday(self).steps(),
+            ]
             result = self._run(tr("create {lab}", lab=topology.lab), steps)
             result.raise_if_failed()
             write_atomic(self.state.created, f"{time.time()}\n")
@@ -146,7 +158,7 @@ class Lab:
     def _run(
         self, title: str, steps: list[Step], workers: int = CREATE_WORKERS
     ) -> RunResult:
-        timings = Timings(cache_directory() / "timings.json", prefix=f"{len(self.topology.nodes)}/")
+        timings = Timings(self.cache / "timings.json", prefix=f"{len(self.topology.nodes)}/")
         return run_steps(
             steps, bus=self.bus, timings=timings, workers=workers, title=title
         )
@@ -164,135 +176,164 @@ class Lab:
                 code=EXIT_USAGE,
             )
 
-    def _yesterday_steps(self) -> list[Step]:
-        from labctl import yesterday
+    def _provisioner(self) -> Provisioner:
+        return Provisioner(
+            self.topology, self.provider, self.state, self.state.secrets(), assets() / "provision"
+        )
 
-        topology = self.topology
-        here = topology.controller.name
+    # -- running -----------------------------------------------------------------------------------
+    def up(self) -> RunResult:
+        """Start all nodes and wait until the lab works again, instances included."""
+        with self._changing("up"):
+            self._must_exist()
+            self._refuse_other_topology()
+            steps = [*self._provisioner().host_steps(), *Yesterday(self).ready_steps()]
+            result = self._run(tr("start {lab}", lab=self.topology.lab), steps)
+            result.raise_if_failed()
+        return result
 
-        def step(
-            name: str, title: str, work: Callable[[StepContext], None], *needs: str
-        ) -> Step:
-            return Step(name, title, work, needs=needs, node=here)
+    def halt(self) -> RunResult:
+        """Shut all nodes down; what is on their disks stays."""
+        with self._changing("halt"):
+            self._must_exist()
+            steps = [
+                Step(
+                    f"halt:{node.name}",
+                    tr("shut down"),
+                    lambda context, node=node: self.provider.stop(node, deadline=HALT_SECONDS),  # type: ignore[misc]
+                    done=lambda node=node: not self.provider.running(node),  # type: ignore[misc]
+                    node=node.name,
+                )
+                for node in self.topology.nodes
+            ]
+            result = self._run(tr("halt {lab}", lab=self.topology.lab), steps)
+            result.raise_if_failed()
+        return result
 
-        def network(context: StepContext) -> None:
-            yesterday.make_network(self.cloud(), topology)
+    def status(self) -> "Report":
+        """What is there and how it is. Raises LabError only when lab.yaml is missing or wrong."""
+        from labctl.status import collect
 
-        def access(context: StepContext) -> None:
-            yesterday.make_access(self.cloud(), topology, self.controller)
+        return collect(self)
 
-        def image(context: StepContext) -> None:
-            source = self._image_source(context)
-            yesterday.make_image(self.cloud(), topology, source, context.progress)
+    def ssh_argv(self, name: str, command: Sequence[str] = ()) -> list[str]:
+        """argv of an SSH client on a node; the words of `command` arrive there as they are."""
+        self._must_exist()
+        node = self.node(name)
+        if not self.provider.running(node):
+            raise LabError(f"{name} is not running", hint="start the lab: `labctl up`")
+        return [*self.provider.ssh_argv(node), *([shlex.join(command)] if command else [])]
 
-        def computes(context: StepContext) -> None:
-            wait_until(
-                tr("every compute node is registered"),
-                lambda: yesterday.compute_ready(self.cloud(), topology),
-                deadline=240,
-                hint="`labctl logs NODE nova-compute` tells what it waits for",
-                transient=yesterday.API_ERRORS,
-                interval=0.7,
-                cancelled=context.cancelled,
-            )
-
-        def instance(chosen: Instance) -> Callable[[StepContext], None]:
-            return lambda context: yesterday.make_instance(
-                self.cloud(), topology, chosen, context.progress, context.cancelled
-            )
-
-        compute = [f"nova-compute:{node.name}" for node in topology.computes]
-        metadata = [f"ovn-metadata:{node.name}" for node in topology.computes]
-        chassis = [f"ovn-host:{node.name}" for node in topology.nodes]
-        steps = [
-            step("network", tr("tenant network and router"), network,
-                 f"keystone:{here}", f"neutron:{here}"),
-            step("access", tr("security group and keypair"), access,
-                 f"keystone:{here}", f"neutron:{here}", f"nova:{here}", f"shell:{here}"),
-            step("image-upload", tr("image and flavor"), image,
-                 f"keystone:{here}", f"glance:{here}", f"nova:{here}", f"instance-image:{here}"),
-            step("computes", tr("compute nodes registered"), computes,
-                 f"keystone:{here}", f"nova:{here}", f"placement:{here}", *compute),
-        ]  # fmt: skip
-        made = tuple(one.id for one in steps)
-        steps += [
-            step(f"instance:{one.name}", tr("instance {name}", name=one.name), instance(one),
-                 *made, *metadata, *chassis)
-            for one in topology.instances
-        ]  # fmt: skip
-        return steps
-
-    def _image_source(self, context: StepContext) -> Path:
-        """The file to upload: of the baked image, beside lab.yaml, or downloaded once."""
-        from labctl import yesterday
-
-        source = self.topology.image.source
-        if source == "builtin":
-            found = self.provider.image_file(yesterday.BUILTIN_IMAGE)
-            if found is None:
-                raise LabError("the baked image holds no instance image", hint="labctl destroy")
-            return found
-        if source.startswith(("http://", "https://")):
-            from labctl.download import download
-
-            return download(source, cache_directory() / "downloads", context)
-        path = (self.file.parent / source).resolve()
-        if not path.is_file():
-            raise LabError(f"image.source: there is no file {path}", code=EXIT_USAGE)
-        return path
+    def log(self, name: str, unit: str, lines: int) -> str:
+        """The last lines of a log: the image's, a stage's, or a service's on its node."""
+        self._must_exist()
+        if not name:
+            return _tail(self.state.logs / "image.log", lines)
+        node = self.node(name)
+        directory = self.state.logs / node.name
+        stages = {path.stem: path for path in sorted(directory.glob("*.log"))}
+        if not unit:
+            return "\n".join(f"labctl logs {name} {stage}" for stage in stages) + "\n"
+        if unit in stages:
+            return _tail(stages[unit], lines)
+        script = (
+            f"journalctl -q --no-pager -n {lines} -u {shlex.quote(unit)} 2>/dev/null;"
+            f" for file in /var/log/*/{shlex.quote(unit)}*.log; do"
+            f' [ -e "$file" ] && tail -n {lines} "$file"; done; true'
+        )
+        return self.guest(name).run(script).stdout
 
     # -- lessons -----------------------------------------------------------------------------------
-    def replay(self, name: str, console: Console) -> tuple[RunResult, Runner]:
+    def replay(self, name: str, console: Console) -> "Replay":
         """A lesson from its first checkpoint to its last, each claim proved.
 
-        What an earlier run made is taken back first. Raises LabError, StepFailed when something
-        breaks; a claim that fails is in the result.
+        What an earlier run made is taken back first. What failed is in the answer; LabError is
+        raised only when the lesson cannot begin.
         """
         lesson = load_lesson(name)
         with self._changing(f"replay {lesson.id}"):
             self._must_be_up()
-            runner = Runner(
-                lesson, self.topology, self.state, self.guest, self.cloud, console
-            )
-            steps = []
-            if runner.attempted():
-                steps.append(Step("take-back", tr("take back the last run"), runner.take_back))
-            for checkpoint in lesson.checkpoints:
-                steps.append(
-                    Step(
-                        checkpoint.id,
-                        str(checkpoint.title),
-                        lambda context, checkpoint=checkpoint: runner.run(checkpoint, context),  # type: ignore[misc]
-                        needs=(steps[-1].id,) if steps else (),
-                    )
-                )
-            result = self._run(str(lesson.title), steps, workers=1)
-        return result, runner
+            runner = Runner(lesson, self.topology, self.state, self.guest, self.cloud, console)
+            result = self._run(str(lesson.title), runner.steps(), workers=1)
+        return Replay(lesson, result, runner.results)
+
+    def _must_exist(self) -> None:
+        if not self.state.exists:
+            raise LabError("there is no lab here", hint="make it with `labctl create`")
 
     def _must_be_up(self) -> None:
+        self._must_exist()
         if not self.state.created.exists():
-            raise LabError("there is no finished lab here", hint="make it with `labctl create`")
+            raise LabError("this lab is not finished", hint="finish it with `labctl create`")
         down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
         if down:
             raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")
 
     # -- destroy -----------------------------------------------------------------------------------
-    def destroy(self, progress: Callable[[str], None]) -> bool:
-        """Remove the lab and everything it has; False when there was none."""
+    def destroy(self) -> bool:
+        """Remove the lab and everything it has; False when there was none.
+
+        Works on whatever an interrupted `create` left. Raises LabError naming what resists.
+        """
         if not self.state.root.exists():
             return False
         with self.state.locked("destroy"):
             if self.state.exists:
-                self.provider.destroy(progress)
-                if left := self.provider.leftovers():
-                    raise LabError("this could not be removed: " + "; ".join(left))
-            self.state.remove()
+                steps = [
+                    Step("nodes", tr("nodes, networks, file systems"), self._remove_nodes),
+                    Step("files", tr("files"), self._remove_files, needs=("nodes",)),
+                ]
+                title = tr("destroy {lab}", lab=self.state.identity().lab)
+                run_steps(steps, bus=self.bus, title=title).raise_if_failed()
+            else:
+                self.state.remove()
         return True
+
+    def _remove_nodes(self, context: StepContext) -> None:
+        self.provider.destroy(context.progress)
+        if left := self.provider.leftovers():
+            raise LabError(
+                "this could not be removed: " + "; ".join(left),
+                hint="end what uses it, then run `labctl destroy` again",
+            )
+
+    def _remove_files(self, context: StepContext) -> None:
+        self.state.remove()
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A lesson that was run."""
+
+    lesson: Lesson
+    result: RunResult
+    checkpoints: Sequence[CheckpointResult]
+
+    @property
+    def failure(self) -> LabError | None:
+        """Why the lesson did not come to its end, if it did not."""
+        return self.result.failed[0] if self.result.failed else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Every checkpoint and claim with its evidence."""
+        return {
+            "lesson": self.lesson.id,
+            "ok": self.result.ok,
+            "seconds": round(self.result.seconds, 3),
+            "failure": None if self.failure is None else self.failure.message,
+            "skipped": list(self.result.skipped),
+            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
+        }
+
+
+def _tail(path: Path, lines: int) -> str:
+    try:
+        with path.open(errors="replace") as stream:
+            return "".join(deque(stream, lines))
+    except FileNotFoundError:
+        raise LabError(f"there is no {path.name} yet") from None
 
 
 def as_json(data: Any) -> str:
     """JSON for programs: UTF-8, one document."""
     return json.dumps(data, indent=2, ensure_ascii=False, default=str)
-
-
-__all__ = ["Lab", "NotYet", "as_json", "cache_directory", "scripts_of"]

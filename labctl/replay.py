@@ -20,7 +20,7 @@ from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
 from labctl.state import LabState
-from labctl.steps import StepContext
+from labctl.steps import Step, StepContext
 from labctl.topology import Topology
 from labctl.waiting import WaitTimeout, wait_until
 
@@ -72,11 +72,14 @@ class ClaimResult:
     expected: str
     seen: Rows
     seconds: float
+    columns: tuple[str, ...] = ()
+    """Of `seen`: those the claim speaks of."""
 
     @property
     def seen_text(self) -> str:
-        """The evidence in one line."""
-        return describe(self.seen)
+        """The evidence in one line: of each row what the claim speaks of (JSON has the rest)."""
+        rows = [{name: row.get(name) for name in self.columns} for row in self.seen]
+        return describe(rows if self.columns else self.seen)
 
 
 @dataclass
@@ -145,6 +148,22 @@ class Runner:
         position[self._lesson.id] = mine
         position["current"] = self._lesson.id
         self._state.write_json(self._state.lesson_position, position)
+
+    def steps(self) -> list[Step]:
+        """The lesson for the engine: what an earlier run left is taken back, then each checkpoint."""
+        steps: list[Step] = []
+        if self.attempted():
+            steps.append(Step("take-back", tr("take back the last run"), self.take_back))
+        for checkpoint in self._lesson.checkpoints:
+            steps.append(
+                Step(
+                    checkpoint.id,
+                    str(checkpoint.title),
+                    lambda context, checkpoint=checkpoint: self.run(checkpoint, context),  # type: ignore[misc]
+                    needs=(steps[-1].id,) if steps else (),
+                )
+            )
+        return steps
 
     # -- running -----------------------------------------------------------------------------------
     def take_back(self, context: StepContext) -> None:
@@ -309,6 +328,7 @@ class Runner:
             _expected(claim, values),
             last,
             time.monotonic() - began,
+            tuple(dict.fromkeys((*claim.where, *claim.each))),
         )
 
     def _look(self, look: Look, values: Mapping[str, Any], sight: Sight) -> Rows:
@@ -327,10 +347,10 @@ class Runner:
             "node": _Nodes(self),
         }
 
-    def fact(self, name: str) -> str:
+    def fact(self, name: str, known: "_Facts") -> str:
         """A fact of the lesson, asked now; `-` when nothing is there to be seen."""
         fact = self._lesson.facts[name]
-        rows = self._look(fact, {**self._values()}, self._sight())
+        rows = self._look(fact, {**self._values(), "fact": known}, self._sight())
         return str(rows[0].get(fact.column)) if rows else "-"
 
     def _sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> Sight:
@@ -361,16 +381,19 @@ class Runner:
 
 
 class _Facts:
-    """`fact.NAME` in templates: asked of the lab when it is used."""
+    """`fact.NAME` in templates: asked of the lab when it is used, once for each evaluation."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._known: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> str:
-        try:
-            return self._runner.fact(name)
-        except KeyError:
-            raise AttributeError(name) from None
+        if name not in self._known:
+            try:
+                self._known[name] = self._runner.fact(name, self)
+            except KeyError:
+                raise AttributeError(name) from None
+        return self._known[name]
 
 
 class _Nodes:

@@ -6,21 +6,24 @@ nothing uses yet, and the instances. Every object is looked up first, so this ma
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from openstack.connection import Connection
-from openstack.exceptions import HttpException, SDKException
-
-from labctl.errors import LabError
+from labctl.download import download
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import Guest
 from labctl.i18n import tr
+from labctl.providers import Provider
+from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
 from labctl.waiting import NotYet, wait_until
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
 BUILTIN_IMAGE = "usr/share/labctl/instance.qcow2"
 
 
-def compute_ready(cloud: Connection, topology: Topology) -> bool:
+def compute_ready(cloud: "Connection", topology: Topology) -> bool:
     """Whether the scheduler can use every compute node. Raises NotYet naming who is missing."""
     wanted = {node.name for node in topology.computes}
     mapped = {hypervisor.name for hypervisor in cloud.compute.hypervisors()}
@@ -40,7 +43,7 @@ def compute_ready(cloud: Connection, topology: Topology) -> bool:
     return True
 
 
-def make_network(cloud: Connection, topology: Topology) -> None:
+def make_network(cloud: "Connection", topology: Topology) -> None:
     """Tenant network, subnet, router and its interface."""
     network = cloud.network.find_network(topology.tenant_network)
     if network is None:
@@ -65,7 +68,7 @@ def make_network(cloud: Connection, topology: Topology) -> None:
         cloud.network.add_interface_to_router(router, subnet_id=subnet.id)
 
 
-def make_access(cloud: Connection, topology: Topology, controller: Guest) -> None:
+def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> None:
     """The security group of the tutorial, and the keypair of the controller's own SSH key."""
     name = topology.security_group
     project = cloud.current_project_id
@@ -91,7 +94,7 @@ def make_access(cloud: Connection, topology: Topology, controller: Guest) -> Non
 
 
 def make_image(
-    cloud: Connection, topology: Topology, source: Path, progress: Callable[[str], None]
+    cloud: "Connection", topology: Topology, source: Path, progress: Callable[[str], None]
 ) -> None:
     """The image, uploaded from a qcow2 or raw file on the host, and the flavor."""
     name = topology.image.name
@@ -121,7 +124,7 @@ def make_image(
 
 
 def make_instance(
-    cloud: Connection,
+    cloud: "Connection",
     topology: Topology,
     instance: Instance,
     progress: Callable[[str], None],
@@ -169,5 +172,166 @@ def make_instance(
     )
 
 
-API_ERRORS = (SDKException, HttpException, OSError)
-"""What a call may raise while a service is still starting."""
+class LabParts(Protocol):
+    """What of a lab this needs."""
+
+    topology: Topology
+    provider: Provider
+    file: Path
+    cache: Path
+
+    @property
+    def controller(self) -> Guest:
+        """The handle on the controller."""
+        ...
+
+    def cloud(self) -> "Connection":
+        """openstacksdk as admin."""
+        ...
+
+
+class Yesterday:
+    """The steps of `create` that come after provision/."""
+
+    def __init__(self, lab: LabParts) -> None:
+        """Nothing is asked of the lab until a step runs."""
+        self._lab = lab
+
+    def steps(self) -> list[Step]:
+        """Network, access, image, computes registered, instances."""
+        topology = self._lab.topology
+        here = topology.controller.name
+
+        def on_controller(*scripts: str) -> tuple[str, ...]:
+            return tuple(f"{script}:{here}" for script in scripts)
+
+        compute = tuple(f"nova-compute:{node.name}" for node in topology.computes)
+        metadata = tuple(f"ovn-metadata:{node.name}" for node in topology.computes)
+        chassis = tuple(f"ovn-host:{node.name}" for node in topology.nodes)
+        steps = [
+            Step(
+                "tenant",
+                tr("tenant network and router"),
+                lambda context: make_network(self._lab.cloud(), topology),
+                on_controller("keystone", "neutron"),
+                node=here,
+            ),
+            Step(
+                "access",
+                tr("security group and keypair"),
+                lambda context: make_access(self._lab.cloud(), topology, self._lab.controller),
+                on_controller("keystone", "neutron", "nova", "shell"),
+                node=here,
+            ),
+            Step(
+                "image-upload",
+                tr("image and flavor"),
+                self._upload,
+                on_controller("keystone", "glance", "nova", "instance-image"),
+                node=here,
+            ),
+            Step(
+                "computes",
+                tr("compute nodes registered"),
+                self._computes,
+                on_controller("keystone", "nova", "placement") + compute,
+                node=here,
+            ),
+        ]
+        needs = tuple(step.id for step in steps) + metadata + chassis
+        return steps + [
+            Step(
+                f"instance:{one.name}",
+                tr("instance {name}", name=one.name),
+                self._instance(one),
+                needs,
+                node=here,
+            )
+            for one in topology.instances
+        ]
+
+    def ready_steps(self) -> list[Step]:
+        """After `up`: the services are back, and so are the instances that ran."""
+        boots = tuple(f"boot:{node.name}" for node in self._lab.topology.nodes)
+        here = self._lab.topology.controller.name
+        return [
+            Step("computes", tr("services are back"), self._computes, boots, node=here),
+            Step("instances", tr("instances are back"), self._back, ("computes",), node=here),
+        ]
+
+    def _upload(self, context: StepContext) -> None:
+        make_image(
+            self._lab.cloud(), self._lab.topology, self._image_source(context), context.progress
+        )
+
+    def _image_source(self, context: StepContext) -> Path:
+        """The file to upload: of the baked image, beside lab.yaml, or downloaded once."""
+        source = self._lab.topology.image.source
+        if source == "builtin":
+            found = self._lab.provider.image_file(BUILTIN_IMAGE)
+            if found is None:
+                raise LabError(
+                    "the baked image holds no instance image", hint="`labctl destroy`, then create"
+                )
+            return found
+        if source.startswith(("http://", "https://")):
+            return download(
+                source, self._lab.cache / "downloads", context.progress, context.cancelled
+            )
+        path = (self._lab.file.parent / source).resolve()
+        if not path.is_file():
+            raise LabError(
+                f"{self._lab.file.name}: image.source: there is no file {path}",
+                hint="the path counts from the directory of lab.yaml",
+                code=EXIT_USAGE,
+            )
+        return path
+
+    def _computes(self, context: StepContext) -> None:
+        wait_until(
+            tr("every compute node is registered"),
+            lambda: compute_ready(self._lab.cloud(), self._lab.topology),
+            deadline=240,
+            hint="`labctl logs NODE nova-compute` tells what it waits for",
+            transient=api_errors(),
+            interval=0.7,
+            cancelled=context.cancelled,
+        )
+
+    def _instance(self, instance: Instance) -> Callable[[StepContext], None]:
+        return lambda context: make_instance(
+            self._lab.cloud(),
+            self._lab.topology,
+            instance,
+            context.progress,
+            context.cancelled,
+        )
+
+    def _back(self, context: StepContext) -> None:
+        def back() -> bool:
+            waiting = [
+                server.name
+                for server in self._lab.cloud().compute.servers()
+                if server.status == "ACTIVE" and server.power_state != 1
+            ]
+            if waiting:
+                raise NotYet(", ".join(waiting))
+            return True
+
+        wait_until(
+            tr("the instances run again"),
+            back,
+            deadline=180,
+            hint="`labctl logs NODE nova-compute`; `openstack server start` starts one by hand",
+            transient=api_errors(),
+            interval=0.7,
+            cancelled=context.cancelled,
+        )
+
+
+def api_errors() -> tuple[type[Exception], ...]:
+    """What a call may raise while a service is still starting."""
+    from keystoneauth1.exceptions import ClientException
+    from openstack.exceptions import SDKException
+
+    return (SDKException, ClientException, OSError)

@@ -332,7 +332,9 @@ def test_one_written_end_of_the_pool_keeps_its_size() -> None:
     assert pool.end == IPv4Address("10.0.2.254")
 
 
-def test_instances_make_way_for_the_gateway() -> None:
+def test_instances_make_way_for_the_gateway_and_one_another() -> None:
+    spec = parse("name: x\ninstances: {a: , b: {address: 172.16.100.10}}")
+    assert [str(i.address) for i in spec.instances.values()] == ["172.16.100.11", "172.16.100.10"]
     spec = parse("name: x\ntenant: {gateway: 172.16.100.10}\ninstances: {a: , b: }")
     assert [str(i.address) for i in spec.instances.values()] == ["172.16.100.11", "172.16.100.12"]
 

@@ -137,6 +137,13 @@ def test_made_macs_are_unicast_local_and_differ(name: str, computes: int) -> Non
     assert all(re.fullmatch(r"52:54:00(:[0-9a-f]{2}){3}", mac) for mac in made)
 
 
+def test_two_names_with_the_same_hash_get_two_macs() -> None:
+    # 24 bits of sha256("x/c1132/eth1") and sha256("x/c2849/eth1") are the same.
+    made = macs(build("name: x\nnodes: {boss: , c1132: , c2849: }"))
+    assert made["c1132/eth1"] == "52:54:00:cc:e1:ec"
+    assert made["c2849/eth1"] != made["c1132/eth1"]
+
+
 def test_a_written_mac_stays_and_is_never_made_again() -> None:
     wanted = macs(build("name: x"))["compute-01/eth1"]
     nodes = f"network-controller: {{mac: {{eth0: {wanted}}}}}, compute-01: "

@@ -1,0 +1,48 @@
+"""Images that lab.yaml names by URL: fetched once, kept in the cache, whole or not at all."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labctl.errors import LabError
+from labctl.waiting import Cancelled
+
+
+def download(
+    url: str, directory: Path, progress: Callable[[str], None], cancelled: Callable[[], bool]
+) -> Path:
+    """The file behind an http(s) URL, from the cache if it was fetched before.
+
+    Raises LabError naming the URL; Cancelled. A proxy of the environment is used.
+    """
+    import requests
+
+    name = Path(urlsplit(url).path).name or "image"
+    target = directory / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    if target.exists():
+        return target
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + f".{os.getpid()}.partial")
+    try:
+        with requests.get(url, stream=True, timeout=30) as response, partial.open("wb") as sink:
+            response.raise_for_status()
+            total = int(response.headers.get("Content-Length", 0))
+            for chunk in response.iter_content(1 << 20):
+                if cancelled():
+                    raise Cancelled(url)
+                sink.write(chunk)
+                done = sink.tell() / 1e6
+                progress(f"{done:.0f} of {total / 1e6:.0f} MB" if total else f"{done:.0f} MB")
+            if total and sink.tell() != total:
+                raise OSError(f"{sink.tell()} of {total} bytes came")
+        partial.replace(target)
+    except (OSError, requests.RequestException) as error:
+        raise LabError(
+            f"image.source: {url} cannot be fetched: {error}",
+            hint="check the address and the network, or name a file on this machine",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,184 @@
+"""The state of a lab as one report: nodes, services, chassis, instances, lesson, where to log in."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from labctl.console import Console
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.probes import Sight
+from labctl.probes.openstack import servers
+from labctl.probes.ovn import chassis
+from labctl.prose import pad
+from labctl.topology import Node
+
+if TYPE_CHECKING:
+    from labctl.lab import Lab
+
+Report = dict[str, Any]
+"""JSON-ready: lab, file, provider, state, nodes, instances, lesson, login."""
+
+UNITS = {
+    "controller": (
+        "mariadb", "rabbitmq-server", "memcached", "keystone", "glance-api", "placement-api",
+        "nova-api", "nova-api-metadata", "nova-conductor", "nova-scheduler", "neutron-api",
+        "neutron-ovn-maintenance-worker", "ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb",
+    ),
+    "compute": ("libvirtd", "nova-compute", "neutron-ovn-metadata-agent"),
+}  # fmt: skip
+EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
+
+
+def units_of(node: Node) -> list[str]:
+    """The systemd units that must be active on a node."""
+    return [*EVERYWHERE, *(unit for role, units in UNITS.items() if role in node.roles for unit in units)]
+
+
+def collect(lab: "Lab") -> Report:
+    """The report. Asks the nodes in parallel; what does not answer is reported as such."""
+    topology = lab.topology
+    report: Report = {
+        "lab": topology.lab,
+        "file": str(lab.file),
+        "provider": None,
+        "state": "absent",
+        "nodes": [],
+        "instances": [],
+        "lesson": None,
+        "login": {},
+    }
+    if not lab.state.exists:
+        return report
+    identity = lab.state.identity()
+    report |= {"provider": identity.provider, "id": identity.lab_id}
+    registered = _chassis(lab)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        report["nodes"] = list(pool.map(lambda node: _node(lab, node, registered), topology.nodes))
+    report["state"] = _state(report["nodes"], created=lab.state.created.exists())
+    report["lesson"] = _lesson(lab)
+    if report["state"] == "up":
+        report["instances"] = _instances(lab)
+        report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.nodes}
+    return report
+
+
+def _state(nodes: list[Report], *, created: bool) -> str:
+    running = [node["running"] for node in nodes]
+    if not created:
+        return "unfinished"
+    if not any(running):
+        return "halted"
+    healthy = all(node["running"] and node["chassis"] and not node["failed"] for node in nodes)
+    return "up" if all(running) and healthy else "degraded"
+
+
+def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
+    running = lab.provider.running(node)
+    services: dict[str, str] = {}
+    if running:
+        try:
+            units = units_of(node)
+            seen = lab.provider.guest(node).run(
+                ["systemctl", "is-active", *units], check=False, timeout=15
+            )
+            services = dict(zip(units, seen.stdout.split(), strict=False))
+        except LabError:
+            services = {"ssh": "unreachable"}
+    return {
+        "name": node.name,
+        "roles": sorted(node.roles),
+        "running": running,
+        "eth0": str(node.eth0.address),
+        "eth1": str(node.eth1.address),
+        "chassis": registered.get(node.name),
+        "services": services,
+        "failed": sorted(unit for unit, state in services.items() if state != "active"),
+    }
+
+
+def _sight(lab: "Lab") -> Sight:
+    return Sight(lab.topology, lab.cloud, lambda name: lab.controller)
+
+
+def _chassis(lab: "Lab") -> dict[str, str]:
+    """{node: "geneve ADDRESS"} as the southbound database has it; empty when nobody answers."""
+    try:
+        if not lab.provider.running(lab.topology.controller):
+            return {}
+        rows = chassis(_sight(lab), {})
+    except (LabError, ValueError):
+        return {}
+    return {row["name"]: f"{row['encapsulation']} {row['address']}" for row in rows}
+
+
+def _instances(lab: "Lab") -> list[Report]:
+    from labctl.yesterday import api_errors
+
+    try:
+        return servers(_sight(lab), {})
+    except (LabError, *api_errors()):
+        return []
+
+
+def _lesson(lab: "Lab") -> Report | None:
+    position = lab.state.read_json(lab.state.lesson_position) or {}
+    current = position.get("current")
+    if not isinstance(current, str):
+        return None
+    mine = position.get(current, {})
+    return {
+        "id": current,
+        "attempted": mine.get("attempted", []),
+        "passed": mine.get("passed", []),
+    }
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for a person."""
+    console.heading(tr("{lab}: {state}", lab=report["lab"], state=tr(report["state"])))
+    if report["state"] == "absent":
+        console.say(tr("make it with {command}", command="labctl create"))
+        return
+    rows = [["", tr("node"), tr("roles"), "eth0", "eth1", tr("chassis")]]
+    for node in report["nodes"]:
+        good = node["running"] and not node["failed"] and node["chassis"]
+        rows.append(
+            [
+                "✓" if good else "✗", node["name"], "+".join(node["roles"]), node["eth0"],
+                node["eth1"], node["chassis"] or tr("none"),
+            ]
+        )  # fmt: skip
+    _table(rows, console)
+    for node in report["nodes"]:
+        if not node["running"]:
+            console.say(tr("  {node}: not running", node=node["name"]))
+        elif node["failed"]:
+            console.say(
+                tr("  {node}: not active: {units}", node=node["name"], units=", ".join(node["failed"]))
+            )
+    if report["instances"]:
+        console.say()
+        _table(
+            [["", tr("instance"), tr("status"), tr("on"), tr("fixed"), tr("floating")]]
+            + [
+                ["✓" if one["status"] == "ACTIVE" else "✗", one["name"], one["status"],
+                 one["host"] or "-", " ".join(one["fixed"]), " ".join(one["floating"]) or "-"]
+                for one in report["instances"]
+            ],
+            console,
+        )  # fmt: skip
+    console.say()
+    if lesson := report["lesson"]:
+        console.say(
+            tr("lesson {id}: {n} checkpoints passed", id=lesson["id"], n=len(lesson["passed"]))
+        )
+    for command in report["login"].values():
+        console.say(tr("log in: {command}", command=command))
+
+
+def _table(rows: list[list[str]], console: Console) -> None:
+    from labctl.prose import cell_width
+
+    widths = [max(cell_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        console.say("  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -257,6 +257,26 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_FAILED
+    except Exception as error:
+        return _broken(error)
+
+
+def _broken(error: Exception) -> int:
+    """A defect of ours: one line for the user, everything else into a file to report it with."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="labctl-crash-", suffix=".log", delete=False
+    ) as sink:
+        sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
+        traceback.print_exception(error, file=sink)
+    problem = LabError(
+        tr("labctl itself broke: {what}", what=f"{type(error).__name__}: {error}"),
+        hint=tr("this is a defect of labctl; please report it with the log"),
+    )
+    problem.log = Path(sink.name)
+    return _report(problem)
 
 
 __all__ = ["EXIT_CLAIM", "app", "main"]

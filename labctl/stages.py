@@ -57,7 +57,8 @@ SCRIPTS = (
     Script("52-placement.sh", "Placement", "controller", ("mariadb", "network")),
     Script("53-nova.sh", "Nova API, conductor, scheduler", "controller", ("mariadb", "rabbitmq")),
     Script("54-neutron.sh", "Neutron with ML2/OVN", "controller", ("mariadb", "rabbitmq", "ovn-central")),
-    Script("60-nova-compute.sh", "nova-compute, libvirt, QEMU", "compute", ("network",), ("rabbitmq",)),
+    Script("59-libvirt.sh", "libvirt and QEMU", "compute", ("network",)),
+    Script("60-nova-compute.sh", "nova-compute", "compute", ("libvirt",), ("nova",)),
     Script("61-ovn-metadata.sh", "metadata agent", "compute", ("network",), ("ovn-central",)),
     Script("70-shell.sh", "shell, credentials, abbrev", None, ("node",)),
 )  # fmt: skip

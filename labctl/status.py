@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.console import Console
 from labctl.errors import LabError
+from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
@@ -32,6 +33,14 @@ EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
 def units_of(node: Node) -> list[str]:
     """The systemd units that must be active on a node."""
     return [*EVERYWHERE, *(unit for role, units in UNITS.items() if role in node.roles for unit in units)]
+
+
+def inactive_units(guest: Guest, node: Node) -> dict[str, str]:
+    """{unit: state} of those units of a node that are not active. Raises GuestError."""
+    units = units_of(node)
+    seen = guest.run(["systemctl", "is-active", *units], check=False, timeout=15)
+    states = dict(zip(units, seen.stdout.split(), strict=False))
+    return {unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"}
 
 
 def collect(lab: "Lab") -> Report:
@@ -77,11 +86,8 @@ def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
     services: dict[str, str] = {}
     if running:
         try:
-            units = units_of(node)
-            seen = lab.provider.guest(node).run(
-                ["systemctl", "is-active", *units], check=False, timeout=15
-            )
-            services = dict(zip(units, seen.stdout.split(), strict=False))
+            missing = inactive_units(lab.provider.guest(node), node)
+            services = {unit: missing.get(unit, "active") for unit in units_of(node)}
         except LabError:
             services = {"ssh": "unreachable"}
     return {

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from labctl.download import download
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest
+from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.providers import Provider
+from labctl.status import inactive_units
 from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
 from labctl.waiting import NotYet, wait_until
@@ -255,7 +256,8 @@ class Yesterday:
         boots = tuple(f"boot:{node.name}" for node in self._lab.topology.nodes)
         here = self._lab.topology.controller.name
         return [
-            Step("computes", tr("services are back"), self._computes, boots, node=here),
+            Step("services", tr("services are back"), self._services, boots, node=here),
+            Step("computes", tr("compute nodes are back"), self._computes, ("services",), node=here),
             Step("instances", tr("instances are back"), self._back, ("computes",), node=here),
         ]
 
@@ -286,6 +288,27 @@ class Yesterday:
                 code=EXIT_USAGE,
             )
         return path
+
+    def _services(self, context: StepContext) -> None:
+        """nova-compute counts as active only when it has started the instances that ran before."""
+
+        def active() -> bool:
+            for node in self._lab.topology.nodes:
+                if missing := inactive_units(self._lab.provider.guest(node), node):
+                    shown = ", ".join(f"{unit} {state}" for unit, state in missing.items())
+                    context.progress(f"{node.name}: {shown}")
+                    raise NotYet(f"{node.name}: {shown}")
+            return True
+
+        wait_until(
+            tr("every service is active"),
+            active,
+            deadline=240,
+            hint="`labctl status` names what is missing, `labctl logs NODE SERVICE` says why",
+            transient=(GuestError,),
+            interval=0.7,
+            cancelled=context.cancelled,
+        )
 
     def _computes(self, context: StepContext) -> None:
         wait_until(

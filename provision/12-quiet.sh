@@ -17,3 +17,9 @@ for unit in e2scrub_reap.service iscsid.socket iscsid.service open-iscsi.service
     neutron-rpc-server.service libvirt-guests.service apt-daily.timer apt-daily-upgrade.timer; do
     ln -sfn /dev/null "$unit"
 done
+# Wanted by the units of other services, which would start them on every node and unconfigured.
+# `up` in lib.sh takes the mask off where the service belongs.
+for unit in mariadb.service rabbitmq-server.service keystone.service libvirtd.service; do
+    [ -e "/usr/lib/systemd/system/$unit" ] && ln -sfn /dev/null "$unit"
+done
+rm -f mysql.service mysqld.service # aliases that would get round the mask

@@ -2,7 +2,7 @@
 # What a learner finds after "labctl ssh": credentials loaded, abbrev, completion.
 . "$(dirname "$0")/lib.sh"
 
-verbatim abbrev /usr/local/bin/abbrev root:root 755
+verbatim abbrev.py /usr/local/bin/abbrev root:root 755
 verbatim profile.sh /etc/profile.d/labctl.sh root:root 644
 grep -q /etc/profile.d/labctl.sh /root/.bashrc 2>/dev/null ||
     printf '\n. /etc/profile.d/labctl.sh\n' >>/root/.bashrc

@@ -52,7 +52,8 @@ set_ini() {
 
 # up UNIT...: enabled, and running with the configuration that is on disk now.
 up() {
-    systemctl enable --quiet "$@" 2>/dev/null || systemctl enable "$@"
+    systemctl unmask --quiet "$@"
+    systemctl enable --quiet "$@"
     if [ "$CHANGED" = yes ]; then systemctl restart --no-block "$@"; else systemctl start --no-block "$@"; fi
 }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from labctl.guest import Guest, GuestError
+from labctl.guest import Guest
 from labctl.packets import Frame, frames
 
 _LONGEST = 300
@@ -25,27 +25,32 @@ class Tap:
 
 
 @contextmanager
-def capturing(
-    taps: Sequence[Tap], guest: Callable[[str], Guest]
-) -> Iterator[list[Frame]]:
+def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
     """Listen while the body runs. The list is filled, in time order, when the body is over.
 
-    Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot.
+    Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot, or
+    when what it saw cannot be had.
     """
     seen: list[Frame] = []
     files = {tap: f"/run/labctl-{uuid4().hex[:12]}.pcap" for tap in taps}
-    with ThreadPoolExecutor(max_workers=max(1, len(taps))) as pool:
+
+    def start(tap: Tap) -> None:
+        _start(guest(tap.node), tap, files[tap])
+
+    def stop(tap: Tap) -> list[Frame]:
+        return frames(_stop(guest(tap.node), files[tap]), tap.node, tap.interface)
+
+    with ThreadPoolExecutor(max_workers=max(1, len(files))) as pool:
         try:
-            list(pool.map(lambda tap: _start(guest(tap.node), tap, files[tap]), taps))
+            list(pool.map(start, files))
             yield seen
             time.sleep(0.4)  # the last frames are on their way from the kernel to the file
-        finally:
-            collected: list[Frame] = []
-            for tap, pcap in zip(
-                taps, pool.map(lambda tap: _stop(guest(tap.node), files[tap]), taps), strict=True
-            ):
-                collected += frames(pcap, tap.node, tap.interface)
-            seen += sorted(collected, key=lambda frame: frame.time)
+        except BaseException:
+            for end in [pool.submit(stop, tap) for tap in files]:
+                end.exception()  # the first error counts
+            raise
+        collected = [frame for of_one_tap in pool.map(stop, files) for frame in of_one_tap]
+        seen += sorted(collected, key=lambda frame: frame.time)
 
 
 def _start(guest: Guest, tap: Tap, file: str) -> None:
@@ -70,15 +75,13 @@ def _start(guest: Guest, tap: Tap, file: str) -> None:
 
 
 def _stop(guest: Guest, file: str) -> bytes:
+    guest.run(
+        f"pid=$(cat {file}.pid) && kill -INT $pid && for _ in $(seq 60); do"
+        " kill -0 $pid 2>/dev/null || break; sleep 0.05; done",
+        timeout=20,
+        check=False,
+    )
     try:
-        guest.run(
-            f"pid=$(cat {file}.pid); kill -INT $pid; for _ in $(seq 60); do"
-            " kill -0 $pid 2>/dev/null || break; sleep 0.05; done",
-            timeout=20,
-            check=False,
-        )
         return guest.get(file)
-    except GuestError:
-        return b""
     finally:
         guest.run(f"rm -f {file} {file}.log {file}.pid", check=False, timeout=20)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from labctl.lab import Lab
 
 # Typer brings its own click and exports only the leaves of its exceptions; this is their root.
-_UsageError = typer.BadParameter.__mro__[2]
+_UsageError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="labctl",
@@ -48,7 +48,7 @@ def options(
     """Options of every verb."""
     if lang and lang not in ("en", "zh-TW"):
         raise LabError(f"--lang {lang}: choose en or zh-TW", code=EXIT_USAGE)
-    set_language(lang or detect_language(os.environ))  # type: ignore[arg-type]
+    set_language(lang or detect_language(os.environ))
     if version:
         typer.echo(f"labctl {__version__}")
         raise typer.Exit
@@ -67,7 +67,9 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
         topology = build_topology(load_spec(file))
     except SpecError as error:
         if json:
-            problems = [vars(one) if hasattr(one, "__dict__") else str(one) for one in error.problems]
+            problems = [
+                vars(one) if hasattr(one, "__dict__") else str(one) for one in error.problems
+            ]
             typer.echo(as_json({"valid": False, "problems": problems}))
             raise typer.Exit(EXIT_USAGE) from None
         raise

@@ -1,6 +1,5 @@
 """Our handle on a node: run a command, put and get a file, over SSH."""
 
-import io
 import posixpath
 import shlex
 import socket
@@ -98,27 +97,33 @@ class SSHGuest:
             if self._transport is not None and self._transport.is_active():
                 return self._transport
             try:
-                sock = self._dial("127.0.0.1", 22)
-                transport = paramiko.Transport(sock)
-                transport.banner_timeout = 30
-                transport.start_client(timeout=30)
-                expected = paramiko.Ed25519Key.from_private_key_file(str(self._host_key))
-                if transport.get_remote_server_key() != expected:
-                    transport.close()
-                    raise GuestError(
-                        f"{self.name}: an SSH server with an unknown host key answered",
-                        hint="something else listens on the node's port 22; `labctl destroy`, then create",
-                    )
-                key = paramiko.Ed25519Key.from_private_key_file(str(self._key))
-                transport.auth_publickey("root", key)
-                transport.set_keepalive(15)
+                self._transport = self._connect()
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise GuestError(
-                    f"{self.name} cannot be reached by SSH: {error}",
+                    f"{self.name} cannot be reached by SSH: {str(error) or type(error).__name__}",
                     hint="is the lab up? see `labctl status`, start it with `labctl up`",
                 ) from error
-            self._transport = transport
-            return transport
+            return self._transport
+
+    def _connect(self) -> paramiko.Transport:
+        transport = paramiko.Transport(self._dial("127.0.0.1", 22))
+        try:
+            transport.banner_timeout = 30
+            transport.start_client(timeout=30)
+            expected = paramiko.Ed25519Key.from_private_key_file(str(self._host_key))
+            if transport.get_remote_server_key() != expected:
+                raise GuestError(
+                    f"{self.name}: an SSH server with an unknown host key answered",
+                    hint="something else listens on the node's port 22;"
+                    " `labctl destroy`, then create",
+                )
+            key = paramiko.Ed25519Key.from_private_key_file(str(self._key))
+            transport.auth_publickey("root", key)
+            transport.set_keepalive(15)
+        except BaseException:
+            transport.close()  # or its thread and its socket stay
+            raise
+        return transport
 
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""
@@ -164,20 +169,17 @@ class SSHGuest:
         began = time.monotonic()
         out, err = _Lines("stdout", on_line), _Lines("stderr", on_line)
         with self._channel() as channel:
-            channel.exec_command(f"exec bash -c {shlex.quote(script)}")
-            if input is not None:
-                channel.sendall(input)
-            channel.shutdown_write()
+            self._start(channel, f"exec bash -c {shlex.quote(script)}")
+            stdin = _Stdin(channel, input or b"")
             while True:
-                busy = False
-                while channel.recv_ready():
+                # Fed and read in turns: a command that is fed much may say much meanwhile.
+                busy = stdin.feed()
+                if channel.recv_ready():
                     out.feed(channel.recv(65536))
                     busy = True
-                while channel.recv_stderr_ready():
+                if channel.recv_stderr_ready():
                     err.feed(channel.recv_stderr(65536))
                     busy = True
-                if busy:
-                    continue
                 if channel.exit_status_ready() and channel.eof_received:
                     break
                 if channel.closed:
@@ -189,7 +191,8 @@ class SSHGuest:
                         f"{self.name}: `{shown}` did not finish within {timeout:.0f} s",
                         hint=f"look at the node: `labctl ssh {self.name}`",
                     )
-                channel.status_event.wait(0.02)
+                if not busy and channel.status_event.wait(0.02):
+                    time.sleep(0.005)  # it has ended; the end of its output is on its way
             while channel.recv_ready():
                 out.feed(channel.recv(65536))
             while channel.recv_stderr_ready():
@@ -198,7 +201,7 @@ class SSHGuest:
         result = GuestResult(code, out.end(), err.end(), time.monotonic() - began)
         if code == -1:
             raise GuestError(
-                f"{self.name}: the connection broke while `{shown}` ran",
+                f"{self.name}: `{shown}` was killed, or the connection broke while it ran",
                 hint="see `labctl status`; the node may have stopped",
             )
         if check and code != 0:
@@ -220,14 +223,48 @@ class SSHGuest:
 
     def get(self, path: str) -> bytes:
         """Read a file. Raises GuestError when there is none."""
+        content = bytearray()
         with self._channel() as channel:
-            channel.exec_command(f"exec cat -- {shlex.quote(path)}")
-            content = io.BytesIO()
-            while chunk := channel.recv(65536):
-                content.write(chunk)
+            channel.settimeout(60)
+            self._start(channel, f"exec cat -- {shlex.quote(path)}")
+            try:
+                while chunk := channel.recv(65536):
+                    content += chunk
+            except TimeoutError:
+                raise GuestError(f"{self.name}: {path}: nothing comes any more") from None
             if channel.recv_exit_status() != 0:
-                raise GuestError(f"{self.name}: {path} cannot be read")
-        return content.getvalue()
+                said = channel.recv_stderr(4096).decode(errors="replace").strip()
+                raise GuestError(f"{self.name}: {path} cannot be read: {said}")
+        return bytes(content)
+
+    def _start(self, channel: paramiko.Channel, command: str) -> None:
+        try:
+            channel.exec_command(command)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise GuestError(f"{self.name}: SSH starts no command: {error}") from error
+
+
+class _Stdin:
+    """Feeds a command as fast as it reads, without waiting for it."""
+
+    def __init__(self, channel: paramiko.Channel, content: bytes) -> None:
+        self._channel = channel
+        self._left = memoryview(content)
+        self._open = True
+
+    def feed(self) -> bool:
+        """Send what fits; whether anything was sent."""
+        if not self._open or (self._left and not self._channel.send_ready()):
+            return False
+        try:
+            if self._left:
+                self._left = self._left[self._channel.send(self._left[:65536].tobytes()) :]
+            if not self._left:
+                self._channel.shutdown_write()
+                self._open = False
+        except OSError:
+            self._open = False  # it ended without reading all of it; its exit code tells why
+        return True
 
 
 class _Lines:

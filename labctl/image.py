@@ -8,8 +8,8 @@ makes the second anew and keeps the first. Nothing in them belongs to one lab.
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,20 +191,18 @@ class ImageCache:
 
 def _shell_word(path: Path) -> str:
     """mmdebstrap hands hooks to a shell."""
-    import shlex
-
     return shlex.quote(str(path))
 
 
 def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
     """A line of mmdebstrap's log, made a few words; counts the packages that are set up."""
-    done = threading.local()
-    done.count = 0
+    count = 0
 
     def on_line(line: str) -> None:
+        nonlocal count
         if line.startswith("Setting up "):
-            done.count = getattr(done, "count", 0) + 1
-            progress(f"{done.count} packages: {line.split()[2]}")
+            count += 1
+            progress(f"{count} packages: {line.split()[2]}")
         elif line.startswith("I: "):
             progress(line[3:])
 

@@ -76,5 +76,5 @@ def _trial() -> int:
 
 if __name__ == "__main__":
     reason = _trial()
-    print(f"exit reason {reason}")
+    sys.stdout.write(f"exit reason {reason}\n")
     sys.exit(0 if reason == _EXIT_HLT else 1)

@@ -155,13 +155,9 @@ class Lab:
             write_atomic(self.state.created, f"{time.time()}\n")
         return result
 
-    def _run(
-        self, title: str, steps: list[Step], workers: int = CREATE_WORKERS
-    ) -> RunResult:
+    def _run(self, title: str, steps: list[Step], workers: int = CREATE_WORKERS) -> RunResult:
         timings = Timings(self.cache / "timings.json", prefix=f"{len(self.topology.nodes)}/")
-        return run_steps(
-            steps, bus=self.bus, timings=timings, workers=workers, title=title
-        )
+        return run_steps(steps, bus=self.bus, timings=timings, workers=workers, title=title)
 
     def _refuse_other_topology(self) -> None:
         """A lab.yaml edited under a lab that exists: say so, instead of making half of both."""

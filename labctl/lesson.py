@@ -7,19 +7,33 @@ topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
 import ipaddress
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path as FilePath
+from typing import Annotated, Any
 
-import yaml
 from jinja2 import StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Getattr, Name
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language
+from labctl.probes.openstack import PROBES as OPENSTACK
+from labctl.probes.ovn import PROBES as OVN
+from labctl.probes.wire import PROBES as WIRE
+from labctl.problems import Path, Problem, SpecError, did_you_mean, quoted
+from labctl.topology import Instance, Topology
+from labctl.yamlsource import YamlSource, read_yaml
+
+PROBES = {**OPENSTACK, **OVN, **WIRE}
+"""Every probe that claims and facts may ask, by its name."""
+NODES = ("controller", "gateway", "hypervisor")
+"""What `node.NAME` in a template may be."""
 
 Row = Mapping[str, Any]
 """One line of what a probe saw: column -> value."""
@@ -49,7 +63,7 @@ class Look(_Model):
 
 
 class Fact(Look):
-    """A value of the running lab that claims are stated with: a column of the one row that is seen."""
+    """A value of the running lab that claims are stated with: a column of the row that is seen."""
 
     column: str
 
@@ -82,9 +96,9 @@ class Checkpoint(_Model):
     title: Text
     explain: Text
     node: str = "controller"
-    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node's name."""
+    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
     run: Sequence[str]
-    sets: Sequence[str] = ()
+    sets: Sequence[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]] = ()
     """Shell variables of `run` that later checkpoints, and the learner, still have."""
     capture: Sequence[Capture] = ()
     claims: Sequence[Claim] = Field(min_length=1)
@@ -115,8 +129,11 @@ def available() -> list[str]:
 
 
 def load_lesson(name: str) -> Lesson:
-    """A built-in lesson by its id, or one from a file by its path. Raises LabError."""
-    path = built_in() / f"{name}.yaml" if name in available() else Path(name)
+    """A built-in lesson by its id, or one from a file by its path.
+
+    Raises LabError when there is none, SpecError with all that is wrong with the file.
+    """
+    path = built_in() / f"{name}.yaml" if name in available() else FilePath(name)
     if not path.is_file():
         raise LabError(
             f"there is no lesson {name!r}",
@@ -124,9 +141,111 @@ def load_lesson(name: str) -> Lesson:
             code=EXIT_USAGE,
         )
     try:
-        return Lesson.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        raise LabError(f"{path.name} is not a lesson: {error}", code=EXIT_USAGE) from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}", code=EXIT_USAGE) from error
+    return parse_lesson(content, path.name)
+
+
+def parse_lesson(content: bytes, filename: str) -> Lesson:
+    """The lesson in these bytes. Raises SpecError with everything that is wrong with it."""
+    source = read_yaml(content, filename)
+    try:
+        lesson = Lesson.model_validate(source.data)
+    except ValidationError as invalid:
+        found = [_problem(source, error) for error in invalid.errors(include_url=False)]
+    else:
+        found = list(_slips(lesson, source))
+    found += [problem for _, problem in source.repeated]
+    if found:
+        raise SpecError(sorted(dict.fromkeys(found), key=lambda problem: problem.line))
+    return lesson
+
+
+def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
+    """One of pydantic's complaints, at its line."""
+    # Of a value that may be of two types both complain; the type is the last part of the place.
+    path = tuple(part for part in error["loc"] if part not in ("int", "str"))
+    match error["type"]:
+        case "missing":
+            return source.problem(path, "is missing")
+        case "extra_forbidden":
+            return source.problem(path, "unknown key")
+        case _:
+            return source.problem(path, error["msg"][:1].lower() + error["msg"][1:])
+
+
+def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
+    """What is wrong although every value has its type."""
+    for name in lesson.facts:
+        yield from _look_slips(lesson.facts[name], ("facts", name), source)
+    checkpoints: set[str] = set()
+    claims: set[str] = set()
+    for number, checkpoint in enumerate(lesson.checkpoints):
+        path: Path = ("checkpoints", number)
+        if checkpoint.id in checkpoints:
+            yield source.problem((*path, "id"), "another checkpoint has this id")
+        checkpoints.add(checkpoint.id)
+        for place, claim in enumerate(checkpoint.claims):
+            where = (*path, "claims", place)
+            if claim.id in claims:
+                yield source.problem((*where, "id"), "another claim has this id")
+            claims.add(claim.id)
+            yield from _look_slips(claim, where, source)
+    for place_of_text, text in _texts(source.data):
+        for message, mend in _template_slips(text, lesson):
+            yield source.problem(place_of_text, message, mend)
+
+
+def _look_slips(look: Look, path: Path, source: YamlSource) -> Iterator[Problem]:
+    if look.probe not in PROBES:
+        message = f"there is no probe {quoted(look.probe)}"
+        yield source.problem((*path, "probe"), message, _mend(look.probe, PROBES))
+    for part in ("where", "each"):
+        for column, expected in getattr(look, part, {}).items():
+            for name in expected if isinstance(expected, Mapping) else ():
+                if name not in OPERATORS:
+                    at = (*path, part, column, str(name))
+                    yield source.problem(at, "unknown operator", _mend(str(name), OPERATORS))
+
+
+def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
+    known = {
+        "lab": _attributes(Topology),
+        "instance": _attributes(Instance),
+        "node": NODES,
+        "fact": tuple(lesson.facts),
+    }
+    try:
+        template = _environment(False).parse(text)
+    except TemplateError as error:
+        yield f"is no template: {error}", ""
+        return
+    for name in sorted(find_undeclared_variables(template) - set(known)):
+        yield f"asks for {quoted(name)}", f"templates know {', '.join(known)}"
+    for get in template.find_all(Getattr):
+        if isinstance(get.node, Name) and get.attr not in known.get(get.node.name, (get.attr,)):
+            message = f"asks for {get.node.name}.{get.attr}, which does not exist"
+            yield message, _mend(get.attr, known[get.node.name])
+
+
+def _mend(word: str, known: Iterable[str]) -> str:
+    meant = did_you_mean(word, known)
+    return f"did you mean {meant}?" if meant else f"known are {', '.join(known)}"
+
+
+def _attributes(of: type) -> tuple[str, ...]:
+    properties = (name for name, value in vars(of).items() if isinstance(value, property))
+    return (*(field.name for field in fields(of)), *properties)
+
+
+def _texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every text in the file with its place."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict | list):
+        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(item, (*path, key))
 
 
 # -- templates -------------------------------------------------------------------------------------
@@ -149,7 +268,7 @@ def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) ->
     """
     try:
         return _environment(quoting).from_string(template).render(context)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise LabError(f"cannot fill in {template!r}: {error}") from error
 
 
@@ -165,7 +284,7 @@ def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
 
 
 # -- expectations ----------------------------------------------------------------------------------
-Operator = Literal["in", "between", "not", "matches", "one_of", "contains", "at_least"]
+OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
 
 
 def matches(seen: Any, expected: Any) -> bool:
@@ -201,9 +320,15 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
             case "one_of":
                 return any(matches(seen, one) for one in operand)
             case "contains":
-                return str(operand) in (seen if isinstance(seen, list | tuple | set) else str(seen))
+                if isinstance(seen, list | tuple | set):
+                    return _plain(operand) in map(_plain, seen)
+                return seen is not None and _plain(operand) in _plain(seen)
             case "at_least":
                 return float(seen) >= float(operand)
     except (TypeError, ValueError):
         return False  # what was seen is not an address or a number at all
+    except re.error as error:
+        raise LabError(
+            f"a lesson holds the wrong regular expression {operand!r}: {error}", code=EXIT_USAGE
+        ) from error
     raise LabError(f"a lesson uses the unknown operator {name!r}", code=EXIT_USAGE)

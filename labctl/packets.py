@@ -4,7 +4,11 @@ Pure but for the import of scapy, which takes a second and is therefore put off.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from labctl.errors import LabError
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,24 @@ class Frame:
     """ICMP sequence number of an echo."""
 
 
+_FILE_HEADER, _FRAME_HEADER = 24, 14
+_ETHERNET = 1
+
+
+def sighting(row: Mapping[str, Any]) -> str:
+    """One frame (as a mapping of Frame's fields) in the words of tcpdump's reader."""
+    what = " ".join(word for word in (row["protocol"], row["kind"]) if word)
+    text = (
+        f"{row['interface']} of {row['node']}: {what} {row['src']} > {row['dst']},"
+        f" {row['src_mac']} > {row['dst_mac']}, ttl {row['ttl']}"
+    )
+    if row["tunnel"]:
+        text += f"; in Geneve {row['tunnel_src']} > {row['tunnel_dst']}, vni {row['vni']:#x}"
+        if row["option_class"] is not None:
+            text += f", class {row['option_class']:#x} data {row['option_data']}"
+    return text
+
+
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 _ECHO = {8: "request", 0: "reply"}
 
@@ -46,9 +68,10 @@ _ECHO = {8: "request", 0: "reply"}
 def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """The IPv4 frames of a capture file, in its order. What is not IPv4 is left out.
 
-    A capture that was cut off in the middle of a packet gives the packets before it.
+    A capture that was cut off in the middle of a packet gives the packets before it. Raises
+    LabError for what is no capture of Ethernet frames.
     """
-    if len(pcap) < 24:
+    if len(pcap) < _FILE_HEADER:
         return []
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.inet import ICMP, IP
@@ -56,8 +79,15 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     from scapy.utils import RawPcapReader
 
     found = []
-    with RawPcapReader(io.BytesIO(pcap)) as reader:
+    reader = RawPcapReader(io.BytesIO(pcap))  # type: ignore[arg-type]  # a file serves as well
+    if reader.linktype != _ETHERNET:
+        raise LabError(f"the capture on {interface} of {node} holds no Ethernet frames")
+    with reader:
         for data, meta in reader:
+            if len(data) < meta.caplen:
+                break  # cut off here
+            if len(data) < _FRAME_HEADER:
+                continue
             outer = Ether(data)
             if IP not in outer:
                 continue
@@ -68,13 +98,13 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
                 if not isinstance(inner, Ether) or IP not in inner:
                     continue
             packet = inner[IP]
-            echo = packet[ICMP] if ICMP in packet else None
+            echo = packet.getlayer(ICMP)
             option = tunnel.options[0] if tunnel is not None and tunnel.options else None
             found.append(
                 Frame(
                     node=node,
                     interface=interface,
-                    time=meta.sec + meta.usec / 1e6,
+                    time=meta.sec + meta.usec / (1e9 if reader.nano else 1e6),
                     tunnel=tunnel is not None,
                     tunnel_src=outer[IP].src if tunnel is not None else None,
                     tunnel_dst=outer[IP].dst if tunnel is not None else None,

@@ -1,24 +1,32 @@
 """A lesson on a running lab: runs its checkpoints, proves their claims, remembers the position."""
 
-import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labctl.capture import Tap, capturing
 from labctl.console import Console
-from labctl.errors import EXIT_CLAIM, LabError
+from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.guest import Guest, GuestResult
 from labctl.i18n import tr
-from labctl.lesson import Checkpoint, Claim, Lesson, Look, fill, fill_all, matches
-from labctl.packets import Frame
+from labctl.lesson import (
+    NODES,
+    PROBES,
+    Checkpoint,
+    Claim,
+    Lesson,
+    Look,
+    fill,
+    fill_all,
+    matches,
+)
+from labctl.packets import Frame, sighting
 from labctl.probes import Rows, Sight
-from labctl.probes.openstack import PROBES as OPENSTACK
-from labctl.probes.ovn import PROBES as OVN
-from labctl.probes.wire import PROBES as WIRE
 from labctl.state import LabState
 from labctl.steps import Step, StepContext
 from labctl.topology import Topology
@@ -27,12 +35,11 @@ from labctl.waiting import WaitTimeout, wait_until
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-PROBES = {**OPENSTACK, **OVN, **WIRE}
 VARIABLES = "/var/lib/labctl/lesson.sh"
 """On the nodes: the shell variables that checkpoints set; profile.sh reads it at login."""
 
 
-class ClaimFails(LabError):
+class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
     """A claim does not hold."""
 
     def __init__(self, claims: "list[ClaimResult]") -> None:
@@ -78,6 +85,10 @@ class ClaimResult:
     @property
     def seen_text(self) -> str:
         """The evidence in one line: of each row what the claim speaks of (JSON has the rest)."""
+        if self.probe == "wire.packets" and self.seen:
+            # Alike but for their numbers and their time.
+            alike = Counter(sighting(row) for row in self.seen)
+            return " | ".join(f"{n} × {text}" if n > 1 else text for text, n in alike.items())
         rows = [{name: row.get(name) for name in self.columns} for row in self.seen]
         return describe(rows if self.columns else self.seen)
 
@@ -99,15 +110,19 @@ class CheckpointResult:
 
 
 def describe(rows: Rows, limit: int = 3) -> str:
-    """Rows in one line, for a person."""
+    """Rows in one line, for a person; alike ones once, with their number."""
     if not rows:
         return tr("nothing")
-    shown = [
-        ", ".join(f"{key}={_short(value)}" for key, value in row.items() if value not in (None, ""))
-        for row in rows[:limit]
-    ]
-    more = [tr("… {count} rows in all", count=len(rows))] if len(rows) > limit else []
+    alike = Counter(_one(row) for row in rows)
+    shown = [f"{n} × {text}" if n > 1 else text for text, n in list(alike.items())[:limit]]
+    more = [tr("… {count} rows in all", count=len(rows))] if len(alike) > limit else []
     return " | ".join(shown + more)
+
+
+def _one(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key}={_short(value)}" for key, value in row.items() if value not in (None, "")
+    )
 
 
 def _short(value: Any) -> str:
@@ -150,7 +165,7 @@ class Runner:
         self._state.write_json(self._state.lesson_position, position)
 
     def steps(self) -> list[Step]:
-        """The lesson for the engine: what an earlier run left is taken back, then each checkpoint."""
+        """The lesson for the engine: the last run is taken back, then comes each checkpoint."""
         steps: list[Step] = []
         if self.attempted():
             steps.append(Step("take-back", tr("take back the last run"), self.take_back))
@@ -159,7 +174,7 @@ class Runner:
                 Step(
                     checkpoint.id,
                     str(checkpoint.title),
-                    lambda context, checkpoint=checkpoint: self.run(checkpoint, context),  # type: ignore[misc]
+                    partial(self.run, checkpoint),
                     needs=(steps[-1].id,) if steps else (),
                 )
             )
@@ -167,26 +182,43 @@ class Runner:
 
     # -- running -----------------------------------------------------------------------------------
     def take_back(self, context: StepContext) -> None:
-        """Undo every checkpoint that was begun, the last first."""
+        """Undo every checkpoint that was begun, the last first. Raises LabError when one cannot."""
         begun = self.attempted()
         for checkpoint in reversed(self._lesson.checkpoints):
             if checkpoint.id in begun and checkpoint.undo:
-                context.progress(str(checkpoint.title))
-                script = fill(checkpoint.undo, self._values(), quoting=True)
-                self._shell(self._node_name("controller"), script, (), context)
+                self._undo(checkpoint, context)
             begun = [one for one in begun if one != checkpoint.id]
             self._note(attempted=begun, passed=[])
+        self._note(attempted=[])  # what is left is no checkpoint of this lesson any more
         self._guest("controller").run(["rm", "-f", VARIABLES])
 
+    def _undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
+        context.progress(str(checkpoint.title))
+        node = self._node_name("controller")
+        script = fill(checkpoint.undo, self._values(), quoting=True)
+        done = self._shell(node, script, (), context)
+        if not done.ok:
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            raise LabError(
+                tr(
+                    "cannot take back {checkpoint} on {node} (exit {code}): {said}",
+                    checkpoint=checkpoint.id,
+                    node=node,
+                    code=done.returncode,
+                    said=" / ".join(said[-3:]),
+                ),
+                hint=tr("mend that by hand, then run `labctl replay` again"),
+            )
+
     def run(self, checkpoint: Checkpoint, context: StepContext) -> None:
-        """Explain, run, prove. Raises LabError when a command fails, ClaimFails when a claim does."""
+        """Explain, run, prove. Raises LabError when a command fails, ClaimFails for a claim."""
         began = time.monotonic()
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
         self._note(attempted=[*(x for x in self.attempted() if x != checkpoint.id), checkpoint.id])
-        number = [one.id for one in self._lesson.checkpoints].index(checkpoint.id) + 1
+        ids = [one.id for one in self._lesson.checkpoints]
         console, values = self._console, self._values()
-        console.heading(f"{number}/{len(self._lesson.checkpoints)} {checkpoint.title}")
+        console.heading(f"{ids.index(checkpoint.id) + 1}/{len(ids)} {checkpoint.title}")
         console.explain(fill(str(checkpoint.explain), values))
         try:
             with self._captured(checkpoint) as frames:
@@ -243,16 +275,16 @@ class Runner:
                 )
 
     def _shell(
-        self, node: str, script: str, sets: "tuple[str, ...] | Any", context: StepContext
+        self, node: str, script: str, sets: Sequence[str], context: StepContext
     ) -> GuestResult:
-        keep = " ".join(name for name in sets if re.fullmatch(r"[A-Za-z_]\w*", name))
+        keep = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         # Variables live on in a file that profile.sh reads too: the learner who logs in has them.
         lines = [
             ". /etc/profile.d/labctl.sh",
             "shopt -s expand_aliases",
             script,
             "labctl_exit=$?",
-            *([f"for v in {keep}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"] if keep else []),
+            *([keep] if sets else []),
             "exit $labctl_exit",
         ]
         return self._guest_of(node).run(
@@ -287,17 +319,19 @@ class Runner:
     ) -> None:
         for claim in checkpoint.claims:
             context.progress(claim.id)
-            one = self.prove(claim, frames)
+            one = self.prove(claim, frames, context.cancelled)
             result.claims.append(one)
-            self._console.claim(
-                one.holds,
-                one.text,
-                evidence=one.seen_text,
-                expected=None if one.holds else one.expected,
-                seen=None if one.holds else one.seen_text,
-            )
+            if one.holds:
+                self._console.claim(True, one.text, evidence=one.seen_text)
+            else:
+                self._console.claim(False, one.text, expected=one.expected, seen=one.seen_text)
 
-    def prove(self, claim: Claim, frames: list[Frame]) -> ClaimResult:
+    def prove(
+        self,
+        claim: Claim,
+        frames: list[Frame],
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ClaimResult:
         """Look until the claim holds or its time is up."""
         began = time.monotonic()
         sight = self._sight(frames)
@@ -316,7 +350,7 @@ class Runner:
             return enough and all(_row_matches(row, each) for row in last)
 
         try:
-            wait_until(claim.id, holds, deadline=within, hint="", interval=0.4)
+            wait_until(claim.id, holds, deadline=within, hint="", interval=0.4, cancelled=cancelled)
             held = True
         except WaitTimeout:
             held = False
@@ -338,7 +372,7 @@ class Runner:
         where = fill_all(look.where, values)
         return [row for row in rows if _row_matches(row, where)]
 
-    # -- what templates see --------------------------------------------------------------------------
+    # -- what templates see ------------------------------------------------------------------------
     def _values(self) -> dict[str, Any]:
         return {
             "lab": self._topology,
@@ -351,7 +385,13 @@ class Runner:
         """A fact of the lesson, asked now; `-` when nothing is there to be seen."""
         fact = self._lesson.facts[name]
         rows = self._look(fact, {**self._values(), "fact": known}, self._sight())
-        return str(rows[0].get(fact.column)) if rows else "-"
+        value = rows[0].get(fact.column) if rows else None
+        return "-" if value is None else str(value)
+
+    @property
+    def facts(self) -> Iterable[str]:
+        """The names of the lesson's facts."""
+        return self._lesson.facts
 
     def _sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> Sight:
         return Sight(self._topology, self._cloud, self._guest, frames)
@@ -388,11 +428,11 @@ class _Facts:
         self._known: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> str:
+        if name not in self._runner.facts:
+            raise AttributeError(name)
         if name not in self._known:
-            try:
-                self._known[name] = self._runner.fact(name, self)
-            except KeyError:
-                raise AttributeError(name) from None
+            self._known[name] = "-"  # for a fact that is stated with itself
+            self._known[name] = self._runner.fact(name, self)
         return self._known[name]
 
 
@@ -403,7 +443,7 @@ class _Nodes:
         self._runner = runner
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("controller", "gateway", "hypervisor"):
+        if name not in NODES:
             raise AttributeError(name)
         return self._runner.node(name)
 
@@ -413,7 +453,12 @@ def _row_matches(row: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
 
 
 def _count(claim: Claim, values: Mapping[str, Any]) -> int | None:
-    return int(fill(claim.count, values)) if isinstance(claim.count, str) else claim.count
+    if not isinstance(claim.count, str):
+        return claim.count
+    text = fill(claim.count, values)
+    if not text.strip().isdecimal():
+        raise LabError(f"claim {claim.id}: count is no number: {text!r}", code=EXIT_USAGE)
+    return int(text)
 
 
 def _expected(claim: Claim, values: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""The only door to subprocess on the host: argv lists, a deadline, and errors that say what failed."""
+"""The only door to subprocess on the host: argv lists, a deadline, errors that say what failed."""
 
+import contextlib
 import os
 import selectors
 import shlex
@@ -57,10 +58,8 @@ def run(
             env=None if env is None else dict(env),
             check=False,
         )
-    except FileNotFoundError as error:
-        raise LabError(
-            f"the command {words[0]!r} is not installed", hint=hint or "run `labctl doctor`"
-        ) from error
+    except OSError as error:
+        raise _cannot_start(words[0], error, hint) from error
     except subprocess.TimeoutExpired as error:
         raise LabError(
             f"`{shlex.join(words)}` did not finish within {timeout:.0f} s", hint=hint
@@ -120,46 +119,70 @@ def stream(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        except FileNotFoundError as error:
-            raise LabError(f"the command {words[0]!r} is not installed", hint=hint) from error
+        except OSError as error:
+            raise _cannot_start(words[0], error, hint) from error
+
+        def still_wanted() -> None:
+            if cancel():
+                raise Cancelled(words[0])
+            if time.monotonic() - began > timeout:
+                raise LabError(f"{words[0]} did not finish within {timeout:.0f} s", hint=hint)
+
+        def take(line: bytes) -> None:
+            if text := line.decode(errors="replace").strip():
+                tail.append(text)
+                if on_line is not None:
+                    on_line(text)
+
         assert process.stdout is not None
-        rest = b""
-        selector = selectors.DefaultSelector()
-        selector.register(process.stdout, selectors.EVENT_READ)
         try:
-            while True:
-                if cancel():
-                    raise Cancelled(words[0])
-                if time.monotonic() - began > timeout:
-                    raise LabError(f"{words[0]} did not finish within {timeout:.0f} s", hint=hint)
-                if not selector.select(0.3):
-                    continue
-                chunk = os.read(process.stdout.fileno(), 65536)
-                if not chunk:
-                    break
-                sink.write(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for text in filter(None, (line.decode(errors="replace").strip() for line in lines)):
-                    tail.append(text)
-                    if on_line is not None:
-                        on_line(text)
-            code = process.wait(timeout=30)
+            with process.stdout, selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                rest = b""
+                while True:
+                    still_wanted()
+                    if not selector.select(0.3):
+                        continue
+                    chunk = os.read(process.stdout.fileno(), 65536)
+                    if not chunk:
+                        break
+                    sink.write(chunk)
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        take(line)
+                take(rest)
+            while (code := process.poll()) is None:  # it may go on after closing its output
+                still_wanted()
+                time.sleep(0.02)
         except BaseException:
             _end_group(process)
             raise
     if code != 0:
-        error = LabError(f"{words[0]} failed (exit {code}): " + " / ".join(tail), hint=hint)
-        error.log = log
-        raise error
+        failure = LabError(f"{words[0]} failed (exit {code}): " + " / ".join(tail), hint=hint)
+        failure.log = log
+        raise failure
+
+
+def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
+    if isinstance(error, FileNotFoundError) and error.filename == command:
+        return LabError(
+            f"the command {command!r} is not installed", hint=hint or "run `labctl doctor`"
+        )
+    return LabError(f"{command!r} cannot be run: {error}", hint=hint)
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    for sig in (signal.SIGTERM, signal.SIGKILL):
+    """End a process and all its descendants that share its group; the deaf ones by force."""
+    for sig, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
+        until = time.monotonic() + patience
         try:
             os.killpg(process.pid, sig)
-            process.wait(timeout=5)
-            return
+            # The first process may be gone before the others: the group is asked, not only it.
+            while time.monotonic() < until:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.02)
         except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+            break
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)

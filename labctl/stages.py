@@ -52,11 +52,13 @@ SCRIPTS = (
     Script("32-memcached.sh", "memcached", "controller", ("node",)),
     Script("40-ovn-central.sh", "OVN databases and northd", "controller", ("network",)),
     Script("41-ovn-host.sh", "OVN chassis", None, ("network",), ("ovn-central",)),
-    Script("50-keystone.sh", "Keystone and catalogue", "controller", ("mariadb", "memcached", "network")),
+    Script("50-keystone.sh", "Keystone and catalogue", "controller",
+           ("mariadb", "memcached", "network")),
     Script("51-glance.sh", "Glance", "controller", ("mariadb", "network")),
     Script("52-placement.sh", "Placement", "controller", ("mariadb", "network")),
     Script("53-nova.sh", "Nova API, conductor, scheduler", "controller", ("mariadb", "rabbitmq")),
-    Script("54-neutron.sh", "Neutron with ML2/OVN", "controller", ("mariadb", "rabbitmq", "ovn-central")),
+    Script("54-neutron.sh", "Neutron with ML2/OVN", "controller",
+           ("mariadb", "rabbitmq", "ovn-central")),
     Script("59-libvirt.sh", "libvirt and QEMU", "compute", ("network",)),
     Script("60-nova-compute.sh", "nova-compute", "compute", ("libvirt",), ("nova",)),
     Script("61-ovn-metadata.sh", "metadata agent", "compute", ("network",), ("ovn-central",)),
@@ -200,7 +202,7 @@ class Provisioner:
                 f" && echo {self._hash[node.name]} >{_DONE}/.{script.file}"
                 f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
             )
-            with log.open("a") as sink:
+            with log.open("a", encoding="utf-8") as sink:
                 sink.write(f"--- {time.strftime('%F %T')} {script.file} on {node.name}\n")
 
                 def on_line(line: str, stream: str) -> None:
@@ -218,10 +220,11 @@ class Provisioner:
                     cancelled=context.cancelled,
                 )
             if not result.ok:
-                said = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+                said = (result.stdout + result.stderr).splitlines()
+                last = [line for line in said if line.strip()][-3:]
                 raise LabError(
                     f"provision/{script.file} failed (exit {result.returncode}): "
-                    + " / ".join(said[-3:]),
+                    + " / ".join(last),
                     hint=f"read {log}, mend the cause, then run `labctl create` again",
                 )
 
@@ -246,5 +249,3 @@ def _archive(directory: Path) -> bytes:
                 info.size, info.mode = len(content), 0o755 if path.suffix == ".sh" else 0o644
                 archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
-
-

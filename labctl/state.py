@@ -38,13 +38,15 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise LabError(
             f"cannot write {path}: {error.strerror}",
             hint="free some disk space or mend the permissions, then run the same command again",
         ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,14 @@ class LabState:
 
     def identity(self) -> Identity:
         """The lab's identity; LabError when there is none."""
-        data = self.read_json(self.root / "lab.json")
+        path = self.root / "lab.json"
+        data = self.read_json(path)
         if data is None:
             raise LabError("there is no lab here yet", hint="make it with `labctl create`")
-        return Identity(**data)
+        try:
+            return Identity(**data)
+        except TypeError as error:
+            raise _not_ours(path) from error
 
     def begin(self, lab: str, provider: str) -> Identity:
         """The identity of this lab, made now if this is its first `create`."""
@@ -162,25 +168,26 @@ class LabState:
             made = Secrets.generate()
             write_atomic(path, json.dumps(asdict(made), indent=1) + "\n", 0o600)
             return made
-        return Secrets(**data)
+        try:
+            return Secrets(**data)
+        except TypeError as error:
+            raise _not_ours(path) from error
 
     # -- JSON files --------------------------------------------------------------------------------
     def read_json(self, path: Path) -> dict[str, Any] | None:
         """The object in a file of ours, or None when there is no such file."""
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            raise LabError(
-                f"{path} belongs to another user", hint="run labctl as the user who made the lab"
-            ) from error
+            raise _of_another_user(path) from error
         except (OSError, ValueError) as error:
             raise LabError(
                 f"{path} cannot be read: {error}", hint="`labctl destroy` and `labctl create` anew"
             ) from error
         if not isinstance(data, dict):
-            raise LabError(f"{path} does not hold an object", hint="`labctl destroy`, then create")
+            raise _not_ours(path)
         return data
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
@@ -195,17 +202,27 @@ class LabState:
         Raises LabError naming the holder when another labctl has it. The kernel drops the lock with
         the process, so a killed labctl never leaves one behind.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.root / "lock"
-        with path.open("a+") as stream:
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = path.open("a+", encoding="utf-8")
+        except PermissionError as error:
+            raise _of_another_user(path) from error
+        except OSError as error:
+            raise LabError(f"cannot write {path}: {error.strerror}") from error
+        with lock as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 stream.seek(0)
                 raise LabError(
                     f"another labctl holds this lab: {stream.read().strip() or 'unknown'}",
                     hint="wait for it to finish, or stop it",
                 ) from error
+            if os.fstat(stream.fileno()).st_nlink == 0:
+                raise LabError(
+                    "another labctl destroyed this lab just now", hint="run the same command again"
+                )
             stream.truncate(0)
             stream.write(
                 f"`labctl {verb}`, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
@@ -216,3 +233,16 @@ class LabState:
     def remove(self) -> None:
         """Delete everything the lab has on disk."""
         shutil.rmtree(self.root, ignore_errors=False)
+
+
+def _of_another_user(path: Path) -> LabError:
+    return LabError(
+        f"{path} belongs to another user", hint="run labctl as the user who made the lab"
+    )
+
+
+def _not_ours(path: Path) -> LabError:
+    return LabError(
+        f"{path} does not hold what this version of labctl writes there",
+        hint="`labctl destroy` and `labctl create` anew",
+    )

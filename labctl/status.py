@@ -1,6 +1,7 @@
-"""The state of a lab as one report: nodes, services, chassis, instances, lesson, where to log in."""
+"""The state of a lab as one report: nodes, services, instances, lesson, where to log in."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from labctl.console import Console
@@ -10,7 +11,7 @@ from labctl.i18n import tr
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
-from labctl.prose import pad
+from labctl.prose import cell_width, pad
 from labctl.topology import Node
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ UNITS = {
     "controller": (
         "mariadb", "rabbitmq-server", "memcached", "keystone", "glance-api", "placement-api",
         "nova-api", "nova-api-metadata", "nova-conductor", "nova-scheduler", "neutron-api",
-        "neutron-ovn-maintenance-worker", "ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb",
+        "neutron-ovn-maintenance-worker", "ovn-northd", "ovn-ovsdb-server-nb",
+        "ovn-ovsdb-server-sb",
     ),
     "compute": ("libvirtd", "nova-compute", "neutron-ovn-metadata-agent"),
 }  # fmt: skip
@@ -32,7 +34,8 @@ EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
 
 def units_of(node: Node) -> list[str]:
     """The systemd units that must be active on a node."""
-    return [*EVERYWHERE, *(unit for role, units in UNITS.items() if role in node.roles for unit in units)]
+    of_roles = (units for role, units in UNITS.items() if role in node.roles)
+    return [*EVERYWHERE, *chain.from_iterable(of_roles)]
 
 
 def inactive_units(guest: Guest, node: Node) -> dict[str, str]:
@@ -120,9 +123,10 @@ def _chassis(lab: "Lab") -> dict[str, str]:
 def _instances(lab: "Lab") -> list[Report]:
     from labctl.yesterday import api_errors
 
+    trouble: tuple[type[Exception], ...] = (LabError, *api_errors())
     try:
         return servers(_sight(lab), {})
-    except (LabError, *api_errors()):
+    except trouble:
         return []
 
 
@@ -159,9 +163,8 @@ def show(report: Report, console: Console) -> None:
         if not node["running"]:
             console.say(tr("  {node}: not running", node=node["name"]))
         elif node["failed"]:
-            console.say(
-                tr("  {node}: not active: {units}", node=node["name"], units=", ".join(node["failed"]))
-            )
+            units = ", ".join(node["failed"])
+            console.say(tr("  {node}: not active: {units}", node=node["name"], units=units))
     if report["instances"]:
         console.say()
         _table(
@@ -183,8 +186,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _table(rows: list[list[str]], console: Console) -> None:
-    from labctl.prose import cell_width
-
     widths = [max(cell_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        console.say("  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = [pad(cell, width) for cell, width in zip(row, widths, strict=True)]
+        console.say("  ".join(cells).rstrip())

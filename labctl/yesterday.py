@@ -66,7 +66,7 @@ def make_network(cloud: "Connection", topology: Topology) -> None:
         device_id=router.id, device_owner="network:router_interface", network_id=network.id
     )
     if not list(interfaces):
-        cloud.network.add_interface_to_router(router, subnet_id=subnet.id)
+        cloud.network.add_interface_to_router(router, subnet.id)
 
 
 def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> None:
@@ -101,7 +101,7 @@ def make_image(
     name = topology.image.name
     image = cloud.image.find_image(name)
     if image is not None and image.status != "active":
-        cloud.image.delete_image(image, ignore_missing=True)  # an upload that was interrupted
+        cloud.image.delete_image(image.id, ignore_missing=True)  # an upload that was interrupted
         image = None
     if image is None:
         with source.open("rb") as stream:
@@ -176,10 +176,25 @@ def make_instance(
 class LabParts(Protocol):
     """What of a lab this needs."""
 
-    topology: Topology
-    provider: Provider
-    file: Path
-    cache: Path
+    @property
+    def topology(self) -> Topology:
+        """What lab.yaml describes."""
+        ...
+
+    @property
+    def provider(self) -> Provider:
+        """What makes the nodes."""
+        ...
+
+    @property
+    def file(self) -> Path:
+        """The lab.yaml."""
+        ...
+
+    @property
+    def cache(self) -> Path:
+        """What all labs of this machine share."""
+        ...
 
     @property
     def controller(self) -> Guest:
@@ -257,7 +272,7 @@ class Yesterday:
         here = self._lab.topology.controller.name
         return [
             Step("services", tr("services are back"), self._services, boots, node=here),
-            Step("computes", tr("compute nodes are back"), self._computes, ("services",), node=here),
+            Step("computes", tr("computes are back"), self._computes, ("services",), node=here),
             Step("instances", tr("instances are back"), self._back, ("computes",), node=here),
         ]
 

@@ -53,7 +53,7 @@ def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
         rows.append(
             {
                 "name": router.name,
-                "external_network": names.get(gateway.get("network_id")),
+                "external_network": names.get(gateway.get("network_id", "")),
                 "gateway_address": next(iter(_addresses(gateway.get("external_fixed_ips"))), None),
                 "snat": gateway.get("enable_snat"),
             }

@@ -24,9 +24,7 @@ def ping(sight: Sight, arguments: Mapping[str, str]) -> Rows:
         check=False,
     )
     sent, received = parse_ping(result.stdout)
-    return [
-        {"to": arguments["to"], "sent": sent, "received": received, "answered": received > 0}
-    ]
+    return [{"to": arguments["to"], "sent": sent, "received": received, "answered": received > 0}]
 
 
 def ssh(sight: Sight, arguments: Mapping[str, str]) -> Rows:

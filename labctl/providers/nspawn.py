@@ -130,9 +130,7 @@ class NspawnProvider:
         if image is None:
             raise LabError("the baked image is missing", hint="run `labctl create`")
         if self._identity.image != image.key:
-            self._identity = Identity(
-                **{**self._identity.__dict__, "image": image.key}
-            )
+            self._identity = Identity(**{**self._identity.__dict__, "image": image.key})
             self._state.save_identity(self._identity)
         self._mount(node, image)
         self._identify(node)
@@ -214,7 +212,9 @@ class NspawnProvider:
                 status = Path(f"/proc/{pid}/status").read_text()
             except OSError:
                 continue
-            ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[
+                1:
+            ]
             if len(ids) > 1 and ids[-1] == "1":
                 return pid
         return None

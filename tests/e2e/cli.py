@@ -1,0 +1,96 @@
+"""The command line as a user runs it, and a look at what a lab leaves on the host."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Cli:
+    """labctl on the lab of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, *words: str, expect: int = 0, timeout: float = 1500) -> str:
+        """Run it to its end; stdout. Fails the test on another exit code than `expect`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "labctl", *words],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        said = f"labctl {' '.join(words)} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        assert done.returncode == expect, said
+        assert "Traceback" not in done.stdout + done.stderr, said
+        self.stderr = done.stderr
+        return done.stdout
+
+    def json(self, *words: str, expect: int = 0) -> Any:
+        """Run it with --json; the document."""
+        return json.loads(self(*words, "--json", expect=expect))
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        """Run it in the background."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "labctl", *words],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def kill_at(self, event: str, step: str, *words: str, sig: int = signal.SIGKILL) -> None:
+        """Run it, and kill it as soon as it has written that event of that step down."""
+        log = self.directory / ".labctl" / "events.jsonl"
+        begin = log.stat().st_size if log.exists() else 0
+        wanted = re.compile(rf'"event": "{event}", "id": "{re.escape(step)}"')
+        process = self.start(*words)
+        deadline = time.monotonic() + 600
+        try:
+            while time.monotonic() < deadline:
+                assert process.poll() is None, f"labctl ended before {event} of {step}"
+                if log.exists():
+                    with log.open() as stream:
+                        stream.seek(begin)
+                        if wanted.search(stream.read()):
+                            return
+                time.sleep(0.05)
+            raise AssertionError(f"{event} of {step} never came")
+        finally:
+            os.kill(process.pid, sig)
+            process.wait(timeout=30)
+
+
+def host_facts() -> dict[str, set[str]]:
+    """What a lab could leave on the host: namespaces, mounts, interfaces, processes."""
+
+    def lines(*argv: str) -> set[str]:
+        out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        return set(out.splitlines())
+
+    mounts = {
+        line.split()[4] + " " + line.split(" - ")[1].split()[1]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    }
+    return {
+        "namespaces": {line.split()[0] for line in lines("ip", "netns", "list") if line},
+        "mounts": {mount for mount in mounts if not mount.startswith("/run/netns")},
+        "interfaces": {line.split("@")[0].split()[0] for line in lines("ip", "-br", "link")},
+        "processes": {
+            line
+            for line in lines("ps", "-eo", "args")
+            # (A "<defunct>" one is over and waits for the host's init to take notice.)
+            if re.search("systemd-nspawn|labctl.internet|qemu-system", line)
+            and "<defunct>" not in line
+        },
+    }

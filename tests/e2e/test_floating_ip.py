@@ -1,0 +1,215 @@
+"""The main path on the repository's own lab.yaml, as a learner walks it."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from labctl import netns
+from tests.e2e.cli import Cli
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[str, str], Cli], default_spec: str) -> Cli:
+    cli = make_lab("day", default_spec)
+    cli("create")
+    return cli
+
+
+@pytest.fixture(scope="module")
+def replayed(lab: Cli) -> dict[str, Any]:
+    report: dict[str, Any] = lab.json("replay", "floating-ip")
+    return report
+
+
+def namespace(lab: Cli, name: str) -> str:
+    lab_id = json.loads((lab.directory / ".labctl" / "lab.json").read_text())["lab_id"]
+    return f"labctl-{lab_id}-{name}"
+
+
+def inside(space: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = ["ip", "netns", "exec", space, *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def floating_ip(lab: Cli) -> str:
+    address: str = lab.json("status")["instances"][0]["floating"][0]
+    return address
+
+
+def test_create_ends_in_the_state_the_day_begins_with(lab: Cli) -> None:
+    report = lab.json("status")
+    assert report["state"] == "up"
+    assert [node["name"] for node in report["nodes"]] == ["network-controller", "compute-01"]
+    assert {node["chassis"] for node in report["nodes"]} == {
+        "geneve 192.168.33.10",
+        "geneve 192.168.33.20",
+    }
+    assert all(not node["failed"] for node in report["nodes"])
+    (instance,) = report["instances"]
+    assert instance["name"] == "vm_1"
+    assert instance["status"] == "ACTIVE"
+    assert instance["fixed"] == ["172.16.100.10"]
+    assert instance["floating"] == []
+    assert instance["security_groups"] == ["default"]
+    assert report["login"]["compute-01"] == "labctl ssh compute-01"
+
+
+def test_a_second_create_finds_everything_done(lab: Cli) -> None:
+    before = (lab.directory / ".labctl" / "events.jsonl").stat().st_size
+    lab("create")
+    with (lab.directory / ".labctl" / "events.jsonl").open() as stream:
+        stream.seek(before)
+        events = [json.loads(line) for line in stream]
+    outcomes = {e["id"]: e["outcome"] for e in events if e["event"] == "step_finished"}
+    assert outcomes["image"] == "already"
+    assert outcomes["keystone:network-controller"] == "already"
+    assert outcomes["boot:compute-01"] == "already"
+
+
+def test_learners_find_the_tutorials_tools_with_credentials(lab: Cli) -> None:
+    said = lab("ssh", "network-controller", "--", "bash", "-ic", "openstack server list | abbrev")
+    assert re.search(r"\| [0-9a-f]{6} \| vm_1 +\| ACTIVE", said)
+    for tool in ("ovn-nbctl", "ovn-sbctl", "jq", "tcpdump", "abbrev"):
+        assert tool in lab("ssh", "network-controller", "--", "bash", "-c", f"command -v {tool}")
+
+
+def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
+    assert replayed["ok"] is True
+    claims = {claim["id"]: claim for point in replayed["checkpoints"] for claim in point["claims"]}
+    assert len(claims) >= 30
+    assert all(claim["holds"] for claim in claims.values())
+    commands = [c["command"] for point in replayed["checkpoints"] for c in point["commands"]]
+    assert any(command.startswith("openstack floating ip create") for command in commands)
+    # The evidence is what was seen, not what was hoped for.
+    sighting = claims["request-leaves-with-the-floating-ip"]["seen"][0]
+    assert sighting["src"] == floating_ip(lab)
+    assert sighting["interface"] == "eth0"
+    assert ip_address("10.0.2.210") <= ip_address(sighting["src"]) <= ip_address("10.0.2.220")
+    assert claims["closed-without-security-group"]["seen"][0]["received"] == 0
+
+
+def test_the_floating_ip_answers_the_internet(lab: Cli, replayed: dict[str, Any]) -> None:
+    internet = namespace(lab, "nat-network-controller")
+    with netns.dial(internet, floating_ip(lab), 22, timeout=15) as connection:
+        assert connection.recv(64).startswith(b"SSH-2.0-dropbear")
+
+
+def test_the_floating_ip_answers_ssh_and_moves_data(lab: Cli, replayed: dict[str, Any]) -> None:
+    said = lab(
+        "ssh", "network-controller", "--", "bash", "-ic",
+        "ssh cirros@$FLOATING_IP 'sudo id -u; head -c 3000000 /dev/zero' | wc -c",
+    )  # fmt: skip
+    assert said.split()[-1] == "3000002"  # "0\n" and the zeros
+
+
+def test_the_instance_reaches_the_internet_by_tcp(lab: Cli, replayed: dict[str, Any]) -> None:
+    said = lab(
+        "ssh", "network-controller", "--", "bash", "-ic",
+        "ssh cirros@$FLOATING_IP timeout 10 wget -qO- http://8.8.8.8/",
+    )  # fmt: skip
+    assert floating_ip(lab) in said, "the Internet sees the instance at its floating IP"
+
+
+def test_each_eth0_is_a_network_of_its_own(lab: Cli) -> None:
+    nodes = [namespace(lab, name) for name in ("network-controller", "compute-01")]
+    assert all("10.0.2.15/24" in inside(space, "ip", "-4", "addr").stdout for space in nodes)
+    # No compute is behind the controller's NAT: its gateway's ARP table knows one 10.0.2.15 only.
+    seen = inside(namespace(lab, "nat-network-controller"), "ip", "neigh", "show", "10.0.2.15")
+    mac = re.findall(r"lladdr (\S+)", seen.stdout)
+    own = inside(nodes[0], "cat", "/sys/class/net/eth0/address").stdout.strip()
+    assert mac in ([own], [])
+
+
+def test_secrets_are_private_and_nothing_listens_on_the_host(lab: Cli) -> None:
+    state = lab.directory / ".labctl"
+    for path in [state / "secrets.json", *(state / "ssh").iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    ports = subprocess.run(["ss", "-tlnH"], capture_output=True, text=True, check=True).stdout
+    for port in (3306, 5000, 5672, 6641, 6642, 8774, 9696):
+        assert f":{port} " not in ports
+    said = lab("ssh", "compute-01", "--", "cat", "/etc/labctl/lab.env")
+    assert "SECRET_ADMIN" not in said
+    assert "SECRET_DATABASE" not in said
+
+
+def test_replaying_again_is_fine(lab: Cli, replayed: dict[str, Any]) -> None:
+    assert lab.json("replay", "floating-ip")["ok"] is True
+
+
+LIE = """
+id: lie
+title: {en: A lie, zh-TW: 謊言}
+goal: {en: To be caught, zh-TW: 被抓到}
+checkpoints:
+  - id: wrong
+    title: {en: Wrong, zh-TW: 錯誤}
+    explain: {en: Nothing changes here., zh-TW: 這裡沒有任何改變。}
+    run: [ovn-nbctl lr-list]
+    claims:
+      - id: another-router
+        text: {en: the router is called nonsense, zh-TW: router 叫做 nonsense}
+        probe: openstack.routers
+        each: {name: nonsense}
+        within: 0
+"""
+
+
+def test_a_claim_that_does_not_hold_is_named(lab: Cli) -> None:
+    (lab.directory / "lie.yaml").write_text(LIE, encoding="utf-8")
+    try:
+        report = lab.json("replay", "lie.yaml", expect=3)
+    finally:
+        os.remove(lab.directory / "lie.yaml")
+    (claim,) = report["checkpoints"][0]["claims"]
+    assert claim["holds"] is False
+    assert "another-router" in lab.stderr
+    assert "name=nonsense" in lab.stderr
+    assert "name=r" in lab.stderr
+
+
+def test_halt_and_up_bring_the_floating_ip_back(lab: Cli, replayed: dict[str, Any]) -> None:
+    lab("halt")
+    assert lab.json("status")["state"] == "halted"
+    lab("up")
+    report = lab.json("status")
+    assert report["state"] == "up"
+    address = report["instances"][0]["floating"][0]
+    lab(
+        "ssh", "network-controller", "--", "bash", "-c",
+        f"for i in $(seq 30); do ping -c 1 -W 2 {address} && exit 0; done; exit 1",
+    )  # fmt: skip
+
+
+def test_another_labctl_is_told_who_holds_the_lab(lab: Cli) -> None:
+    holder = lab.start("replay", "floating-ip")
+    try:
+        lab_is_held(lab)
+    finally:
+        holder.wait(timeout=300)
+
+
+def lab_is_held(lab: Cli) -> None:
+    import time
+
+    for _ in range(100):
+        lock = lab.directory / ".labctl" / "lock"
+        if "replay" in lock.read_text():
+            break
+        time.sleep(0.1)
+    lab("halt", expect=1)
+    assert "replay floating-ip" in lab.stderr
+    assert lab.json("status")["state"] == "up", "looking is always allowed"
+
+
+def test_destroy_twice_is_fine(lab: Cli) -> None:
+    lab("destroy")
+    lab("destroy")
+    assert lab.json("status")["state"] == "absent"

@@ -1,0 +1,118 @@
+"""Other addresses, other names, two computes; created through kills; beside another lab."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import Cli
+
+OTHER = """
+name: other
+nodes:
+  ctl: {eth1: 10.77.0.5, roles: [controller, gateway]}
+  hv-a: {eth1: 10.77.0.60}
+  hv-b: {eth1: 10.77.0.61, mac: {eth1: 52:54:00:12:34:56}}
+nat: {subnet: 192.168.121.0/24, gateway: 192.168.121.1, address: 192.168.121.77}
+private: {subnet: 10.77.0.0/24}
+external:
+  physical_network: outside
+  network: "the outside's net"
+  subnet: "$(touch /tmp/labctl-pwned)"
+  pool: {start: 192.168.121.200, end: 192.168.121.209}
+tenant: {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "edge router"}
+instances: {web: {address: 10.9.8.20}, db: {address: 10.9.8.21}}
+flavor: {name: small, memory: 160}
+security_group: let ping & ssh in
+"""
+
+
+@pytest.fixture(scope="module")
+def neighbour(make_lab: Callable[[str, str], Cli]) -> Cli:
+    """A lab that is begun and left alone: nodes only, stopped in the middle of `create`."""
+    cli = make_lab("neighbour", "name: neighbour\n")
+    cli.kill_at("step_finished", "network:compute-01", "create")
+    return cli
+
+
+@pytest.fixture(scope="module")
+def other(make_lab: Callable[[str, str], Cli], neighbour: Cli) -> Cli:
+    return make_lab("other lab, with spaces: and 'quotes'", OTHER)
+
+
+def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:
+    for event, step, sig in (
+        ("step_started", "host-network", signal.SIGKILL),
+        ("step_started", "boot:hv-b", signal.SIGKILL),
+        ("step_started", "mariadb:ctl", signal.SIGKILL),
+        ("step_progress", "keystone:ctl", signal.SIGKILL),
+        ("step_started", "instance:web", signal.SIGINT),
+    ):
+        other.kill_at(event, step, "create", sig=sig)
+    other("create")
+    report = other.json("status")
+    assert report["state"] == "up"
+    assert {one["name"]: one["status"] for one in report["instances"]} == {
+        "web": "ACTIVE",
+        "db": "ACTIVE",
+    }
+    services = other("ssh", "ctl", "--", "mariadb", "-Ne", "select count(*) from nova.instances")
+    assert services.split() == ["2"], "no instance was made twice"
+
+
+def test_replay_holds_for_other_values(other: Cli) -> None:
+    report = other.json("replay", "floating-ip")
+    assert report["ok"] is True
+    claims = {c["id"]: c for point in report["checkpoints"] for c in point["claims"]}
+    address = claims["floating-ip-in-pool"]["seen"][0]["address"]
+    assert address.startswith("192.168.121.20")
+    assert claims["one-dnat-rule"]["seen"][0]["logical_ip"] == "10.9.8.20"
+    assert not Path("/tmp/labctl-pwned").exists()
+    assert "pwned" not in other("ssh", "ctl", "--", "ls", "/tmp")
+
+
+def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
+    ids = {
+        json.loads((cli.directory / ".labctl/lab.json").read_text())["lab_id"]
+        for cli in (other, neighbour)
+    }
+    assert len(ids) == 2
+    neighbour("destroy")
+    assert other.json("status")["state"] == "up"
+
+
+def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:
+    file = other.directory / "lab.yaml"
+    file.write_text(OTHER.replace("10.9.8.20", "10.9.8.30"), encoding="utf-8")
+    try:
+        other("create", expect=2)
+        assert "lab.yaml" in other.stderr
+    finally:
+        file.write_text(OTHER, encoding="utf-8")
+    assert other.json("status")["state"] == "up"
+
+
+def test_a_full_disk_is_told_and_survived(
+    make_lab: Callable[[str, str], Cli], machine: None
+) -> None:
+    lab = make_lab("full", "name: full\n")
+
+    def mount(*options: str) -> None:
+        words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(lab.directory)]
+        subprocess.run(words, check=True)
+
+    spec = (lab.directory / "lab.yaml").read_text()
+    mount("size=24m")
+    try:
+        (lab.directory / "lab.yaml").write_text(spec)
+        lab("create", expect=1)
+        assert "space" in lab.stderr.lower()
+        mount("remount", "size=3g")
+        lab("create")
+        assert lab.json("status")["state"] == "up"
+        lab("destroy")
+    finally:
+        subprocess.run(["umount", str(lab.directory)], check=True)

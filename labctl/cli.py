@@ -54,7 +54,7 @@ def options(
         raise typer.Exit
 
 
-# -- before a lab exists -----------------------------------------------------------------------------
+# -- before a lab exists -------------------------------------------------------------------------
 @app.command()
 def validate(file: File = DEFAULT, json: Json = False) -> None:
     """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
@@ -80,7 +80,7 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
         typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
 
 
-# -- the lab -----------------------------------------------------------------------------------------
+# -- the lab -------------------------------------------------------------------------------------
 @app.command()
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
@@ -149,7 +149,7 @@ def destroy(file: File = DEFAULT, quiet: Quiet = False) -> None:
         console.say(tr("the lab is gone") if existed else tr("there is no lab here"))
 
 
-# -- lessons -----------------------------------------------------------------------------------------
+# -- lessons -------------------------------------------------------------------------------------
 @app.command()
 def lessons(json: Json = False) -> None:
     """The built-in lessons."""
@@ -183,7 +183,7 @@ def replay(
             raise report.failure
 
 
-# -- the machinery -----------------------------------------------------------------------------------
+# -- the machinery -------------------------------------------------------------------------------
 def _console(*, quiet: bool = False, json: bool = False) -> "Console":
     from labctl.console import make_console
 
@@ -207,7 +207,7 @@ def _become_root() -> None:
         return  # the provider says that it needs root
     kept = ",".join(
         name for name in os.environ
-        if name.startswith("LABCTL_") or name in ("NO_COLOR", "TERM", "LANG", "LC_ALL", "PYTHONPATH")
+        if name.startswith("LABCTL_") or name in ("NO_COLOR", "TERM", "LANG", "LC_ALL")
     )  # fmt: skip
     sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
     argv = ["sudo", f"--preserve-env={kept}", sys.executable, "-m", "labctl", *sys.argv[1:]]

@@ -63,7 +63,7 @@ class Lab:
         if subscriber is not None:
             self.bus.subscribe(subscriber)
         self.cache = cache_directory()
-        self._clouds: dict[int, "Connection"] = {}
+        self._clouds: dict[int, Connection] = {}
 
     # -- what follows from the file --------------------------------------------------------------
     @cached_property
@@ -133,7 +133,7 @@ class Lab:
                 finally:
                     unsubscribe()
 
-    # -- create ------------------------------------------------------------------------------------
+    # -- create ----------------------------------------------------------------------------------
     def create(self) -> RunResult:
         """Everything from nothing to the state in which the tutorial's day begins.
 
@@ -177,7 +177,7 @@ class Lab:
             self.topology, self.provider, self.state, self.state.secrets(), assets() / "provision"
         )
 
-    # -- running -----------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------
     def up(self) -> RunResult:
         """Start all nodes and wait until the lab works again, instances included."""
         with self._changing("up"):
@@ -239,7 +239,7 @@ class Lab:
         )
         return self.guest(name).run(script).stdout
 
-    # -- lessons -----------------------------------------------------------------------------------
+    # -- lessons ---------------------------------------------------------------------------------
     def replay(self, name: str, console: Console) -> "Replay":
         """A lesson from its first checkpoint to its last, each claim proved.
 
@@ -265,7 +265,7 @@ class Lab:
         if down:
             raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")
 
-    # -- destroy -----------------------------------------------------------------------------------
+    # -- destroy ---------------------------------------------------------------------------------
     def destroy(self) -> bool:
         """Remove the lab and everything it has; False when there was none.
 

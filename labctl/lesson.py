@@ -248,7 +248,7 @@ def _texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
             yield from _texts(item, (*path, key))
 
 
-# -- templates -------------------------------------------------------------------------------------
+# -- templates -----------------------------------------------------------------------------------
 @cache
 def _environment(quoting: bool) -> SandboxedEnvironment:
     # Commands: whatever a template inserts is one quoted word, so no value of lab.yaml or of the
@@ -283,7 +283,7 @@ def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
     return value
 
 
-# -- expectations ----------------------------------------------------------------------------------
+# -- expectations --------------------------------------------------------------------------------
 OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
 
 

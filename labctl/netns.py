@@ -75,7 +75,7 @@ def cable(end: tuple[str, str], mac: str, far: tuple[str, str]) -> None:
     """A veth pair between two (namespace, device) ends; `mac` is that of the first end.
 
     Checksum and segmentation offloads are off on both ends: Open vSwitch's user space datapath
-    reads whole frames, and a frame whose checksum was left to a card that does not exist is dropped.
+    reads whole frames, and drops one whose checksum was left to a card that does not exist.
     """
     (namespace, device), (far_namespace, far_device) = end, far
     if not has_link(namespace, device):

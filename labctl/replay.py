@@ -150,7 +150,7 @@ class Runner:
         self._console = console
         self.results: list[CheckpointResult] = []
 
-    # -- position ----------------------------------------------------------------------------------
+    # -- position --------------------------------------------------------------------------------
     def attempted(self) -> list[str]:
         """Checkpoints of this lesson that were begun and not taken back."""
         position = self._state.read_json(self._state.lesson_position) or {}
@@ -180,7 +180,7 @@ class Runner:
             )
         return steps
 
-    # -- running -----------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------
     def take_back(self, context: StepContext) -> None:
         """Undo every checkpoint that was begun, the last first. Raises LabError when one cannot."""
         begun = self.attempted()
@@ -309,7 +309,7 @@ class Runner:
         target = f"{self._topology.image.user}@{floating[0]}"
         return shlex.join(["ssh", "-o", "BatchMode=yes", target, command])
 
-    # -- proving -----------------------------------------------------------------------------------
+    # -- proving ---------------------------------------------------------------------------------
     def _prove(
         self,
         checkpoint: Checkpoint,
@@ -372,7 +372,7 @@ class Runner:
         where = fill_all(look.where, values)
         return [row for row in rows if _row_matches(row, where)]
 
-    # -- what templates see ------------------------------------------------------------------------
+    # -- what templates see ----------------------------------------------------------------------
     def _values(self) -> dict[str, Any]:
         return {
             "lab": self._topology,

@@ -149,7 +149,7 @@ class Provisioner:
                 )
         return steps
 
-    # -- booting -----------------------------------------------------------------------------------
+    # -- booting ---------------------------------------------------------------------------------
     def _boot(self, node: Node, context: StepContext) -> None:
         self._provider.start(node)
         guest = self._provider.guest(node)
@@ -176,7 +176,7 @@ class Provisioner:
             return False
         return seen.stdout.strip() == self._hash[node.name]
 
-    # -- scripts -----------------------------------------------------------------------------------
+    # -- scripts ---------------------------------------------------------------------------------
     def _log(self, node: Node, script: Script) -> Path:
         return self._state.logs / node.name / f"{script.file.removesuffix('.sh')}.log"
 

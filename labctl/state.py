@@ -173,7 +173,7 @@ class LabState:
         except TypeError as error:
             raise _not_ours(path) from error
 
-    # -- JSON files --------------------------------------------------------------------------------
+    # -- JSON files ------------------------------------------------------------------------------
     def read_json(self, path: Path) -> dict[str, Any] | None:
         """The object in a file of ours, or None when there is no such file."""
         try:
@@ -194,7 +194,7 @@ class LabState:
         """Replace a file of ours."""
         write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
-    # -- the lock ----------------------------------------------------------------------------------
+    # -- the lock --------------------------------------------------------------------------------
     @contextmanager
     def locked(self, verb: str) -> Iterator[None]:
         """Hold the lab for one command that changes it.

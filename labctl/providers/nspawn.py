@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -23,7 +24,7 @@ from labctl.providers import Features
 from labctl.run import run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
-from labctl.waiting import wait_until
+from labctl.waiting import WaitTimeout, wait_until
 
 _SYSTEMD = Path("/run/systemd/system")
 
@@ -86,7 +87,7 @@ class NspawnProvider:
         except FileNotFoundError:
             return None
 
-    # -- network -----------------------------------------------------------------------------------
+    # -- network ---------------------------------------------------------------------------------
     def network_ready(self) -> bool:
         """Whether every namespace and cable is in place."""
         return all(
@@ -121,7 +122,7 @@ class NspawnProvider:
                 log=self._state.logs / "internet.log",
             )
 
-    # -- nodes -------------------------------------------------------------------------------------
+    # -- nodes -----------------------------------------------------------------------------------
     def start(self, node: Node) -> None:
         """Mount the node's file system, give it its identity, boot it."""
         if self.running(node):
@@ -232,15 +233,13 @@ class NspawnProvider:
         if pid is not None and deadline > 0:
             # What systemd in a container understands as "power off" (systemd(1), Signals).
             os.kill(pid, signal.SIGRTMIN + 4)
-            try:
+            with suppress(WaitTimeout):  # the power is cut below
                 wait_until(
                     f"{node.name} powers off",
                     lambda: not netns.processes(self.namespace(node)),
                     deadline=deadline,
                     hint="",
                 )
-            except Exception:  # the power is cut below, whatever went wrong
-                pass
         self._cut(node)
 
     def _cut(self, node: Node) -> None:
@@ -263,7 +262,7 @@ class NspawnProvider:
                 hint=f"`fuser -vm {root}` names who uses it",
             )
 
-    # -- access ------------------------------------------------------------------------------------
+    # -- access ----------------------------------------------------------------------------------
     def guest(self, node: Node) -> SSHGuest:
         """The handle on a node: SSH through the loopback interface of its own namespace."""
         if node.name not in self._guests:
@@ -286,7 +285,7 @@ class NspawnProvider:
             "-o", "LogLevel=ERROR", "root@127.0.0.1",
         ]  # fmt: skip
 
-    # -- end ---------------------------------------------------------------------------------------
+    # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Callable[[str], None]) -> None:
         """Cut all nodes off, remove namespaces and file systems. Works on half-made labs."""
         for guest in self._guests.values():

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC1091
 # Read by login shells and by interactive ones.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 if [ -r /root/openrc ] && [ "$(id -u)" = 0 ]; then . /root/openrc; fi

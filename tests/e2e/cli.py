@@ -28,7 +28,7 @@ class Cli:
             timeout=timeout,
             check=False,
         )
-        said = f"labctl {' '.join(words)} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        said = f"{words} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         assert done.returncode == expect, said
         assert "Traceback" not in done.stdout + done.stderr, said
         self.stderr = done.stderr

@@ -25,7 +25,7 @@ def machine(require: Callable[..., None]) -> Iterator[None]:
 def make_lab(
     machine: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str, str], Cli]]:
-    """make_lab(directory name, lab.yaml) -> its command line; destroyed at the end, come what may."""
+    """make_lab(directory name, lab.yaml) -> its command line; destroyed at the end in any case."""
     made: list[Cli] = []
 
     def make(name: str, spec: str) -> Cli:

@@ -1,12 +1,11 @@
 """The main path on the repository's own lab.yaml, as a learner walks it."""
 
 import json
-import os
 import re
 import stat
 import subprocess
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -91,7 +90,7 @@ def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
     sighting = claims["request-leaves-with-the-floating-ip"]["seen"][0]
     assert sighting["src"] == floating_ip(lab)
     assert sighting["interface"] == "eth0"
-    assert ip_address("10.0.2.210") <= ip_address(sighting["src"]) <= ip_address("10.0.2.220")
+    assert IPv4Address("10.0.2.210") <= IPv4Address(sighting["src"]) <= IPv4Address("10.0.2.220")
     assert claims["closed-without-security-group"]["seen"][0]["received"] == 0
 
 
@@ -167,7 +166,7 @@ def test_a_claim_that_does_not_hold_is_named(lab: Cli) -> None:
     try:
         report = lab.json("replay", "lie.yaml", expect=3)
     finally:
-        os.remove(lab.directory / "lie.yaml")
+        (lab.directory / "lie.yaml").unlink()
     (claim,) = report["checkpoints"][0]["claims"]
     assert claim["holds"] is False
     assert "another-router" in lab.stderr

@@ -23,7 +23,8 @@ external:
   network: "the outside's net"
   subnet: "$(touch /tmp/labctl-pwned)"
   pool: {start: 192.168.121.200, end: 192.168.121.209}
-tenant: {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "edge router"}
+tenant:
+  {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "r 2"}
 instances: {web: {address: 10.9.8.20}, db: {address: 10.9.8.21}}
 flavor: {name: small, memory: 160}
 security_group: let ping & ssh in

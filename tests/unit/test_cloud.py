@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 # openstacksdk 4.22 deprecates an argument that it passes to itself.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'service_type' parameter:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The 'service_type' parameter")
 API = GOLDEN / "openstack" / "day-done.api.json"
 
 

@@ -1,11 +1,12 @@
 #!/bin/sh
+# shellcheck disable=SC2154 # udhcpc sets these variables
 # udhcpc's callback: address, MTU, default and classless routes (the metadata service), DNS, name.
 case $1 in bound | renew)
     ip addr flush dev "$interface"
     ip addr add "$ip/$mask" dev "$interface"
     [ -n "$mtu" ] && ip link set "$interface" mtu "$mtu"
     for gateway in $router; do ip route replace default via "$gateway" dev "$interface"; done
-    # shellcheck disable=SC2086,SC2154
+    # shellcheck disable=SC2086
     set -- $staticroutes
     while [ -n "$2" ]; do
         if [ "$1" != 0.0.0.0/0 ]; then
@@ -14,7 +15,6 @@ case $1 in bound | renew)
         shift 2
     done
     : >/etc/resolv.conf
-    # shellcheck disable=SC2154
     for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
     ;;
 esac

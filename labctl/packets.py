@@ -45,6 +45,7 @@ class Frame:
 
 _FILE_HEADER, _FRAME_HEADER = 24, 14
 _ETHERNET = 1
+_MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
 
 
 def sighting(row: Mapping[str, Any]) -> str:
@@ -73,6 +74,8 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """
     if len(pcap) < _FILE_HEADER:
         return []
+    if int.from_bytes(pcap[:4]) not in _MAGIC:
+        raise LabError(f"what was captured on {interface} of {node} is no pcap")
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.inet import ICMP, IP
     from scapy.layers.l2 import Ether

@@ -42,7 +42,10 @@ def _table(sight: Sight, tool: str, table: str, columns: str) -> Rows:
 
 
 def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """type, external_ip, logical_ip, router (its OVN name), router_name (as Neutron knows it)."""
+    """type, external_ip, logical_ip, external_mac, logical_port, router, router_name.
+
+    `router` is the name in OVN, `router_name` the one that Neutron knows.
+    """
     rules = {row["_uuid"]: row for row in _table(
         sight, "ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip,external_mac,logical_port"
     )}  # fmt: skip
@@ -83,7 +86,7 @@ def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 
 def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """port, type, chassis (host name), mac, network, tunnel_key: the southbound database."""
+    """port, type, chassis (host name), mac, tunnel_key, up: the southbound database."""
     chassis = {row["_uuid"]: row["hostname"] for row in _table(
         sight, "ovn-sbctl", "Chassis", "_uuid,hostname"
     )}  # fmt: skip

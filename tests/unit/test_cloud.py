@@ -17,8 +17,8 @@ from tests.unit.golden import GOLDEN
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-# openstacksdk 4.22 deprecates an argument that it passes to itself.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'service_type' parameter")
+# openstacksdk 4.22 calls what it has deprecated itself.
+pytestmark = pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")
 API = GOLDEN / "openstack" / "day-done.api.json"
 
 

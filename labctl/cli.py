@@ -56,6 +56,20 @@ def options(
 
 # -- before a lab exists -------------------------------------------------------------------------
 @app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the lab.")] = "ovn-tutorial",
+    file: File = DEFAULT,
+) -> None:
+    """Write a lab.yaml with every value of the tutorial's lab, explained, to start from."""
+    from labctl.spec import write_default
+
+    write_default(file, name)
+    typer.echo(
+        tr("{file} is written; make the lab with {command}", file=file, command="labctl create")
+    )
+
+
+@app.command()
 def validate(file: File = DEFAULT, json: Json = False) -> None:
     """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
     from labctl.lab import as_json
@@ -205,10 +219,8 @@ def _become_root() -> None:
 
     if which("sudo") is None:
         return  # the provider says that it needs root
-    kept = ",".join(
-        name for name in os.environ
-        if name.startswith("LABCTL_") or name in ("NO_COLOR", "TERM", "LANG", "LC_ALL")
-    )  # fmt: skip
+    wanted = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
+    kept = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in wanted)
     sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
     argv = ["sudo", f"--preserve-env={kept}", sys.executable, "-m", "labctl", *sys.argv[1:]]
     os.execvp("sudo", argv)

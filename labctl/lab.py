@@ -41,6 +41,8 @@ CREATE_WORKERS = 8
 """Stages mostly wait for services to start: more of them than cores keeps the cores busy."""
 
 
+PROVIDERS = ("auto", "nspawn")
+
 HALT_SECONDS = 30
 """How long a node may take to shut down before its power is cut."""
 
@@ -68,13 +70,18 @@ class Lab:
     # -- what follows from the file --------------------------------------------------------------
     @cached_property
     def spec(self) -> LabSpec:
-        """What lab.yaml says, defaults filled in. Raises SpecError."""
+        """What lab.yaml says now, defaults filled in. Raises SpecError."""
         return load_spec(self.file)
 
     @cached_property
     def topology(self) -> Topology:
-        """The lab as lab.yaml describes it. Raises SpecError."""
-        return build_topology(self.spec)
+        """The lab that exists here, or else the one that lab.yaml describes. Raises SpecError.
+
+        What was made stays what it was made from: a lab can be looked at, stopped and destroyed
+        whatever has become of its lab.yaml.
+        """
+        built = self.state.read_json(self.state.built_spec)
+        return build_topology(self.spec if built is None else LabSpec.model_validate(built))
 
     @cached_property
     def images(self) -> ImageCache:
@@ -140,10 +147,16 @@ class Lab:
         Asks each stage what is really done and runs the rest, so it also resumes and repairs.
         Raises SpecError, LabError, StepFailed.
         """
-        topology = self.topology
+        if self.spec.provider not in PROVIDERS:
+            raise LabError(
+                f"{self.file.name}: provider {self.spec.provider} is not there yet in this version",
+                hint="write `provider: nspawn` (containers on this machine), or leave it out",
+                code=EXIT_USAGE,
+            )
         with self._changing("create"):
-            self.state.begin(topology.lab, "nspawn")
+            self.state.begin(self.spec.name, "nspawn")
             self._refuse_other_topology()
+            topology = self.topology
             provisioner = self._provisioner()
             steps = [
                 *provisioner.host_steps(),
@@ -182,7 +195,6 @@ class Lab:
         """Start all nodes and wait until the lab works again, instances included."""
         with self._changing("up"):
             self._must_exist()
-            self._refuse_other_topology()
             steps = [*self._provisioner().host_steps(), *Yesterday(self).ready_steps()]
             result = self._run(tr("start {lab}", lab=self.topology.lab), steps)
             result.raise_if_failed()

@@ -204,7 +204,7 @@ class LabSpec(_Model):
 
     name: LabName = Field(
         description="Name of the lab: up to 31 small letters, digits and hyphens, beginning with "
-        "a letter. Two labs on one host need two names.",
+        "a letter.",
     )
     provider: ProviderName = Field(
         "auto",

@@ -18,6 +18,8 @@ from labctl.waiting import Cancelled
 __all__ = ["Completed", "run", "spawn", "stream"]
 
 Argv = Sequence[str | Path]
+PATIENCE = 5.0
+"""Seconds a command may take to end after it was asked to."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,25 @@ def run(
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
-def spawn(argv: Argv, *, log: Path, cwd: Path | None = None) -> int:
+def spawn(argv: Argv, *, log: Path, cwd: Path | None = None) -> None:
     """Start a host command that outlives us, in a session of its own; its output goes to `log`.
 
-    Returns the process ID. Nobody waits for it: whoever spawned it finds it again by its network
-    namespace, never by a stored ID that another process may have inherited.
+    It is not our child: whoever spawned it finds it again by its network namespace, never by a
+    process ID that another process may have inherited. Raises LabError when there is no setsid.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
-        process = subprocess.Popen(
-            [str(word) for word in argv],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            start_new_session=True,
-        )
-    return process.pid
+        try:
+            subprocess.run(
+                ["setsid", "--fork", *(str(word) for word in argv)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                check=True,
+            )
+        except OSError as error:
+            raise _cannot_start("setsid", error, None) from error
 
 
 def stream(
@@ -166,15 +170,16 @@ def stream(
 def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
     if isinstance(error, FileNotFoundError) and error.filename == command:
         return LabError(
-            f"the command {command!r} is not installed", hint=hint or "run `labctl doctor`"
+            f"the command {command!r} is not installed",
+            hint=hint or "install it; README.md, Requirements",
         )
     return LabError(f"{command!r} cannot be run: {error}", hint=hint)
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End a process and all its descendants that share its group; the deaf ones by force."""
-    for sig, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
-        until = time.monotonic() + patience
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + PATIENCE
         try:
             os.killpg(process.pid, sig)
             # The first process may be gone before the others: the group is asked, not only it.

@@ -5,6 +5,7 @@
 
 import copy
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.defaults import fill_defaults
+from labctl.assets import PACKAGE, assets
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.fields import PROBLEM
 from labctl.labmodel import (
     ExternalSpec,
@@ -74,6 +77,27 @@ def load_spec(path: FilePath) -> LabSpec:
     if len(content) > LARGEST_FILE:
         raise SpecError([too_large(file)])
     return parse_spec(content, file)
+
+
+def write_default(path: FilePath, name: str) -> None:
+    """Write the commented lab.yaml of this distribution, under another name of the lab.
+
+    Raises SpecError when the name is none, LabError when the file exists or cannot be written.
+    """
+    text = (assets() / "lab.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^name: \S+", lambda _: f"name: {name}", text, count=1)
+    schema = PACKAGE / "schema" / "lab.schema.json"
+    text = text.replace("$schema=labctl/schema/lab.schema.json", f"$schema={schema}", 1)
+    parse_spec(text.encode(), str(path))
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise LabError(
+            f"{path} exists already", hint="-f names another file", code=EXIT_USAGE
+        ) from None
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}", code=EXIT_USAGE) from error
 
 
 def parse_spec(text: bytes, filename: str) -> LabSpec:

@@ -38,7 +38,6 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         raise LabError(
             f"cannot write {path}: {error.strerror}",

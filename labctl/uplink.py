@@ -57,6 +57,20 @@ def running(nat: str, topology: Topology) -> bool:
     return True
 
 
+def resolver(topology: Topology) -> str:
+    """/etc/resolv.conf of a node: the host's name servers, if there is a way to them."""
+    if topology.uplink != "host":
+        return "# No names on the simulated Internet; nodes know each other by /etc/hosts.\n"
+    for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
+        if file.is_file():
+            lines = file.read_text().splitlines()
+            # A resolver on the host's own loopback cannot be reached from a node.
+            servers = [li for li in lines if li.startswith("nameserver ") and " 127." not in li]
+            if servers:
+                return "\n".join(servers) + "\n"
+    return "nameserver 8.8.8.8\n"
+
+
 def _transit(lab_id: str, number: int) -> tuple[str, str]:
     """Addresses (host end, NAT end) of the link between the host and one NAT namespace."""
     block = (int(lab_id, 16) * 8 + number) % 2**14
@@ -77,6 +91,7 @@ def _join_host(nat: str, topology: Topology, number: int, lab_id: str) -> None:
     run(["ip", "netns", "exec", nat, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
     # Two translations, as behind VirtualBox: by the NAT network, then by the host.
     _masquerade(["ip", "netns", "exec", nat], "labctl", str(topology.nat), "up0")
+    # Left on at the end: other software of the host may have come to rely on it meanwhile.
     run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     _masquerade([], f"labctl_{lab_id}", str(_TRANSIT), None)
 

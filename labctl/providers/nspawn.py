@@ -89,19 +89,24 @@ class NspawnProvider:
 
     # -- network ---------------------------------------------------------------------------------
     def network_ready(self) -> bool:
-        """Whether every namespace and cable is in place."""
-        return all(
-            netns.has_link(self.namespace(node), device)
-            for node in self._topology.nodes
-            for device in ("eth0", "eth1")
-        ) and all(
-            uplink.running(self.nat_namespace(node), self._topology)
-            for node in self._topology.gateways
+        """Whether every key, namespace and cable is in place."""
+        return (
+            self._state.known_hosts.exists()
+            and all(
+                netns.has_link(self.namespace(node), device)
+                for node in self._topology.nodes
+                for device in ("eth0", "eth1")
+            )
+            and all(
+                uplink.running(self.nat_namespace(node), self._topology)
+                for node in self._topology.gateways
+            )
         )
 
     def create_network(self) -> None:
         """Namespaces, veth pairs, the private switch, and the Internet behind each eth0."""
         run(["modprobe", "-q", "-a", "openvswitch", "geneve"], check=False)  # userspace otherwise
+        self._make_keys()
         netns.ensure(self.private_namespace)
         if not netns.has_link(self.private_namespace, "switch"):
             run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
@@ -153,24 +158,25 @@ class NspawnProvider:
             " (ext4, xfs, btrfs), not on an overlay or a network share",
         )  # fmt: skip
 
-    def _identify(self, node: Node) -> None:
-        """SSH keys and host name: what must be there before the first boot."""
-        root = self._root(node)
-        own = self._state.host_key(node.name)
-        for path in (self._state.ssh_key, own):
+    def _make_keys(self) -> None:
+        """The lab's SSH key, each node's host key, and a known_hosts file of them all."""
+        names = [node.name for node in self._topology.nodes]
+        for path in (self._state.ssh_key, *(self._state.host_key(name) for name in names)):
             if not path.exists():
                 _make_key(path)
+        hosts = "".join(f"{name} {_public(self._state.host_key(name))}" for name in names)
+        write_atomic(self._state.known_hosts, hosts, 0o600)
+
+    def _identify(self, node: Node) -> None:
+        """SSH keys, host name, resolver: what must be there before the first boot."""
+        root = self._root(node)
+        own = self._state.host_key(node.name)
         write_atomic(root / "root/.ssh/authorized_keys", _public(self._state.ssh_key), 0o600)
         (root / "root/.ssh").chmod(0o700)
         write_atomic(root / "etc/ssh/ssh_host_ed25519_key", own.read_bytes(), 0o600)
         write_atomic(root / "etc/ssh/sshd_config.d/labctl.conf", _SSHD, 0o644)
         write_atomic(root / "etc/hostname", node.name + "\n")
-        hosts = "".join(
-            f"{peer.name} {_public(self._state.host_key(peer.name))}"
-            for peer in self._topology.nodes
-            if self._state.host_key(peer.name).exists()
-        )
-        write_atomic(self._state.known_hosts, hosts, 0o600)
+        write_atomic(root / "etc/resolv.conf", uplink.resolver(self._topology))
 
     def _boot(self, node: Node) -> None:
         name = self.namespace(node)

@@ -17,8 +17,6 @@ from labctl.packets import Frame, frames
 from tests.unit.golden import GOLDEN, expect_json
 
 CASES = sorted((GOLDEN / "pcap").glob("*.pcap"))
-# scapy's own code, when it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 
 
 def read(case: Path) -> list[Frame]:

@@ -1,0 +1,151 @@
+"""The command line without a lab: exit codes, messages, no traceback."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl import cli
+from labctl.spec import load_spec
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> "Run":
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABCTL_NO_SUDO", "1")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    return Run(monkeypatch, capsys)
+
+
+class Run:
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._patch = patch
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr) of `labctl WORDS`."""
+        self._patch.setattr(sys, "argv", ["labctl", *words])
+        code = cli.main()
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+
+def test_init_writes_a_lab_that_is_valid(run: Run) -> None:
+    code, out, _ = run("init", "my-lab")
+    assert (code, "lab.yaml is written" in out) == (0, True)
+    assert load_spec(Path("lab.yaml")).name == "my-lab"
+    first = Path("lab.yaml").read_text().splitlines()[0]
+    assert Path(first.partition("$schema=")[2]).is_file()
+    assert run("validate")[0] == 0
+
+
+def test_init_overwrites_nothing(run: Run) -> None:
+    Path("lab.yaml").write_text("name: mine\n")
+    code, _, err = run("init")
+    assert (code, "exists already" in err) == (2, True)
+    assert Path("lab.yaml").read_text() == "name: mine\n"
+
+
+def test_init_refuses_a_name_that_is_none(run: Run) -> None:
+    code, _, err = run("init", "Not A Name")
+    assert (code, "not a lab's name" in err) == (2, True)
+    assert not Path("lab.yaml").exists()
+
+
+def test_validate_says_everything_at_once(run: Run) -> None:
+    Path("lab.yaml").write_text("name: x\nnat: {subnet: 10.0.2.0/33}\ncolour: red\n")
+    code, out, err = run("validate")
+    assert code == 2
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["lab.yaml:2", "lab.yaml:3"]
+
+
+def test_validate_for_programs(run: Run) -> None:
+    Path("lab.yaml").write_text("name: x\ncolour: red\n")
+    code, out, _ = run("validate", "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert (code, problem["line"], problem["path"]) == (2, 2, "colour")
+    Path("lab.yaml").write_text("name: x\n")
+    code, out, _ = run("validate", "--json")
+    assert (code, json.loads(out)) == (0, {"valid": True, "problems": []})
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["validate", "-f", "no.yaml"], 2, "no.yaml"),
+        (["status", "-f", "no.yaml"], 2, "no.yaml"),
+        (["frobnicate"], 2, "No such command"),
+        (["replay"], 2, "Missing argument"),
+        (["--lang", "de", "lessons"], 2, "zh-TW"),
+    ],
+)
+def test_wrong_use_is_told(run: Run, words: list[str], code: int, said: str) -> None:
+    got, out, err = run(*words)
+    assert got == code
+    assert said in out + err
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("verb", ["halt", "up", "logs"])
+def test_verbs_that_need_a_lab_say_so(run: Run, verb: str) -> None:
+    Path("lab.yaml").write_text("name: x\n")
+    code, _, err = run(verb)
+    assert code == 1
+    assert "labctl create" in err
+
+
+def test_destroy_without_a_lab_is_fine(run: Run) -> None:
+    Path("lab.yaml").write_text("name: x\n")
+    assert run("destroy")[0] == 0
+
+
+def test_a_provider_that_is_not_there_is_not_ignored(run: Run) -> None:
+    Path("lab.yaml").write_text("name: x\nprovider: virtualbox\n")
+    code, _, err = run("create")
+    assert code == 2
+    assert "provider virtualbox" in err
+    assert not Path(".labctl").exists()
+
+
+def test_lessons_in_both_languages(run: Run) -> None:
+    assert "through an address of its own" in run("lessons")[1]
+    assert "從 Internet 連線到 instance" in run("--lang", "zh-TW", "lessons")[1]
+
+
+def test_our_own_defects_leave_a_report_and_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr("labctl.lesson.available", broken)
+    code, out, err = run("lessons")
+    assert code == 1
+    assert "Traceback" not in out + err
+    log = next(word for word in err.split() if "labctl-crash-" in word)
+    assert "ZeroDivisionError: on purpose" in Path(log).read_text()
+    Path(log).unlink()
+
+
+def test_help_is_instant() -> None:
+    def seconds() -> float:
+        # Of the processor, which other tests on the machine do not lengthen.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "labctl", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.3
+
+
+def test_help_loads_nothing_slow() -> None:
+    code = "import sys, labctl.cli; print(*[m for m in ('rich', 'openstack', 'paramiko', 'pydantic', 'scapy', 'yaml') if m in sys.modules])"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

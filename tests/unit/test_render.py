@@ -1,0 +1,208 @@
+"""topology -> lab.env, read by the shell that will read it; and what provision/ asks of it.
+
+A case is tests/golden/render/NAME.yaml with NAME.NODE.env for each of its nodes. Adding a case is
+adding its files.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labctl.render import lab_env
+from labctl.stages import SCRIPTS, Script
+from labctl.state import Secrets
+from labctl.topology import Node, Topology
+from tests.unit.fakes import SECRETS, topology
+from tests.unit.golden import GOLDEN, expect_text
+
+CASES = sorted((GOLDEN / "render").glob("*.yaml"))
+PROVISION = GOLDEN.parents[1] / "provision"
+
+
+def sourced(env: str, directory: Path) -> dict[str, str]:
+    """What bash makes of the file, in the way provision/lib.sh reads it."""
+    file = directory / "lab.env"
+    file.write_text(env, encoding="utf-8")
+    done = subprocess.run(
+        ["env", "-i", "bash", "-euc", f"set -a; . {file}; set +a; exec /usr/bin/env -0"],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        check=True,
+    )
+    assert done.stderr == ""
+    pairs = (item.partition("=") for item in done.stdout.split("\0") if item)
+    return {name: value for name, _, value in pairs if name not in ("PWD", "SHLVL", "_", "OLDPWD")}
+
+
+def wanted(lab: Topology, node: Node, secrets: Secrets = SECRETS) -> dict[str, str]:
+    """What has to come out, said once more and by hand."""
+    values = {
+        "LAB_NAME": lab.lab,
+        "NODE_NAME": node.name,
+        "NODE_ROLES": " ".join(r for r in ("compute", "controller", "gateway") if r in node.roles),
+        "NODE_ADDRESS": f"{node.eth1.address.ip}",
+        "CONTROLLER_NAME": lab.controller.name,
+        "CONTROLLER_ADDRESS": f"{lab.controller.eth1.address.ip}",
+        "ETH0_ADDRESS": f"{node.eth0.address.ip}/{lab.nat.prefixlen}",
+        "ETH0_GATEWAY": f"{lab.nat_gateway}",
+        "ETH0_MAC": node.eth0.mac,
+        "ETH1_ADDRESS": f"{node.eth1.address.ip}/{lab.private.prefixlen}",
+        "ETH1_MAC": node.eth1.mac,
+        "IS_GATEWAY": "yes" if "gateway" in node.roles else "no",
+        "BRIDGE_MAPPINGS": lab.physical_network + ":br-ex",
+        "HOSTS": "\n".join(f"{one.eth1.address.ip} {one.name}" for one in lab.nodes),
+        "SECRET_RABBIT": secrets.rabbit,
+        "SECRET_SERVICE": secrets.service,
+        "SECRET_METADATA": secrets.metadata,
+    }
+    if "controller" in node.roles:
+        values |= {"SECRET_ADMIN": secrets.admin, "SECRET_DATABASE": secrets.database}
+    return values
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_golden(case: Path, tmp_path: Path) -> None:
+    lab = topology(case.read_text(encoding="utf-8"))
+    for node in lab.nodes:
+        env = lab_env(lab, node, SECRETS)
+        expect_text(case.with_name(f"{case.stem}.{node.name}.env"), env)
+        assert sourced(env, tmp_path) == wanted(lab, node)
+
+
+def test_no_golden_file_is_an_orphan() -> None:
+    expected = {
+        f"{case.stem}.{node.name}.env"
+        for case in CASES
+        for node in topology(case.read_text(encoding="utf-8")).nodes
+    }
+    assert {path.name for path in (GOLDEN / "render").glob("*.env")} == expected
+
+
+NASTY = [
+    "a b", "it's", '"quoted"', "$(touch pwned)", "`touch pwned`", "${HOME}", "x; touch pwned",
+    "x\ntouch pwned", "x && touch pwned", "*", "~root", "#comment", "!history", "back\\slash",
+    "外部", "-n", "", "=", "a=b", "\ttab ", "'\"'\"'", "$'\\x41'", "|&<>(){}[]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NASTY, ids=repr)
+def test_whatever_a_name_holds_the_shell_reads_it_unchanged(text: str, tmp_path: Path) -> None:
+    """lab.yaml refuses most of these; a rule that is loosened one day must not open a door."""
+    default = topology()
+    nodes = tuple(replace(node, name=f"{text}{i}") for i, node in enumerate(default.nodes))
+    lab = replace(default, lab=text, physical_network=text, nodes=nodes)
+    secrets = replace(SECRETS, rabbit=text, database=text)
+    for node in lab.nodes:
+        seen = sourced(lab_env(lab, node, secrets), tmp_path)
+        assert seen == wanted(lab, node, secrets)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_compute_node_is_told_no_secret_that_it_does_not_need() -> None:
+    for case in CASES:
+        lab = topology(case.read_text(encoding="utf-8"))
+        for node in lab.computes:
+            env = lab_env(lab, node, SECRETS)
+            if not node.is_controller:
+                assert SECRETS.admin not in env
+                assert SECRETS.database not in env
+                assert "ADMIN" not in env
+                assert "DATABASE" not in env
+
+
+# -- what provision/ asks of lab.env ---------------------------------------------------------------
+VARIABLE = re.compile(r"\$(?:\{([A-Z][A-Z0-9_]*)\b|([A-Z][A-Z0-9_]*)\b)")
+ASSIGNED = re.compile(r"(?:^|[;&|({\s])(?:(?:local|export|readonly) )?([A-Z][A-Z0-9_]*)=", re.M)
+EXPORTED = re.compile(r"^\s*export ([A-Z0-9_ ]+)$|\bexport ([A-Z][A-Z0-9_]*)=", re.M)
+TEMPLATE = re.compile(r"^\s*(template|verbatim) (\S+)", re.M)
+SHELLS_OWN = {"BASH_SOURCE", "EUID", "HOME", "PATH", "RANDOM", "SECONDS", "UID"}
+
+
+def given(script: Script) -> set[str]:
+    """Names that lab.env gives on every node that runs the script."""
+    lab = topology()
+    return set.intersection(
+        *(
+            set(re.findall(r"^([A-Z0-9_]+)=", lab_env(lab, node, SECRETS), re.M))
+            for node in lab.nodes
+            if script.role is None or script.role in node.roles
+        )
+    )
+
+
+def text_of(name: str) -> str:
+    """A script without its comments."""
+    lines = (PROVISION / name).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def asked(text: str) -> set[str]:
+    return {braced or bare for braced, bare in VARIABLE.findall(text)}
+
+
+def exported(text: str) -> set[str]:
+    return {name for pair in EXPORTED.findall(text) for part in pair for name in part.split()}
+
+
+def installed() -> Iterator[tuple[Script, str, str]]:
+    """(script, `template` or `verbatim`, file of provision/files)"""
+    for script in SCRIPTS:
+        for how, file in TEMPLATE.findall(text_of(script.file)):
+            yield script, how, file
+
+
+def test_every_variable_of_a_template_is_given() -> None:
+    # envsubst puts nothing in the place of what it does not know, and says nothing about it; and
+    # it knows only what is exported.
+    for script, how, file in installed():
+        if how == "template":
+            text = (PROVISION / "files" / file).read_text(encoding="utf-8")
+            unknown = asked(text) - given(script) - exported(text_of(script.file))
+            assert not unknown, f"files/{file}: {script.file} does not give {sorted(unknown)}"
+
+
+def test_a_template_means_every_dollar_as_a_variable() -> None:
+    for _, how, file in installed():
+        if how == "template":
+            text = (PROVISION / "files" / file).read_text(encoding="utf-8")
+            left = re.sub(r"\$\{[A-Z][A-Z0-9_]*\}", "", text)
+            assert "$" not in left, f"files/{file}: write ${{NAME}}, or install it verbatim"
+
+
+def test_what_is_installed_verbatim_waits_for_no_value() -> None:
+    names = set.union(*(given(script) for script in SCRIPTS))
+    for script, how, file in installed():
+        text = (PROVISION / "files" / file).read_text(encoding="utf-8")
+        if how == "verbatim" and not text.startswith("#!") and not file.endswith(".sh"):
+            left = asked(text) & names
+            assert not left, f"files/{file}: {script.file} has to install it with `template`: {left}"
+
+
+def test_every_variable_of_a_script_is_given() -> None:
+    library = text_of("lib.sh")
+    for script in SCRIPTS:
+        text = text_of(script.file)
+        # ${NAME:-default} does without.
+        needed = asked(re.sub(r"\$\{[A-Z0-9_]+:?[-=+]", "", text))
+        known = given(script) | SHELLS_OWN | set(ASSIGNED.findall(text + "\n" + library))
+        assert needed <= known, f"{script.file}: nobody gives {sorted(needed - known)}"
+
+
+def test_every_file_is_used() -> None:
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in PROVISION.rglob("*.sh"))
+    for path in (PROVISION / "files").iterdir():
+        assert path.name in scripts, f"nothing installs files/{path.name}"
+
+
+def test_the_test_of_the_templates_sees_something() -> None:
+    templates = [file for _, how, file in installed() if how == "template"]
+    assert len(templates) > 10
+    assert asked("a ${ONE} $TWO ${THREE:-x} $four") == {"ONE", "TWO", "THREE"}
+    assert exported("VIRT=a CPU=b\nexport VIRT CPU\nexport DATAPATH=x\n") == {
+        "VIRT", "CPU", "DATAPATH",
+    }  # fmt: skip

@@ -227,8 +227,9 @@ def _become_root() -> None:
 
 
 def _command() -> str:
-    """How the user called us, for the hints."""
-    return os.environ.get("LABCTL_COMMAND") or (sys.argv[0] if "/" in sys.argv[0] else "labctl")
+    """How the user called us, for the hints: `labctl`, or the path that was typed."""
+    name = sys.argv[0]
+    return name if "/" in name and not name.endswith("__main__.py") else "labctl"
 
 
 def _report(error: Any) -> int:

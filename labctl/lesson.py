@@ -144,7 +144,7 @@ def load_lesson(name: str) -> Lesson:
         content = path.read_bytes()
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}", code=EXIT_USAGE) from error
-    return parse_lesson(content, path.name)
+    return parse_lesson(content, str(path))
 
 
 def parse_lesson(content: bytes, filename: str) -> Lesson:
@@ -153,7 +153,9 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
     try:
         lesson = Lesson.model_validate(source.data)
     except ValidationError as invalid:
-        found = [_problem(source, error) for error in invalid.errors(include_url=False)]
+        errors = invalid.errors(include_url=False)
+        # Of a value that may be a number or text both complain: the last one tells.
+        found = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
     else:
         found = list(_slips(lesson, source))
     found += [problem for _, problem in source.repeated]
@@ -164,15 +166,38 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
 
 def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     """One of pydantic's complaints, at its line."""
-    # Of a value that may be of two types both complain; the type is the last part of the place.
-    path = tuple(part for part in error["loc"] if part not in ("int", "str"))
+    path = error["loc"]
+    if path[-1:] == ("str",):
+        return source.problem(path[:-1], "must be a number, or a template that gives one")
     match error["type"]:
-        case "missing":
-            return source.problem(path, "is missing")
         case "extra_forbidden":
-            return source.problem(path, "unknown key")
-        case _:
-            return source.problem(path, error["msg"][:1].lower() + error["msg"][1:])
+            meant = did_you_mean(str(path[-1]), _keys())
+            return source.problem(path, "unknown key", f"did you mean {meant}?" if meant else "")
+        case "string_pattern_mismatch":
+            return source.problem(path, f"must match {error['ctx']['pattern']}")
+        case kind:
+            return source.problem(path, _SAYS.get(kind) or error["msg"])
+
+
+_SAYS = {
+    "missing": "is missing",
+    "model_type": "must hold keys and values",
+    "mapping_type": "must hold keys and values",
+    "dict_type": "must hold keys and values",
+    "sequence_str": "must be a list",
+    "is_instance_of": "must be a list",
+    "string_type": "must be text",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "too_short": "must not be empty",
+}
+
+
+def _keys() -> Iterator[str]:
+    """Every key that a lesson may hold, wherever."""
+    for model in (Lesson, Checkpoint, Capture, Claim, Fact, Text):
+        for name, about in model.model_fields.items():
+            yield about.alias or name
 
 
 def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:

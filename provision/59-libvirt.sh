@@ -6,12 +6,8 @@ verbatim qemu.conf /etc/libvirt/qemu.conf root:root 600
 if grep -q '^DATAPATH=netdev' /etc/labctl/network.env; then
     # virtio hands half-finished checksums to Open vSwitch, whose user space datapath drops such
     # TCP segments in conntrack (ping works, SSH does not). QEMU must not offer the offloads, to any
-    # image. libvirt asks for the emulator by its path, so the wrapper stands in that place.
-    emulator=/usr/bin/qemu-system-x86_64
-    if [ ! -e "$emulator.real" ]; then
-        dpkg-divert --quiet --local --rename --divert "$emulator.real" --add "$emulator"
-    fi
-    verbatim qemu-wrapper "$emulator" root:root 755
+    # image. libvirt takes the first emulator of its PATH, in which /usr/local comes first.
+    verbatim qemu-wrapper /usr/local/bin/qemu-system-x86_64 root:root 755
 fi
 up libvirtd virtlogd
 until_ok 120 "libvirt to answer" virsh -c qemu:///system version

@@ -1,13 +1,18 @@
 """Other addresses, other names, two computes; created through kills; beside another lab."""
 
 import json
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from labctl.assets import assets
+from labctl.image import ImageCache
+from labctl.lab import cache_directory
+from labctl.yesterday import BUILTIN_IMAGE
 from tests.e2e.cli import Cli
 
 OTHER = """
@@ -26,6 +31,7 @@ external:
 tenant:
   {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "r 2"}
 instances: {web: {address: 10.9.8.20}, db: {address: 10.9.8.21}}
+image: {name: own, source: ./own.qcow2, user: cirros}
 flavor: {name: small, memory: 160}
 security_group: let ping & ssh in
 """
@@ -40,8 +46,14 @@ def neighbour(make_lab: Callable[[str, str], Cli]) -> Cli:
 
 
 @pytest.fixture(scope="module")
-def other(make_lab: Callable[[str, str], Cli], neighbour: Cli) -> Cli:
-    return make_lab("other lab, with spaces: and 'quotes'", OTHER)
+def other(make_lab: Callable[[str, str], Cli], neighbour: Cli) -> Iterator[Cli]:
+    cli = make_lab("other lab, with spaces: and 'quotes'", OTHER)
+    # An image of the user's own: here the built-in one, copied out of the cache.
+    built = ImageCache(cache_directory(), assets() / "provision").find()
+    assert built is not None, "the neighbour's create has baked it"
+    shutil.copy(built.file(BUILTIN_IMAGE), cli.directory / "own.qcow2")
+    yield cli
+    (cli.directory / "own.qcow2").unlink()
 
 
 def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:

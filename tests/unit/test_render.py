@@ -120,7 +120,10 @@ VARIABLE = re.compile(r"\$(?:\{([A-Z][A-Z0-9_]*)\b|([A-Z][A-Z0-9_]*)\b)")
 ASSIGNED = re.compile(r"(?:^|[;&|({\s])(?:(?:local|export|readonly) )?([A-Z][A-Z0-9_]*)=", re.M)
 EXPORTED = re.compile(r"^\s*export ([A-Z0-9_ ]+)$|\bexport ([A-Z][A-Z0-9_]*)=", re.M)
 TEMPLATE = re.compile(r"^\s*(template|verbatim) (\S+)", re.M)
-SHELLS_OWN = {"BASH_SOURCE", "EUID", "HOME", "PATH", "RANDOM", "SECONDS", "UID"}
+SHELLS_OWN = {"BASH_SOURCE", "EUID", "HOME", "PATH", "RANDOM", "SECONDS", "UID"} | {
+    "NF",
+    "NR",
+}  # and awk's
 
 
 def given(script: Script) -> set[str]:
@@ -180,7 +183,9 @@ def test_what_is_installed_verbatim_waits_for_no_value() -> None:
         text = (PROVISION / "files" / file).read_text(encoding="utf-8")
         if how == "verbatim" and not text.startswith("#!") and not file.endswith(".sh"):
             left = asked(text) & names
-            assert not left, f"files/{file}: {script.file} has to install it with `template`: {left}"
+            assert not left, (
+                f"files/{file}: {script.file} has to install it with `template`: {left}"
+            )
 
 
 def test_every_variable_of_a_script_is_given() -> None:

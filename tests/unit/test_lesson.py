@@ -1,0 +1,411 @@
+"""Lessons: what is accepted and in which words it is refused, templates, quoting, expectations.
+
+A case of a wrong lesson is tests/golden/lesson/NAME.yaml with NAME.txt, what labctl says of it.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import set_language
+from labctl.lesson import (
+    OPERATORS,
+    PROBES,
+    Claim,
+    Lesson,
+    Text,
+    available,
+    fill,
+    fill_all,
+    load_lesson,
+    matches,
+    parse_lesson,
+)
+from labctl.problems import SpecError
+from labctl.topology import Topology
+from tests.unit.fakes import LocalGuest, topology
+from tests.unit.golden import GOLDEN, expect_text
+
+CASES = sorted((GOLDEN / "lesson").glob("*.yaml"))
+
+OTHER_LAB = """
+name: other
+nodes: {ctl: , n1: , n2: {eth1: 10.77.0.99}}
+nat: {subnet: 10.9.8.0/24}
+private: {subnet: 10.77.0.0/24}
+external: {physical_network: phys.1, network: "it's \\"public\\"", subnet: 外部 net}
+tenant: {network: "x; touch pwned", subnet: "`touch pwned`", router: "$(touch pwned)",
+         cidr: 172.31.5.0/24}
+instances: {web-1: {address: 172.31.5.77}, web-2: }
+image: {user: debian}
+keypair: my key
+security_group: "a && touch pwned || b"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _english_afterwards() -> Iterator[None]:
+    yield
+    set_language("en")
+
+
+@pytest.fixture(scope="module", params=available())
+def lesson(request: pytest.FixtureRequest) -> Lesson:
+    return load_lesson(request.param)
+
+
+def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
+    """What templates see, with a fact of its own kind for each name."""
+    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01"}
+    facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
+    return {
+        "lab": lab,
+        "instance": lab.instances[0],
+        "fact": SimpleNamespace(**facts),
+        "node": SimpleNamespace(
+            controller=lab.controller, gateway=lab.gateways[0], hypervisor=lab.computes[0]
+        ),
+    }
+
+
+# -- files -----------------------------------------------------------------------------------------
+def said(case: Path) -> str:
+    try:
+        parse_lesson(case.read_bytes(), case.name)
+    except SpecError as error:
+        assert error.code == EXIT_USAGE
+        return f"{error.message}\n"
+    return "valid\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_golden(case: Path) -> None:
+    expect_text(case.with_suffix(".txt"), said(case))
+    assert (said(case) == "valid\n") == case.stem.endswith("valid")
+
+
+def test_no_golden_text_is_an_orphan() -> None:
+    assert {case.stem for case in CASES} == {p.stem for p in (GOLDEN / "lesson").glob("*.txt")}
+
+
+def test_an_unknown_lesson_names_those_there_are() -> None:
+    with pytest.raises(LabError, match="there is no lesson 'flaoting-ip'") as error:
+        load_lesson("flaoting-ip")
+    assert error.value.code == EXIT_USAGE
+    assert "floating-ip" in error.value.hint
+
+
+def test_a_lesson_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes((GOLDEN / "lesson" / "smallest-is-valid.yaml").read_bytes())
+    assert load_lesson(str(file)).id == "smallest"
+    file.write_text("id: [")
+    with pytest.raises(SpecError, match=f"^{re.escape(str(file))}:1: "):
+        load_lesson(str(file))
+    with pytest.raises(LabError, match="no lesson"):
+        load_lesson(str(tmp_path))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").touch()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(LabError, match=r"mine\.yaml cannot be read: Permission denied") as error:
+        load_lesson(str(tmp_path / "mine.yaml"))
+    assert error.value.code == EXIT_USAGE
+
+
+# -- the built-in lessons --------------------------------------------------------------------------
+def texts(lesson: Lesson) -> Iterator[Text]:
+    yield from (lesson.title, lesson.goal)
+    for checkpoint in lesson.checkpoints:
+        yield from (checkpoint.title, checkpoint.explain)
+        yield from (claim.text for claim in checkpoint.claims)
+
+
+def test_the_tutorials_day_is_there() -> None:
+    assert "floating-ip" in available()
+    ids = [checkpoint.id for checkpoint in load_lesson("floating-ip").checkpoints]
+    assert ids == [
+        "external-network", "external-subnet", "router-gateway", "floating-ip", "associate",
+        "ports", "security-group", "nat-rules", "ping-out", "ping-in", "ssh-in",
+    ]  # fmt: skip
+
+
+def test_a_lesson_is_called_like_its_file(lesson: Lesson) -> None:
+    assert lesson.id in available()
+    assert lesson.checkpoint(lesson.checkpoints[0].id) is lesson.checkpoints[0]
+    with pytest.raises(KeyError):
+        lesson.checkpoint("no-such-checkpoint")
+
+
+def test_both_languages_are_there_and_differ(lesson: Lesson) -> None:
+    same = {str(lesson.title)}  # a name is a name
+    for text in texts(lesson):
+        assert text.en.strip()
+        assert text.zh_tw.strip()
+        if text.en not in same:
+            assert text.en != text.zh_tw
+            assert re.search("[\u4e00-\u9fff]", text.zh_tw), text.zh_tw
+        assert not re.search("[\u4e00-\u9fff]", text.en), text.en
+
+
+def test_both_languages_speak_of_the_same_values(lesson: Lesson) -> None:
+    for text in texts(lesson):
+        used = [set(re.findall(r"\{\{.*?\}\}", words)) for words in (text.en, text.zh_tw)]
+        assert used[0] == used[1], text.en
+
+
+def test_the_language_is_that_of_the_moment(lesson: Lesson) -> None:
+    goal = lesson.goal
+    assert str(goal) == goal.en.strip()
+    set_language("zh-TW")
+    assert str(goal) == goal.zh_tw.strip()
+
+
+def test_every_probe_exists(lesson: Lesson) -> None:
+    claims = [claim for checkpoint in lesson.checkpoints for claim in checkpoint.claims]
+    for look in (*claims, *lesson.facts.values()):
+        assert look.probe in PROBES
+
+
+def test_columns_of_facts_and_claims_are_documented(lesson: Lesson) -> None:
+    # A misspelt column is a claim that never holds, or (with count: 0) always does.
+    claims = [claim for checkpoint in lesson.checkpoints for claim in checkpoint.claims]
+    for look in (*claims, *lesson.facts.values()):
+        columns = {*look.where}
+        columns |= {*look.each} if isinstance(look, Claim) else {getattr(look, "column", "")}
+        if look.probe == "wire.packets":
+            from labctl.packets import Frame
+
+            known = set(Frame.__dataclass_fields__)
+        else:
+            known = set(re.findall(r"\b[a-z_]+\b", PROBES[look.probe].__doc__ or ""))
+        assert columns <= known, f"{look.probe} has no {columns - known}"
+
+
+@pytest.mark.parametrize("text", ["name: ovn-tutorial\n", OTHER_LAB], ids=["default", "other"])
+def test_every_template_can_be_filled(lesson: Lesson, text: str) -> None:
+    lab = topology(text)
+    values = context(lab, lesson)
+    for fact in lesson.facts.values():
+        fill_all(fact.where, values)
+        fill_all(fact.arguments, values)
+    for words in texts(lesson):
+        for language in (words.en, words.zh_tw):
+            assert "{{" not in fill(language, values)
+    for checkpoint in lesson.checkpoints:
+        for one in (*checkpoint.run, checkpoint.undo):
+            assert "{{" not in fill(one, values, quoting=True)
+        for capture in checkpoint.capture:
+            assert fill(capture.filter, values)
+        for claim in checkpoint.claims:
+            fill_all([claim.where, claim.each, claim.arguments], values)
+            assert claim.count is None or int(fill(str(claim.count), values)) >= 0
+
+
+def test_no_value_of_the_tutorial_is_typed_into_a_claim(lesson: Lesson) -> None:
+    """Claims hold for the values a lab really has, never for the article's literals."""
+    lab = topology()
+    literals = {
+        str(value)
+        for value in (
+            lab.nat, lab.nat_gateway, lab.private, lab.pool.start, lab.pool.end, lab.tenant_cidr,
+            lab.tenant_gateway, lab.external_network, lab.tenant_network, lab.physical_network,
+            lab.external_subnet, lab.instances[0].name, lab.instances[0].address, lab.keypair,
+            lab.security_group, lab.image.user,
+            *(node.name for node in lab.nodes), *(node.eth1.address.ip for node in lab.nodes),
+        )
+    }  # fmt: skip
+
+    def typed(data: Any) -> Iterator[str]:
+        if isinstance(data, str):
+            yield re.sub(r"\{\{.*?\}\}", "", data)
+        elif isinstance(data, dict):
+            for item in data.values():
+                yield from typed(item)
+        elif isinstance(data, list | tuple):
+            for item in data:
+                yield from typed(item)
+
+    data = lesson.model_dump(include={"facts", "checkpoints"})
+    for text in typed(data):
+        for literal in literals:
+            assert not re.search(rf"(?<![\w.-]){re.escape(literal)}(?![\w.-])", text), text
+
+
+# -- quoting ---------------------------------------------------------------------------------------
+NASTY = [
+    "x; touch pwned", "$(touch pwned)", "`touch pwned`", "a && touch pwned", "| touch pwned",
+    "it's", 'say "x"', "${HOME}", "*", "~", "a\ttab", "a\nb", "#x", "\\", "!!", "外部", "",
+    "' touch pwned '", "--option", "x >pwned",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NASTY, ids=repr)
+def test_a_value_reaches_the_shell_as_one_word(name: str, tmp_path: Path) -> None:
+    guest = LocalGuest(tmp_path / "node")
+    guest.stub("show", 'printf "<%s>" "$@"')
+    command = fill(
+        "show {{ name }} before={{ name }} {{ name }}{{ name }}", {"name": name}, quoting=True
+    )
+    assert guest.run(command).stdout == f"<{name}><before={name}><{name}{name}>"
+    assert not (guest.root / "pwned").exists()
+
+
+def test_text_takes_values_as_they_are() -> None:
+    assert fill("it is {{ name }}", {"name": "$(id) <b>"}) == "it is $(id) <b>"
+
+
+def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    """Every command and every undo, in a real shell, with commands that only note their words."""
+    lab = topology(OTHER_LAB)
+    values = context(lab, lesson)
+    guest = LocalGuest(tmp_path / "node")
+    noted = guest.root / "noted"
+    # `show` and `list` answer something true, so that an undo goes on to what it undoes.
+    note = f'printf "%s\\0" "${{0##*/}}" "$@" >>{noted}; printf "\\n" >>{noted}; echo thing'
+    for command in ("openstack", "ovn-nbctl", "ping", "ssh", "jq", "abbrev"):
+        guest.stub(command, note)
+    for checkpoint in lesson.checkpoints:
+        for template in (*checkpoint.run, checkpoint.undo):
+            guest.run(fill(template, values, quoting=True), check=False)
+    assert not (guest.root / "pwned").exists()
+    lines = noted.read_text(encoding="utf-8").split("\n")
+    calls = [line.rstrip("\0").split("\0") for line in lines if line]
+    words = {word for call in calls for word in call}
+    used = (lab.external_network, lab.external_subnet, lab.router, lab.security_group)
+    if lesson.id == "floating-ip":
+        assert set(used) <= words
+        assert ["openstack", "network", "delete", lab.external_network] in calls
+    broken = {part for name in used for part in name.split() if part != name} - {"a", "b", "net"}
+    assert not broken & words
+
+
+# -- templates -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ nothing }}", "{{ lab.nothing }}", "{{ lab.nodes[99].name }}", "{{ fact['x'] }}",
+        "{{ 1 / 0 }}", "{{ 5 + 'x' }}", "{% if %}", "{{ lab", "{{ lab.__class__.__mro__ }}",
+        "{{ ''.__class__ }}", "{{ range(100000000) | list }}", "{{ lab.nat | nofilter }}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("quoting", [False, True])
+def test_a_template_that_cannot_be_filled_is_named(template: str, quoting: bool) -> None:
+    with pytest.raises(LabError, match=r"cannot fill in") as error:
+        fill(template, {"lab": topology(), "fact": SimpleNamespace()}, quoting=quoting)
+    assert repr(template) in error.value.message
+
+
+def test_filling_goes_into_lists_and_mappings() -> None:
+    data = {"a": ["{{ x }}", {"b": "{{ x }}{{ x }}"}], "n": 3, "t": True, "none": None}
+    assert fill_all(data, {"x": 7}) == {
+        "a": ["7", {"b": "77"}],
+        "n": 3,
+        "t": True,
+        "none": None,
+    }
+
+
+# -- expectations ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("seen", "expected", "holds"),
+    [
+        # equal, as text
+        ("a", "a", True),
+        ("a", "A", False),
+        (3, "3", True),
+        (3, 3, True),
+        (0, "0", True),
+        (True, "true", True),
+        (False, "false", True),
+        (True, "True", False),
+        (None, "None", True),
+        (None, "", False),
+        ("", "", True),
+        (None, "-", False),
+        # in
+        ("10.0.2.213", {"in": "10.0.2.0/24"}, True),
+        ("10.0.3.1", {"in": "10.0.2.0/24"}, False),
+        (None, {"in": "10.0.2.0/24"}, False),
+        ("garbage", {"in": "10.0.2.0/24"}, False),
+        ("fe80::1", {"in": "10.0.2.0/24"}, False),
+        ("10.0.2.213/24", {"in": "10.0.2.0/24"}, False),
+        ([], {"in": "10.0.2.0/24"}, False),
+        # between: both ends belong to it
+        ("10.0.2.210", {"between": ["10.0.2.210", "10.0.2.220"]}, True),
+        ("10.0.2.220", {"between": ["10.0.2.210", "10.0.2.220"]}, True),
+        ("10.0.2.209", {"between": ["10.0.2.210", "10.0.2.220"]}, False),
+        ("10.0.2.221", {"between": ["10.0.2.210", "10.0.2.220"]}, False),
+        ("10.0.2.22", {"between": ["10.0.2.210", "10.0.2.220"]}, False),
+        (None, {"between": ["10.0.2.210", "10.0.2.220"]}, False),
+        ("fe80::1", {"between": ["10.0.2.210", "10.0.2.220"]}, False),
+        ("10.0.2.215", {"between": ["-", "-"]}, False),
+        ("10.0.2.215", {"between": ["10.0.2.210"]}, False),
+        # not
+        ("a", {"not": "b"}, True),
+        ("a", {"not": "a"}, False),
+        (None, {"not": "a"}, True),
+        ("10.0.2.1", {"not": {"in": "10.0.2.0/24"}}, False),
+        ("10.1.2.1", {"not": {"in": "10.0.2.0/24"}}, True),
+        # matches: the whole value
+        ("fa:16:3e:00", {"matches": "fa:16:.*"}, True),
+        ("fa:16:3e:00", {"matches": "16:3e"}, False),
+        (12, {"matches": "[0-9]+"}, True),
+        (None, {"matches": "x"}, False),
+        # one_of
+        ("ACTIVE", {"one_of": ["ACTIVE", "DOWN"]}, True),
+        ("BUILD", {"one_of": ["ACTIVE", "DOWN"]}, False),
+        (2, {"one_of": ["1", {"at_least": 2}]}, True),
+        (None, {"one_of": []}, False),
+        # contains: an element, or a part of a text
+        (["a", "b"], {"contains": "b"}, True),
+        (["ab"], {"contains": "b"}, False),
+        ([22, 80], {"contains": "22"}, True),
+        ("tcp.dst == 22 && ip4", {"contains": "tcp.dst == 22"}, True),
+        (None, {"contains": "on"}, False),
+        ([], {"contains": ""}, False),
+        (("x",), {"contains": "x"}, True),
+        # at_least
+        (3, {"at_least": 3}, True),
+        ("3", {"at_least": "2.5"}, True),
+        (2, {"at_least": 3}, False),
+        (None, {"at_least": 0}, False),
+        ("many", {"at_least": 0}, False),
+        ([1, 2], {"at_least": 1}, False),
+        # all of them must hold
+        (5, {"at_least": 3, "not": 5}, False),
+        (4, {"at_least": 3, "not": 5}, True),
+        ("anything", {}, True),
+    ],
+)
+def test_expectations(seen: Any, expected: Any, holds: bool) -> None:
+    assert matches(seen, expected) is holds
+
+
+def test_every_operator_is_in_the_table() -> None:
+    marks = getattr(test_expectations, "pytestmark")  # noqa: B009  # pytest puts it there
+    used = {
+        name for case in marks[0].args[1] for name in (case[1] if isinstance(case[1], dict) else ())
+    }
+    assert used == set(OPERATORS)
+
+
+def test_a_lessons_own_mistakes_are_said() -> None:
+    with pytest.raises(LabError, match="unknown operator 'approx'") as error:
+        matches(1, {"approx": 1})
+    assert error.value.code == EXIT_USAGE
+    with pytest.raises(LabError, match="regular expression") as error:
+        matches("x", {"matches": "("})
+    assert error.value.code == EXIT_USAGE

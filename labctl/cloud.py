@@ -12,7 +12,9 @@ import openstack
 import openstack.connection
 import requests
 import urllib3
+from keystoneauth1.exceptions import ClientException
 from keystoneauth1.identity.v3 import Password
+from openstack.exceptions import SDKException
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
@@ -20,6 +22,10 @@ from urllib3.exceptions import NewConnectionError
 
 from labctl.guest import Guest
 from labctl.topology import Topology
+
+
+API_ERRORS = (SDKException, ClientException, OSError)
+"""What a call may raise while a service is still starting."""
 
 
 class _GuestAdapter(HTTPAdapter):

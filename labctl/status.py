@@ -6,44 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.console import Console
 from labctl.errors import LabError
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
 from labctl.prose import cell_width, pad
 from labctl.topology import Node
+from labctl.units import inactive_units, units_of
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
 
 Report = dict[str, Any]
 """JSON-ready: lab, file, provider, state, nodes, instances, lesson, login."""
-
-UNITS = {
-    "controller": (
-        "mariadb", "rabbitmq-server", "memcached", "keystone", "glance-api", "placement-api",
-        "nova-api", "nova-api-metadata", "nova-conductor", "nova-scheduler", "neutron-api",
-        "neutron-ovn-maintenance-worker", "ovn-northd", "ovn-ovsdb-server-nb",
-        "ovn-ovsdb-server-sb",
-    ),
-    "compute": ("libvirtd", "nova-compute", "neutron-ovn-metadata-agent"),
-}  # fmt: skip
-EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
-
-
-def units_of(node: Node) -> list[str]:
-    """The systemd units that must be active on a node."""
-    of_roles = (units for role, units in UNITS.items() if role in node.roles)
-    return [*EVERYWHERE, *chain.from_iterable(of_roles)]
-
-
-def inactive_units(guest: Guest, node: Node) -> dict[str, str]:
-    """{unit: state} of those units of a node that are not active. Raises GuestError."""
-    units = units_of(node)
-    seen = guest.run(["systemctl", "is-active", *units], check=False, timeout=15)
-    states = dict(zip(units, seen.stdout.split(), strict=False))
-    return {unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"}
 
 
 def collect(lab: "Lab") -> Report:
@@ -121,9 +96,9 @@ def _chassis(lab: "Lab") -> dict[str, str]:
 
 
 def _instances(lab: "Lab") -> list[Report]:
-    from labctl.yesterday import api_errors
+    from labctl.cloud import API_ERRORS
 
-    trouble: tuple[type[Exception], ...] = (LabError, *api_errors())
+    trouble: tuple[type[Exception], ...] = (LabError, *API_ERRORS)
     try:
         return servers(_sight(lab), {})
     except trouble:

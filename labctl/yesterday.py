@@ -13,9 +13,9 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.providers import Provider
-from labctl.status import inactive_units
 from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
+from labctl.units import inactive_units
 from labctl.waiting import NotYet, wait_until
 
 if TYPE_CHECKING:
@@ -326,12 +326,14 @@ class Yesterday:
         )
 
     def _computes(self, context: StepContext) -> None:
+        from labctl.cloud import API_ERRORS
+
         wait_until(
             tr("every compute node is registered"),
             lambda: compute_ready(self._lab.cloud(), self._lab.topology),
             deadline=240,
             hint="`labctl logs NODE nova-compute` tells what it waits for",
-            transient=api_errors(),
+            transient=API_ERRORS,
             interval=0.7,
             cancelled=context.cancelled,
         )
@@ -346,6 +348,8 @@ class Yesterday:
         )
 
     def _back(self, context: StepContext) -> None:
+        from labctl.cloud import API_ERRORS
+
         def back() -> bool:
             waiting = [
                 server.name
@@ -361,15 +365,7 @@ class Yesterday:
             back,
             deadline=180,
             hint="`labctl logs NODE nova-compute`; `openstack server start` starts one by hand",
-            transient=api_errors(),
+            transient=API_ERRORS,
             interval=0.7,
             cancelled=context.cancelled,
         )
-
-
-def api_errors() -> tuple[type[Exception], ...]:
-    """What a call may raise while a service is still starting."""
-    from keystoneauth1.exceptions import ClientException
-    from openstack.exceptions import SDKException
-
-    return (SDKException, ClientException, OSError)

@@ -119,12 +119,12 @@ def test_it_logs_in_as_the_admin_of_the_lab(recorded: dict[str, Any]) -> None:
 def test_a_guest_that_cannot_connect_is_a_connection_error() -> None:
     from keystoneauth1.exceptions import ConnectFailure
 
-    from labctl.yesterday import api_errors
+    from labctl.cloud import API_ERRORS
 
     cloud = connect(topology(), FakeGuest(), "secret")
     with pytest.raises(ConnectFailure, match="nothing listens on 192.168.33.10:5000"):
         list(cloud.network.networks())
-    assert issubclass(ConnectFailure, api_errors())
+    assert issubclass(ConnectFailure, API_ERRORS)
 
 
 def test_the_controller_of_another_lab_is_asked_at_its_address(recorded: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from urllib3.exceptions import NewConnectionError
 from labctl.guest import Guest
 from labctl.topology import Topology
 
-
 API_ERRORS = (SDKException, ClientException, OSError)
 """What a call may raise while a service is still starting."""
 

@@ -97,8 +97,8 @@ class ImageCache:
                 return found
             for leftover in self.root.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            self._check_space()
             packages = self.root / f"packages-{self.packages_key}"
+            self._check_space(1 if packages.is_dir() else 5)
             if not packages.is_dir():
                 self._bootstrap(packages, log, progress, cancel)
             self._bake(packages, self.root / f"baked-{self.key}", log, progress, cancel)
@@ -116,11 +116,11 @@ class ImageCache:
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def _check_space(self) -> None:
+    def _check_space(self, gib: int) -> None:
         free = shutil.disk_usage(self.root).free
-        if free < 5 * 2**30:
+        if free < gib * 2**30:
             raise LabError(
-                f"{self.root} has {free / 2**30:.1f} GiB free; the baked image needs 5 GiB",
+                f"{self.root} has {free / 2**30:.1f} GiB free; the baked image needs {gib} GiB",
                 hint="free some space, or set LABCTL_CACHE to a directory on a larger disk",
             )
 
@@ -139,8 +139,17 @@ class ImageCache:
         hook = self._provision / "image" / "before-packages.sh"
         progress(f"{len(wanted)} packages and what they need, from Debian {SUITE}")
         mirror = os.environ.get("LABCTL_MIRROR")
+        if shutil.which("mmdebstrap") is None:
+            raise LabError(
+                "the command 'mmdebstrap' is not installed",
+                hint="install it; README.md, Requirements",
+            )
         stream(
             [
+                # In a mount namespace of its own: Debian 13's (1.5.7) makes all mounts of the one
+                # it runs in private, for good. On the host that would part the two each network
+                # namespace has below /run, and `ip netns delete` would find only one of them.
+                "unshare", "--mount", "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",

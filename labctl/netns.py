@@ -47,7 +47,11 @@ def listed(prefix: str) -> list[str]:
 def delete(namespace: str) -> None:
     """Remove the namespace; its interfaces go with it."""
     if (NAMESPACES / namespace).exists():
-        run(["ip", "netns", "delete", namespace])
+        run(
+            ["ip", "netns", "delete", namespace],
+            hint="if it is busy although no process is in it, something made this machine's mounts"
+            " private (mmdebstrap as root does); after a reboot it can be removed",
+        )
 
 
 def processes(namespace: str) -> list[int]:

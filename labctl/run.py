@@ -15,11 +15,13 @@ from pathlib import Path
 from labctl.errors import LabError
 from labctl.waiting import Cancelled
 
-__all__ = ["Completed", "run", "spawn", "stream"]
+__all__ = ["Completed", "retire", "run", "spawn", "stream"]
 
 Argv = Sequence[str | Path]
 PATIENCE = 5.0
 """Seconds a command may take to end after it was asked to."""
+SYSTEMD = Path("/run/systemd/system")
+"""Is there exactly when systemd runs this host (sd_booted(3))."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,25 @@ def run(
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
-def spawn(argv: Argv, *, log: Path, cwd: Path | None = None) -> None:
-    """Start a host command that outlives us, in a session of its own; its output goes to `log`.
+def spawn(
+    argv: Argv,
+    *,
+    log: Path,
+    cwd: Path | None = None,
+    unit: str = "",
+    properties: Sequence[str] = (),
+) -> None:
+    """Start a host command that outlives us; its output goes to `log`.
 
-    It is not our child: whoever spawned it finds it again by its network namespace, never by a
-    process ID that another process may have inherited. Raises LabError when there is no setsid.
+    Where systemd runs the host it becomes the service `unit`, with `properties` of systemd.service;
+    elsewhere, or without a name, it gets a session of its own. It is not our child: whoever spawned
+    it finds it again by its network namespace, never by a process ID that another process may have
+    inherited. Raises LabError when it cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    if unit and SYSTEMD.is_dir():
+        _serve(argv, log, unit, properties)
+        return
     with log.open("ab") as sink:
         try:
             subprocess.run(
@@ -93,6 +107,28 @@ def spawn(argv: Argv, *, log: Path, cwd: Path | None = None) -> None:
             )
         except OSError as error:
             raise _cannot_start("setsid", error, None) from error
+
+
+def _serve(argv: Argv, log: Path, unit: str, properties: Sequence[str]) -> None:
+    # A service, because a mere process ends with the login session (or the CI job, itself a
+    # service) it was started from, wherever logind or the job's KillMode says so.
+    run(["systemctl", "reset-failed", f"{unit}.service"], check=False)
+    wanted = [f"StandardOutput=append:{log}", f"StandardError=append:{log}", *properties]
+    run(
+        # Of type "exec", so that the process is what we asked for when systemd-run is over.
+        ["systemd-run", "--quiet", "--collect", "--service-type=exec",
+         f"--unit={unit}", f"--description={unit}",
+         *(f"--property={word}" for word in wanted), "--",
+         # systemd expands variables in a command; nobody else does.
+         *(str(word).replace("$", "$$") for word in argv)],
+        hint=f"see `systemctl status {unit}` and `journalctl -u {unit}`",
+    )  # fmt: skip
+
+
+def retire(unit: str) -> None:
+    """Wait until nothing is left of a service that `spawn` started and whose processes are gone."""
+    if SYSTEMD.is_dir():
+        run(["systemctl", "stop", f"{unit}.service"], check=False, timeout=120)
 
 
 def stream(

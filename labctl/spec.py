@@ -14,8 +14,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from labctl.defaults import fill_defaults
 from labctl.assets import PACKAGE, assets
+from labctl.defaults import fill_defaults
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.fields import PROBLEM
 from labctl.labmodel import (

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from labctl.waiting import wait_until
 
 REMOTE = "/opt/labctl/provision"
 _DONE = "/var/lib/labctl/done"
+_FULL = 16 * 2**20
+"""Bytes free below which a disk counts as full."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,10 @@ class Provisioner:
             log = self._log(node, script)
             log.parent.mkdir(parents=True, exist_ok=True)
             # flock: an interrupted labctl leaves its script running; the next one waits for it.
+            # What the script starts must not inherit the lock.
             command = (
-                f"mkdir -p {_DONE} && flock /run/labctl-{script.name}.lock"
-                f" bash {REMOTE}/{script.file}"
+                f"mkdir -p {_DONE} && exec 9>/run/labctl-{script.name}.lock && flock 9"
+                f" && bash {REMOTE}/{script.file} 9>&-"
                 f" && echo {self._hash[node.name]} >{_DONE}/.{script.file}"
                 f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
             )
@@ -222,10 +226,14 @@ class Provisioner:
             if not result.ok:
                 said = (result.stdout + result.stderr).splitlines()
                 last = [line for line in said if line.strip()][-3:]
+                free = shutil.disk_usage(self._state.root).free
                 raise LabError(
                     f"provision/{script.file} failed (exit {result.returncode}): "
                     + " / ".join(last),
-                    hint=f"read {log}, mend the cause, then run `labctl create` again",
+                    # Services seldom say that the disk is full; they hang or exit.
+                    hint=f"no space is left under {self._state.root}; free some, then create again"
+                    if free < _FULL
+                    else f"read {log}, mend the cause, then run `labctl create` again",
                 )
 
         return work

@@ -1,7 +1,6 @@
 """The state of a lab as one report: nodes, services, instances, lesson, where to log in."""
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from labctl.console import Console

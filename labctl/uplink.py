@@ -32,8 +32,9 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
     if not running(nat, topology):
         spawn(
             ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.internet",
-             INTERNET_HOST, str(INTERNET_PORT)],
+             INTERNET_HOST, str(INTERNET_PORT), nat],
             log=log,
+            unit=nat,
         )  # fmt: skip
         wait_until(
             f"{INTERNET_HOST} answers inside {nat}",

@@ -78,9 +78,12 @@ def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> N
         group = cloud.network.create_security_group(
             name=name, description="ping and SSH from anywhere"
         )
-    have = {(rule["protocol"], rule["direction"]) for rule in group.security_group_rules or []}
+    have = {
+        (rule["direction"], rule["protocol"], rule["port_range_min"])
+        for rule in group.security_group_rules or []
+    }
     for protocol, port in (("icmp", None), ("tcp", 22)):
-        if (protocol, "ingress") not in have:
+        if ("ingress", protocol, port) not in have:
             cloud.network.create_security_group_rule(
                 security_group_id=group.id,
                 direction="ingress",

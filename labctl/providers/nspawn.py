@@ -21,12 +21,10 @@ from labctl.guest import SSHGuest
 from labctl.image import BakedImage, ImageCache
 from labctl.kvm import kvm_works
 from labctl.providers import Features
-from labctl.run import run, spawn
+from labctl.run import retire, run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
 from labctl.waiting import WaitTimeout, wait_until
-
-_SYSTEMD = Path("/run/systemd/system")
 
 
 class NspawnProvider:
@@ -190,27 +188,32 @@ class NspawnProvider:
             "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK", "--bind=/dev/net/tun",
             *(["--bind=/dev/kvm"] if kvm_works() else []),
         ]  # fmt: skip
-        argv: list[str | Path]
-        environment = ["SYSTEMD_NSPAWN_API_VFS_WRITABLE=network"]  # the metadata agent's sysctl
-        if _SYSTEMD.is_dir():
-            # A service of its own, so that the container outlives this login session.
-            settings = [f"--setenv={word}" for word in environment]
-            properties = ["--property=Delegate=yes", "--property=KillMode=mixed"]
-            argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}", *settings,
-                    *properties, "--", *nspawn]  # fmt: skip
-        else:
-            argv = ["env", *environment, *nspawn]
-            if not _unified_cgroups():
-                # A private view with cgroup v2 in the usual place, whatever the host has there.
-                argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
-                        "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
-        spawn(argv, log=self._state.logs / node.name / "console.log")
-        wait_until(
-            f"{node.name} starts",
-            lambda: self.running(node),
-            deadline=20,
-            hint=f"see {self._state.logs / node.name / 'console.log'}",
+        argv = ["env", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", *nspawn]  # the agent's sysctl
+        if not _unified_cgroups():
+            # A private view with cgroup v2 in the usual place, whatever the host has there.
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
+                    "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
+        log = self._state.logs / node.name / "console.log"
+        begin = log.stat().st_size if log.exists() else 0
+        _sweep(name)
+        spawn(
+            argv,
+            log=log,
+            unit=name,
+            # The container manages its own control groups, and its init ends its processes.
+            properties=["Delegate=yes", "KillMode=mixed"],
         )
+
+        def started() -> bool:
+            # Asked in this order: a container that starts in between is not taken for dead.
+            alive = any(name in process for process in self._processes())
+            if not (running := self.running(node)) and not alive:
+                said = log.read_bytes()[begin:].decode(errors="replace").strip()
+                last = said.rpartition("\n")[2] or "it said nothing"
+                raise LabError(f"systemd-nspawn ended at once: {last}", hint=f"see {log}")
+            return running
+
+        wait_until(f"{node.name} starts", started, deadline=20, hint=f"see {log}")
 
     def _init_pid(self, node: Node) -> int | None:
         """Process ID, on the host, of the container's init."""
@@ -258,6 +261,7 @@ class NspawnProvider:
                 deadline=20,
                 hint=f"`ip netns pids {name}` lists them",
             )
+        _sweep(name)
         root = self._root(node)
         # nspawn itself lives outside the namespace and may hold the mount a moment longer.
         if os.path.ismount(root):
@@ -298,8 +302,6 @@ class NspawnProvider:
             guest.close()
         self._guests.clear()
         for name in netns.listed(self._prefix):
-            if _SYSTEMD.is_dir():
-                run(["systemctl", "stop", f"{name}.service"], check=False)
             progress(name.removeprefix(self._prefix))
             netns.kill(name)
         for name in netns.listed(self._prefix):
@@ -309,6 +311,7 @@ class NspawnProvider:
                 deadline=20,
                 hint=f"`ip netns pids {name}` lists them",
             )
+            _sweep(name)
         nodes = self._state.root / "nodes"
         for root in sorted(nodes.glob("*/root")) if nodes.is_dir() else []:
             if os.path.ismount(root):
@@ -342,15 +345,18 @@ class NspawnProvider:
         return found + self._processes()
 
     def _processes(self) -> list[str]:
-        """Processes of the host that name this lab on their command line."""
+        """The systemd-nspawn processes of this lab, which live outside its namespaces.
+
+        A mere mention of the lab is not enough: somebody may be reading its journal.
+        """
         found = []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if self._prefix in command:
-                found.append(f"process {process.parent.name}: {command[:80]}")
+            if "systemd-nspawn " in command and f" --machine={self._prefix}" in command:
+                found.append(f"process {process.parent.name}: {command}")
         return found
 
 
@@ -367,6 +373,21 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 _CGROUP2 = (
     'mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
 )
+
+
+def _sweep(name: str) -> None:
+    """Take away what is left of a container whose processes are gone.
+
+    systemd-nspawn cleans up behind itself unless it was killed; from version 256 on it refuses to
+    start where its mount point is still there.
+    """
+    retire(name)
+    for place in ("unix-export", "propagate"):
+        directory = Path("/run/systemd/nspawn", place, name[:64])
+        if os.path.ismount(directory):
+            run(["umount", directory], check=False)
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def _unified_cgroups() -> bool:

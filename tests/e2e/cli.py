@@ -14,8 +14,17 @@ from typing import Any
 class Cli:
     """labctl on the lab of one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: list[str]) -> None:
+        """`names` collects the lab's ID, by which its leftovers would be known."""
         self.directory = directory
+        self._names = names
+
+    def _learn_id(self) -> None:
+        identity = self.directory / ".labctl" / "lab.json"
+        if identity.exists():
+            lab_id = json.loads(identity.read_text())["lab_id"]
+            # Interfaces on the host carry the first six digits.
+            self._names += [name for name in (lab_id, lab_id[:6]) if name not in self._names]
 
     def __call__(self, *words: str, expect: int = 0, timeout: float = 1500) -> str:
         """Run it to its end; stdout. Fails the test on another exit code than `expect`."""
@@ -29,6 +38,7 @@ class Cli:
             check=False,
         )
         said = f"{words} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        self._learn_id()
         assert done.returncode == expect, said
         assert "Traceback" not in done.stdout + done.stderr, said
         self.stderr = done.stderr
@@ -69,6 +79,7 @@ class Cli:
         finally:
             os.kill(process.pid, sig)
             process.wait(timeout=30)
+            self._learn_id()
 
 
 def host_facts() -> dict[str, set[str]]:
@@ -88,9 +99,8 @@ def host_facts() -> dict[str, set[str]]:
         "interfaces": {line.split("@")[0].split()[0] for line in lines("ip", "-br", "link")},
         "processes": {
             line
-            for line in lines("ps", "-eo", "args")
+            for line in lines("ps", "-ww", "-eo", "args")
             # (A "<defunct>" one is over and waits for the host's init to take notice.)
-            if re.search("systemd-nspawn|labctl.internet|qemu-system", line)
-            and "<defunct>" not in line
+            if "<defunct>" not in line
         },
     }

@@ -108,9 +108,7 @@ def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:
     assert other.json("status")["state"] == "up"
 
 
-def test_a_full_disk_is_told_and_survived(
-    make_lab: Callable[[str, str], Cli], machine: None
-) -> None:
+def test_a_full_disk_is_told_and_survived(make_lab: Callable[[str, str], Cli]) -> None:
     lab = make_lab("full", "name: full\n")
 
     def mount(*options: str) -> None:
@@ -126,6 +124,6 @@ def test_a_full_disk_is_told_and_survived(
         mount("remount", "size=3g")
         lab("create")
         assert lab.json("status")["state"] == "up"
-        lab("destroy")
     finally:
+        lab("destroy")
         subprocess.run(["umount", str(lab.directory)], check=True)

@@ -63,10 +63,10 @@ def test_two_nats_with_the_same_addresses_do_not_meet(prefix: str, tmp_path: Pat
     for node, _ in nodes:
         assert b"You come from 10.0.2.15" in http(node, uplink.INTERNET_HOST)
     # Nothing behind 10.0.2.2 leads anywhere else: an address outside is not reachable.
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         netns.dial(nodes[0][0], OUTSIDE, 80, timeout=2)
     sh(nodes[0][0], "ip addr add 10.0.2.77/24 dev eth0")
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         netns.dial(nodes[1][0], "10.0.2.77", 22, timeout=2)
 
 
@@ -126,5 +126,5 @@ def test_the_hosts_uplink_by_two_translations(
     on_host("uplink.remove('1234abcd')")
     assert "lab1234ab" not in sh(host, "ip -br link").stdout
     assert "labctl" not in sh(host, "nft list tables").stdout
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         netns.dial(node, OUTSIDE, 80, timeout=2)

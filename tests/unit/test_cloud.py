@@ -122,7 +122,7 @@ def test_a_guest_that_cannot_connect_is_a_connection_error() -> None:
     from labctl.cloud import API_ERRORS
 
     cloud = connect(topology(), FakeGuest(), "secret")
-    with pytest.raises(ConnectFailure, match="nothing listens on 192.168.33.10:5000"):
+    with pytest.raises(ConnectFailure, match=r"nothing listens on 192.168.33.10:5000"):
         list(cloud.network.networks())
     assert issubclass(ConnectFailure, API_ERRORS)
 

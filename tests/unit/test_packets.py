@@ -69,7 +69,7 @@ def test_a_file_that_was_cut_off_gives_what_is_whole() -> None:
 
 
 def test_what_is_no_capture_is_said() -> None:
-    with pytest.raises(LabError, match="eth1 of n.* is no pcap"):
+    with pytest.raises(LabError, match=r"eth1 of n.* is no pcap"):
         frames(b"tcpdump: eth1: No such device exists\n", "n", "eth1")
 
 

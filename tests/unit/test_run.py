@@ -110,14 +110,14 @@ def test_a_missing_command_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_what_cannot_be_executed_is_an_error_too(tmp_path: Path) -> None:
     file = tmp_path / "script"
     file.write_text("#!/bin/sh\n")
-    with pytest.raises(LabError, match="cannot be run: .*Permission denied"):
+    with pytest.raises(LabError, match=r"cannot be run: .*Permission denied"):
         run([file])
-    with pytest.raises(LabError, match="cannot be run: .*Permission denied"):
+    with pytest.raises(LabError, match=r"cannot be run: .*Permission denied"):
         stream([file], log=tmp_path / "log", timeout=5, cancel=never)
 
 
 def test_a_missing_directory_is_not_a_missing_command(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="cannot be run: .*nowhere"):
+    with pytest.raises(LabError, match=r"cannot be run: .*nowhere"):
         run(["true"], cwd=tmp_path / "nowhere")
 
 

@@ -1,7 +1,6 @@
 """What a lab keeps on disk: whole or not at all, for its owner only, for one labctl at a time."""
 
 import errno
-import json
 import os
 import re
 import stat
@@ -22,6 +21,10 @@ Require = Callable[..., None]
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_a_full_disk_leaves_the_old_content(
     assert error.value.message == f"cannot write {path}: No space left on device"
     assert "free some disk space" in error.value.hint
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.fixture
@@ -127,12 +130,12 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         state.write_json(state.root / "lab.json", {"much": "x" * 100_000})
     assert (state.root / "lab.json").read_text() == before
     assert state.identity().lab == "lab"
-    assert sorted(os.listdir(state.root)) == ["lab.json", "logs"]
+    assert names(state.root) == ["lab.json", "logs"]
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LabError, match="cannot write .*(Not a directory|File exists)"):
+    with pytest.raises(LabError, match=r"cannot write .*(Not a directory|File exists)"):
         write_atomic(tmp_path / "file" / "below", "x")
 
 
@@ -149,7 +152,7 @@ def test_an_interruption_leaves_the_old_content(
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 # -- identity and secrets --------------------------------------------------------------------------
@@ -332,7 +335,7 @@ def test_removing_leaves_nothing(state: LabState) -> None:
         state.begin("lab", "nspawn")
         state.secrets()
         state.remove()
-    assert os.listdir(state.root.parent) == []
+    assert names(state.root.parent) == []
 
 
 def test_every_name_is_inside_the_directory_of_the_lab(state: LabState) -> None:

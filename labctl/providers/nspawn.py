@@ -205,12 +205,15 @@ class NspawnProvider:
         )
 
         def started() -> bool:
-            # Asked in this order: a container that starts in between is not taken for dead.
-            alive = any(name in process for process in self._processes())
-            if not (running := self.running(node)) and not alive:
-                said = log.read_bytes()[begin:].decode(errors="replace").strip()
-                last = said.rpartition("\n")[2] or "it said nothing"
-                raise LabError(f"systemd-nspawn ended at once: {last}", hint=f"see {log}")
+            running = self.running(node)
+            said = log.read_bytes()[begin:].decode(errors="replace").strip()
+            # Having complained and being gone is what tells: a process that is just turning into
+            # systemd-nspawn has no command line, and is not seen for a moment.
+            if not running and said and not any(name in one for one in self._processes()):
+                raise LabError(
+                    f"systemd-nspawn does not start {node.name}: " + said.rpartition("\n")[2],
+                    hint=f"see {log}",
+                )
             return running
 
         wait_until(f"{node.name} starts", started, deadline=20, hint=f"see {log}")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from labctl.claims import ClaimFails, describe
 from labctl.errors import EXIT_CLAIM, EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.events import EventBus
 from labctl.guest import Guest
@@ -17,7 +18,7 @@ from labctl.i18n import set_language
 from labctl.lesson import PROBES, Claim, Lesson, fill, load_lesson, parse_lesson
 from labctl.packets import Frame, frames
 from labctl.probes import Rows, Sight
-from labctl.replay import VARIABLES, ClaimFails, Runner, describe
+from labctl.replay import VARIABLES, Runner
 from labctl.state import LabState
 from labctl.steps import RunResult, StepContext, run_steps
 from labctl.waiting import Cancelled
@@ -241,20 +242,20 @@ def test_when_a_claim_holds(bench: Bench, count: str, each: str, rows: Rows, hol
 """)
     bench.rows["rows"] = rows
     (only,) = what.checkpoints[0].claims
-    assert bench.runner(what).prove(only, []).holds is holds
+    assert bench.runner(what).prover.prove(only, []).holds is holds
 
 
 def test_a_count_that_is_no_number_is_the_lessons_mistake(bench: Bench) -> None:
     what = lesson(ONE)
     only = what.checkpoints[0].claims[0].model_copy(update={"count": "{{ lab.router }}"})
     with pytest.raises(LabError, match="count is no number: 'r'") as error:
-        bench.runner(what).prove(only, [])
+        bench.runner(what).prover.prove(only, [])
     assert error.value.code == EXIT_USAGE
 
 
 def test_a_claim_may_take_its_time_to_come_true(bench: Bench) -> None:
     bench.rows["turns"] = [[], [], [{"n": 1}]]
-    result = bench.runner(lesson(ONE)).prove(lesson(ONE).checkpoints[0].claims[0], [])
+    result = bench.runner(lesson(ONE)).prover.prove(lesson(ONE).checkpoints[0].claims[0], [])
     assert result.holds
     assert len(bench.asked) == 3
 
@@ -263,7 +264,7 @@ def test_waiting_for_a_claim_can_be_cancelled(bench: Bench) -> None:
     bench.rows["rows"] = []
     claim = lesson(ONE).checkpoints[0].claims[0]
     with pytest.raises(Cancelled):
-        bench.runner(lesson(ONE)).prove(claim, [], lambda: len(bench.asked) == 2)
+        bench.runner(lesson(ONE)).prover.prove(claim, [], lambda: len(bench.asked) == 2)
 
 
 def test_a_probe_that_fails_is_no_claim_that_fails(bench: Bench) -> None:
@@ -551,7 +552,7 @@ def test_a_fact_that_is_not_there_is_a_dash(bench: Bench, rows: Rows) -> None:
     # Never the word None: columns that are empty would be equal to it.
     what = lesson(ONE, "{one: {probe: test.rows, column: x}}")
     bench.rows["rows"] = rows
-    assert getattr(bench.runner(what)._values()["fact"], "one") == "-"  # noqa: B009
+    assert getattr(bench.runner(what).prover.values()["fact"], "one") == "-"  # noqa: B009
 
 
 def test_facts_may_be_stated_with_facts_even_with_themselves(bench: Bench) -> None:
@@ -566,13 +567,13 @@ def test_a_fact_is_asked_once_for_each_evaluation_and_anew_for_the_next(bench: B
     what = lesson(ONE, "{one: {probe: test.rows, column: n}}")
     runner = bench.runner(what)
     bench.rows["turns"] = [[{"n": 1}], [{"n": 2}]]
-    values = runner._values()
+    values = runner.prover.values()
     assert [values["fact"].one, values["fact"].one] == ["1", "1"]
-    assert runner._values()["fact"].one == "2"
+    assert runner.prover.values()["fact"].one == "2"
 
 
 def test_an_unknown_fact_is_said(bench: Bench) -> None:
-    values = bench.runner(lesson(ONE))._values()
+    values = bench.runner(lesson(ONE)).prover.values()
     for template in ("{{ fact.nothing }}", "{{ node.nothing }}"):
         with pytest.raises(LabError, match="cannot fill in"):
             fill(template, values)
@@ -585,7 +586,7 @@ def test_a_bug_in_a_probe_is_not_taken_for_a_missing_fact(bench: Bench) -> None:
     PROBES["test.rows"] = broken  # the fixture takes it back
     runner = bench.runner(lesson(ONE, "{one: {probe: test.rows, column: n}}"))
     with pytest.raises(KeyError, match="OS-EXT-IPS"):
-        _ = runner._values()["fact"].one
+        _ = runner.prover.values()["fact"].one
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -647,7 +648,9 @@ class Recorded:
     def failing(self, *probes: str, frames: list[Frame] | None = None) -> list[str]:
         """The claims that do not hold."""
         asked = self.claims(*probes)
-        return [claim.id for claim in asked if not self.runner.prove(claim, frames or []).holds]
+        return [
+            claim.id for claim in asked if not self.runner.prover.prove(claim, frames or []).holds
+        ]
 
 
 def test_at_the_end_of_the_day_all_claims_hold_but_those_of_the_morning(tmp_path: Path) -> None:

@@ -150,22 +150,22 @@ def test_the_tenants_network_is_made_once() -> None:
 
 @pytest.mark.parametrize("made", range(1, 4))
 def test_what_an_interruption_left_out_is_made(made: int) -> None:
-    class Interrupted(Exception):
+    class Stopped(Exception):  # noqa: N818
         pass
 
     class Fragile(Cloud):
         def make(self, kind: str, name: str, **values: Any) -> Any:
             if len(self.calls) == made:
-                raise Interrupted
+                raise Stopped
             return super().make(kind, name, **values)
 
         def add_interface_to_router(self, router: Any, subnet: str) -> None:
             if len(self.calls) == made:
-                raise Interrupted
+                raise Stopped
             super().add_interface_to_router(router, subnet)
 
     fragile = Fragile()
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         make_network(cast(Any, fragile), LAB)
     cloud = Cloud(fragile.calls, fragile.things)
     make_network(cast(Any, cloud), LAB)
@@ -459,7 +459,7 @@ def servers(*states: tuple[str, str, int]) -> Callable[[], Any]:
 def test_instances_are_back_when_those_that_ran_run() -> None:
     run("instances", cloud=servers(("a", "ACTIVE", 1), ("b", "SHUTOFF", 4)))
     run("instances", cloud=servers())
-    with pytest.raises(LabError, match="last seen: b$"):
+    with pytest.raises(LabError, match=r"last seen: b\n"):
         run("instances", cloud=servers(("a", "ACTIVE", 1), ("b", "ACTIVE", 0)))
 
 

@@ -1,0 +1,250 @@
+"""The state of a lab: what is asked, what is made of it, and how it is shown."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from labctl.guest import GuestError
+from labctl.i18n import set_language
+from labctl.state import LabState
+from labctl.status import Report, collect, show
+from labctl.topology import Node, Topology
+from labctl.units import inactive_units, units_of
+from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
+
+CONTROLLER, COMPUTE = "network-controller", "compute-01"
+CHASSIS = '{"headings": ["hostname", "encaps"], "data": [ROWS]}'
+ENCAPS = '{"headings": ["_uuid", "type", "ip"], "data": [ROWS]}'
+
+
+@pytest.fixture(autouse=True)
+def _english_afterwards() -> Iterator[None]:
+    yield
+    set_language("en")
+
+
+@dataclass
+class FakeLab:
+    """What `collect` asks of a lab. As it is made, everything is well."""
+
+    directory: Path
+    topology: Topology = field(default_factory=topology)
+    up: set[str] = field(default_factory=lambda: {CONTROLLER, COMPUTE})
+    cloud: Callable[[], Any] = no_cloud
+
+    def __post_init__(self) -> None:
+        self.file = self.directory / "lab.yaml"
+        self.state = LabState(self.directory)
+        self.guests = {}
+        for node in self.topology.nodes:
+            said = "\n".join("active" for _ in units_of(node)) + "\n"
+            self.guests[node.name] = FakeGuest(node.name).on("^systemctl is-active", said)
+        self.registered(CONTROLLER, COMPUTE)
+        server = {
+            "name": "vm_1", "status": "ACTIVE", "compute_host": COMPUTE, "security_groups": [],
+            "addresses": {"n1": [
+                {"addr": "172.16.100.10", "OS-EXT-IPS:type": "fixed"},
+                {"addr": "10.0.2.213", "OS-EXT-IPS:type": "floating"},
+            ]},
+        }  # fmt: skip
+        self.servers = [SimpleNamespace(**server)]
+        self.cloud = lambda: SimpleNamespace(compute=SimpleNamespace(servers=lambda: self.servers))
+
+    def registered(self, *names: str) -> None:
+        addresses = {node.name: node.eth1.address.ip for node in self.topology.nodes}
+        chassis = ",".join(f'["{name}", ["uuid", "u-{name}"]]' for name in names)
+        encaps = ",".join(
+            f'[["uuid", "u-{name}"], "geneve", "{addresses[name]}"]' for name in names
+        )
+        self.controller.on("ovn-sbctl .* list Chassis$", CHASSIS.replace("ROWS", chassis))
+        self.controller.on("ovn-sbctl .* list Encap$", ENCAPS.replace("ROWS", encaps))
+
+    def create(self) -> "FakeLab":
+        self.state.begin("ovn-tutorial", "nspawn")
+        self.state.created.touch()
+        return self
+
+    @property
+    def controller(self) -> FakeGuest:
+        return self.guests[CONTROLLER]
+
+    @property
+    def provider(self) -> Any:
+        return SimpleNamespace(
+            running=lambda node: node.name in self.up, guest=lambda node: self.guests[node.name]
+        )
+
+    def report(self) -> Report:
+        return collect(cast(Any, self))
+
+    def shown(self) -> str:
+        page = PlainPage()
+        show(self.report(), page)
+        return page.text
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> FakeLab:
+    return FakeLab(tmp_path).create()
+
+
+def test_where_no_lab_is_nothing_is_asked(tmp_path: Path) -> None:
+    fake = FakeLab(tmp_path)
+    report = fake.report()
+    assert (report["state"], report["lab"], report["nodes"]) == ("absent", "ovn-tutorial", [])
+    assert all(guest.ran == [] for guest in fake.guests.values())
+    assert "labctl create" in fake.shown()
+
+
+def test_a_lab_that_is_well(lab: FakeLab) -> None:
+    report = lab.report()
+    assert report["state"] == "up"
+    assert report["id"] == lab.state.identity().lab_id
+    controller, compute = report["nodes"]
+    assert (controller["name"], controller["roles"]) == (CONTROLLER, ["controller", "gateway"])
+    assert compute["chassis"] == "geneve 192.168.33.20"
+    assert (compute["eth0"], compute["eth1"]) == ("10.0.2.15/24", "192.168.33.20/24")
+    assert compute["services"]["nova-compute"] == "active"
+    assert compute["failed"] == []
+    assert report["instances"] == [
+        {
+            "name": "vm_1", "status": "ACTIVE", "host": COMPUTE, "fixed": ["172.16.100.10"],
+            "floating": ["10.0.2.213"], "security_groups": [],
+        }
+    ]  # fmt: skip
+    assert report["login"] == {name: f"labctl ssh {name}" for name in (CONTROLLER, COMPUTE)}
+    assert report["lesson"] is None
+
+
+def test_shown_to_a_person(lab: FakeLab) -> None:
+    lab.state.write_json(
+        lab.state.lesson_position,
+        {"floating-ip": {"attempted": ["a", "b"], "passed": ["a"]}, "current": "floating-ip"},
+    )
+    assert (
+        lab.shown()
+        == """
+ovn-tutorial: up
+   node                roles               eth0          eth1              chassis
+✓  network-controller  controller+gateway  10.0.2.15/24  192.168.33.10/24  geneve 192.168.33.10
+✓  compute-01          compute             10.0.2.15/24  192.168.33.20/24  geneve 192.168.33.20
+
+   instance  status  on          fixed          floating
+✓  vm_1      ACTIVE  compute-01  172.16.100.10  10.0.2.213
+
+lesson floating-ip: 1 checkpoints passed
+log in: labctl ssh network-controller
+log in: labctl ssh compute-01"""
+    )
+
+
+def test_a_service_that_is_not_active_is_named(lab: FakeLab) -> None:
+    units = units_of(lab.topology.node(COMPUTE))
+    said = ["failed" if unit == "nova-compute" else "active" for unit in units]
+    lab.guests[COMPUTE].on("systemctl", "\n".join(said), exit=3)
+    report = lab.report()
+    assert report["state"] == "degraded"
+    assert report["nodes"][1]["failed"] == ["nova-compute"]
+    assert (report["instances"], report["login"]) == ([], {})
+    assert "✗  compute-01" in lab.shown()
+    assert "compute-01: not active: nova-compute" in lab.shown()
+
+
+def test_a_node_that_does_not_answer_is_no_reason_to_fail(lab: FakeLab) -> None:
+    lab.guests[COMPUTE].on("systemctl", raises=GuestError("no SSH"))
+    report = lab.report()
+    assert (report["state"], report["nodes"][1]["failed"]) == ("degraded", ["ssh"])
+
+
+def test_a_chassis_that_is_missing(lab: FakeLab) -> None:
+    lab.registered(CONTROLLER)
+    report = lab.report()
+    assert (report["state"], report["nodes"][1]["chassis"]) == ("degraded", None)
+
+
+@pytest.mark.parametrize("answer", ["", "ovn-sbctl: unix:/run/ovn/ovnsb_db.sock: failed"])
+def test_a_database_that_does_not_answer(lab: FakeLab, answer: str) -> None:
+    lab.controller.on("ovn-sbctl", answer)
+    assert [node["chassis"] for node in lab.report()["nodes"]] == [None, None]
+    lab.controller.on("ovn-sbctl", exit=1, stderr="no connection")
+    assert lab.report()["state"] == "degraded"
+
+
+def test_a_cloud_that_does_not_answer(lab: FakeLab) -> None:
+    def refused() -> Any:
+        raise ConnectionRefusedError
+
+    lab.cloud = refused
+    assert (lab.report()["state"], lab.report()["instances"]) == ("up", [])
+
+
+@pytest.mark.parametrize(
+    ("up", "state"),
+    [({CONTROLLER, COMPUTE}, "up"), ({CONTROLLER}, "degraded"), ({COMPUTE}, "degraded"),
+     (set(), "halted")],
+)  # fmt: skip
+def test_nodes_that_run(lab: FakeLab, up: set[str], state: str) -> None:
+    lab.up = up
+    report = lab.report()
+    assert report["state"] == state
+    for name in {CONTROLLER, COMPUTE} - up:
+        assert lab.guests[name].ran == []
+        assert f"  {name}: not running" in lab.shown()
+
+
+def test_a_lab_whose_create_was_interrupted(lab: FakeLab) -> None:
+    lab.state.created.unlink()
+    assert lab.report()["state"] == "unfinished"
+    lab.up = set()
+    assert lab.report()["state"] == "unfinished"
+
+
+def test_where_the_learner_is(lab: FakeLab) -> None:
+    position = lab.state.lesson_position
+    lab.state.write_json(position, {"current": "x", "x": {"attempted": ["a"], "passed": ["a"]}})
+    assert lab.report()["lesson"] == {"id": "x", "attempted": ["a"], "passed": ["a"]}
+    for odd in ({}, {"current": 3}):
+        lab.state.write_json(position, odd)
+        assert lab.report()["lesson"] is None
+    lab.state.write_json(position, {"current": "x"})
+    assert lab.report()["lesson"] == {"id": "x", "attempted": [], "passed": []}
+
+
+def test_columns_stay_below_each_other_in_chinese(lab: FakeLab) -> None:
+    from labctl.prose import cell_width
+
+    set_language("zh-TW")
+    lines = lab.shown().splitlines()
+    first = next(index for index, line in enumerate(lines) if "192.168.33.10/24" in line)
+    at = {cell_width(line[: line.index("192.168.33.")]) for line in lines[first : first + 2]}
+    head = lines[first - 1]
+    assert at == {cell_width(head[: head.index("eth1")])}
+
+
+# -- units -----------------------------------------------------------------------------------------
+def test_units_follow_from_roles() -> None:
+    controller, compute = topology().nodes
+    assert {"mariadb", "neutron-api", "ovn-controller"} <= set(units_of(controller))
+    assert {"nova-compute", "libvirtd", "ovn-controller"} <= set(units_of(compute))
+    assert "mariadb" not in units_of(compute)
+    assert "nova-compute" not in units_of(controller)
+    for node in (controller, compute):
+        assert len(set(units_of(node))) == len(units_of(node))
+
+
+def inactive(node: Node, said: str) -> dict[str, str]:
+    return inactive_units(FakeGuest().on("^systemctl is-active", said, exit=3), node)
+
+
+def test_what_is_not_active_or_not_told_of() -> None:
+    node = topology().computes[0]
+    units = units_of(node)
+    assert inactive(node, "\n".join("active" for _ in units)) == {}
+    assert inactive(node, "activating\n" + "active\n" * (len(units) - 1)) == {
+        units[0]: "activating"
+    }
+    assert inactive(node, "") == dict.fromkeys(units, "unknown")

@@ -21,8 +21,12 @@ from labctl.run import stream
 SUITE = "trixie"
 _RECIPE_VERSION = "1"  # raise it when the code below changes what it makes
 _PACKAGES = ("packages/base.list", "packages/controller.list", "packages/compute.list",
-             "packages/image.list", "files/debconf.seed")  # fmt: skip
+             "packages/image.list", "files/debconf.seed", "image/before-packages.sh")  # fmt: skip
 _BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh", "image")
+
+_ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
+          "--kill-child", "--mount-proc")  # fmt: skip
+"""Runs a command so that it and all its descendants end when labctl does, even by kill -9."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class ImageCache:
                 # In a mount namespace of its own: Debian 13's (1.5.7) makes all mounts of the one
                 # it runs in private, for good. On the host that would part the two each network
                 # namespace has below /run, and `ip netns delete` would find only one of them.
-                "unshare", "--mount", "--",
+                # In a PID namespace too, so that all of it ends when labctl is killed.
+                *_ALONE, "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",
@@ -185,7 +190,7 @@ class ImageCache:
         progress("instance image and database schemas")
         script = self._provision / "image" / "enter.sh"
         stream(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", str(script),
+            [*_ALONE, "bash", str(script),
              str(packages / "root"), str(partial), str(self._provision)],
             log=log,
             timeout=1800,

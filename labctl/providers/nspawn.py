@@ -181,7 +181,7 @@ class NspawnProvider:
         nspawn: list[str | Path] = [
             "systemd-nspawn", "--quiet", "--boot", "--directory", self._root(node),
             f"--machine={name[:64]}", f"--hostname={node.name}",
-            "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no",
+            "--register=no", "--keep-unit", "--console=read-only", "--link-journal=no",
             "--resolv-conf=off", "--timezone=off",
             f"--network-namespace-path={netns.NAMESPACES / name}",
             # OVS and libvirt configure the network; QEMU locks memory; TAP devices.

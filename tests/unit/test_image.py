@@ -97,7 +97,7 @@ def test_a_change_of_the_recipe_changes_the_key(name: str, provision: Path) -> N
     cache = ImageCache(provision, provision)
     before, packages_before = cache.key, cache.packages_key
     file = provision / name
-    file = next(path for path in file.iterdir() if path.is_file()) if file.is_dir() else file
+    file = file / "bake.sh" if file.is_dir() else file
     file.write_bytes(file.read_bytes() + b"\n")
     assert cache.key != before
     assert (cache.packages_key != packages_before) == (name in labctl.image._PACKAGES)

@@ -12,7 +12,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts -name '*.sh'; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit integration e2e format wheel lock clean
+.PHONY: help lab setup dev test lint unit integration e2e format pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ e2e: dev ## tests that create real labs: root, minutes
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+pictures: dev ## draw the README's pictures anew, from a real lab (destroys the one of ./lab.yaml)
+	$(BIN)/labctl destroy
+	$(BIN)/python scripts/picture.py docs/images/create.svg --title 'labctl create' --rows 34 --until 'Placement' -- $(BIN)/labctl create
+	$(BIN)/labctl create
+	$(BIN)/python scripts/picture.py docs/images/replay.svg --title 'labctl replay floating-ip' --rows 45 --until '10/11' -- $(BIN)/labctl replay floating-ip
 
 wheel: dev ## dist/*.whl
 	$(BIN)/python -m hatchling build -t wheel

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labctl import __version__
-from labctl.errors import EXIT_CLAIM, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
+from labctl.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    LabError,
+)
 from labctl.i18n import detect_language, set_language, tr
 
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ File = Annotated[
     Path, typer.Option("-f", "--file", help="The lab to work on.", envvar="LABCTL_FILE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only what went wrong, and the end.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only what goes wrong.")]
 DEFAULT = Path("lab.yaml")
 
 
@@ -116,7 +122,7 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
         else:
             from labctl.status import show
 
-            show(report, console)
+            show(report, console, _command())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -219,6 +225,7 @@ def _become_root() -> None:
 
     if which("sudo") is None:
         return  # the provider says that it needs root
+    os.environ["LABCTL_COMMAND"] = _command()
     wanted = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
     kept = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in wanted)
     sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
@@ -228,6 +235,8 @@ def _become_root() -> None:
 
 def _command() -> str:
     """How the user called us, for the hints: `labctl`, or the path that was typed."""
+    if told := os.environ.get("LABCTL_COMMAND"):  # by ourselves, across sudo
+        return told
     name = sys.argv[0]
     return name if "/" in name and not name.endswith("__main__.py") else "labctl"
 
@@ -257,6 +266,9 @@ def main() -> int:
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
         code = run(standalone_mode=False)
+        sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C
+            return _interrupted()
         return code if isinstance(code, int) else EXIT_DONE
     except typer.Exit as error:
         return error.exit_code
@@ -264,16 +276,25 @@ def main() -> int:
         error.show()
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort, Cancelled):
-        hint = tr("interrupted; the same command goes on where this one stopped")
-        sys.stderr.write(f"\n{hint}\n")
-        return 130
+        return _interrupted()
     except (LabError, SpecError) as error:
         return _report(error)
     except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_FAILED
+        return _reader_gone()
     except Exception as error:
         return _broken(error)
+
+
+def _interrupted() -> int:
+    hint = tr("interrupted; the same command goes on where this one stopped")
+    sys.stderr.write(f"\n{hint}\n")
+    return EXIT_INTERRUPTED
+
+
+def _reader_gone() -> int:
+    """`labctl status | head -1`: what is still to be flushed at exit goes nowhere, silently."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
 
 
 def _broken(error: Exception) -> int:
@@ -294,4 +315,4 @@ def _broken(error: Exception) -> int:
     return _report(problem)
 
 
-__all__ = ["EXIT_CLAIM", "app", "main"]
+__all__ = ["app", "main"]

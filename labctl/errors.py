@@ -9,6 +9,8 @@ EXIT_USAGE = 2
 """Wrong use of the command, or a wrong lab.yaml."""
 EXIT_CLAIM = 3
 """A claim does not hold."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C; what a shell reports for it."""
 
 
 class LabError(Exception):

@@ -39,6 +39,10 @@ Row = Mapping[str, Any]
 """One line of what a probe saw: column -> value."""
 
 
+_CJK = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
+_BETWEEN_CJK = re.compile(f"(?<={_CJK}) (?={_CJK})")
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -50,7 +54,10 @@ class Text(_Model):
     zh_tw: str = Field(alias="zh-TW")
 
     def __str__(self) -> str:
-        return (self.zh_tw if current_language() == "zh-TW" else self.en).strip()
+        if current_language() != "zh-TW":
+            return self.en.strip()
+        # YAML joins folded lines with a space, which Chinese does not have.
+        return _BETWEEN_CJK.sub("", self.zh_tw).strip()
 
 
 class Look(_Model):

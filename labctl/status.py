@@ -117,19 +117,20 @@ def _lesson(lab: "Lab") -> Report | None:
     }
 
 
-def show(report: Report, console: Console) -> None:
-    """The report for a person."""
+def show(report: Report, console: Console, labctl: str) -> None:
+    """The report for a person, within 80 columns; `labctl` is how the reader calls it."""
     console.heading(tr("{lab}: {state}", lab=report["lab"], state=tr(report["state"])))
     if report["state"] == "absent":
-        console.say(tr("make it with {command}", command="labctl create"))
+        console.say(tr("make it with {command}", command=f"{labctl} create"))
         return
     rows = [["", tr("node"), tr("roles"), "eth0", "eth1", tr("chassis")]]
     for node in report["nodes"]:
         good = node["running"] and not node["failed"] and node["chassis"]
         rows.append(
             [
-                "✓" if good else "✗", node["name"], "+".join(node["roles"]), node["eth0"],
-                node["eth1"], node["chassis"] or tr("none"),
+                "✓" if good else "✗", node["name"], "+".join(node["roles"]),
+                node["eth0"].split("/")[0], node["eth1"].split("/")[0],
+                (node["chassis"] or tr("none")).split()[0],
             ]
         )  # fmt: skip
     _table(rows, console)
@@ -155,8 +156,8 @@ def show(report: Report, console: Console) -> None:
         console.say(
             tr("lesson {id}: {n} checkpoints passed", id=lesson["id"], n=len(lesson["passed"]))
         )
-    for command in report["login"].values():
-        console.say(tr("log in: {command}", command=command))
+    for name in report["login"]:
+        console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 
 
 def _table(rows: list[list[str]], console: Console) -> None:

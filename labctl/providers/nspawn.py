@@ -50,12 +50,12 @@ class NspawnProvider:
 
     def nat_namespace(self, node: Node) -> str:
         """Network namespace at the far end of a node's eth0."""
-        return f"{self._prefix}nat-{node.name}"
+        return f"{self._prefix}{node.name}.nat"  # no node has a dot in its name
 
     @property
     def private_namespace(self) -> str:
         """Network namespace that holds the switch between all eth1."""
-        return f"{self._prefix}private"
+        return f"{self._prefix}private.switch"
 
     def _root(self, node: Node) -> Path:
         return self._state.node(node.name) / "root"
@@ -97,7 +97,7 @@ class NspawnProvider:
             )
             and all(
                 uplink.running(self.nat_namespace(node), self._topology)
-                for node in self._topology.gateways
+                for node in self._topology.nodes
             )
         )
 

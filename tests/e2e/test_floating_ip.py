@@ -95,7 +95,7 @@ def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
 
 
 def test_the_floating_ip_answers_the_internet(lab: Cli, replayed: dict[str, Any]) -> None:
-    internet = namespace(lab, "nat-network-controller")
+    internet = namespace(lab, "network-controller.nat")
     with netns.dial(internet, floating_ip(lab), 22, timeout=15) as connection:
         assert connection.recv(64).startswith(b"SSH-2.0-dropbear")
 
@@ -120,7 +120,7 @@ def test_each_eth0_is_a_network_of_its_own(lab: Cli) -> None:
     nodes = [namespace(lab, name) for name in ("network-controller", "compute-01")]
     assert all("10.0.2.15/24" in inside(space, "ip", "-4", "addr").stdout for space in nodes)
     # No compute is behind the controller's NAT: its gateway's ARP table knows one 10.0.2.15 only.
-    seen = inside(namespace(lab, "nat-network-controller"), "ip", "neigh", "show", "10.0.2.15")
+    seen = inside(namespace(lab, "network-controller.nat"), "ip", "neigh", "show", "10.0.2.15")
     mac = re.findall(r"lladdr (\S+)", seen.stdout)
     own = inside(nodes[0], "cat", "/sys/class/net/eth0/address").stdout.strip()
     assert mac in ([own], [])

@@ -149,3 +149,19 @@ def test_help_loads_nothing_slow() -> None:
     code = "import sys, labctl.cli; print(*[m for m in ('rich', 'openstack', 'paramiko', 'pydantic', 'scapy', 'yaml') if m in sys.modules])"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("name: x\n")
+    command = f"{sys.executable} -m labctl validate -f {tmp_path}/lab.yaml | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_ctrl_c_tells_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labctl.lesson.available", interrupted)
+    code, _, err = run("lessons")
+    assert (code, "the same command goes on" in err) == (130, True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import EXIT_FAILED, LabError
-from labctl.run import run, spawn, stream
+from labctl.run import retire, run, spawn, stream
 from labctl.waiting import Cancelled
 
 
@@ -319,3 +319,45 @@ def test_a_spawned_command_lives_in_a_session_of_its_own(tmp_path: Path) -> None
         assert int(parent) != os.getpid(), "it is nobody's child here"
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+# -- spawn and retire where systemd runs the host --------------------------------------------------
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of systemd that only write down how they were called; the file they write to."""
+    calls = tmp_path / "calls"
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name in ("systemd-run", "systemctl"):
+        script = bin_ / name
+        script.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name}" "$@" END >>{calls}\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.setattr("labctl.run.SYSTEMD", tmp_path)
+    return calls
+
+
+def test_with_systemd_a_spawned_command_is_a_service(systemd: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    spawn(["sleep", "$HOME", "a b"], log=log, unit="labctl-x", properties=["Delegate=yes"])
+    reset, start = systemd.read_text().split("END\n")[:2]
+    assert reset.split() == ["systemctl", "reset-failed", "labctl-x.service"]
+    words = start.splitlines()
+    assert words[0] == "systemd-run"
+    assert "--unit=labctl-x" in words
+    assert f"--property=StandardOutput=append:{log}" in words
+    assert "--property=Delegate=yes" in words
+    # systemd would expand a variable; "$$" is how it is told not to.
+    assert words[words.index("--") + 1 :] == ["sleep", "$$HOME", "a b"]
+
+
+def test_a_service_that_cannot_start_is_told_with_a_hint(systemd: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "systemd-run").write_text("#!/bin/sh\necho no unit for you >&2\nexit 1\n")
+    with pytest.raises(LabError, match="no unit for you") as caught:
+        spawn(["true"], log=tmp_path / "log", unit="labctl-x")
+    assert "systemctl status labctl-x" in caught.value.hint
+
+
+def test_retiring_waits_for_the_unit(systemd: Path) -> None:
+    retire("labctl-x")
+    assert systemd.read_text().split() == ["systemctl", "stop", "labctl-x.service", "END"]

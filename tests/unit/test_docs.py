@@ -36,8 +36,6 @@ from labctl.yesterday import LabParts, Yesterday
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
-# Made from a recorded lab, after the text that shows them.
-COMING = {"docs/images/create.svg", "docs/images/replay.svg", "docs/performance.md"}
 VERBS = set(cast(Any, typer.main.get_command(app)).commands)
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
@@ -101,8 +99,6 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             continue
         path, _, part = to.partition("#")
         target = (document.parent / path).resolve() if path else document
-        if target.relative_to(ROOT).as_posix() in COMING:
-            continue
         if not target.exists() or (part and part not in anchors(target)):
             broken.append(to)
     assert broken == []

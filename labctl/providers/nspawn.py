@@ -255,21 +255,26 @@ class NspawnProvider:
         self._cut(node)
 
     def _cut(self, node: Node) -> None:
-        name = self.namespace(node)
-        if netns.processes(name):
-            netns.kill(name)
-            wait_until(
-                f"the processes of {node.name} end",
-                lambda: not netns.processes(name),
-                deadline=20,
-                hint=f"`ip netns pids {name}` lists them",
-            )
+        self._end(self.namespace(node))
+        self._release(self._root(node))
+
+    def _end(self, name: str) -> None:
+        """Kill what lives in a namespace, and wait until it is gone."""
+        netns.kill(name)
+        wait_until(
+            f"the processes in {name} end",
+            lambda: not netns.processes(name),
+            deadline=20,
+            hint=f"`ip netns pids {name}` lists them",
+        )
         _sweep(name)
-        root = self._root(node)
+
+    def _release(self, root: Path) -> None:
+        """Unmount a node's file system."""
         # nspawn itself lives outside the namespace and may hold the mount a moment longer.
         if os.path.ismount(root):
             wait_until(
-                f"the file system of {node.name} is released",
+                f"{root} is released",
                 lambda: run(["umount", root], check=False).returncode == 0,
                 deadline=20,
                 hint=f"`fuser -vm {root}` names who uses it",
@@ -308,22 +313,10 @@ class NspawnProvider:
             progress(name.removeprefix(self._prefix))
             netns.kill(name)
         for name in netns.listed(self._prefix):
-            wait_until(
-                f"the processes in {name} end",
-                lambda name=name: not netns.processes(name),  # type: ignore[misc]
-                deadline=20,
-                hint=f"`ip netns pids {name}` lists them",
-            )
-            _sweep(name)
+            self._end(name)
         nodes = self._state.root / "nodes"
         for root in sorted(nodes.glob("*/root")) if nodes.is_dir() else []:
-            if os.path.ismount(root):
-                wait_until(
-                    f"{root} is released",
-                    lambda root=root: run(["umount", root], check=False).returncode == 0,  # type: ignore[misc]
-                    deadline=20,
-                    hint=f"`fuser -vm {root}` names who uses it",
-                )
+            self._release(root)
         wait_until(
             "systemd-nspawn ends",
             lambda: not self._processes(),

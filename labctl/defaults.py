@@ -12,6 +12,8 @@ from typing import Any
 from labctl.fields import LONGEST_PREFIX, SHORTEST_PREFIX
 
 NAT, PRIVATE, TENANT = "10.0.2.0/24", "192.168.33.0/24", "172.16.100.0/24"
+# The series' first days, OVN without OpenStack, have a network of their own (Day 07).
+OVN_TENANT = "192.168.100.0/24"
 
 # Host numbers of the tutorial: 10.0.2.2, .15, .210–.220; 192.168.33.10, .20; 172.16.100.1, .10.
 NAT_GATEWAY, NAT_ADDRESS, POOL_START, POOL_END = 2, 15, 210, 220
@@ -19,7 +21,14 @@ ETH1_STEP = 10
 TENANT_GATEWAY, FIRST_INSTANCE = 1, 10
 
 POOL_SIZE = POOL_END - POOL_START + 1
-CONTROLLER_MEMORY, COMPUTE_MEMORY = 4096, 3072
+OVN_POOL_START, OVN_POOL_END = 100, 200
+CONTROLLER_MEMORY, COMPUTE_MEMORY, OVN_MEMORY = 4096, 3072, 512
+LEAST_MEMORY = {"openstack": 1024, "ovn": 384}
+"""MiB a node needs, by stack."""
+
+
+_NETWORKS = ("nat", "private", "external", "tenant")
+_SECTIONS = ("box", *_NETWORKS, "nodes", "instances", "image", "flavor")
 
 
 def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +36,8 @@ def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     filled = _without_nulls(data)
     filled.setdefault("nodes", {"network-controller": {}, "compute-01": {}})
     filled.setdefault("instances", {"vm_1": {}})
-    for key in ("nat", "private", "external", "tenant", "nodes", "instances", "image", "flavor"):
+    ovn_only = filled.get("stack") == "ovn"
+    for key in _SECTIONS:
         section = filled.setdefault(key, {})
         # A section that is not a mapping stays as it is, for the types to complain about.
         if isinstance(section, Mapping):
@@ -35,9 +45,9 @@ def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
             filled[key] = _entries(section) if by_name else _without_nulls(section)
     _fill_nat(filled["nat"])
     _fill_private(filled["private"])
-    _fill_pool(filled["external"], filled["nat"])
-    _fill_tenant(filled["tenant"])
-    _fill_nodes(filled["nodes"], filled["private"])
+    _fill_pool(filled["external"], filled["nat"], ovn_only)
+    _fill_tenant(filled["tenant"], ovn_only)
+    _fill_nodes(filled["nodes"], filled["private"], ovn_only)
     _fill_instances(filled["instances"], filled["tenant"])
     return filled
 
@@ -64,7 +74,7 @@ def _fill_private(private: Any) -> None:
         private.setdefault("subnet", PRIVATE)
 
 
-def _fill_pool(external: Any, nat: Any) -> None:
+def _fill_pool(external: Any, nat: Any, ovn_only: bool) -> None:
     if not isinstance(external, dict):
         return
     pool = external.setdefault("pool", {})
@@ -73,7 +83,9 @@ def _fill_pool(external: Any, nat: Any) -> None:
         return
     pool = external["pool"] = _without_nulls(pool)
     start, end = _address(pool.get("start")), _address(pool.get("end"))
-    first, last = _pool(subnet, {_address(nat.get("gateway")), _address(nat.get("address"))})
+    taken = {_address(nat.get("gateway")), _address(nat.get("address"))}
+    usual = (OVN_POOL_START, OVN_POOL_END) if ovn_only else (POOL_START, POOL_END)
+    first, last = _pool(subnet, taken, *usual)
     # With one end written, the pool keeps its usual size.
     if start is not None and start in subnet:
         last = min(int(start) + POOL_SIZE - 1, int(subnet[-2]))
@@ -83,11 +95,13 @@ def _fill_pool(external: Any, nat: Any) -> None:
     pool.setdefault("end", IPv4Address(last))
 
 
-def _pool(subnet: IPv4Network, taken: set[IPv4Address | None]) -> tuple[int, int]:
-    """First and last address of the pool: .210 to .220, or else the end of the longest gap."""
+def _pool(
+    subnet: IPv4Network, taken: set[IPv4Address | None], start: int, end: int
+) -> tuple[int, int]:
+    """First and last address of the pool: the usual hosts, or else the end of the longest gap."""
     base = int(subnet.network_address)
     used = sorted(int(address) for address in taken if address is not None and address in subnet)
-    first, last = base + POOL_START, base + POOL_END
+    first, last = base + start, base + end
     if last < int(subnet.broadcast_address) and not any(first <= a <= last for a in used):
         return first, last
     fence = [base, *used, int(subnet.broadcast_address)]
@@ -95,22 +109,24 @@ def _pool(subnet: IPv4Network, taken: set[IPv4Address | None]) -> tuple[int, int
     return max(before + 1, after - POOL_SIZE), after - 1
 
 
-def _fill_tenant(tenant: Any) -> None:
+def _fill_tenant(tenant: Any, ovn_only: bool) -> None:
     if isinstance(tenant, dict):
-        subnet = _network(tenant.setdefault("cidr", TENANT))
+        subnet = _network(tenant.setdefault("cidr", OVN_TENANT if ovn_only else TENANT))
         if subnet:
-            tenant.setdefault("gateway", subnet[TENANT_GATEWAY])
+            # The series' own choice: the router is .1 with OpenStack and .254 without.
+            tenant.setdefault("gateway", subnet[-2 if ovn_only else TENANT_GATEWAY])
         tenant.setdefault("dns", ["8.8.8.8"])
 
 
-def _fill_nodes(nodes: Any, private: Any) -> None:
+def _fill_nodes(nodes: Any, private: Any, ovn_only: bool) -> None:
     if not isinstance(nodes, dict):
         return
     own = {name: node for name, node in nodes.items() if isinstance(node, dict)}
     controller = _default_controller(own)
     for name, node in own.items():
         node.setdefault("roles", ["controller", "gateway"] if name == controller else ["compute"])
-        _set(node, "memory", CONTROLLER_MEMORY if _controls(node) else COMPUTE_MEMORY)
+        memory = CONTROLLER_MEMORY if _controls(node) else COMPUTE_MEMORY
+        _set(node, "memory", OVN_MEMORY if ovn_only else memory)
     subnet = _get_network(private, "subnet")
     if subnet is None:
         return

@@ -207,12 +207,25 @@ def _source(value: Any) -> Any:
     return value
 
 
+def _flag(value: Any) -> Any:
+    text = _text(value)
+    if text is None:
+        return value
+    meant = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in meant:
+        raise complaint(f"{quoted(text)} is neither true nor false", "write true or false")
+    return meant[text.lower()]
+
+
 LAB_NAME = "^[a-z][a-z0-9-]{0,30}$"
 NODE_NAME = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 INSTANCE_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 _PHYSICAL_NETWORK = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _KEYPAIR = "^[A-Za-z0-9_][A-Za-z0-9 _-]{0,63}$"
 _USER = "^[a-z_][a-z0-9_-]{0,31}$"
+# Both go into a Vagrantfile: nothing that Ruby or a shell could read as more than a word.
+_BOX_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$"
+_BOX_VERSION = "^([0-9][0-9A-Za-z.+~-]{0,63})?$"
 _MAC = "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$"
 
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
@@ -264,7 +277,26 @@ UserName = Annotated[
     ),
     Field(json_schema_extra={"pattern": _USER}),
 ]
+BoxName = Annotated[
+    str,
+    _matching(
+        _BOX_NAME,
+        "is not the name of a Vagrant box",
+        "write it as Vagrant does, as in debian/bookworm64, or auto",
+    ),
+    Field(json_schema_extra={"pattern": _BOX_NAME}),
+]
+BoxVersion = Annotated[
+    str,
+    _matching(
+        _BOX_VERSION,
+        "is not the version of a Vagrant box",
+        "write one version, such as 12.20250126.1, or leave it out for any",
+    ),
+    Field(json_schema_extra={"pattern": _BOX_VERSION}),
+]
 ImageSource = Annotated[str, BeforeValidator(_source)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 Count = Annotated[int, BeforeValidator(_whole_number(""))]
 MiB = Annotated[int, BeforeValidator(_whole_number("MiB"))]
 GiB = Annotated[int, BeforeValidator(_whole_number("GiB"))]

@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labctl.defaults import NAT, PRIVATE, TENANT, fill_defaults
+from labctl.defaults import LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaults
 from labctl.fields import (
     INSTANCE_NAME,
     NODE_NAME,
     Address,
+    BoxName,
+    BoxVersion,
     Count,
+    Flag,
     GiB,
     ImageSource,
     KeypairName,
@@ -30,6 +33,8 @@ from labctl.fields import (
 
 Role = Literal["controller", "gateway", "compute"]
 ProviderName = Literal["auto", "nspawn", "virtualbox", "libvirt"]
+Stack = Literal["openstack", "ovn"]
+Attach = Literal["internal", "hostonly"]
 Uplink = Literal["simulated", "host"]
 
 
@@ -70,11 +75,12 @@ class NodeSpec(_Model):
     )
     cpus: Count = Field(2, ge=1, le=64, description="Number of virtual CPUs. Default: 2.")
     memory: MiB = Field(
-        ge=1024,
         le=1048576,
         description="Memory in MiB. Default: 4096 for the controller (at least 2048), "
-        "3072 for a compute.",
+        "3072 for a compute (at least 1024); with stack ovn 512 for every node (at least 384).",
         examples=[4096, 3072],
+        # What is the least depends on the stack: labctl.rules has it.
+        json_schema_extra={"minimum": min(LEAST_MEMORY.values())},
     )
     mac: MacSpec = Field(MacSpec(), description="MAC addresses of the interfaces; best left out.")
 
@@ -113,19 +119,30 @@ class PrivateSpec(_Model):
         description="Network of eth1, the underlay of Geneve. Default: 192.168.33.0/24.",
         examples=[PRIVATE],
     )
+    attach: Attach = Field(
+        "internal",
+        description="What the network is to virtual machines. internal: the lab's own, which "
+        "nobody else sees. hostonly: the laptop has its first address; VirtualBox allows that in "
+        "192.168.56.0/21 only, unless /etc/vbox/networks.conf says otherwise. Default: internal.",
+    )
 
 
 class PoolSpec(_Model):
-    """Addresses Neutron may use on the external network: router gateways and floating IPs."""
+    """Addresses Neutron may use on the external network: router gateways and floating IPs.
+
+    With stack ovn lessons take the first for the router and the last for the floating IP.
+    """
 
     start: Address = Field(
         description="First address of the allocation pool. Default: host 210 of nat.subnet "
-        "(10.0.2.210); where that does not fit, the pool is up to 11 addresses that are free.",
+        "(10.0.2.210), with stack ovn host 100; where that does not fit, the pool is up to 11 "
+        "addresses that are free.",
         examples=["10.0.2.210"],
     )
     end: Address = Field(
         description="Last address of the allocation pool. Default: host 220 of nat.subnet "
-        "(10.0.2.220). The pool needs two addresses: router gateway and floating IP.",
+        "(10.0.2.220), with stack ovn host 200. The pool needs two addresses: router gateway and "
+        "floating IP.",
         examples=["10.0.2.220"],
     )
 
@@ -153,10 +170,13 @@ class TenantSpec(_Model):
     network: OpenStackName = Field("n1", description="Name of the tenant network. Default: n1.")
     subnet: OpenStackName = Field("subnet1", description="Name of its subnet. Default: subnet1.")
     cidr: Subnet = Field(
-        description="Range of the tenant subnet. Default: 172.16.100.0/24.", examples=[TENANT]
+        description="Range of the tenant subnet. Default: 172.16.100.0/24, "
+        "with stack ovn 192.168.100.0/24.",
+        examples=[TENANT],
     )
     gateway: Address = Field(
-        description="Address of the router in it. Default: the first host, 172.16.100.1.",
+        description="Address of the router in it. Default: the first host, 172.16.100.1; "
+        "with stack ovn the last one, 192.168.100.254.",
         examples=["172.16.100.1"],
     )
     dns: tuple[Address, ...] = Field(
@@ -199,6 +219,19 @@ class FlavorSpec(_Model):
     )
 
 
+class BoxSpec(_Model):
+    """The Vagrant box that virtual machines begin as. Containers have no use for it."""
+
+    name: BoxName = Field(
+        "auto",
+        description="Name of the box. auto: labctl/lab, the one that labctl box build made, if "
+        "Vagrant has it, else a public box of Debian 13. Default: auto.",
+    )
+    version: BoxVersion = Field(
+        "", description="Version of the box, such as 13.20251117.1. Left empty, any will do."
+    )
+
+
 class LabSpec(_Model):
     """One lab: OpenStack on OVN, as in the tutorial. Only the name must be given."""
 
@@ -210,6 +243,18 @@ class LabSpec(_Model):
         "auto",
         description="What makes the nodes: nspawn (containers, nothing to install beforehand), "
         "virtualbox or libvirt (virtual machines, by Vagrant). auto takes what the host has.",
+    )
+    stack: Stack = Field(
+        "openstack",
+        description="What runs on the nodes. openstack: OpenStack on OVN. ovn: OVN alone, as in "
+        "the first days of the tutorial; image, flavor, security_group, keypair and what names "
+        "OpenStack's networks mean nothing then. Default: openstack.",
+    )
+    box: BoxSpec = Field(description="The Vagrant box of virtual machines.")
+    nested: Flag = Field(
+        False,
+        description="true hands the host's virtualization on to virtual machines, so that "
+        "instances run on KVM; it needs a host that can do that. Default: false.",
     )
     nodes: dict[str, NodeSpec] = Field(
         description="The machines, by host name. Default: network-controller "

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
-from labctl.defaults import metadata_port
+from labctl.defaults import LEAST_MEMORY, metadata_port
 from labctl.fields import INSTANCE_NAME, NODE_NAME
 from labctl.labmodel import LabSpec
 from labctl.problems import Path, Problem, dotted, quoted, shown
@@ -22,6 +22,7 @@ _LEAST_CONTROLLER_MEMORY = 2048
 _RESERVED_HOST_MEMORY = 512  # nova.conf's reserved_host_memory_mb
 _MOST_DNS_SERVERS = 5  # neutron.conf's max_dns_nameservers
 
+_STACK: Path = ("stack",)
 _NAT: Path = ("nat", "subnet")
 _PRIVATE: Path = ("private", "subnet")
 _TENANT: Path = ("tenant", "cidr")
@@ -188,16 +189,25 @@ def _macs(spec: LabSpec, judge: _Judge) -> None:
 
 
 def _sizes(spec: LabSpec, judge: _Judge) -> None:
+    least, openstack = LEAST_MEMORY[spec.stack], spec.stack == "openstack"
     for name, node in spec.nodes.items():
-        if "controller" in node.roles and node.memory < _LEAST_CONTROLLER_MEMORY:
+        at: Path = ("nodes", name, "memory")
+        if openstack and "controller" in node.roles and node.memory < _LEAST_CONTROLLER_MEMORY:
             judge.say(
-                ("nodes", name, "memory"),
+                at,
                 f"{node.memory} MiB is too little for the controller",
                 f"give it {_LEAST_CONTROLLER_MEMORY} or more",
-                also=[("nodes", name, "roles")],
+                also=[("nodes", name, "roles"), _STACK],
             )
+        elif node.memory < least:
+            judge.say(at, f"{node.memory} is too small: the least is {least}", also=[_STACK])
+    if openstack and judge.trusts(_STACK) and judge.roles_known():
+        _flavor(spec, judge)
+
+
+def _flavor(spec: LabSpec, judge: _Judge) -> None:
     computes = {n: node for n, node in spec.nodes.items() if "compute" in node.roles}
-    if not computes or not judge.roles_known():
+    if not computes:
         return
     # Nova places an instance on one node whole: overcommitting does not help a single one.
     cpus = max(node.cpus for node in computes.values())
@@ -209,7 +219,9 @@ def _sizes(spec: LabSpec, judge: _Judge) -> None:
             also=[("nodes", name, "cpus") for name in computes],
         )
     room = max(node.memory for node in computes.values()) - _RESERVED_HOST_MEMORY
-    if spec.flavor.memory > room:
+    # A compute that is too small for itself has been complained about already.
+    small = any(node.memory < LEAST_MEMORY[spec.stack] for node in computes.values())
+    if spec.flavor.memory > room and not small:
         judge.say(
             ("flavor", "memory"),
             f"{spec.flavor.memory} MiB fit on no compute: the largest has {room} for instances",
@@ -348,7 +360,7 @@ def _instances(spec: LabSpec, judge: _Judge) -> None:
                 another,
                 also=[_TENANT, ("tenant", "gateway")],
             )
-        elif address == metadata_port(cidr, gateway):
+        elif spec.stack == "openstack" and address == metadata_port(cidr, gateway):
             judge.say(
                 at,
                 f"{address} is the address Neutron gives to OVN's DHCP and metadata port",

@@ -19,6 +19,7 @@ from labctl.defaults import fill_defaults
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.fields import PROBLEM
 from labctl.labmodel import (
+    BoxSpec,
     ExternalSpec,
     FlavorSpec,
     ImageSpec,
@@ -36,6 +37,7 @@ from labctl.rules import broken_rules
 from labctl.yamlsource import LARGEST_FILE, YamlSource, read_yaml, too_large
 
 __all__ = [
+    "BoxSpec",
     "ExternalSpec",
     "FlavorSpec",
     "ImageSpec",
@@ -271,6 +273,7 @@ def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
 _BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01", ("instances",): "vm_1"}
 _WANTED = {
     "string": "text",
+    "bool": "true or false",
     "int": "a whole number",
     "ip_v4_address": "an IPv4 address",
     "ip_v4_network": "an IPv4 network",

@@ -5,11 +5,26 @@ values here and never writes a literal of the tutorial.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.labmodel import LabSpec, NodeSpec
+
+_API_PORTS = {
+    "keystone": 5000,
+    "glance": 9292,
+    "placement": 8778,
+    "nova": 8774,
+    "neutron": 9696,
+}
+_SSH_PORT = 22
+
+# Below 32768, where Linux begins to hand out ports by itself, and above what services use.
+_FIRST_PORT, _PORTS, _BLOCK = 20000, 10000, 20
+
+_NAT_DNS = 3  # host number: libvirt's and VirtualBox's NAT answer DNS there
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,18 @@ class Nic:
 
 
 @dataclass(frozen=True)
+class Forward:
+    """A port of the laptop's 127.0.0.1 that leads to a node, where nodes are virtual machines."""
+
+    id: str
+    """What it leads to: ``ssh``, ``keystone``, ``glance``, ``placement``, ``nova``, ``neutron``."""
+    guest: int
+    """Port of the node."""
+    host: int
+    """Port of 127.0.0.1."""
+
+
+@dataclass(frozen=True)
 class Node:
     """One machine of the lab."""
 
@@ -36,10 +63,12 @@ class Node:
     """The way out: every node has its own isolated NAT network with the same addresses."""
     eth1: Nic
     """The private network: carries Geneve, the OVN databases and the OpenStack APIs."""
+    forwards: tuple[Forward, ...]
+    """SSH first; on the controller the APIs as well, if the lab has OpenStack."""
 
     @property
     def is_controller(self) -> bool:
-        """Whether OpenStack's services and the OVN databases run here."""
+        """Whether OpenStack's services, if any, and the OVN databases run here."""
         return "controller" in self.roles
 
     @property
@@ -95,16 +124,33 @@ class Flavor:
 
 
 @dataclass(frozen=True)
+class Box:
+    """The Vagrant box of virtual machines."""
+
+    name: str
+    """As Vagrant writes it, or ``auto``."""
+    version: str
+    """One version, or empty for any."""
+
+
+@dataclass(frozen=True)
 class Topology:
     """A lab with every value decided."""
 
     lab: str
+    stack: str
+    """``openstack``, or ``ovn``: OVN and nothing on top of it."""
+    box: Box
+    nested: bool
+    """Whether virtual machines get the host's virtualization."""
     nodes: tuple[Node, ...]
     """In the order of lab.yaml."""
     nat: IPv4Network
     nat_gateway: IPv4Address
     uplink: str
     private: IPv4Network
+    attach: str
+    """``internal``: the private network is the lab's own; ``hostonly``: the laptop is on it."""
     physical_network: str
     external_network: str
     external_subnet: str
@@ -145,15 +191,25 @@ class Topology:
         raise KeyError(name)
 
 
-def build_topology(spec: LabSpec) -> Topology:
-    """Everything that follows from a spec. The same spec always gives the same topology."""
+def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
+    """Everything that follows from a spec. The same spec always gives the same topology.
+
+    With `shared_nat` all nodes are on one NAT network, as with libvirt, and each gets an address of
+    its own on eth0: the gateway node nat.address, the others what is free behind it. Without, each
+    has a NAT network to itself and all have the same address. Raises LabError if the network is too
+    small for them.
+    """
     return Topology(
         lab=spec.name,
-        nodes=tuple(_nodes(spec)),
+        stack=spec.stack,
+        box=Box(spec.box.name, spec.box.version),
+        nested=spec.nested,
+        nodes=tuple(_nodes(spec, shared_nat)),
         nat=spec.nat.subnet,
         nat_gateway=spec.nat.gateway,
         uplink=spec.nat.uplink,
         private=spec.private.subnet,
+        attach=spec.private.attach,
         physical_network=spec.external.physical_network,
         external_network=spec.external.network,
         external_subnet=spec.external.subnet,
@@ -177,8 +233,10 @@ def build_topology(spec: LabSpec) -> Topology:
     )
 
 
-def _nodes(spec: LabSpec) -> Iterator[Node]:
+def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
     macs = _macs(spec)
+    forwards = _forwards(spec)
+    eth0 = _eth0_each(spec) if shared_nat else dict.fromkeys(spec.nodes, spec.nat.address)
     for name, node in spec.nodes.items():
         yield Node(
             name=name,
@@ -188,7 +246,7 @@ def _nodes(spec: LabSpec) -> Iterator[Node]:
             eth0=Nic(
                 "eth0",
                 macs[name, "eth0"],
-                IPv4Interface((spec.nat.address, spec.nat.subnet.prefixlen)),
+                IPv4Interface((eth0[name], spec.nat.subnet.prefixlen)),
                 spec.nat.gateway,
             ),
             eth1=Nic(
@@ -197,7 +255,54 @@ def _nodes(spec: LabSpec) -> Iterator[Node]:
                 IPv4Interface((node.eth1, spec.private.subnet.prefixlen)),
                 None,
             ),
+            forwards=forwards[name],
         )
+
+
+def _eth0_each(spec: LabSpec) -> Mapping[str, IPv4Address]:
+    """An address on eth0 for each node, where all of them share one network."""
+    nat, pool = spec.nat, spec.external.pool
+    own = int(nat.address - int(nat.subnet.network_address))
+    # Behind nat.address first, so that the nodes of the tutorial's lab are .15, .16, .17.
+    numbers = (*range(own + 1, nat.subnet.num_addresses - 1), *range(1, own))
+    free = (
+        address
+        for address in (nat.subnet[number] for number in numbers)
+        if address not in (nat.gateway, nat.subnet[_NAT_DNS])
+        and not pool.start <= address <= pool.end
+    )
+    given: dict[str, IPv4Address] = {}
+    for name, node in spec.nodes.items():
+        address = nat.address if "gateway" in node.roles else next(free, None)
+        if address is None:
+            raise LabError(
+                f"nat.subnet: {nat.subnet} has no free address left for {name}'s eth0",
+                hint="choose a larger network, or a smaller external.pool",
+                code=EXIT_USAGE,
+            )
+        given[name] = address
+    return given
+
+
+def _forwards(spec: LabSpec) -> Mapping[str, tuple[Forward, ...]]:
+    """The forwarded ports of each node, from a block of ports that the lab's name chooses."""
+    # The APIs come first, whether they are forwarded or not: so nodes added at the end of lab.yaml
+    # move no port, and neither does a change of the stack.
+    needed = len(_API_PORTS) + len(spec.nodes)
+    block = _BLOCK * -(-needed // _BLOCK)
+    digest = hashlib.sha256(spec.name.encode()).digest()
+    base = _FIRST_PORT + int.from_bytes(digest[:4]) % max(1, _PORTS // block) * block
+    apis = tuple(
+        Forward(service, port, base + place)
+        for place, (service, port) in enumerate(_API_PORTS.items())
+    )
+    return {
+        name: (
+            Forward("ssh", _SSH_PORT, base + len(_API_PORTS) + place),
+            *(apis if spec.stack == "openstack" and "controller" in node.roles else ()),
+        )
+        for place, (name, node) in enumerate(spec.nodes.items())
+    }
 
 
 def _macs(spec: LabSpec) -> dict[tuple[str, str], str]:

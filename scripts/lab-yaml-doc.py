@@ -94,6 +94,8 @@ def _value(field: Schema) -> str:
     if field.get("type") == "integer":
         low, high = field.get("minimum"), field.get("maximum")
         return f"whole number, {low} to {high}" if high else f"whole number, {low} or more"
+    if field.get("type") == "boolean":
+        return "`true`, `false`"
     if field.get("format") == "ipv4":
         return "IPv4 address"
     pattern = field.get("pattern", "")
@@ -112,6 +114,10 @@ def _default(name: str, values: list[Any], *, required: bool) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(str, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value == "":
+        return '""'
     return "" if value is None else str(value)
 
 

@@ -2,14 +2,16 @@
 
 import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl import topology
+from labctl.errors import LabError
 from labctl.spec import parse_spec
-from labctl.topology import Flavor, Image, Instance, Pool, Topology, build_topology
+from labctl.topology import Box, Flavor, Image, Instance, Pool, Topology, build_topology
 
 
 def build(text: str) -> Topology:
@@ -105,6 +107,125 @@ def test_a_pool_holds_both_of_its_ends() -> None:
     assert inside == list(range(210, 221))
 
 
+def test_the_box_and_what_virtual_machines_are_told() -> None:
+    lab = build("name: x")
+    assert (lab.stack, lab.box, lab.attach, lab.nested) == (
+        "openstack", Box("auto", ""), "internal", False,
+    )  # fmt: skip
+    lab = build(
+        """
+name: x
+stack: ovn
+box: {name: debian/trixie64, version: 13.1}
+private: {subnet: 192.168.56.0/24, attach: hostonly}
+nested: true
+"""
+    )
+    assert (lab.stack, lab.box, lab.attach, lab.nested) == (
+        "ovn", Box("debian/trixie64", "13.1"), "hostonly", True,
+    )  # fmt: skip
+
+
+def test_an_ovn_lab_has_the_values_of_the_first_week() -> None:
+    lab = build("name: x\nstack: ovn")
+    assert [node.memory_mib for node in lab.nodes] == [512, 512]
+    assert (str(lab.tenant_cidr), str(lab.tenant_gateway)) == (
+        "192.168.100.0/24",
+        "192.168.100.254",
+    )
+    assert (str(lab.pool.start), str(lab.pool.end)) == ("10.0.2.100", "10.0.2.200")
+    small = build("name: x\nstack: ovn\nnat: {subnet: 10.9.0.0/28}")
+    assert (str(small.pool.start), str(small.pool.end)) == ("10.9.0.4", "10.9.0.14")
+
+
+# --- forwarded ports ------------------------------------------------------------------------------
+
+
+def forwards(lab: Topology) -> dict[str, int]:
+    return {f"{node.name}/{one.id}": one.host for node in lab.nodes for one in node.forwards}
+
+
+def test_forwarded_ports_are_the_same_for_ever() -> None:
+    # Literals on purpose: Vagrantfiles of existing labs and notes of their users hold them.
+    lab = build("name: ovn-tutorial")
+    assert forwards(lab) == {
+        "network-controller/ssh": 20085,
+        "network-controller/keystone": 20080,
+        "network-controller/glance": 20081,
+        "network-controller/placement": 20082,
+        "network-controller/nova": 20083,
+        "network-controller/neutron": 20084,
+        "compute-01/ssh": 20086,
+    }
+    assert {one.id: one.guest for one in lab.controller.forwards} == {
+        "ssh": 22, "keystone": 5000, "glance": 9292, "placement": 8778, "nova": 8774,
+        "neutron": 9696,
+    }  # fmt: skip
+
+
+def test_without_openstack_only_ssh_is_forwarded_and_by_the_same_ports() -> None:
+    with_it, without = build("name: x"), build("name: x\nstack: ovn")
+    assert forwards(without) == {k: v for k, v in forwards(with_it).items() if k.endswith("/ssh")}
+
+
+def test_a_node_added_at_the_end_moves_no_port() -> None:
+    small = forwards(build("name: x\nnodes: {network-controller: , a: }"))
+    large = forwards(build("name: x\nnodes: {network-controller: , a: , b: }"))
+    assert small.items() < large.items()
+
+
+@given(st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True), st.integers(1, 60))
+@settings(deadline=None)
+def test_forwarded_ports_differ_and_stay_below_the_ephemeral_ones(name: str, computes: int) -> None:
+    nodes = "".join(f"  c{number}:\n" for number in range(computes))
+    ports = list(forwards(build(f"name: {name!r}\nnodes:\n  boss:\n{nodes}")).values())
+    assert len(set(ports)) == len(ports) == computes + 6
+    assert 20000 <= min(ports) <= max(ports) <= 29999
+
+
+def test_labs_seldom_share_a_port() -> None:
+    labs = [set(forwards(build(f"name: lab-{number}")).values()) for number in range(100)]
+    clashes = sum(bool(one & two) for one, two in combinations(labs, 2))
+    assert clashes < 20  # of 4950 pairs; 500 blocks of ports let one in 500 clash
+
+
+# --- eth0 -----------------------------------------------------------------------------------------
+
+
+def eth0(text: str) -> dict[str, str]:
+    lab = build_topology(parse_spec(text.encode(), "lab.yaml"), shared_nat=True)
+    return {node.name: str(node.eth0.address) for node in lab.nodes}
+
+
+def test_on_a_shared_nat_each_node_has_an_address() -> None:
+    assert eth0("name: x\nnodes: {a: , network-controller: , b: }") == {
+        "a": "10.0.2.16/24", "network-controller": "10.0.2.15/24", "b": "10.0.2.17/24",
+    }  # fmt: skip
+
+
+def test_what_is_taken_on_a_shared_nat_is_left_alone() -> None:
+    text = """
+name: x
+nat: {subnet: 10.9.0.0/28, gateway: 10.9.0.2, address: 10.9.0.9}
+external: {pool: {start: 10.9.0.10, end: 10.9.0.13}}
+"""
+    nodes = "nodes: {boss: , a: , b: , c: , d: , e: , f: , g: %s}"
+    found = eth0(text + nodes % "")
+    # 2 is the gateway, 3 the NAT's DNS, 10 to 13 the pool.
+    hosts = {name: int(it.split("/")[0].split(".")[3]) for name, it in found.items()}
+    assert hosts == {"boss": 9, "a": 14, "b": 1, "c": 4, "d": 5, "e": 6, "f": 7, "g": 8}
+    with pytest.raises(LabError, match="no free address left for h's eth0"):
+        eth0(text + nodes % ", h: ")
+
+
+def test_a_shared_nat_changes_nothing_else() -> None:
+    spec = parse_spec(b"name: x", "lab.yaml")
+    own, shared = build_topology(spec), build_topology(spec, shared_nat=True)
+    assert own.controller == shared.controller
+    assert {node.eth0.address for node in own.nodes} == {own.controller.eth0.address}
+    assert own.computes[0].eth1 == shared.computes[0].eth1
+
+
 def macs(lab: Topology) -> dict[str, str]:
     return {f"{n.name}/{nic.name}": nic.mac for n in lab.nodes for nic in (n.eth0, n.eth1)}
 
@@ -160,5 +281,15 @@ def test_a_topology_is_a_value() -> None:
 
 
 def test_the_public_names_are_documented() -> None:
-    for name in ("Nic", "Node", "Pool", "Instance", "Image", "Flavor", "Topology"):
+    for name in (
+        "Nic",
+        "Forward",
+        "Node",
+        "Box",
+        "Pool",
+        "Instance",
+        "Image",
+        "Flavor",
+        "Topology",
+    ):
         assert getattr(topology, name).__doc__

@@ -1,0 +1,144 @@
+"""Checks of memory, processors, disks and networks, which every provider needs some of."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+
+from labctl.checks import Case, Finding, size
+from labctl.hostfacts import HostFacts
+from labctl.i18n import tr
+
+# MiB that containers took (PSS after a cold boot), and an emulated instance on top of its memory.
+_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE = 1500, 950, 100, 150
+_VM_OVERHEAD = 100
+"""MiB that a hypervisor takes for each machine besides the machine's own memory."""
+
+
+def container_memory(case: Case) -> int:
+    """MiB that the lab takes as containers, which share the host's."""
+    topology = case.topology
+    if topology.stack == "ovn":
+        return _OVN_NODE * len(topology.nodes)
+    instances = len(topology.instances) * (topology.flavor.memory_mib + _INSTANCE)
+    return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
+
+
+def machine_memory(case: Case) -> int:
+    """MiB that the lab takes as virtual machines."""
+    return sum(node.memory_mib + _VM_OVERHEAD for node in case.topology.nodes)
+
+
+def architecture(facts: HostFacts) -> Iterator[Finding]:
+    """Everything labctl makes is for x86-64."""
+    if facts.machine.lower() in ("x86_64", "amd64"):
+        return
+    yield Finding(
+        "architecture", "error", "machine",
+        tr("this machine is {machine}, and the lab's image and boxes are x86-64",
+           machine=facts.machine),
+        breaks=tr("an x86-64 machine does not start in VirtualBox on Apple silicon or any other Arm"
+                  " host") if facts.family == "macos" else tr("nodes would not start"),
+        mend=tr("make the lab on a PC with an Intel or AMD processor, or on a virtual server"),
+    )  # fmt: skip
+
+
+def memory(facts: HostFacts, case: Case, need: int, *, machines: bool) -> Iterator[Finding]:
+    """`need` MiB against what the host has, and against what of it is free."""
+    if not facts.memory_mib:
+        return
+    smaller = (
+        tr("give the nodes less `memory:` in lab.yaml, or take fewer of them; `stack: ovn` needs"
+           " 512 MiB a node")
+        if machines
+        else tr("take fewer computes; `stack: ovn` needs 150 MiB a node")
+    )  # fmt: skip
+    if need > facts.memory_mib:
+        yield Finding(
+            "memory", "error", "machine",
+            tr("the lab takes {need} of memory, and this machine has {total}",
+               need=size(need), total=size(facts.memory_mib)),
+            breaks=tr("nodes are killed or crawl as soon as the services start"),
+            mend=smaller,
+        )  # fmt: skip
+    elif facts.available_mib is not None and need > facts.available_mib and not case.here.exists:
+        yield Finding(
+            "memory-free", "warning", "machine",
+            tr("the lab takes {need} of memory, and {free} is free now",
+               need=size(need), free=size(facts.available_mib)),
+            breaks=tr("the machine swaps, and steps run into their time limits"),
+            mend=tr("close other programs, or: {smaller}", smaller=smaller),
+        )  # fmt: skip
+
+
+def processors(facts: HostFacts, case: Case, *, machines: bool) -> Iterator[Finding]:
+    """Too few of them make a lab slow, not impossible."""
+    if not facts.cpus:
+        return
+    most = max(case.topology.nodes, key=lambda node: node.cpus)
+    if machines and most.cpus > facts.cpus:
+        yield Finding(
+            "cpus", "warning", "machine",
+            tr("{node} is to have {cpus} CPUs, and this machine has {host}",
+               node=most.name, cpus=most.cpus, host=facts.cpus),
+            breaks=tr("its virtual CPUs wait for one another; the lab is slower than with fewer"),
+            mend=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
+        )  # fmt: skip
+    elif facts.cpus < 2:
+        yield Finding(
+            "cpus", "warning", "machine",
+            tr("this machine has one CPU"),
+            breaks=tr("create takes two to three times as long, and may meet its time limits"),
+        )  # fmt: skip
+
+
+def disks(facts: HostFacts, needs: Mapping[str, tuple[int, str]]) -> Iterator[Finding]:
+    """`needs`: place -> (MiB, what for). Places on one device share what is free there."""
+    together: dict[str, list[str]] = {}
+    for place in needs:
+        if place in facts.disks:
+            together.setdefault(facts.disks[place].device, []).append(place)
+    for places in together.values():
+        need = sum(needs[place][0] for place in places)
+        largest = max(places, key=lambda place: needs[place][0])
+        disk = facts.disks[largest]
+        if need > disk.free_mib:
+            parts = ", ".join(needs[place][1] for place in places if needs[place][0])
+            yield Finding(
+                "disk", "error", "disk",
+                tr("{path} has {free} free, and the lab needs {need}",
+                   path=disk.path, free=size(disk.free_mib), need=size(need)),
+                breaks=tr("create fails when the disk is full ({parts})", parts=parts),
+                mend=_roomier(largest),
+            )  # fmt: skip
+
+
+def _roomier(place: str) -> str:
+    match place:
+        case "cache":
+            return tr("free some, or set LABCTL_CACHE to a directory on a larger disk")
+        case "boxes":
+            return tr("free some, or set VAGRANT_HOME to a directory on a larger disk")
+        case "virtualbox":
+            return tr("free some, or choose another folder:"
+                      " `VBoxManage setproperty machinefolder DIRECTORY`")  # fmt: skip
+        case _:
+            return tr("free some, or make the lab on a larger disk")
+
+
+def overlaps(
+    facts: HostFacts, networks: Mapping[str, IPv4Network], ours: tuple[str, ...]
+) -> Iterator[Finding]:
+    """`networks`: key of lab.yaml -> network that becomes one of the host's. `ours`: devices that
+    carry it already, as the beginnings of their names."""
+    for key, network in networks.items():
+        for route in facts.routes:
+            if route.device.startswith(ours) or not network.overlaps(IPv4Network(route.network)):
+                continue
+            yield Finding(
+                "overlap", "error", "network",
+                tr("{key} {network} overlaps {route}, which this machine reaches by {device}",
+                   key=key, network=network, route=route.network, device=route.device),
+                breaks=tr("the host would have two ways to the same addresses: the hypervisor"
+                          " refuses the network, or the host loses the other one"),
+                mend=tr("choose another network for {key} in lab.yaml", key=key),
+            )  # fmt: skip
+            break

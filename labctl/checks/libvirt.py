@@ -1,0 +1,194 @@
+"""Checks of libvirt: Vagrant's plugin for it, the daemon, KVM, its networks."""
+
+from collections.abc import Iterator
+
+from labctl.checks import Case, Finding, install
+from labctl.checks.host import architecture, disks, machine_memory, memory, overlaps, processors
+from labctl.checks.vagrant import box, disk_needs, leftovers, vagrant
+from labctl.hostfacts import HostFacts
+from labctl.i18n import tr
+
+
+def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether Vagrant and libvirt can run machines here, whatever lab they belong to."""
+    if facts.family in ("macos", "windows"):
+        yield Finding(
+            "libvirt-linux",
+            "error",
+            "programs",
+            tr("the provider libvirt is for Linux hosts"),
+            breaks=tr("there is nothing that could run the nodes"),
+            mend=tr("take another provider, or a Linux machine"),
+        )
+        return
+    yield from architecture(facts)
+    yield from vagrant(facts)
+    yield from _plugin(facts)
+    if "virsh" not in facts.commands:
+        yield Finding(
+            "virsh-missing",
+            "error",
+            "programs",
+            tr("libvirt's command virsh is not installed"),
+            breaks=tr("labctl makes the lab's networks by it"),
+            mend=tr("install it"),
+            commands=install(facts, ("libvirt-clients",), ("libvirt-client",)),
+        )
+    if "qemu-system-x86_64" not in facts.commands:
+        yield Finding(
+            "qemu-missing",
+            "error",
+            "programs",
+            tr("QEMU is not installed: there is no qemu-system-x86_64"),
+            breaks=tr("there is nothing that could run the nodes"),
+            mend=tr("install it"),
+            commands=install(facts, ("qemu-system-x86",), ("qemu-kvm",)),
+        )
+    yield from _daemon(facts)
+
+
+def accelerated(facts: HostFacts) -> Iterator[Finding]:
+    """KVM runs machines here. Without it QEMU emulates them, which nobody gets unasked."""
+    kvm = facts.kvm
+    if kvm.works:
+        return
+    if not kvm.device:
+        what = tr("there is no /dev/kvm")
+        mend = tr("switch virtualization on in the firmware's setup and load the module")
+        intel = facts.virtualization != "svm"
+        commands: tuple[str, ...] = (f"sudo modprobe {'kvm_intel' if intel else 'kvm_amd'}",)
+    elif not kvm.accessible:
+        what = tr("this user may not open /dev/kvm")
+        mend = tr("join the group kvm, then log out and in again")
+        commands = ("sudo usermod --append --groups kvm $USER",)
+    elif kvm.works is None:
+        return
+    else:
+        what = tr("/dev/kvm is there and runs no virtual machine: a trial in it failed")
+        mend = tr(
+            "a host that is a virtual machine itself needs nested virtualization from its own"
+            " host; without it, `provider: nspawn` is the fast way"
+        )
+        commands = ()
+    yield Finding(
+        "kvm",
+        "warning",
+        "machine",
+        what,
+        breaks=tr(
+            "QEMU emulates the nodes: ten times slower and more. `stack: ovn` takes minutes,"
+            " OpenStack about an hour"
+        ),
+        mend=mend,
+        commands=commands,
+    )
+
+
+def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether this lab can be made with libvirt here."""
+    topology = case.topology
+    yield from accelerated(facts)
+    yield from memory(facts, case, machine_memory(case), machines=True)
+    yield from processors(facts, case, machines=True)
+    yield from disks(facts, disk_needs(facts, case, "libvirt"))
+    networks = {"nat.subnet": topology.nat}
+    if topology.attach == "hostonly":
+        networks["private.subnet"] = topology.private
+    known = (facts.libvirt.networks if facts.libvirt else None) or ()
+    ours = tuple(bridge for name, bridge in known if bridge and name.startswith(case.prefix))
+    yield from overlaps(facts, networks, ours)
+    yield from box(facts, case, "libvirt")
+    if facts.libvirt:
+        virsh = "virsh -c qemu:///system"
+        remove = (f"{virsh} destroy {{name}}", f"{virsh} undefine {{name}} --remove-all-storage")
+        yield from leftovers(case, facts.libvirt.machines, remove)
+    yield from _networks(case, known)
+    if topology.nested and facts.kvm.works and facts.kvm.nested is False:
+        module = "kvm_amd" if facts.virtualization == "svm" else "kvm_intel"
+        yield Finding(
+            "nested",
+            "warning",
+            "machine",
+            tr(
+                "lab.yaml asks for `nested: true`, and {module} does not pass virtualization on",
+                module=module,
+            ),
+            breaks=tr("instances are emulated: they boot in a minute instead of seconds"),
+            mend=tr("switch it on, with no virtual machine running"),
+            commands=(
+                f"echo 'options {module} nested=1' | sudo tee -a /etc/modprobe.d/kvm.conf",
+                f"sudo modprobe -r {module} && sudo modprobe {module}",
+            ),
+        )
+
+
+def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
+    """Networks of this lab's name that an earlier lab left, perhaps with other addresses."""
+    names = [name for name, _ in known if name.startswith(case.prefix)]
+    if not names or case.here.exists or case.here.unreadable:
+        return
+    virsh = "virsh -c qemu:///system"
+    yield Finding(
+        "leftover-networks",
+        "warning",
+        "labs",
+        tr("libvirt has networks of another lab of this name: {names}", names=", ".join(names)),
+        breaks=tr("the lab would join them as they are, whatever addresses they have"),
+        mend=tr(
+            "run `labctl destroy` where that lab was made, give this one another `name:`, or,"
+            " if nothing uses them, remove them"
+        ),
+        commands=tuple(
+            f"{virsh} {verb} {name}" for name in names for verb in ("net-destroy", "net-undefine")
+        ),
+    )
+
+
+def _plugin(facts: HostFacts) -> Iterator[Finding]:
+    found = facts.vagrant
+    if found is None or found.plugins is None or "vagrant-libvirt" in found.plugins:
+        return
+    packaged = install(facts, ("vagrant-libvirt",)) if found.distribution else ()
+    yield Finding(
+        "vagrant-libvirt-missing",
+        "error",
+        "programs",
+        tr("Vagrant's plugin vagrant-libvirt is not installed"),
+        breaks=tr("Vagrant does not know libvirt without it"),
+        mend=tr("install it"),
+        commands=packaged or ("vagrant plugin install vagrant-libvirt",),
+    )
+
+
+def _daemon(facts: HostFacts) -> Iterator[Finding]:
+    daemon = facts.libvirt
+    if daemon is None or daemon.reachable:
+        return
+    if daemon.denied and not facts.root:
+        yield Finding(
+            "libvirt-denied",
+            "error",
+            "programs",
+            tr("libvirt does not let this user in"),
+            breaks=tr("Vagrant can make no machine"),
+            mend=tr("join the group libvirt, then log out and in again"),
+            commands=("sudo usermod --append --groups libvirt $USER",),
+        )
+        return
+    installed = "libvirtd" in facts.commands or "virtqemud" in facts.commands
+    yield Finding(
+        "libvirt-down",
+        "error",
+        "programs",
+        tr("libvirt's daemon does not answer at qemu:///system") + _because(daemon.trouble),
+        breaks=tr("Vagrant can make no machine"),
+        mend=tr("start it") if installed else tr("install it and start it"),
+        commands=(
+            *(() if installed else install(facts, ("libvirt-daemon-system",), ("libvirt",))),
+            "sudo systemctl enable --now libvirtd",
+        ),
+    )
+
+
+def _because(trouble: str) -> str:
+    return f" ({trouble})" if trouble else ""

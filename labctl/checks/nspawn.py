@@ -1,0 +1,200 @@
+"""Checks of what containers need: root, Linux's tools, a file system for overlays, the image."""
+
+from collections.abc import Iterator
+
+from labctl.checks import Case, Finding, install, with_package_manager
+from labctl.checks.host import architecture, container_memory, disks, memory, processors
+from labctl.hostfacts import HostFacts
+from labctl.i18n import tr
+
+# Command -> (Debian's package, Fedora's).
+_TOOLS = {
+    "systemd-nspawn": ("systemd-container", "systemd-container"),
+    "ip": ("iproute2", "iproute"),
+    "unshare": ("util-linux", "util-linux"),
+    "setpriv": ("util-linux", "util-linux"),
+    "mount": ("mount", "util-linux"),
+    "ethtool": ("ethtool", "ethtool"),
+}
+_KEYRING = "debian-archive-keyring"
+_FOR_THE_IMAGE = {
+    "mmdebstrap": ("mmdebstrap", "mmdebstrap"),
+    "gpg": ("gpg", "gnupg2"),
+    _KEYRING: (_KEYRING, "debian-keyring"),
+}
+_FOR_THE_UPLINK = {"nft": ("nftables", "nftables"), "sysctl": ("procps", "procps-ng")}
+_FOR_PEOPLE = {"ssh": ("openssh-client", "openssh-clients")}
+# File systems that cannot be the writable layer of an overlay.
+_NO_OVERLAY = ("overlay", "nfs", "cifs", "smb", "9p", "fuse", "vboxsf", "vfat", "exfat", "ntfs",
+               "msdos", "ecryptfs", "afs", "ceph")  # fmt: skip
+_PACKAGES, _BAKED, _UPPER = 5120, 1024, 1024
+"""MiB of the image's two layers, and of what the nodes of a lab write above them."""
+
+
+def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether labctl can run containers here, whatever lab they belong to."""
+    if facts.family not in ("linux", "wsl"):
+        yield Finding(
+            "nspawn-linux",
+            "error",
+            "programs",
+            tr("containers are for Linux hosts"),
+            breaks=tr("there is nothing that could run the nodes"),
+            mend=tr("take another provider, or a Linux machine"),
+        )
+        return
+    yield from architecture(facts)
+    if not (facts.root or facts.sudo):
+        yield Finding(
+            "nspawn-root",
+            "error",
+            "programs",
+            tr("containers need root, and there is no sudo"),
+            breaks=tr("labctl can make no namespace and mount no file system"),
+            mend=tr("run labctl as root, or install sudo"),
+        )
+    if not facts.containers_allowed:
+        yield Finding(
+            "nspawn-confined",
+            "error",
+            "machine",
+            tr(
+                "this is a container whose root may not do what the machine's may: no network"
+                " namespaces, no overlay mounts"
+            ),
+            breaks=tr("labctl can make no namespace and mount no file system"),
+            mend=tr("run labctl on the machine itself, or in a privileged container"),
+        )
+    if not facts.tun:
+        yield Finding(
+            "nspawn-tun",
+            "error",
+            "machine",
+            tr("there is no /dev/net/tun"),
+            breaks=tr("no container starts: Open vSwitch and QEMU need it inside"),
+            mend=tr("load the module"),
+            commands=("sudo modprobe tun",),
+        )
+    yield from _tools(facts, case)
+
+
+def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether this lab can be made of containers here."""
+    yield from memory(facts, case, container_memory(case), machines=False)
+    yield from processors(facts, case, machines=False)
+    yield from _file_system(facts)
+    needs = {"lab": (0 if case.here.exists else _UPPER, tr("the nodes' own files: 1 GB"))}
+    if facts.image != "baked":
+        image = _BAKED if facts.image == "packages" else _PACKAGES
+        needs["cache"] = (image, tr("the image: {size} GB", size=image // 1024))
+    yield from disks(facts, needs)
+    if facts.image == "none":
+        yield Finding(
+            "image-download",
+            "note",
+            "image",
+            tr(
+                "the image is not in the cache: create builds it first, from 400 MB of Debian"
+                " packages, in three minutes and more"
+            ),
+            mend=tr(
+                "once it is there no lab needs the Internet; LABCTL_MIRROR chooses a Debian mirror"
+            ),
+        )
+    if facts.kvm.works is False and case.topology.stack == "openstack":
+        yield Finding(
+            "instances-emulated",
+            "note",
+            "machine",
+            tr(
+                "no usable /dev/kvm: instances are emulated, which the built-in image does not mind"
+                " and larger ones do"
+            ),
+        )
+    yield from _others(facts, case)
+
+
+def _tools(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    needed = dict(_TOOLS)
+    if facts.image == "none":
+        needed |= _FOR_THE_IMAGE
+    if case.topology.uplink == "host":
+        needed |= _FOR_THE_UPLINK
+    lacks = [name for name in needed if name not in facts.commands]
+    if lacks:
+        yield _missing(
+            facts, "nspawn-tools", "error", lacks, needed, tr("labctl calls them to make the lab")
+        )
+    if "ssh" not in facts.commands:
+        yield _missing(
+            facts,
+            "nspawn-ssh",
+            "warning",
+            ["ssh"],
+            _FOR_PEOPLE,
+            tr("`labctl ssh` cannot log you in"),
+        )
+
+
+def _missing(
+    facts: HostFacts,
+    id: str,
+    level: str,
+    lacks: list[str],
+    packages: dict[str, tuple[str, str]],
+    breaks: str,
+) -> Finding:
+    apt = dict.fromkeys(packages[name][0] for name in lacks)
+    dnf = dict.fromkeys(packages[name][1] for name in lacks)
+    commands = install(facts, apt, dnf)
+    return Finding(
+        id,
+        "error" if level == "error" else "warning",
+        "programs",
+        tr("not installed: {names}", names=", ".join(lacks)),
+        breaks=breaks,
+        mend=tr("install what is missing") if commands else with_package_manager(apt),
+        commands=commands,
+    )
+
+
+def _file_system(facts: HostFacts) -> Iterator[Finding]:
+    disk = facts.disks.get("lab")
+    if disk is None or not disk.kind.startswith(_NO_OVERLAY):
+        return
+    yield Finding(
+        "nspawn-overlay",
+        "error",
+        "disk",
+        tr("{path} is on {kind}, which overlayfs cannot write to", path=disk.path, kind=disk.kind),
+        breaks=tr("the nodes' file systems cannot be mounted"),
+        mend=tr("put lab.yaml on a local file system such as ext4, xfs or btrfs"),
+    )
+
+
+def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Labs of containers in other directories: they share the memory, and nothing else."""
+    here = facts.disks["lab"].path if "lab" in facts.disks else ""
+    for other in facts.containers:
+        if other.lab_id == case.here.lab_id or other.directory == here:
+            continue
+        if other.gone:
+            yield Finding(
+                "leftover-containers",
+                "warning",
+                "labs",
+                tr("a lab still runs whose directory {path} was deleted", path=other.directory),
+                breaks=tr("it keeps its memory, and nothing can destroy it by its lab.yaml"),
+                mend=tr("end its processes and remove its namespaces"),
+                commands=(
+                    f"for n in $(ls /run/netns | grep ^labctl-{other.lab_id}-); do sudo ip netns"
+                    " pids $n | xargs -r sudo kill -9; sudo ip netns delete $n; done",
+                ),
+            )
+        elif other.directory:
+            yield Finding(
+                "other-lab",
+                "note",
+                "labs",
+                tr("another lab runs on this machine: {path}", path=other.directory),
+            )

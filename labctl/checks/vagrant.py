@@ -1,0 +1,184 @@
+"""Checks of what virtual machines have in common: Vagrant, the box, machines of an earlier lab."""
+
+from collections.abc import Iterator
+
+from labctl.checks import Case, Finding
+from labctl.hostfacts import HostFacts, Machine, numbers
+from labctl.i18n import tr
+from labctl.render import PUBLIC_BOX
+
+BUILT_BOX = "labctl/lab"
+"""Name of the box that `labctl box build` makes."""
+DOWNLOAD = "https://developer.hashicorp.com/vagrant/install"
+LEAST_VAGRANT = (2, 3, 4)
+"""Debian 12's: the oldest that labctl was run with."""
+
+_BOX = 3072
+"""MiB of the unpacked box."""
+_NODE_DISK = {("openstack", True): 2048, ("openstack", False): 6144,
+              ("ovn", True): 1024, ("ovn", False): 2048}  # fmt: skip
+"""MiB that a node writes, by stack, and by whether its packages are in the box."""
+
+
+def vagrant(facts: HostFacts) -> Iterator[Finding]:
+    """Vagrant is there, and answers."""
+    found = facts.vagrant
+    if found is None:
+        yield Finding(
+            "vagrant-missing",
+            "error",
+            "programs",
+            tr("Vagrant is not installed"),
+            breaks=tr("labctl makes virtual machines by Vagrant"),
+            mend=tr("install it: {url}", url=DOWNLOAD),
+        )
+    elif found.trouble:
+        yield Finding(
+            "vagrant-broken",
+            "error",
+            "programs",
+            tr("Vagrant does not run: {said}", said=found.trouble),
+            breaks=tr("labctl makes virtual machines by Vagrant"),
+            mend=tr(
+                "run it by hand and mend what it complains of, or install it anew: {url}",
+                url=DOWNLOAD,
+            ),
+            commands=("vagrant --version",),
+        )
+    elif found.version and numbers(found.version) < LEAST_VAGRANT:
+        yield Finding(
+            "vagrant-old",
+            "warning",
+            "programs",
+            tr(
+                "Vagrant {version} is older than any that labctl was tried with",
+                version=found.version,
+            ),
+            breaks=tr("it may not know what labctl asks it for"),
+            mend=tr("install {least} or newer: {url}", least=dotted(LEAST_VAGRANT), url=DOWNLOAD),
+        )
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """(7, 2, 8) -> `7.2.8`."""
+    return ".".join(map(str, version))
+
+
+def box_name(facts: HostFacts, case: Case, provider: str) -> str:
+    """The box the nodes begin as: lab.yaml's, or what `auto` comes to on this machine."""
+    wanted = case.topology.box
+    if wanted.name != "auto":
+        return wanted.name
+    return BUILT_BOX if _cached(facts, BUILT_BOX, wanted.version, provider) else PUBLIC_BOX
+
+
+def box_cached(facts: HostFacts, case: Case, provider: str) -> bool | None:
+    """Whether Vagrant has that box; None when it was not asked."""
+    if facts.vagrant is None or facts.vagrant.boxes is None:
+        return None
+    name = box_name(facts, case, provider)
+    return _cached(facts, name, case.topology.box.version, provider)
+
+
+def _cached(facts: HostFacts, name: str, version: str, provider: str) -> bool:
+    boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
+    return any(
+        box.name == name and box.provider == provider and version in ("", box.version)
+        for box in boxes
+    )
+
+
+def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
+    """The box is here, or comes from the Internet."""
+    if box_cached(facts, case, provider) is not False or case.here.machines:
+        return
+    name = box_name(facts, case, provider)
+    version = case.topology.box.version
+    if name == BUILT_BOX:
+        yield Finding(
+            "box-missing",
+            "error",
+            "image",
+            tr(
+                "Vagrant has no box {box} for {provider}",
+                box=_named(name, version),
+                provider=provider,
+            ),
+            breaks=tr("the box exists on machines only that built it: nobody offers a download"),
+            mend=tr("build it, on a Linux machine, or carry its file here and add it"),
+            commands=("labctl box build",),
+        )
+        return
+    boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
+    others = sorted({one.provider for one in boxes if one.name == name} - {provider})
+    elsewhere = tr("; it has one for {providers}", providers=", ".join(others)) if others else ""
+    yield Finding(
+        "box-download",
+        "warning",
+        "image",
+        tr(
+            "Vagrant has no box {box} for {provider} yet",
+            box=_named(name, version),
+            provider=provider,
+        )
+        + elsewhere,
+        breaks=tr(
+            "create downloads it, and then every package inside each node: that needs the"
+            " Internet and takes long"
+        ),
+        mend=tr("build labctl's own box, once, with everything in it"),
+        commands=("labctl box build",) if case.topology.box.name == "auto" else (),
+    )
+
+
+def leftovers(
+    case: Case, machines: tuple[Machine, ...] | None, remove: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Machines named as this lab's that were not made from this directory.
+
+    `remove` are the commands that remove one, with {name} in them.
+    """
+    strangers = [
+        machine
+        for machine in machines or ()
+        if machine.name in {case.prefix + node.name for node in case.topology.nodes}
+        and machine.id not in case.here.machines
+    ]
+    # Root's .labctl cannot be read: they may well be this lab's own.
+    if not strangers or case.here.unreadable:
+        return
+    names = ", ".join(machine.name for machine in strangers)
+    yield Finding(
+        "leftover-machines",
+        "error",
+        "labs",
+        tr("machines of another lab of this name are there: {names}", names=names),
+        breaks=tr("the hypervisor makes no second machine of the same name"),
+        mend=tr(
+            "run `labctl destroy` in the directory they were made from, give this lab another"
+            " `name:`, or, if that directory is gone, remove them"
+        ),
+        commands=tuple(
+            command.format(name=machine.name) for machine in strangers for command in remove
+        ),
+    )
+
+
+def _named(name: str, version: str) -> str:
+    return f"{name} {version}" if version else name
+
+
+def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[int, str]]:
+    """MiB that virtual machines take, by place; nothing for what is there already."""
+    nodes = len(case.topology.nodes)
+    needs: dict[str, tuple[int, str]] = {}
+    # Without labctl's own box every node installs its packages by itself.
+    own = box_name(facts, case, provider) == BUILT_BOX
+    node = _NODE_DISK[case.topology.stack, own]
+    if not case.here.machines:
+        # Linked clones and overlays stand on one copy of the box's disk.
+        mib = _BOX + node * nodes
+        needs[provider] = (mib, tr("disks of {n} nodes: {size} GB", n=nodes, size=mib // 1024))
+    if box_cached(facts, case, provider) is False:
+        needs["boxes"] = (_BOX, tr("the box: {size} GB", size=_BOX // 1024))
+    return needs

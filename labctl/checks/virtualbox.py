@@ -1,0 +1,277 @@
+"""Checks of VirtualBox: its version, its driver, what else holds the processor, its networks."""
+
+from collections.abc import Iterator, Mapping
+
+from labctl.checks import Case, Finding, install
+from labctl.checks.host import architecture, disks, machine_memory, memory, overlaps, processors
+from labctl.checks.vagrant import (
+    DOWNLOAD,
+    box,
+    disk_needs,
+    dotted,
+    leftovers,
+    vagrant,
+)
+from labctl.checks.vboxnet import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.hostfacts import HostFacts, VirtualBox, numbers
+from labctl.i18n import tr
+
+# The Vagrant that knows a VirtualBox: each refuses a VirtualBox that is not in its list. From its
+# change log; 7.2 by hashicorp/vagrant pull request 13709.
+_KNOWN_FROM: Mapping[tuple[int, ...], tuple[int, ...]] = {
+    (6, 1): (2, 2, 7),
+    (7, 0): (2, 3, 2),
+    (7, 1): (2, 4, 2),
+    (7, 2): (2, 4, 9),
+}
+
+
+def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether VirtualBox can run machines here, whatever lab they belong to."""
+    yield from architecture(facts)
+    yield from vagrant(facts)
+    box = facts.virtualbox
+    if box is None:
+        yield Finding(
+            "virtualbox-missing",
+            "error",
+            "programs",
+            tr("VirtualBox is not installed: there is no VBoxManage"),
+            breaks=tr("there is nothing that could run the nodes"),
+            mend=tr("install it: {url}", url=VIRTUALBOX_DOWNLOAD),
+        )
+        return
+    if box.trouble and (facts.vboxdrv or facts.family != "linux"):
+        yield Finding(
+            "virtualbox-broken",
+            "error",
+            "programs",
+            tr("VBoxManage does not run: {said}", said=box.trouble),
+            breaks=tr("Vagrant makes every machine by VBoxManage"),
+            mend=tr("run it by hand and mend what it complains of"),
+            commands=("VBoxManage --version",),
+        )
+    yield from _versions(facts, box)
+    yield from _driver(facts)
+    yield from _processor(facts, numbers(box.version))
+    if facts.family == "wsl" and not facts.windows_access:
+        yield Finding(
+            "wsl-access",
+            "error",
+            "programs",
+            tr("Vagrant in WSL may not use the VirtualBox of Windows"),
+            breaks=tr("Vagrant refuses every command"),
+            mend=tr("allow it, and keep the lab below /mnt/c"),
+            commands=("export VAGRANT_WSL_ENABLE_WINDOWS_ACCESS=1",),
+        )
+
+
+def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
+    """Whether this lab can be made in VirtualBox here."""
+    topology = case.topology
+    version = numbers(facts.virtualbox.version) if facts.virtualbox else ()
+    yield from memory(facts, case, machine_memory(case), machines=True)
+    yield from processors(facts, case, machines=True)
+    yield from disks(facts, disk_needs(facts, case, "virtualbox"))
+    yield from nat(version)
+    if topology.attach == "hostonly":
+        yield from host_only(facts, topology.private, version)
+        # VirtualBox takes an interface of its own that has the network already.
+        yield from overlaps(facts, {"private.subnet": topology.private}, ("vboxnet",))
+    yield from ports(facts, case)
+    yield from box(facts, case, "virtualbox")
+    if facts.virtualbox:
+        remove = (
+            "VBoxManage controlvm {name} poweroff",
+            "VBoxManage unregistervm {name} --delete",
+        )
+        yield from leftovers(case, facts.virtualbox.machines, remove)
+        yield from _folders(facts, facts.virtualbox, case)
+    if topology.nested and facts.hyperv:
+        yield Finding(
+            "nested",
+            "warning",
+            "machine",
+            tr("lab.yaml asks for `nested: true`, and Hyper-V holds the processor"),
+            breaks=tr("instances are emulated: they boot in a minute instead of seconds"),
+            mend=tr("write `nested: false`, or switch Hyper-V off"),
+        )
+
+
+def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]:
+    """Directories of machines that VirtualBox has forgotten."""
+    known = {machine.name for machine in box.machines or ()}
+    wanted = {case.prefix + node.name for node in case.topology.nodes}
+    lost = [name for name in box.folders if name in wanted - known]
+    if not lost or box.machines is None or "virtualbox" not in facts.disks:
+        return
+    parent = facts.disks["virtualbox"].path
+    yield Finding(
+        "leftover-folders",
+        "error",
+        "labs",
+        tr(
+            "in {path} there are files of machines that VirtualBox does not know: {names}",
+            path=parent,
+            names=", ".join(lost),
+        ),
+        breaks=tr("VirtualBox makes no machine where such a directory is"),
+        mend=tr("look whether you need them, and remove them"),
+        commands=tuple(f"rm -r '{parent}/{name}'" for name in lost),
+    )
+
+
+def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
+    """Vagrant knows this VirtualBox."""
+    series = numbers(box.version)[:2]
+    tool = facts.vagrant
+    if not series or tool is None or not tool.version:
+        return
+    needed = _KNOWN_FROM.get(series)
+    if needed is None:
+        newer = series > max(_KNOWN_FROM)
+        yield Finding(
+            "virtualbox-untried",
+            "warning",
+            "programs",
+            tr("labctl was never tried with VirtualBox {version}", version=box.version),
+            breaks=tr("Vagrant refuses a VirtualBox that it does not know")
+            if newer
+            else tr("it is too old: its makers mend nothing in it any more"),
+            mend=tr(
+                "if Vagrant refuses it, install VirtualBox {known}", known=dotted(max(_KNOWN_FROM))
+            ),
+        )
+    elif numbers(tool.version) < needed:
+        packaged = tr(" (your distribution's package stays at 2.3)") if tool.distribution else ""
+        yield Finding(
+            "vagrant-too-old",
+            "error",
+            "programs",
+            tr(
+                "Vagrant {vagrant} does not know VirtualBox {series}: that takes Vagrant {needed}",
+                vagrant=tool.version,
+                series=dotted(series),
+                needed=dotted(needed),
+            ),
+            breaks=tr(
+                "Vagrant says “version of VirtualBox installed that is not supported”, and makes"
+                " nothing"
+            ),
+            mend=tr(
+                "install Vagrant {needed} or newer{packaged}: {url}",
+                needed=dotted(needed),
+                packaged=packaged,
+                url=DOWNLOAD,
+            ),
+        )
+
+
+def _driver(facts: HostFacts) -> Iterator[Finding]:
+    """Linux: the kernel has VirtualBox's driver."""
+    if facts.family != "linux" or facts.vboxdrv:
+        return
+    if facts.secure_boot:
+        mend = tr(
+            "Secure Boot lets only signed modules in: build it, sign it (the package asks for"
+            " a password), reboot, and choose “Enroll MOK”"
+        )
+    else:
+        mend = tr("build and load it, for the kernel that runs now")
+    debian = install(facts, ("virtualbox-dkms", "linux-headers-$(uname -r)"))
+    ours = ("sudo /sbin/vboxconfig",)
+    yield Finding(
+        "vboxdrv",
+        "error",
+        "programs",
+        tr("VirtualBox's kernel module vboxdrv is not loaded: there is no /dev/vboxdrv"),
+        breaks=tr("no machine starts (VERR_VM_DRIVER_NOT_INSTALLED)"),
+        mend=mend,
+        # Oracle's packages bring vboxconfig; the distribution's build it by DKMS.
+        commands=ours if "vboxconfig" in facts.commands or not debian else debian,
+    )
+
+
+def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
+    """VirtualBox has the processor's virtualization to itself."""
+    if facts.virtualization == "" and facts.family == "linux":
+        yield Finding(
+            "no-virtualization",
+            "error",
+            "machine",
+            tr("the processor offers neither VT-x nor AMD-V"),
+            breaks=tr("VirtualBox starts no machine without it"),
+            mend=tr(
+                "switch it on in the firmware's setup (“Intel Virtualization Technology”,"
+                " “SVM Mode”); inside a cloud server there may be none:"
+                " then write `provider: nspawn`"
+            ),
+        )
+    if facts.hyperv:
+        yield Finding(
+            "hyperv",
+            "warning",
+            "machine",
+            tr("Hyper-V holds the processor (WSL 2 and Windows' own protections use it)"),
+            breaks=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
+            mend=tr(
+                "WSL 2 cannot be without it: make the lab in WSL with `provider: nspawn`, or,"
+                " to use VirtualBox, switch it off in Windows as administrator and reboot"
+            ),
+            commands=("bcdedit /set hypervisorlaunchtype off",),
+        )
+    yield from _kvm(facts, version)
+
+
+def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
+    """KVM leaves VT-x or AMD-V to VirtualBox.
+
+    Since Linux 6.12 it takes them when its module is loaded. From Linux 6.16 on it lends them, and
+    VirtualBox 7.2.2 knows how to ask; since 7.2.10 it insists that KVM has taken them.
+    (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.)
+    """
+    kernel = numbers(facts.kernel)
+    module = next((one for one in ("kvm_intel", "kvm_amd") if one in facts.modules), None)
+    if facts.family != "linux" or module is None or kernel < (6, 12) or not version:
+        return
+    held = facts.kvm.virt_at_load is not False
+    if kernel >= (6, 16) and version >= (7, 2, 2):
+        if version >= (7, 2, 10) and not held:
+            yield Finding(
+                "kvm-off",
+                "error",
+                "machine",
+                tr(
+                    "KVM is told not to take the processor when it is loaded, and"
+                    " VirtualBox {version} borrows it from KVM",
+                    version=dotted(version),
+                ),
+                breaks=tr("no machine starts (on AMD: VERR_SVM_HOST_SVME_NOT_ENABLED)"),
+                mend=tr(
+                    "remove the line `options kvm enable_virt_at_load=0` from the file that"
+                    " this finds, or unload KVM"
+                ),
+                commands=(
+                    "grep -rs virt_at_load /etc/modprobe.d /usr/lib/modprobe.d /proc/cmdline",
+                    f"sudo modprobe -r {module}",
+                ),
+            )
+        return
+    if held:
+        code = "VERR_VMX_IN_VMX_ROOT_MODE" if module == "kvm_intel" else "VERR_SVM_IN_USE"
+        yield Finding(
+            "kvm-holds-processor",
+            "error",
+            "machine",
+            tr(
+                "the kernel module {module} holds the processor's virtualization, as it does since"
+                " Linux 6.12",
+                module=module,
+            ),
+            breaks=tr("VirtualBox starts no machine ({code})", code=code),
+            mend=tr("unload it now, and tell it for the next boot to wait until it is needed"),
+            commands=(
+                f"sudo modprobe -r {module}",
+                "echo 'options kvm enable_virt_at_load=0' | sudo tee -a /etc/modprobe.d/kvm.conf",
+            ),
+        )

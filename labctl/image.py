@@ -20,12 +20,14 @@ from labctl.run import stream
 
 SUITE = "trixie"
 _RECIPE_VERSION = "1"  # raise it when the code below changes what it makes
-_PACKAGES = ("packages/base.list", "packages/controller.list", "packages/compute.list",
-             "packages/image.list", "files/debconf.seed", "image/before-packages.sh")  # fmt: skip
-_BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh", "image")
+_PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
+             "packages/compute.list", "packages/image.list", "files/debconf.seed",
+             "image/before-packages.sh")  # fmt: skip
+_BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
+          "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
 
-_ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
-          "--kill-child", "--mount-proc")  # fmt: skip
+ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
+         "--kill-child", "--mount-proc")  # fmt: skip
 """Runs a command so that it and all its descendants end when labctl does, even by kill -9."""
 
 
@@ -52,7 +54,8 @@ class ImageCache:
         self.root = root
         self._provision = provision
 
-    def _key(self, names: tuple[str, ...], *more: str) -> str:
+    def recipe_key(self, names: tuple[str, ...], *more: str) -> str:
+        """Hash of files and directories below provision/, and of what else the result is of."""
         digest = hashlib.sha256("\0".join((_RECIPE_VERSION, SUITE, *more)).encode())
         for name in names:
             top = self._provision / name
@@ -65,12 +68,12 @@ class ImageCache:
     @property
     def packages_key(self) -> str:
         """Hash of what the packages layer is made from."""
-        return self._key(_PACKAGES)
+        return self.recipe_key(_PACKAGES)
 
     @property
     def key(self) -> str:
         """Hash of what the whole image is made from."""
-        return self._key(_BAKED, self.packages_key)
+        return self.recipe_key(_BAKED, self.packages_key)
 
     def find(self, key: str | None = None) -> BakedImage | None:
         """The finished image of that key (default: of today's recipe), or None."""
@@ -96,37 +99,19 @@ class ImageCache:
         root and, the first time, a Debian mirror. Raises LabError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._only_one(progress):
+        with only_one(self.root / "lock", progress):
             if (found := self.find()) is not None:
                 return found
             for leftover in self.root.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
             packages = self.root / f"packages-{self.packages_key}"
-            self._check_space(1 if packages.is_dir() else 5)
+            require_space(self.root, 1 if packages.is_dir() else 5, "the baked image")
             if not packages.is_dir():
                 self._bootstrap(packages, log, progress, cancel)
             self._bake(packages, self.root / f"baked-{self.key}", log, progress, cancel)
             found = self.find()
             assert found is not None
             return found
-
-    @contextmanager
-    def _only_one(self, progress: Callable[[str], None]) -> Iterator[None]:
-        with (self.root / "lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                progress("another lab builds the image; waiting for it")
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
-
-    def _check_space(self, gib: int) -> None:
-        free = shutil.disk_usage(self.root).free
-        if free < gib * 2**30:
-            raise LabError(
-                f"{self.root} has {free / 2**30:.1f} GiB free; the baked image needs {gib} GiB",
-                hint="free some space, or set LABCTL_CACHE to a directory on a larger disk",
-            )
 
     def _bootstrap(
         self, target: Path, log: Path, progress: Callable[[str], None], cancel: Callable[[], bool]
@@ -154,7 +139,7 @@ class ImageCache:
                 # it runs in private, for good. On the host that would part the two each network
                 # namespace has below /run, and `ip netns delete` would find only one of them.
                 # In a PID namespace too, so that all of it ends when labctl is killed.
-                *_ALONE, "--",
+                *ALONE, "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",
@@ -190,7 +175,7 @@ class ImageCache:
         progress("instance image and database schemas")
         script = self._provision / "image" / "enter.sh"
         stream(
-            [*_ALONE, "bash", str(script),
+            [*ALONE, "bash", str(script),
              str(packages / "root"), str(partial), str(self._provision)],
             log=log,
             timeout=1800,
@@ -201,6 +186,28 @@ class ImageCache:
         (partial / "merged").rmdir()
         (partial / "packages").write_text(packages.name.removeprefix("packages-") + "\n")
         partial.rename(target)
+
+
+@contextmanager
+def only_one(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock of the cache; says so when it has to wait for another labctl."""
+    with lock.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            progress("another lab builds the image; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def require_space(directory: Path, gib: int, what: str) -> None:
+    """Raise LabError unless `directory` has `gib` GiB free for `what`."""
+    free = shutil.disk_usage(directory).free
+    if free < gib * 2**30:
+        raise LabError(
+            f"{directory} has {free / 2**30:.1f} GiB free; {what} needs {gib} GiB",
+            hint="free some space, or set LABCTL_CACHE to a directory on a larger disk",
+        )
 
 
 def _shell_word(path: Path) -> str:

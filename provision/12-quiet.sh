@@ -23,3 +23,7 @@ for unit in mariadb.service rabbitmq-server.service keystone.service libvirtd.se
     [ -e "/usr/lib/systemd/system/$unit" ] && ln -sfn /dev/null "$unit"
 done
 rm -f mysql.service mysqld.service # aliases that would get round the mask
+# An init script without a unit: systemd makes one up, and starts it on every node, unconfigured.
+if [ -e /etc/init.d/neutron-ovn-maintenance-worker ]; then
+    update-rc.d neutron-ovn-maintenance-worker disable
+fi

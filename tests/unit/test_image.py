@@ -97,7 +97,7 @@ def test_a_change_of_the_recipe_changes_the_key(name: str, provision: Path) -> N
     cache = ImageCache(provision, provision)
     before, packages_before = cache.key, cache.packages_key
     file = provision / name
-    file = file / "bake.sh" if file.is_dir() else file
+    file = file / "init" if file.is_dir() else file
     file.write_bytes(file.read_bytes() + b"\n")
     assert cache.key != before
     assert (cache.packages_key != packages_before) == (name in labctl.image._PACKAGES)
@@ -106,9 +106,9 @@ def test_a_change_of_the_recipe_changes_the_key(name: str, provision: Path) -> N
 def test_a_new_file_in_a_directory_of_the_recipe_changes_the_key(provision: Path) -> None:
     cache = ImageCache(provision, provision)
     before = cache.key
-    (provision / "image" / "new").touch()
+    (provision / "image" / "instance" / "new").touch()
     with_it = cache.key
-    (provision / "image" / "new").rename(provision / "image" / "renamed")
+    (provision / "image" / "instance" / "new").rename(provision / "image" / "instance" / "renamed")
     assert len({before, with_it, cache.key}) == 3
 
 
@@ -189,7 +189,7 @@ def test_an_image_is_built_once(workshop: Workshop) -> None:
 def test_what_is_asked_of_mmdebstrap(
     workshop: Workshop, provision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("controller", "compute", "image"):
+    for name in ("ovn-central", "controller", "compute", "image"):
         (provision / "packages" / f"{name}.list").write_text("")
     (provision / "packages" / "base.list").write_text("# comment\none two # more\n\n  three\n")
     monkeypatch.setenv("LABCTL_MIRROR", "http://mirror.example/debian")

@@ -1,0 +1,362 @@
+"""`labctl box build`: the baked image as a Vagrant box, for libvirt and for VirtualBox.
+
+One more layer over the baked image (kernel, user vagrant, address by DHCP), a disk made of all
+layers, and two archives around it. The disk's tools are those of the layer itself: the host needs
+nothing that a lab of containers does not need. What is unfinished lies in the cache under
+`boxes/*.partial`; the next build throws it away and keeps what was finished.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import IO, Any
+
+from labctl.errors import LabError
+from labctl.events import Event, EventBus, Note
+from labctl.i18n import tr
+from labctl.image import ALONE, ImageCache, only_one, require_space
+from labctl.run import stream
+from labctl.state import write_atomic
+from labctl.steps import Step, StepContext, run_steps
+from labctl.timings import Timings
+from labctl.waiting import Cancelled
+
+NAME = "labctl/lab"
+"""What Vagrant knows the box by, on every machine."""
+CATALOGUE = "labctl-lab.json"
+"""Tells Vagrant the version and the checksums; lies beside the boxes and names them."""
+PROVIDERS = ("libvirt", "virtualbox")
+DISK_GIB = 20
+"""What the machine sees; the file holds only what is used."""
+_RECIPE = ("packages/box.list", "image/box")
+_DISKS = {"libvirt": ("qcow2", "box.img"), "virtualbox": ("vmdk", "box-disk001.vmdk")}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A finished box."""
+
+    provider: str
+    file: Path
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class BoxBuilder:
+    """Builds the boxes of today's recipe into one directory."""
+
+    def __init__(
+        self,
+        images: ImageCache,
+        provision: Path,
+        output: Path,
+        providers: Sequence[str] = PROVIDERS,
+        subscriber: Callable[[Event], None] | None = None,
+    ) -> None:
+        """Does nothing yet. `subscriber` receives every event of the work (the console)."""
+        self._images = images
+        self._provision = provision
+        self._output = output
+        self._providers = tuple(providers)
+        self._bus = EventBus()
+        if subscriber is not None:
+            self._bus.subscribe(subscriber)
+        self._cache = images.root / "boxes"
+        self.key = images.recipe_key(_RECIPE, images.key, str(DISK_GIB))
+        """Hash of everything the box is made from."""
+        self._layer = self._cache / f"layer-{self.key}"
+        self._disk = self._cache / f"disk-{self.key}.partial"
+
+    # -- names -----------------------------------------------------------------------------------
+    @property
+    def log(self) -> Path:
+        """Everything that the tools said."""
+        return self._cache / "box.log"
+
+    @property
+    def version(self) -> str:
+        """Day, time and recipe of the layer, as three numbers: Vagrant sorts by them."""
+        return (self._layer / "version").read_text().strip()
+
+    def file(self, provider: str) -> Path:
+        """Where the box for a provider goes; there only when it is finished."""
+        return self._output / f"labctl-lab-{self.version}-{provider}.box"
+
+    @property
+    def catalogue(self) -> Path:
+        """What `vagrant box add` is given."""
+        return self._output / CATALOGUE
+
+    def _has_layer(self) -> bool:
+        return (self._layer / "root").is_dir()
+
+    def _has_box(self, provider: str) -> bool:
+        return self._has_layer() and self.file(provider).is_file()
+
+    # -- building --------------------------------------------------------------------------------
+    def build(self) -> list[Box]:
+        """The boxes, built if they are not there, and the catalogue beside them.
+
+        Needs root and, the first time, a Debian mirror. Raises LabError, StepFailed, Cancelled.
+        """
+        if os.geteuid() != 0:
+            raise LabError("building a box needs root", hint="run the command with sudo")
+        self._cache.mkdir(parents=True, exist_ok=True)
+        _make_directory(self._output)
+        timings = Timings(self._images.root / "timings.json", prefix="box/")
+        with only_one(self._cache / "lock", lambda said: self._bus.emit(Note("info", said))):
+            self._sweep()
+            run_steps(
+                self._steps(), bus=self._bus, timings=timings, workers=2, title=tr("make the box")
+            ).raise_if_failed()
+            for done_with in (self._disk, *self._cache.glob("layer-*")):
+                if done_with != self._layer:  # of an older recipe: nothing stands on it
+                    shutil.rmtree(done_with, ignore_errors=True)
+        return self._catalogued()
+
+    def _sweep(self) -> None:
+        """What an interrupted build left, except the disk of today's recipe."""
+        for leftover in [
+            *self._cache.glob("*.partial"),
+            *self._output.glob(".labctl-lab-*.partial"),
+        ]:
+            if leftover.is_file():
+                leftover.unlink()
+            elif leftover != self._disk:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def _steps(self) -> list[Step]:
+        def boxes_done() -> bool:
+            return all(map(self._has_box, self._providers))
+
+        return [
+            Step("image", tr("baked image"), self._make_image,
+                 done=lambda: boxes_done() or self._images.find() is not None, log=self.log),
+            Step("system", tr("kernel and first boot"), self._make_layer, needs=("image",),
+                 done=self._has_layer, log=self.log),
+            Step("disk", tr("disk of the box"), self._make_disk, needs=("system",),
+                 done=lambda: boxes_done() or (self._disk / "out" / "done").exists(),
+                 log=self.log),
+            *(
+                Step(f"box-{provider}", tr("box for {provider}", provider=provider),
+                     lambda context, provider=provider: self._make_box(provider, context),  # type: ignore[misc]
+                     needs=("disk",), log=self.log,
+                     done=lambda provider=provider: self._has_box(provider))  # type: ignore[misc]
+                for provider in self._providers
+            ),
+            Step("catalogue", tr("checksums and catalogue"), self._make_catalogue,
+                 needs=tuple(f"box-{provider}" for provider in self._providers)),
+        ]  # fmt: skip
+
+    def _make_image(self, context: StepContext) -> None:
+        self._images.build(log=self.log, progress=context.progress, cancel=context.cancelled)
+
+    def _enter(
+        self, context: StepContext, area: Path, script: str, *arguments: str, timeout: float
+    ) -> None:
+        image = self._images.find()
+        if image is None:
+            raise LabError("the baked image has gone meanwhile", hint="run the same command again")
+        layers = list(image.layers)
+        if self._has_layer():
+            layers.insert(0, self._layer / "root")
+        root = self._images.root
+        lower = ":".join(str(layer.relative_to(root)) for layer in layers)
+        stream(
+            # `env -C`: overlayfs's options know no quotes, so the layers are named from the cache.
+            [*ALONE, "env", "-C", root, "bash", self._provision / "image" / "box" / "enter.sh",
+             lower, area.relative_to(root), self._provision, script, *arguments],
+            log=self.log,
+            timeout=timeout,
+            cancel=context.cancelled,
+            on_line=context.progress,
+            hint="is there a network? the first box on a machine downloads a kernel from a Debian"
+            " mirror" if script == "system.sh" else None,
+        )  # fmt: skip
+
+    def _make_layer(self, context: StepContext) -> None:
+        require_space(self._cache, 1, "the layer of the box")
+        partial = self._cache / f"layer-{self.key}.partial"
+        for name in ("root", "work", "merged", "out"):
+            (partial / name).mkdir(parents=True)
+        version = version_of(self.key, time.gmtime())
+        self._enter(context, partial, "system.sh", version, root_uuid(self.key), timeout=1800)
+        for name in ("work", "merged", "out"):
+            shutil.rmtree(partial / name)
+        (partial / "version").write_text(version + "\n")
+        partial.rename(self._layer)
+
+    def _make_disk(self, context: StepContext) -> None:
+        require_space(self._cache, 5, "the disk of the box")
+        shutil.rmtree(self._disk, ignore_errors=True)
+        for name in ("merged", "out"):
+            (self._disk / name).mkdir(parents=True)
+        self._enter(context, self._disk, "disk.sh", "raw", root_uuid(self.key), str(DISK_GIB),
+                    timeout=1800)  # fmt: skip
+        (self._disk / "out" / "done").touch()
+
+    def _make_box(self, provider: str, context: StepContext) -> None:
+        kind, name = _DISKS[provider]
+        target = self.file(provider)
+        require_space(self._output, 2, "a box")
+        self._enter(context, self._disk, "disk.sh", kind, timeout=3600)
+        disk = self._disk / "out" / name
+        context.progress(target.name)
+        partial = target.with_name(f".{target.name}.partial")
+        files = self._small_files(provider, disk.stat().st_size)
+        pack(partial, files, disk, context.cancelled)
+        disk.unlink()
+        _to_the_user(partial)
+        partial.rename(target)
+
+    def _small_files(self, provider: str, disk_size: int) -> dict[str, str]:
+        source = self._provision / "image" / "box" / "files"
+        metadata: dict[str, Any] = {
+            "provider": provider, "architecture": "amd64",
+            "labctl": {"version": self.version, "recipe": self.key},
+        }  # fmt: skip
+        if provider == "libvirt":
+            metadata |= {"format": "qcow2", "virtual_size": DISK_GIB}
+        names = {
+            "version": self.version,
+            "mac": f"080027{self.key[:6].upper()}",
+            "capacity": str(DISK_GIB * 2**30),
+            "disk_size": str(disk_size),
+            "disk_uuid": str(uuid.uuid5(uuid.UUID(root_uuid(self.key)), "virtualbox")),
+        }
+
+        def filled(name: str) -> str:
+            return Template((source / name).read_text(encoding="utf-8")).substitute(names)
+
+        files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
+                 "Vagrantfile": filled(f"Vagrantfile.{provider}")}  # fmt: skip
+        if provider == "virtualbox":
+            files["box.ovf"] = filled("box.ovf")
+        return files
+
+    # -- what was built --------------------------------------------------------------------------
+    def _boxes(self) -> list[Box]:
+        """All boxes of this version in the directory, of an earlier command too."""
+        return [
+            Box(provider, file, file.stat().st_size, _sha256(file))
+            for provider in PROVIDERS
+            if (file := self.file(provider)).is_file()
+        ]
+
+    def _make_catalogue(self, context: StepContext) -> None:
+        boxes = self._boxes()
+        write_atomic(self.catalogue, json.dumps(catalogue(self.version, boxes), indent=1) + "\n")
+        _to_the_user(self.catalogue)
+
+    def _catalogued(self) -> list[Box]:
+        known = json.loads(self.catalogue.read_text(encoding="utf-8"))
+        return [
+            Box(one["name"], self._output / one["url"], (self._output / one["url"]).stat().st_size,
+                one["checksum"])
+            for one in known["versions"][0]["providers"]
+        ]  # fmt: skip
+
+
+def version_of(key: str, now: time.struct_time) -> str:
+    """The version of a box: 20261123.704.9831204 is of 23 November 2026, 7:04 UTC.
+
+    The last number stands for the recipe: equal recipes have equal numbers.
+    """
+    minutes = now.tm_hour * 100 + now.tm_min
+    return f"{now.tm_year}{now.tm_mon:02}{now.tm_mday:02}.{minutes}.{int(key[:6], 16)}"
+
+
+def root_uuid(key: str) -> str:
+    """The UUID of the root file system: follows from the recipe, so a build can be repeated."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"labctl-box-{key}"))
+
+
+def catalogue(version: str, boxes: Sequence[Box]) -> dict[str, Any]:
+    """What Vagrant reads: it takes a URL without a scheme for a file where `vagrant` is called."""
+    return {
+        "name": NAME,
+        "description": "Debian 13 with OpenStack, OVN and the tools of labctl's lessons",
+        "versions": [
+            {
+                "version": version,
+                "providers": [
+                    {
+                        "name": box.provider, "url": box.file.name,
+                        "checksum": box.sha256, "checksum_type": "sha256",
+                        "architecture": "amd64", "default_architecture": True,
+                    }
+                    for box in boxes
+                ],
+            }
+        ],
+    }  # fmt: skip
+
+
+def pack(target: Path, files: dict[str, str], disk: Path, cancelled: Callable[[], bool]) -> None:
+    """A box: a plain tar, for the disk in it is compressed. Same files, same bytes."""
+    try:
+        with (
+            tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive,
+            disk.open("rb") as big,
+        ):
+            for name, text in files.items():
+                data = text.encode()
+                archive.addfile(_member(name, len(data)), io.BytesIO(data))
+            archive.addfile(_member(disk.name, disk.stat().st_size), _Interruptible(big, cancelled))
+    except OSError as error:
+        raise LabError(
+            f"cannot write {target}: {error.strerror}",
+            hint="free some disk space, or choose another directory with --output",
+        ) from error
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    return member
+
+
+class _Interruptible:
+    """A file that is read as long as the work is wanted."""
+
+    def __init__(self, file: IO[bytes], cancelled: Callable[[], bool]) -> None:
+        self._file, self._cancelled = file, cancelled
+
+    def read(self, size: int = -1) -> bytes:
+        if self._cancelled():
+            raise Cancelled("box")
+        return self._file.read(size)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            _to_the_user(directory)
+    except OSError as error:
+        raise LabError(
+            f"cannot make the directory {directory}: {error.strerror}",
+            hint="choose another one with --output",
+        ) from error
+
+
+def _to_the_user(path: Path) -> None:
+    """Whoever called sudo gets what was made for them."""
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if user.isdecimal() and group.isdecimal():
+        os.chown(path, int(user), int(group))

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Packages of this node's roles, from Debian 13. In the baked image they are there already.
+# Packages of this node's roles, from Debian 13. In the baked image they are there already. Without
+# OpenStack (stack: ovn) a node needs Open vSwitch and OVN, and nothing else.
 . "$(dirname "$0")/lib.sh"
 
 lists=("$PROVISION/packages/base.list")
-has_role controller && lists+=("$PROVISION/packages/controller.list")
-has_role compute && lists+=("$PROVISION/packages/compute.list")
+has_role controller && lists+=("$PROVISION/packages/ovn-central.list")
+if [ "$LAB_STACK" = openstack ]; then
+    has_role controller && lists+=("$PROVISION/packages/controller.list")
+    has_role compute && lists+=("$PROVISION/packages/compute.list")
+fi
 mapfile -t wanted < <(sed 's/#.*//' "${lists[@]}" | xargs -n1)
 
 mapfile -t missing < <(

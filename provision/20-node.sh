@@ -13,5 +13,7 @@ mv /etc/hosts.new /etc/hosts
 [ -s /etc/machine-id ] || systemd-machine-id-setup
 
 verbatim journald.conf /etc/systemd/journald.conf.d/labctl.conf root:root 644
-verbatim system.conf /etc/systemd/system.conf.d/labctl.conf root:root 644
+START_SECONDS=$((90 * PATIENCE))
+export START_SECONDS
+template system.conf /etc/systemd/system.conf.d/labctl.conf root:root 644
 say "$NODE_NAME ($NODE_ROLES)"

@@ -6,7 +6,7 @@ verbatim abbrev.py /usr/local/bin/abbrev root:root 755
 verbatim profile.sh /etc/profile.d/labctl.sh root:root 644
 grep -q /etc/profile.d/labctl.sh /root/.bashrc 2>/dev/null ||
     printf '\n. /etc/profile.d/labctl.sh\n' >>/root/.bashrc
-if has_role controller; then
+if has_role controller && [ "$LAB_STACK" = openstack ]; then
     # The key of the Nova keypair: the learner logs in to instances from here.
     install -d -m 700 /root/.ssh
     [ -s /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -C "labctl $LAB_NAME" -f /root/.ssh/id_ed25519

@@ -5,6 +5,7 @@ set -euo pipefail
 
 PROVISION=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PROVISION DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+PATIENCE=1 # lab.env says more where nodes are slower than containers
 CHANGED=no # did this run of the script change a configuration file?
 
 if [ -r /etc/labctl/lab.env ]; then
@@ -13,6 +14,11 @@ if [ -r /etc/labctl/lab.env ]; then
     . /etc/labctl/lab.env
     set +a
 fi
+
+# Timeouts of services, in seconds, for the templates of files/.
+export PATIENT_60=$((60 * PATIENCE))
+export PATIENT_75=$((75 * PATIENCE))
+export PATIENT_180=$((180 * PATIENCE))
 
 say() { printf '%s\n' "$*"; }
 
@@ -25,9 +31,15 @@ has_role() { [[ " ${NODE_ROLES:-} " == *" $1 "* ]]; }
 
 # verbatim SOURCE TARGET OWNER:GROUP MODE: install a file of files/ as it is.
 # template SOURCE TARGET OWNER:GROUP MODE: the same with ${VARIABLES} filled in.
+# settings SOURCE TARGET OWNER:GROUP MODE: the variables it names, as a shell reads them.
 # Written whole and moved into place, so a reader never sees half a file.
 verbatim() { install_file cat "$@"; }
 template() { install_file envsubst "$@"; }
+settings() { install_file quoted "$@"; }
+quoted() {
+    local name
+    while read -r name; do printf '%s=%q\n' "$name" "${!name}"; done
+}
 install_file() {
     local filter=$1 source=$PROVISION/files/$2 target=$3 new
     mkdir -p "$(dirname "$target")"
@@ -58,8 +70,9 @@ up() {
 }
 
 # until_ok SECONDS WHAT COMMAND...: wait for COMMAND to succeed; on expiry say what was awaited.
+# SECONDS are those of a container: slow machines get PATIENCE times as many.
 until_ok() {
-    local deadline=$((SECONDS + $1)) what=$2
+    local deadline=$((SECONDS + $1 * PATIENCE)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$deadline" ] || die "waited too long for $what (last try: $*)"

@@ -43,6 +43,9 @@ def wanted(lab: Topology, node: Node, secrets: Secrets = SECRETS) -> dict[str, s
     """What has to come out, said once more and by hand."""
     values = {
         "LAB_NAME": lab.lab,
+        "LAB_STACK": lab.stack,
+        "PATIENCE": "1",
+        "RESOLVER": "",
         "NODE_NAME": node.name,
         "NODE_ROLES": " ".join(r for r in ("compute", "controller", "gateway") if r in node.roles),
         "NODE_ADDRESS": f"{node.eth1.address.ip}",
@@ -165,7 +168,8 @@ def test_every_variable_of_a_template_is_given() -> None:
     for script, how, file in installed():
         if how == "template":
             text = (PROVISION / "files" / file).read_text(encoding="utf-8")
-            unknown = asked(text) - given(script) - exported(text_of(script.file))
+            here = exported(text_of("lib.sh")) | exported(text_of(script.file))
+            unknown = asked(text) - given(script) - here
             assert not unknown, f"files/{file}: {script.file} does not give {sorted(unknown)}"
 
 

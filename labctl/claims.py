@@ -1,16 +1,20 @@
 """Claims: one sentence each, and the look at the running lab that proves or refutes it."""
 
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.guest import Guest
 from labctl.i18n import tr
-from labctl.lesson import NODES, PROBES, Claim, Fact, Look, fill, fill_all, matches
+from labctl.lesson import CAPTURED, NODES, PROBES, Claim, Fact, Look
 from labctl.packets import Frame, sighting
+from labctl.phrases import fill, fill_all, matches
 from labctl.probes import Rows, Sight
 from labctl.topology import Node, Topology
 from labctl.waiting import WaitTimeout, wait_until
@@ -20,18 +24,13 @@ if TYPE_CHECKING:
 
 
 class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
-    """A claim does not hold."""
+    """Claims do not hold. What was expected and seen is in each of them."""
 
     def __init__(self, claims: "list[ClaimResult]") -> None:
-        first = claims[0]
+        first, more = claims[0], len(claims) - 1
+        text = tr("claim {id} does not hold: {text}", id=first.id, text=first.text)
         super().__init__(
-            tr(
-                "claim {id}: {text}; expected {expected}; seen {seen}",
-                id=first.id,
-                text=first.text,
-                expected=first.expected,
-                seen=first.seen_text,
-            ),
+            text if not more else tr("{first} (and {n} more)", first=text, n=more),
             code=EXIT_CLAIM,
         )
         self.claims = claims
@@ -50,26 +49,46 @@ class ClaimResult:
     seconds: float
     columns: tuple[str, ...] = ()
     """Of `seen`: those the claim speaks of."""
+    instead: Rows = field(default_factory=list)
+    """When `seen` is empty although something was asked for: what the probe saw besides."""
+    error: str = ""
+    """Why nobody could look, if so."""
 
     @property
     def seen_text(self) -> str:
         """The evidence in one line: of each row what the claim speaks of (JSON has the rest)."""
+        return " | ".join(self.evidence)
+
+    @property
+    def evidence(self) -> list[str]:
+        """The evidence, a text for each thing that was seen."""
+        if self.error:
+            return [self.error]
         if self.probe == "wire.packets" and self.seen:
             # Alike but for their numbers and their time.
             alike = Counter(sighting(row) for row in self.seen)
-            return " | ".join(f"{n} × {text}" if n > 1 else text for text, n in alike.items())
-        rows = [{name: row.get(name) for name in self.columns} for row in self.seen]
-        return describe(rows if self.columns else self.seen)
+            return [f"{n} × {text}" if n > 1 else text for text, n in alike.items()]
+        if not self.seen and self.instead and self.columns:
+            there = " | ".join(_described(self._spoken_of(self.instead)))
+            return [tr("nothing of the kind; there is: {rows}", rows=there)]
+        return _described(self._spoken_of(self.seen) if self.columns else self.seen)
+
+    def _spoken_of(self, rows: Rows) -> Rows:
+        return [{name: row.get(name) for name in self.columns} for row in rows]
 
 
 def describe(rows: Rows, limit: int = 3) -> str:
     """Rows in one line, for a person; alike ones once, with their number."""
+    return " | ".join(_described(rows, limit))
+
+
+def _described(rows: Rows, limit: int = 3) -> list[str]:
     if not rows:
-        return tr("nothing")
+        return [tr("nothing")]
     alike = Counter(_one(row) for row in rows)
     shown = [f"{n} × {text}" if n > 1 else text for text, n in list(alike.items())[:limit]]
     more = [tr("… {count} rows in all", count=len(rows))] if len(alike) > limit else []
-    return " | ".join(shown + more)
+    return shown + more
 
 
 def _one(row: Mapping[str, Any]) -> str:
@@ -97,28 +116,83 @@ class Prover:
         self._topology = topology
         self._guest_of = guest
         self._cloud = cloud
+        self._known: dict[tuple[str, str], Rows] | None = None
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, a probe is asked once for all claims and facts: they speak of one moment.
+
+        A claim that does not hold has everything asked anew.
+        """
+        outer, self._known = self._known, {} if self._known is None else self._known
+        try:
+            yield
+        finally:
+            self._known = outer
+
+    def look_ahead(self, claims: Iterable[Claim]) -> None:
+        """Within `one_look`: ask what these claims will ask, OpenStack and OVN at the same time."""
+        asked: dict[str, None] = {}
+        words = " ".join(str(claim.model_dump()) for claim in claims)
+        for name in self._facts:
+            if f"fact.{name}" in words:
+                words += str(self._facts[name].model_dump())  # facts may be stated with facts
+                asked[self._facts[name].probe] = None
+        asked |= dict.fromkeys(claim.probe for claim in claims)
+        sight = self.sight()
+
+        def ask(prefix: str) -> None:
+            for probe in asked:
+                if probe.startswith(prefix):
+                    with suppress(Exception):  # whoever needs it asks again, and is told
+                        self._ask(probe, {}, sight)
+
+        with ThreadPoolExecutor(max_workers=2) as lanes:
+            list(lanes.map(ask, ("openstack.", "ovn.")))
 
     def prove(
         self,
         claim: Claim,
         frames: list[Frame],
         cancelled: Callable[[], bool] | None = None,
+        patience: float | None = None,
     ) -> ClaimResult:
-        """Look until the claim holds or its time is up."""
+        """Look until the claim holds or its time is up, which `patience` (seconds) may shorten.
+
+        Where nobody can look (a node does not answer), the claim does not hold. Raises LabError for
+        a mistake of the lesson.
+        """
         began = time.monotonic()
         sight = self.sight(frames)
         last: Rows = []
+        besides: Rows = []
         values: dict[str, Any] = {}
+        error = ""
         # What was captured does not change by looking again.
-        within = 0.0 if claim.probe == "wire.packets" else claim.within
+        within = 0.0 if claim.probe in CAPTURED else claim.within
+        within = within if patience is None else min(within, patience)
+        again = False
 
         def holds() -> bool:
-            nonlocal last, values
+            nonlocal last, besides, values, error, again
+            if again and self._known is not None:
+                self._known.clear()
+            again = True
             values = self.values()
-            last = self.look(claim, values, sight)
-            count = _count(claim, values)
+            error, last, besides = "", [], []
+            try:
+                every = self._ask(claim.probe, fill_all(claim.arguments, values), sight)
+                where = fill_all(claim.where, values)
+                last = [row for row in every if _row_matches(row, where)]
+                besides = [] if last else every
+                count = _count(claim, values)
+                each = fill_all(claim.each, values)
+            except LabError as trouble:
+                if trouble.code == EXIT_USAGE:
+                    raise
+                error = trouble.message
+                return False
             enough = bool(last) if count is None else len(last) == count
-            each = fill_all(claim.each, values)
             return enough and all(_row_matches(row, each) for row in last)
 
         try:
@@ -128,22 +202,56 @@ class Prover:
             held = False
         return ClaimResult(
             claim.id,
-            fill(str(claim.text), values),
+            self.words(str(claim.text), values),
             held,
             claim.probe,
-            _expected(claim, values),
+            "" if error else _expected(claim, values),
             last,
             time.monotonic() - began,
             tuple(dict.fromkeys((*claim.where, *claim.each))),
+            [] if held else besides,
+            error,
         )
+
+    def words(self, template: str, values: Mapping[str, Any] | None = None) -> str:
+        """A text for the learner; where the lab cannot say a value there is a `…`."""
+        try:
+            return fill(template, self.values() if values is None else values)
+        except LabError as error:
+            if error.code == EXIT_USAGE:
+                raise
+            return re.sub(r"\{\{.*?\}\}", "…", template)
 
     def look(self, look: Look, values: Mapping[str, Any], sight: Sight) -> Rows:
         """The rows that a probe sees, as far as they match `where`."""
-        if look.probe not in PROBES:
-            raise LabError(f"a lesson asks an unknown probe: {look.probe}")
-        rows = PROBES[look.probe](sight, fill_all(look.arguments, values))
+        rows = self._ask(look.probe, fill_all(look.arguments, values), sight)
         where = fill_all(look.where, values)
         return [row for row in rows if _row_matches(row, where)]
+
+    def _ask(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
+        """What a probe sees; within `one_look` what it saw already, but for the wire."""
+        if probe not in PROBES:
+            raise LabError(f"a lesson asks an unknown probe: {probe}", code=EXIT_USAGE)
+        key = (probe, repr(sorted(arguments.items())))
+        if self._known is not None and key in self._known:
+            return self._known[key]
+        try:
+            rows = PROBES[probe](sight, arguments)
+        except LabError:
+            raise
+        except Exception as error:
+            from labctl.cloud import API_ERRORS  # slow to import, and not every lab has an API
+
+            if not isinstance(error, API_ERRORS):
+                raise
+            said = " ".join(str(error).split())[:200]
+            raise LabError(
+                tr("OpenStack does not answer: {said}", said=said),
+                hint=tr("`labctl status` shows what is not running"),
+            ) from error
+        if self._known is not None and not probe.startswith("wire."):
+            self._known[key] = rows
+        return rows
 
     # -- what templates see ----------------------------------------------------------------------
     def values(self) -> dict[str, Any]:
@@ -183,13 +291,23 @@ class Prover:
             case "gateway":
                 return self._topology.gateways[0].name
             case "hypervisor":
-                wanted = self._topology.instances[0].name
-                for row in PROBES["openstack.servers"](self.sight(), {}):
-                    if row["name"] == wanted and row["host"]:
-                        return str(row["host"])
-                raise LabError(tr("no hypervisor runs {name}", name=wanted))
+                if self._topology.stack == "ovn":
+                    return self._topology.computes[0].name
+                return self._hypervisor()
             case _:
                 return name
+
+    def _hypervisor(self) -> str:
+        """Where the first instance runs, whatever it is called by now; gone, the first compute."""
+        first, sight = self._topology.instances[0], self.sight()
+        rows = self._ask("openstack.servers", {}, sight)
+        for row in rows:
+            if row["name"] == first.name and row["host"]:
+                return str(row["host"])
+        for row in rows:
+            if str(first.address) in row.get("fixed", ()) and row["host"]:
+                return str(row["host"])
+        return self._topology.computes[0].name
 
     def node(self, name: str) -> Node:
         """The topology's node behind an alias, for templates."""
@@ -213,15 +331,18 @@ class _Facts:
 
 
 class _Nodes:
-    """`node.controller`, `node.gateway`, `node.hypervisor` in templates."""
+    """`node.controller`, `node.gateway`, `node.hypervisor` in templates; found once."""
 
     def __init__(self, prover: Prover) -> None:
         self._prover = prover
+        self._known: dict[str, Node] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name not in NODES:
             raise AttributeError(name)
-        return self._prover.node(name)
+        if name not in self._known:
+            self._known[name] = self._prover.node(name)
+        return self._known[name]
 
 
 def _row_matches(row: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ import typer
 
 from labctl import __version__
 from labctl.errors import (
+    EXIT_CLAIM,
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -20,10 +21,21 @@ from labctl.errors import (
     LabError,
 )
 from labctl.i18n import detect_language, set_language, tr
+from labctl.invocation import (
+    DEFAULT,
+    File,
+    Json,
+    Quiet,
+    become_root,
+    called,
+    open_console,
+    open_lab,
+)
+from labctl.keep import snapshots_app
+from labctl.learn import lessons_app
 
 if TYPE_CHECKING:
-    from labctl.console import Console
-    from labctl.lab import Lab
+    pass
 
 # Typer brings its own click and exports only the leaves of its exceptions; this is their root.
 _UsageError: Any = typer.BadParameter.__mro__[2]
@@ -37,13 +49,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-File = Annotated[
-    Path, typer.Option("-f", "--file", help="The lab to work on.", envvar="LABCTL_FILE")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only what goes wrong.")]
-DEFAULT = Path("lab.yaml")
 
 
 @app.callback(invoke_without_command=True)
@@ -100,14 +105,62 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
         typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
 
 
+@app.command()
+def doctor(
+    file: File = DEFAULT,
+    provider: Annotated[
+        str, typer.Option("-p", "--provider", help="Look for this one; default: lab.yaml's.")
+    ] = "",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
+    from labctl.console import make_console
+    from labctl.doctor import PROVIDERS, show
+    from labctl.lab import Lab, as_json
+
+    if provider and provider not in PROVIDERS:
+        raise LabError(f"--provider {provider}: choose {', '.join(PROVIDERS)}", code=EXIT_USAGE)
+    with make_console(quiet=quiet, json=json) as console:
+        report = Lab(file).examine(provider, thorough=True)
+        if json:
+            typer.echo(as_json(report.to_json()))
+        else:
+            show(report, console)
+        if not report.ok:
+            raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def render(
+    file: File = DEFAULT,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Print it, write nothing.")] = False,
+) -> None:
+    """Write the Vagrantfile that follows from lab.yaml, for VirtualBox and libvirt."""
+    from labctl.console import make_console
+    from labctl.lab import Lab
+
+    lab = Lab(file, make_console(quiet=True))
+    if stdout:
+        sys.stdout.write(lab.vagrantfile())
+    else:
+        typer.echo(lab.render())
+
+
 # -- the lab -------------------------------------------------------------------------------------
 @app.command()
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
-    with _console(quiet=quiet) as console:
-        lab = _lab(file, console)
+    from labctl.doctor import show_briefly
+    from labctl.lesson import FIRST
+
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        if lab.examination.ok:
+            show_briefly(lab.examination, console)
         lab.create()
-        console.say(tr("next: {command}", command=f"{_command()} replay floating-ip"))
+        lesson = FIRST[lab.topology.stack]
+        console.say(tr("next: {command}", command=f"{called()} start {lesson}"))
 
 
 @app.command()
@@ -115,21 +168,21 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
     """Nodes, services, chassis, lesson position, and where to log in."""
     from labctl.lab import as_json
 
-    with _console() as console:
-        report = _lab(file, console).status()
+    with open_console() as console:
+        report = open_lab(file, console).status()
         if json:
             typer.echo(as_json(report))
         else:
             from labctl.status import show
 
-            show(report, console, _command())
+            show(report, console, called())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
     """Log in to a node, or run a command there: labctl ssh NODE -- COMMAND."""
-    with _console() as console:
-        argv = _lab(file, console).ssh_argv(node, context.args)
+    with open_console() as console:
+        argv = open_lab(file, console).ssh_argv(node, context.args)
     os.execvp(argv[0], argv)
 
 
@@ -143,104 +196,116 @@ def logs(
     """The end of a log: of a stage of `create`, or of a service on a node."""
     from labctl.prose import sanitize
 
-    with _console() as console:
-        typer.echo(sanitize(_lab(file, console).log(node, unit, lines)))
+    with open_console() as console:
+        typer.echo(sanitize(open_lab(file, console).log(node, unit, lines)))
 
 
 @app.command()
 def halt(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Shut all nodes down; `up` brings them back as they were."""
-    with _console(quiet=quiet) as console:
-        _lab(file, console).halt()
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).halt()
 
 
 @app.command()
 def up(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Start the nodes of a lab that was halted, or that a reboot took down."""
-    with _console(quiet=quiet) as console:
-        _lab(file, console).up()
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).up()
 
 
 @app.command()
-def destroy(file: File = DEFAULT, quiet: Quiet = False) -> None:
+def destroy(
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Also remove what is kept for the next lab."),
+    ] = False,
+) -> None:
     """Remove the lab: no process, mount, namespace, interface or file stays behind."""
-    with _console(quiet=quiet) as console:
-        existed = _lab(file, console).destroy()
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        existed = lab.destroy(purge=purge)
         console.say(tr("the lab is gone") if existed else tr("there is no lab here"))
+        for what in lab.kept:
+            command = "labctl destroy --purge"
+            console.say(tr("{what} stays for the next lab", what=what))
+            console.say(tr("to remove it: {command}", command=command))
 
 
 # -- lessons -------------------------------------------------------------------------------------
-@app.command()
-def lessons(json: Json = False) -> None:
-    """The built-in lessons."""
-    from labctl.lab import as_json
-    from labctl.lesson import available, load_lesson
+app.add_typer(lessons_app)
 
-    found = [load_lesson(name) for name in available()]
-    if json:
-        rows = [{"id": one.id, "checkpoints": [c.id for c in one.checkpoints]} for one in found]
-        typer.echo(as_json(rows))
-        return
-    for lesson in found:
-        typer.echo(f"{lesson.id:20} {lesson.title}: {lesson.goal}")
+# -- snapshots -----------------------------------------------------------------------------------
+app.add_typer(snapshots_app)
 
 
 @app.command()
-def replay(
-    lesson: Annotated[str, typer.Argument(help="A lesson's id, or the path of a lesson's file.")],
+def walk(
+    protocol: Annotated[str, typer.Argument(metavar="PROTO", help="ping, tcp or udp.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="An instance or a node.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="An address, an instance, a node, or internet.")
+    ],
+    port: Annotated[int | None, typer.Argument(metavar="PORT", help="Of tcp and udp.")] = None,
     file: File = DEFAULT,
+    pcap: Annotated[
+        Path | None, typer.Option(help="Directory in which the captures are kept.")
+    ] = None,
     json: Json = False,
+) -> None:
+    """Send one packet and show every hop of it and of its answer; exit 3 if none comes."""
+    from labctl.lab import as_json
+
+    with open_console(json=json) as console:
+        keep = pcap.absolute() if pcap is not None else None
+        followed = open_lab(file, console).walk(protocol, source, target, port, keep)
+        console.close()  # what moved while it was under way
+        if json:
+            typer.echo(as_json(followed.to_json()))
+        else:
+            from labctl.walkview import show
+
+            show(followed, console)
+    if not followed.answered:
+        raise typer.Exit(EXIT_CLAIM)
+
+
+# -- boxes ---------------------------------------------------------------------------------------
+box_app = typer.Typer(help="Boxes for virtual machines.", no_args_is_help=True)
+app.add_typer(box_app, name="box")
+
+
+@box_app.command("build")
+def box_build(
+    provider: Annotated[str, typer.Option(help="libvirt, virtualbox or all.")] = "all",
+    output: Annotated[Path, typer.Option(help="Directory for the finished boxes.")] = Path(),
     quiet: Quiet = False,
 ) -> None:
-    """Run a lesson from its beginning and prove every claim; exit 3 if one does not hold."""
-    from labctl.lab import as_json
+    """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
+    from labctl.assets import assets
+    from labctl.box import CATALOGUE, PROVIDERS, BoxBuilder
+    from labctl.image import ImageCache
+    from labctl.lab import cache_directory
 
-    with _console(quiet=quiet, json=json) as console:
-        report = _lab(file, console).replay(lesson, console)
-        if json:
-            typer.echo(as_json(report.to_json()))
-        if report.failure is not None:
-            raise report.failure
+    if provider not in (*PROVIDERS, "all"):
+        raise LabError(f"--provider {provider}: choose libvirt, virtualbox or all", code=EXIT_USAGE)
+    become_root()
+    chosen = PROVIDERS if provider == "all" else (provider,)
+    provision = assets() / "provision"
+    with open_console(quiet=quiet) as console:
+        images = ImageCache(cache_directory(), provision)
+        builder = BoxBuilder(images, provision, output.absolute(), chosen, console)
+        for box in builder.build():
+            console.say(f"{box.file}  {box.size / 1e6:.0f} MB")
+            console.say(f"  sha256 {box.sha256}")
+        for name in chosen:
+            command = f"vagrant box add {CATALOGUE} --provider {name}"
+            console.say(tr("in {directory}: {command}", directory=output, command=command))
 
 
 # -- the machinery -------------------------------------------------------------------------------
-def _console(*, quiet: bool = False, json: bool = False) -> "Console":
-    from labctl.console import make_console
-
-    return make_console(quiet=quiet, json=json)
-
-
-def _lab(file: Path, console: "Console") -> "Lab":
-    from labctl.lab import Lab
-
-    _become_root()
-    return Lab(file, console)
-
-
-def _become_root() -> None:
-    """Containers need root: ask sudo for it, once, with the same command and environment."""
-    if os.geteuid() == 0 or os.environ.get("LABCTL_NO_SUDO"):
-        return
-    from shutil import which
-
-    if which("sudo") is None:
-        return  # the provider says that it needs root
-    os.environ["LABCTL_COMMAND"] = _command()
-    wanted = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
-    kept = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in wanted)
-    sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
-    argv = ["sudo", f"--preserve-env={kept}", sys.executable, "-m", "labctl", *sys.argv[1:]]
-    os.execvp("sudo", argv)
-
-
-def _command() -> str:
-    """How the user called us, for the hints: `labctl`, or the path that was typed."""
-    if told := os.environ.get("LABCTL_COMMAND"):  # by ourselves, across sudo
-        return told
-    name = sys.argv[0]
-    return name if "/" in name and not name.endswith("__main__.py") else "labctl"
-
-
 def _report(error: Any) -> int:
     """Print an error a person can act on; its exit code."""
     from labctl.console import make_console

@@ -52,8 +52,13 @@ class _GuestAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": Pool}
 
 
-def connect(topology: Topology, guest: Guest, password: str) -> "openstack.connection.Connection":
-    """A connection as the lab's admin. `guest` is the controller's; nothing is sent before use."""
+def connect(
+    topology: Topology, guest: Guest, password: str, patience: int = 1
+) -> "openstack.connection.Connection":
+    """A connection as the lab's admin. `guest` is the controller's; nothing is sent before use.
+
+    A request may take `patience` minutes.
+    """
     transport = requests.Session()
     transport.trust_env = False  # a proxy of the host knows no way into the lab
     transport.mount("http://", _GuestAdapter(guest))
@@ -65,5 +70,5 @@ def connect(topology: Topology, guest: Guest, password: str) -> "openstack.conne
         user_domain_name="Default",
         project_domain_name="Default",
     )
-    session = keystoneauth1.session.Session(auth=auth, session=transport, timeout=60)
+    session = keystoneauth1.session.Session(auth=auth, session=transport, timeout=60 * patience)
     return openstack.connection.Connection(session=session, region_name="RegionOne")

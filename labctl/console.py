@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO
 
 from labctl.events import (
     Event,
@@ -50,6 +50,13 @@ class Console(Protocol):
 
     def __call__(self, event: Event) -> None: ...
 
+    @property
+    def width(self) -> int | None:
+        """Cells in a line of the terminal; None where lines have no end, as in a pipe."""
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Sanitized lines in styles, broken between words where the terminal ends."""
+
     def heading(self, text: str) -> None:
         """A title above what follows."""
 
@@ -69,6 +76,17 @@ class Console(Protocol):
         self, ok: bool, text: str, *, evidence: str = "", expected: str = "", seen: str = ""
     ) -> None:
         """Whether a claim holds and how that is known; if not, what was expected and seen."""
+
+    def finding(
+        self,
+        level: Level,
+        text: str,
+        *,
+        breaks: str = "",
+        mend: str = "",
+        commands: Sequence[str] = (),
+    ) -> None:
+        """What was found about the host: what is so, what it breaks, what to do and to type."""
 
     def summary(self, ok: bool, text: str) -> None:
         """The last line: how it went."""
@@ -151,6 +169,26 @@ class Page(ABC):
             details = [(tr("expected"), expected), (tr("seen"), seen), *details]
         self.write([*lines, *_details(details, indent=4)])
 
+    def finding(
+        self,
+        level: Level,
+        text: str,
+        *,
+        breaks: str = "",
+        mend: str = "",
+        commands: Sequence[str] = (),
+    ) -> None:
+        if self.quiet and level in ("ok", "note"):
+            return
+        mark, style = _LEVELS[level]
+        self.write([(Span(f"  {mark} ", style), Span(one_line(text)))])
+        if breaks:
+            self.write([(Span("    "), Span(one_line(breaks), "dim"))])
+        if mend:
+            self.write([(Span("    → "), Span(one_line(mend)))])
+        # Not wrapped by us: what is typed must come whole out of a copy.
+        self.verbatim([(Span("      $ ", "prompt"), Span(one_line(c), "bold")) for c in commands])
+
     def summary(self, ok: bool, text: str) -> None:
         self.write([(), (_mark(ok), Span(one_line(text), "ok" if ok else "bad"))])
 
@@ -182,6 +220,15 @@ class Page(ABC):
 
 def _lines(text: str, style: Style = "plain") -> list[Line]:
     return [(Span(line, style),) for line in sanitize(text).split("\n")]
+
+
+Level = Literal["ok", "note", "warning", "error"]
+_LEVELS: Mapping[Level, tuple[str, Style]] = {
+    "ok": ("✓", "ok"),
+    "note": ("·", "dim"),
+    "warning": ("!", "warn"),
+    "error": ("✗", "bad"),
+}
 
 
 def _mark(ok: bool, indent: str = "") -> Span:

@@ -264,12 +264,8 @@ def lab_here(state: LabState, topology: Topology) -> LabHere:
 def show(report: Report, console: Console) -> None:
     """The report for a person, within 80 columns: what is well, what is not, what to type."""
     choice = report.choice
-    if not choice.provider:
-        console.heading(report.lab)
-    else:
-        name = NAMES[choice.provider]
-        title = tr("{lab} on {provider}: {why}", lab=report.lab, provider=name, why=choice.why)
-        console.heading(title)
+    _title(report, console)
+    if choice.provider:
         for provider, reason in choice.passed_over.items():
             console.say(tr("not {provider}: {reason}", provider=NAMES[provider], reason=reason))
     lines: dict[Group, list[str]] = {}
@@ -290,6 +286,25 @@ def show(report: Report, console: Console) -> None:
                 one.level, whose + one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
             )
     console.summary(report.ok, _summary(report))
+
+
+def show_briefly(report: Report, console: Console) -> None:
+    """What `create` says before it begins: the provider and why, and what may go wrong."""
+    _title(report, console)
+    for one in report.findings:
+        if one.level == "warning":
+            console.finding(
+                one.level, one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
+            )
+
+
+def _title(report: Report, console: Console) -> None:
+    name, why = NAMES.get(report.choice.provider, ""), report.choice.why
+    console.heading(
+        tr("{lab} on {provider}: {why}", lab=report.lab, provider=name, why=why)
+        if name
+        else report.lab
+    )
 
 
 _ORDER: Mapping[Level, int] = {"error": 0, "warning": 1, "note": 2}

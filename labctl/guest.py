@@ -1,12 +1,15 @@
 """Our handle on a node: run a command, put and get a file, over SSH."""
 
+import base64
+import logging
 import posixpath
+import select
 import shlex
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +18,10 @@ import paramiko
 
 from labctl.errors import LabError
 from labctl.waiting import Cancelled
+
+# paramiko logs what it raises as well, and a logger without a handler prints: tracebacks in the
+# middle of a wait for a node that is still booting.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 Dial = Callable[[str, int], socket.socket]
 """Opens a TCP connection as the node itself would: (host, port) -> connected socket."""
@@ -71,6 +78,10 @@ class Guest(Protocol):
         """A TCP connection from the node to somewhere."""
         ...
 
+    def another(self) -> "Guest":
+        """A handle on the same node with a connection of its own."""
+        ...
+
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""
         ...
@@ -79,10 +90,27 @@ class Guest(Protocol):
 class SSHGuest:
     """A node reached by SSH as root, over one connection that is made when first needed."""
 
-    def __init__(self, name: str, dial: Dial, key: Path, host_key: Path) -> None:
-        """`dial` opens connections inside the node's network; `host_key` is the node's own key."""
+    def __init__(
+        self,
+        name: str,
+        dial: Dial | None,
+        key: Path,
+        host_key: Path,
+        connect: Callable[[], socket.socket] | None = None,
+    ) -> None:
+        """A handle that has not connected yet.
+
+        `dial` opens connections inside the node's network; where nothing of the host can, it is
+        None: `connect` opens the connection to the node's SSH server then, and all others are
+        forwarded through that. `host_key` is a file with the node's own key, the private one or its
+        public half as in known_hosts.
+        """
+        if dial is None and connect is None:
+            raise ValueError("either dial or connect must be given")
         self.name = name
         self._dial = dial
+        self._connector = connect
+        self._open = connect or (lambda: self.dial("127.0.0.1", 22))
         self._key = key
         self._host_key = host_key
         self._transport: paramiko.Transport | None = None
@@ -90,7 +118,26 @@ class SSHGuest:
 
     def dial(self, host: str, port: int) -> socket.socket:
         """A TCP connection from the node to somewhere; OSError when it is refused."""
-        return self._dial(host, port)
+        if self._dial is not None:
+            return self._dial(host, port)
+        try:
+            try:
+                channel = self._forward(host, port)
+            except (EOFError, paramiko.SSHException) as error:
+                if isinstance(error, paramiko.ChannelException):
+                    raise  # the node answers; who is called does not
+                self.close()  # it only seemed alive: one new connection, then the error counts
+                channel = self._forward(host, port)
+        except (EOFError, paramiko.SSHException) as error:
+            raise ConnectionRefusedError(f"{self.name}: {host}:{port}: {error}") from error
+        except GuestError as error:
+            raise ConnectionError(error.message) from error
+        return _as_socket(channel)
+
+    def _forward(self, host: str, port: int) -> paramiko.Channel:
+        return self._connected().open_channel(
+            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=30
+        )
 
     def _connected(self) -> paramiko.Transport:
         with self._lock:
@@ -106,11 +153,13 @@ class SSHGuest:
             return self._transport
 
     def _connect(self) -> paramiko.Transport:
-        transport = paramiko.Transport(self._dial("127.0.0.1", 22))
+        expected = _host_key(self._host_key)
+        transport = paramiko.Transport(self._open())
         try:
             transport.banner_timeout = 30
+            # A server may have keys of several kinds; it is to show the one we know.
+            transport.get_security_options().key_types = _signatures(expected)
             transport.start_client(timeout=30)
-            expected = paramiko.Ed25519Key.from_private_key_file(str(self._host_key))
             if transport.get_remote_server_key() != expected:
                 raise GuestError(
                     f"{self.name}: an SSH server with an unknown host key answered",
@@ -124,6 +173,10 @@ class SSHGuest:
             transport.close()  # or its thread and its socket stay
             raise
         return transport
+
+    def another(self) -> "SSHGuest":
+        """A handle on the same node with a connection of its own."""
+        return SSHGuest(self.name, self._dial, self._key, self._host_key, self._connector)
 
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""
@@ -242,6 +295,52 @@ class SSHGuest:
             channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise GuestError(f"{self.name}: SSH starts no command: {error}") from error
+
+
+def _host_key(path: Path) -> paramiko.PKey:
+    """The key in a file: a private one, or the public half as `TYPE BASE64`."""
+    text = path.read_text().strip()
+    if text.startswith("-----BEGIN"):
+        return paramiko.Ed25519Key.from_private_key_file(str(path))
+    kind, encoded = text.split()[:2]
+    return paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
+
+
+def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
+    """The names under which SSH negotiates a key: RSA has newer signatures (RFC 8332)."""
+    name = key.get_name()
+    return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
+
+
+def _as_socket(channel: paramiko.Channel) -> socket.socket:
+    """A real socket in front of an SSH channel: what speaks HTTP wants select() and makefile()."""
+    ours, theirs = socket.socketpair()
+
+    def downstream() -> None:
+        with suppress(OSError, EOFError):
+            while data := channel.recv(65536):
+                theirs.sendall(data)
+        with suppress(OSError):
+            theirs.shutdown(socket.SHUT_RDWR)  # ends upstream() too
+
+    def upstream() -> None:
+        with suppress(OSError, EOFError):
+            while data := theirs.recv(65536):
+                channel.sendall(data)
+        with suppress(OSError, EOFError):
+            channel.shutdown_write()
+        # The peer may go on talking to who only has nothing more to say, but not to who is gone.
+        hung_up = select.poll()
+        hung_up.register(theirs, 0)
+        hung_up.poll()
+        channel.close()  # ends downstream() too
+        answers.join()
+        theirs.close()
+
+    answers = threading.Thread(target=downstream, daemon=True)
+    answers.start()
+    threading.Thread(target=upstream, daemon=True).start()
+    return ours
 
 
 class _Stdin:

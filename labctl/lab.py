@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,42 +15,63 @@ from typing import TYPE_CHECKING, Any
 from labctl.assets import assets
 from labctl.console import Console
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.events import Event, EventBus
+from labctl.events import (
+    Event,
+    EventBus,
+    Note,
+    PlannedStep,
+    RunStarted,
+    StepProgress,
+    StepStarted,
+)
+from labctl.gate import Gate
 from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.image import ImageCache
-from labctl.lesson import Lesson, load_lesson
+from labctl.lesson import load_lesson
 from labctl.providers import Provider
-from labctl.providers.nspawn import NspawnProvider
-from labctl.replay import CheckpointResult, Runner
+from labctl.providers.registry import FEATURES, make_provider
+from labctl.record import Scene, read_records, transcript
+from labctl.replay import read_position
+from labctl.snapshots import BASE, Manifest, Row, SnapshotStore
 from labctl.spec import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
+from labctl.stepping import Classroom, OneLogin
 from labctl.steps import RunResult, Step, StepContext, run_steps
 from labctl.timings import Timings
 from labctl.topology import Node, Topology, build_topology
+from labctl.vault import Surroundings, Vault
+from labctl.warm import Warm
 from labctl.yesterday import Yesterday
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
+    from labctl.doctor import Report as Examination
     from labctl.status import Report
+    from labctl.walk import Walk
 
 CREATE_WORKERS = 8
 """Stages mostly wait for services to start: more of them than cores keeps the cores busy."""
 
 
-PROVIDERS = ("auto", "nspawn")
+CHOSEN = "LABCTL_PROVIDER"
+"""Environment variable: the provider that `auto` means, once that has been found out."""
+
+KEPT_WALKS = 20
 
 HALT_SECONDS = 30
 """How long a node may take to shut down before its power is cut."""
 
 
-def cache_directory() -> Path:
-    """Where baked images and timings are kept, for all labs of this machine."""
+def cache_directory(*, roots: bool = False) -> Path:
+    """Where baked images and timings are kept, for all labs of this machine; `roots`: root's."""
     if chosen := os.environ.get("LABCTL_CACHE"):
         return Path(chosen).expanduser().absolute()
-    return Path("/var/cache/labctl")
+    if roots or os.geteuid() == 0:
+        return Path("/var/cache/labctl")
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
 
 
 class Lab:
@@ -65,6 +85,9 @@ class Lab:
         if subscriber is not None:
             self.bus.subscribe(subscriber)
         self.cache = cache_directory()
+        self.kept: list[str] = []
+        """What `destroy` left for the next lab."""
+        self._purge = False
         self._clouds: dict[int, Connection] = {}
 
     # -- what follows from the file --------------------------------------------------------------
@@ -81,7 +104,33 @@ class Lab:
         whatever has become of its lab.yaml.
         """
         built = self.state.read_json(self.state.built_spec)
-        return build_topology(self.spec if built is None else LabSpec.model_validate(built))
+        return build_topology(
+            self.spec if built is None else LabSpec.model_validate(built),
+            shared_nat=FEATURES[self.provider_name].shared_nat,
+        )
+
+    @cached_property
+    def provider_name(self) -> str:
+        """The provider that made this lab, or else the one that would. Raises SpecError."""
+        if self.state.exists:
+            return self.state.identity().provider
+        if self.spec.provider != "auto":
+            return self.spec.provider
+        return self.examination.choice.provider or "nspawn"
+
+    @cached_property
+    def examination(self) -> "Examination":
+        """What keeps this host from making the lab, and which provider would. Raises SpecError."""
+        if self.state.exists:
+            return self.examine(self.state.identity().provider)
+        # What was chosen before sudo still holds behind it, where the host looks different.
+        chosen = os.environ.get(CHOSEN, "") if self.spec.provider == "auto" else ""
+        return self.examine(chosen)
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether this lab's provider works only as root."""
+        return FEATURES[self.provider_name].needs_root
 
     @cached_property
     def images(self) -> ImageCache:
@@ -91,9 +140,48 @@ class Lab:
     @cached_property
     def provider(self) -> Provider:
         """What makes the nodes of this lab."""
-        if os.geteuid() != 0:
-            raise LabError("the nspawn provider needs root", hint="run the command with sudo")
-        return NspawnProvider(self.topology, self.state, self.state.identity(), self.images)
+        return make_provider(
+            self.provider_name,
+            self.topology,
+            self.state,
+            self.images,
+            assets() / "Vagrantfile.j2",
+        )
+
+    def examine(self, provider: str = "", *, thorough: bool = False) -> "Examination":
+        """Whether this host can make the lab of lab.yaml, and by which provider.
+
+        `provider` stands in for lab.yaml's. Needs no root. Raises SpecError.
+        """
+        from labctl.doctor import examine
+
+        return examine(
+            build_topology(self.spec),
+            self.state,
+            provider=provider or self.spec.provider,
+            cache=cache_directory(roots=True),  # containers are made by root
+            provision=assets() / "provision",
+            thorough=thorough,
+        )
+
+    def vagrantfile(self) -> str:
+        """The Vagrantfile that follows from lab.yaml. Raises SpecError."""
+        from labctl.render import vagrantfile
+
+        # Written there, it finds the lab's key beside it.
+        key = os.path.relpath(self.state.ssh_key, self.state.vagrant)
+        return vagrantfile(build_topology(self.spec), assets() / "Vagrantfile.j2", key)
+
+    def render(self) -> Path:
+        """Write the Vagrantfile into the lab's state directory; where it is."""
+        if self.state.built_spec.exists():
+            # A lab's machines are found by this file: it must not begin to name others.
+            self._refuse_other_topology()
+        path = self.state.vagrant / "Vagrantfile"
+        text = self.vagrantfile()
+        self.state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, text)
+        return path
 
     def guest(self, name: str) -> Guest:
         """The handle on a node, by its name. Raises LabError when the lab has no such node."""
@@ -116,13 +204,16 @@ class Lab:
 
     def cloud(self) -> "Connection":
         """openstacksdk as admin; one connection per thread, for requests is not thread-safe."""
-        from labctl.cloud import connect
-
         thread = threading.get_ident()
         if thread not in self._clouds:
-            password = self.state.secrets().admin
-            self._clouds[thread] = connect(self.topology, self.controller, password)
+            self._clouds[thread] = self._connect()
         return self._clouds[thread]
+
+    def _connect(self) -> "Connection":
+        from labctl.cloud import connect
+
+        password = self.state.secrets().admin
+        return connect(self.topology, self.controller, password, self.provider.patience)
 
     @contextmanager
     def _changing(self, verb: str) -> Iterator[None]:
@@ -136,6 +227,8 @@ class Lab:
 
                 unsubscribe = self.bus.subscribe(record)
                 try:
+                    if self.state.exists:
+                        self.vault.settle(start=verb != "halt")
                     yield
                 finally:
                     unsubscribe()
@@ -147,14 +240,9 @@ class Lab:
         Asks each stage what is really done and runs the rest, so it also resumes and repairs.
         Raises SpecError, LabError, StepFailed.
         """
-        if self.spec.provider not in PROVIDERS:
-            raise LabError(
-                f"{self.file.name}: provider {self.spec.provider} is not there yet in this version",
-                hint="write `provider: nspawn` (containers on this machine), or leave it out",
-                code=EXIT_USAGE,
-            )
+        self.examination.raise_if_not()
         with self._changing("create"):
-            self.state.begin(self.spec.name, "nspawn")
+            self.state.begin(self.spec.name, self.provider_name)
             self._refuse_other_topology()
             topology = self.topology
             provisioner = self._provisioner()
@@ -166,7 +254,28 @@ class Lab:
             result = self._run(tr("create {lab}", lab=topology.lab), steps)
             result.raise_if_failed()
             write_atomic(self.state.created, f"{time.time()}\n")
+            self._keep_base()
         return result
+
+    def _keep_base(self) -> None:
+        """The first snapshot. Without it the lab is a lab all the same."""
+        if SnapshotStore(self.state).exists(BASE):
+            return
+        live = self.provider.features.live_snapshots
+        try:
+            self.vault.save(BASE, files=live)
+        except LabError as error:
+            text = tr("no snapshot {name}: {why}", name=BASE, why=error.message)
+            self.bus.emit(Note("warning", text))
+            return
+        if not live:
+            # Halting and booting all machines would double the time of `create`.
+            text = tr(
+                "{name} is for a lab that runs; to keep all files: {command}",
+                name=BASE,
+                command="labctl snapshot save NAME",
+            )
+            self.bus.emit(Note("info", text))
 
     def _run(self, title: str, steps: list[Step], workers: int = CREATE_WORKERS) -> RunResult:
         timings = Timings(self.cache / "timings.json", prefix=f"{len(self.topology.nodes)}/")
@@ -252,18 +361,138 @@ class Lab:
         return self.guest(name).run(script).stdout
 
     # -- lessons ---------------------------------------------------------------------------------
-    def replay(self, name: str, console: Console) -> "Replay":
-        """A lesson from its first checkpoint to its last, each claim proved.
+    @contextmanager
+    def classroom(
+        self, verb: str, console: Console, lesson: str = "", labctl: str = "labctl"
+    ) -> Iterator[Classroom]:
+        """The lessons on this lab, which is held for `verb` meanwhile.
 
-        What an earlier run made is taken back first. What failed is in the answer; LabError is
-        raised only when the lesson cannot begin.
+        Raises LabError when the lab is not up, or is none for that `lesson`.
         """
-        lesson = load_lesson(name)
-        with self._changing(f"replay {lesson.id}"):
+        self._must_exist()
+        if lesson:
+            load_lesson(lesson).require(self.topology)
+        with self._changing(verb):
             self._must_be_up()
-            runner = Runner(lesson, self.topology, self.state, self.guest, self.cloud, console)
-            result = self._run(str(lesson.title), runner.steps(), workers=1)
-        return Replay(lesson, result, runner.results)
+            with_apis = self.topology.stack == "openstack"
+            cloud = OneLogin(self._connect) if with_apis else self.cloud
+            yield Classroom(
+                self.topology,
+                self.state,
+                self.guest,
+                cloud,
+                console,
+                lambda title, steps: self._run(title, steps, workers=1),
+                labctl,
+            )
+
+    def transcript(self, name: str) -> str:
+        """A lesson's last run as Markdown. Raises LabError when it was never run here."""
+        self._must_exist()
+        lesson = load_lesson(name)
+        records = read_records(self.state, lesson)
+        if not records:
+            raise LabError(
+                tr("lesson {id} was never run in this lab", id=lesson.id),
+                hint=tr("run it first: {command}", command=f"labctl replay {name}"),
+            )
+        nodes = [node.name for node in self.topology.nodes]
+        return transcript(lesson, records, Scene(self.topology.lab, nodes))
+
+    # -- snapshots -------------------------------------------------------------------------------
+    @cached_property
+    def vault(self) -> Vault:
+        """The snapshots of this lab; for whoever holds it."""
+        return Vault(
+            Surroundings(
+                self.topology,
+                self.state,
+                self.provider,
+                self.bus,
+                self._run,
+                lambda: [*self._provisioner().host_steps(), *Yesterday(self).ready_steps()],
+                Gate(self).pass_,
+                Warm(
+                    self.topology,
+                    self.provider.guest,
+                    self.cloud,
+                    assets() / "provision" / "warm",
+                    self.provider.patience,
+                ),
+                self._clouds.clear,
+            )
+        )
+
+    def save(self, name: str, *, files: bool = True) -> Manifest:
+        """Keep the whole lab under a name; `files`: so that it can be put back when it is down."""
+        self._must_exist()
+        with self._changing(f"snapshot save {name}"):
+            return self.vault.save(name, files=files)
+
+    def snapshots(self) -> list[Row]:
+        """All snapshots, the oldest first."""
+        self._must_exist()
+        return SnapshotStore(self.state).rows()
+
+    def restore(self, name: str, *, cold: bool = False) -> None:
+        """Put the whole lab back into a snapshot, the lesson position too."""
+        self._must_exist()
+        with self._changing(f"snapshot restore {name}"):
+            self.vault.restore(name, cold=cold)
+
+    def delete_snapshot(self, name: str) -> None:
+        """Forget a snapshot."""
+        self._must_exist()
+        with self._changing(f"snapshot delete {name}"):
+            self.vault.delete(name)
+
+    def reset(
+        self, to: str, console: Console, *, cold: bool = False, labctl: str = "labctl"
+    ) -> None:
+        """Into snapshot `to`; "": into `base` and to the beginning of the lesson at hand."""
+        self._must_exist()
+        position = read_position(self.state)
+        with self._changing("reset"):
+            self.vault.restore(to or BASE, cold=cold)
+        if not to and position.current is not None:
+            source = position.lessons[position.current].source
+            with self.classroom(f"start {position.current}", console, source, labctl) as room:
+                report = room.start(source, practice=position.practice)
+                if report.failure is not None:
+                    raise report.failure
+
+    # -- looking ---------------------------------------------------------------------------------
+    def walk(
+        self, protocol: str, source: str, target: str, port: int | None, keep: Path | None
+    ) -> "Walk":
+        """Send one packet and follow it there and back; `keep` is a directory for the captures.
+
+        An answer that does not come is in what is returned; LabError when nothing could be sent.
+        """
+        from labctl.walk import Walker, checked
+
+        kind = checked(protocol, port)
+        self._must_be_up()
+        title = tr("a packet from {source} to {target}", source=source, target=target)
+        self.bus.emit(RunStarted("", (PlannedStep("walk", title),)))
+        self.bus.emit(StepStarted("walk", title))
+        walker = Walker(
+            self.topology,
+            self.guest,
+            self.cloud,
+            self.provider.far_side,
+            lambda message: self.bus.emit(StepProgress("walk", message)),
+            self.provider.patience,
+        )
+        walk = walker.walk(kind, source, target, port, keep=keep)
+        self._remember(walk)
+        return walk
+
+    def _remember(self, walk: "Walk") -> None:
+        """Keep the last walks: the report draws them."""
+        write_atomic(self.state.walks / f"{walk.began * 1000:.0f}.json", as_json(walk.to_json()))
+        for old in sorted(self.state.walks.glob("*.json"))[:-KEPT_WALKS]:
+            old.unlink(missing_ok=True)
 
     def _must_exist(self) -> None:
         if not self.state.exists:
@@ -278,13 +507,17 @@ class Lab:
             raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")
 
     # -- destroy ---------------------------------------------------------------------------------
-    def destroy(self) -> bool:
+    def destroy(self, *, purge: bool = False) -> bool:
         """Remove the lab and everything it has; False when there was none.
 
-        Works on whatever an interrupted `create` left. Raises LabError naming what resists.
+        Works on whatever an interrupted `create` left. With `purge` also what its provider keeps
+        for the next lab; without, that is named in `kept`. Raises LabError naming what resists.
         """
         if not self.state.root.exists():
+            if purge:
+                self.provider.purge(lambda message: None)
             return False
+        self._purge = purge
         with self.state.locked("destroy"):
             if self.state.exists:
                 steps = [
@@ -304,34 +537,12 @@ class Lab:
                 "this could not be removed: " + "; ".join(left),
                 hint="end what uses it, then run `labctl destroy` again",
             )
+        if self._purge:
+            self.provider.purge(context.progress)
+        self.kept = self.provider.kept()
 
     def _remove_files(self, context: StepContext) -> None:
         self.state.remove()
-
-
-@dataclass(frozen=True)
-class Replay:
-    """A lesson that was run."""
-
-    lesson: Lesson
-    result: RunResult
-    checkpoints: Sequence[CheckpointResult]
-
-    @property
-    def failure(self) -> LabError | None:
-        """Why the lesson did not come to its end, if it did not."""
-        return self.result.failed[0] if self.result.failed else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Every checkpoint and claim with its evidence."""
-        return {
-            "lesson": self.lesson.id,
-            "ok": self.result.ok,
-            "seconds": round(self.result.seconds, 3),
-            "failure": None if self.failure is None else self.failure.message,
-            "skipped": list(self.result.skipped),
-            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
-        }
 
 
 def _tail(path: Path, lines: int) -> str:

@@ -4,25 +4,31 @@ Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templ
 topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
 """
 
-import ipaddress
+import json
 import re
-import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import cache
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import Getattr, Name
-from jinja2.sandbox import SandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import current_language
+from labctl.i18n import Language, current_language, tr
+from labctl.phrases import OPERATORS, environment
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
@@ -32,8 +38,13 @@ from labctl.yamlsource import YamlSource, read_yaml
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
 """Every probe that claims and facts may ask, by its name."""
+CAPTURED = ("wire.packets", "wire.pairs")
+"""Probes that look at what the checkpoint's captures saw."""
 NODES = ("controller", "gateway", "hypervisor")
 """What `node.NAME` in a template may be."""
+
+FIRST = {"openstack": "floating-ip", "ovn": "ovn-snat-dnat"}
+"""The built-in lesson that a new lab is there for, by its stack."""
 
 Row = Mapping[str, Any]
 """One line of what a probe saw: column -> value."""
@@ -43,18 +54,57 @@ _CJK = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
 _BETWEEN_CJK = re.compile(f"(?<={_CJK}) (?={_CJK})")
 
 
+Id = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+def _by_name(sets: Any) -> Any:
+    """A list of names as a mapping of names to no template."""
+    # Anything but a list of texts is left to complain about itself.
+    texts = isinstance(sets, list | tuple) and all(isinstance(one, str) for one in sets)
+    return dict.fromkeys(sets, "") if texts else sets
+
+
+_NAMES: dict[str, Any] = {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}
+Variables = Annotated[
+    Mapping[_Name, str],
+    BeforeValidator(_by_name),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _NAMES},
+                {
+                    "type": "object",
+                    "propertyNames": {"pattern": _NAMES["pattern"]},
+                    "additionalProperties": {"type": "string"},
+                },
+            ]
+        }
+    ),
+]
+"""Names of shell variables, each with the template of its value; a plain list has none."""
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
 
 
 class Text(_Model):
     """The same words in both languages."""
 
     en: str
+    """English."""
     zh_tw: str = Field(alias="zh-TW")
+    """Traditional Chinese, as in Taiwan."""
 
     def __str__(self) -> str:
-        if current_language() != "zh-TW":
+        return self.said_in(current_language())
+
+    def said_in(self, language: Language) -> str:
+        """The words in that language."""
+        if language != "zh-TW":
             return self.en.strip()
         # YAML joins folded lines with a space, which Chinese does not have.
         return _BETWEEN_CJK.sub("", self.zh_tw).strip()
@@ -64,7 +114,9 @@ class Look(_Model):
     """A question to a probe."""
 
     probe: str
+    """Which probe is asked."""
     arguments: Mapping[str, str] = Field(default={}, alias="with")
+    """Its arguments; templates."""
     where: Mapping[str, Any] = {}
     """Only rows whose columns match; see `matches`."""
 
@@ -73,54 +125,87 @@ class Fact(Look):
     """A value of the running lab that claims are stated with: a column of the row that is seen."""
 
     column: str
+    """The column of the first such row that is the fact."""
 
 
 class Claim(Look):
     """One sentence that a checkpoint proves."""
 
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: Id
+    """Error messages and JSON name it; once in a lesson."""
     text: Text
+    """The sentence that is proved, for the learner; a template."""
     count: int | str | None = None
     """How many rows there must be (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
     """What every row's columns must match."""
     within: float = 5
     """Seconds the claim may take to come true: a first ping is often lost to ARP."""
+    until: str = ""
+    """Id of the later checkpoint that makes it untrue; `check` asks for it only before that."""
 
 
 class Capture(_Model):
     """A tcpdump that runs while the checkpoint's commands run."""
 
     node: str
+    """As in a checkpoint, but not `instance`."""
     interface: str
+    """As `ip link` on that node calls it."""
     filter: str
+    """A pcap filter; a template."""
 
 
 class Checkpoint(_Model):
     """One step: explain, run, prove, and how to take it back."""
 
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: Id
+    """Its name in commands; once in a lesson."""
     title: Text
+    """No template."""
     explain: Text
+    """Shown before anything runs; a template."""
+    task: Text | None = None
+    """What to do, without the commands, for the learner who types them; a template."""
+    hints: Sequence[Text] = ()
+    """Each says a little more than the one before; templates."""
     node: str = "controller"
     """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
     run: Sequence[str]
-    sets: Sequence[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]] = ()
-    """Shell variables of `run` that later checkpoints, and the learner, still have."""
+    """Shell commands, each a script of its own; templates that insert quoted words."""
+    sets: Variables = {}
+    """Shell variables of `run` that later checkpoints, and the learner, still have.
+
+    A mapping gives for each the template of its value, for when the learner typed the commands.
+    """
     capture: Sequence[Capture] = ()
+    """Where to listen while `run` runs. Then `run` must change nothing: `check` runs it again."""
     claims: Sequence[Claim] = Field(min_length=1)
+    """What is proved afterwards."""
     undo: str = ""
-    """Shell commands that take the step back; must not fail when there is nothing to take back."""
+    """Shell commands that take the step back; must not fail when there is nothing to take back.
+
+    They run where `run` ran; on the controller if that was an instance.
+    """
 
 
 class Lesson(_Model):
     """One tutorial day."""
 
-    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    id: Id
+    """Its name in commands; the position in the lesson is remembered under it."""
     title: Text
+    """No template."""
     goal: Text
+    """One sentence for the list of lessons; no template."""
+    stack: Literal["openstack", "ovn"] | None = None
+    """What a lab must be made of for this lesson; None: either will do."""
+    needs: Sequence[str] = ()
+    """Ids of built-in lessons that have to be passed before."""
     facts: Mapping[str, Fact] = {}
+    """Values of the running lab that claims are stated with, by name."""
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
+    """The steps, in order."""
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of that id. Raises KeyError."""
@@ -128,6 +213,21 @@ class Lesson(_Model):
             if checkpoint.id == name:
                 return checkpoint
         raise KeyError(name)
+
+    def require(self, topology: Topology) -> None:
+        """Raises LabError (wrong use) if a lab is not made of what the lesson needs."""
+        if self.stack not in (None, topology.stack):
+            raise LabError(
+                tr(
+                    "lesson {id} needs a lab with `stack: {needed}`; {lab} has `stack: {stack}`",
+                    id=self.id,
+                    needed=self.stack,
+                    lab=topology.lab,
+                    stack=topology.stack,
+                ),
+                hint=tr("the lesson for this lab is {lesson}", lesson=FIRST[topology.stack]),
+                code=EXIT_USAGE,
+            )
 
 
 def available() -> list[str]:
@@ -141,10 +241,13 @@ def load_lesson(name: str) -> Lesson:
     Raises LabError when there is none, SpecError with all that is wrong with the file.
     """
     path = built_in() / f"{name}.yaml" if name in available() else FilePath(name)
+    if path.is_dir():
+        path = path / "lesson.yaml"
     if not path.is_file():
         raise LabError(
             f"there is no lesson {name!r}",
-            hint=f"the lessons are: {', '.join(available())}; a path to a lesson's file works too",
+            hint=f"the lessons are: {', '.join(available())}; a path to a lesson's file works too,"
+            " or to a directory with a lesson.yaml",
             code=EXIT_USAGE,
         )
     try:
@@ -152,6 +255,11 @@ def load_lesson(name: str) -> Lesson:
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}", code=EXIT_USAGE) from error
     return parse_lesson(content, str(path))
+
+
+def source_of(name: str) -> str:
+    """What finds the same lesson later, from wherever: its id, or an absolute path."""
+    return name if name in available() else str(FilePath(name).absolute())
 
 
 def parse_lesson(content: bytes, filename: str) -> Lesson:
@@ -174,16 +282,29 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
 def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     """One of pydantic's complaints, at its line."""
     path = error["loc"]
+    if path[-1:] == ("[key]",):
+        path = _written_key(source.data, path[:-1])
     if path[-1:] == ("str",):
         return source.problem(path[:-1], "must be a number, or a template that gives one")
     match error["type"]:
         case "extra_forbidden":
             meant = did_you_mean(str(path[-1]), _keys())
             return source.problem(path, "unknown key", f"did you mean {meant}?" if meant else "")
+        case "literal_error":
+            expected = error["ctx"]["expected"].replace("'", "")
+            return source.problem(path, f"must be {expected}")
         case "string_pattern_mismatch":
             return source.problem(path, f"must match {error['ctx']['pattern']}")
         case kind:
             return source.problem(path, _SAYS.get(kind) or error["msg"])
+
+
+def _written_key(data: Any, path: Path) -> Path:
+    """Where a key stands in the file, which may hold it in a list: see `_by_name`."""
+    *above, name = path
+    for step in above:
+        data = data[step]
+    return (*above, data.index(name) if isinstance(data, list) else name)
 
 
 _SAYS = {
@@ -209,6 +330,10 @@ def _keys() -> Iterator[str]:
 
 def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
     """What is wrong although every value has its type."""
+    for place, need in enumerate(lesson.needs):
+        if need not in available():
+            message = f"there is no lesson {quoted(need)}"
+            yield source.problem(("needs", place), message, _mend(need, available()))
     for name in lesson.facts:
         yield from _look_slips(lesson.facts[name], ("facts", name), source)
     checkpoints: set[str] = set()
@@ -224,6 +349,11 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
                 yield source.problem((*where, "id"), "another claim has this id")
             claims.add(claim.id)
             yield from _look_slips(claim, where, source)
+            later = [one.id for one in lesson.checkpoints[number + 1 :]]
+            if claim.until and claim.until not in later:
+                message = f"{quoted(claim.until)} is no later checkpoint"
+                mend = _mend(claim.until, later) if later else ""
+                yield source.problem((*where, "until"), message, mend)
     for place_of_text, text in _texts(source.data):
         for message, mend in _template_slips(text, lesson):
             yield source.problem(place_of_text, message, mend)
@@ -249,7 +379,7 @@ def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
         "fact": tuple(lesson.facts),
     }
     try:
-        template = _environment(False).parse(text)
+        template = environment(False).parse(text)
     except TemplateError as error:
         yield f"is no template: {error}", ""
         return
@@ -280,87 +410,22 @@ def _texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
             yield from _texts(item, (*path, key))
 
 
-# -- templates -----------------------------------------------------------------------------------
-@cache
-def _environment(quoting: bool) -> SandboxedEnvironment:
-    # Commands: whatever a template inserts is one quoted word, so no value of lab.yaml or of the
-    # running lab can become shell code. Text and expectations take values as they are.
-    return SandboxedEnvironment(
-        undefined=StrictUndefined,
-        finalize=(lambda value: shlex.quote(str(value))) if quoting else None,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+# -- for editors -----------------------------------------------------------------------------------
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a lesson, for editors."""
+    schema = Lesson.model_json_schema(by_alias=True)
+    for definition in (schema, *schema["$defs"].values()):
+        for field in (definition, *definition["properties"].values()):
+            field.pop("title", None)
+            if "description" in field:
+                field["description"] = " ".join(field["description"].split())
+        if "probe" in definition["properties"]:
+            definition["properties"]["probe"]["enum"] = sorted(PROBES)
+    schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
+    dialect = "http://json-schema.org/draft-07/schema#"
+    return {"$schema": dialect, **schema, "title": "a lesson of labctl"}
 
 
-def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
-    """A template with the lab's values in it; with `quoting` each is one word of the shell.
-
-    Raises LabError naming the template when it asks for what is not there.
-    """
-    try:
-        return _environment(quoting).from_string(template).render(context)
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-        raise LabError(f"cannot fill in {template!r}: {error}") from error
-
-
-def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
-    """Templates inside mappings and lists, filled in."""
-    if isinstance(value, str):
-        return fill(value, context)
-    if isinstance(value, Mapping):
-        return {key: fill_all(item, context) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [fill_all(item, context) for item in value]
-    return value
-
-
-# -- expectations --------------------------------------------------------------------------------
-OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
-
-
-def matches(seen: Any, expected: Any) -> bool:
-    """Whether a value is as expected: an equal one, or a mapping of operators that all hold.
-
-    Operators: `in` (a network), `between` [first, last] addresses, `not`, `matches` (a regular
-    expression, whole value), `one_of`, `contains` (an element or substring), `at_least` (a number).
-    """
-    if isinstance(expected, Mapping):
-        return all(_operator(name, seen, operand) for name, operand in expected.items())
-    return _plain(seen) == _plain(expected)
-
-
-def _plain(value: Any) -> str:
-    """As the lesson writes it: templates are text, so numbers and truth values compare as text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _operator(name: str, seen: Any, operand: Any) -> bool:
-    try:
-        match name:
-            case "in":
-                return ipaddress.ip_address(str(seen)) in ipaddress.ip_network(operand)
-            case "between":
-                first, last = (ipaddress.ip_address(end) for end in operand)
-                return bool(first <= ipaddress.ip_address(str(seen)) <= last)  # type: ignore[operator]
-            case "not":
-                return not matches(seen, operand)
-            case "matches":
-                return re.fullmatch(operand, _plain(seen)) is not None
-            case "one_of":
-                return any(matches(seen, one) for one in operand)
-            case "contains":
-                if isinstance(seen, list | tuple | set):
-                    return _plain(operand) in map(_plain, seen)
-                return seen is not None and _plain(operand) in _plain(seen)
-            case "at_least":
-                return float(seen) >= float(operand)
-    except (TypeError, ValueError):
-        return False  # what was seen is not an address or a number at all
-    except re.error as error:
-        raise LabError(
-            f"a lesson holds the wrong regular expression {operand!r}: {error}", code=EXIT_USAGE
-        ) from error
-    raise LabError(f"a lesson uses the unknown operator {name!r}", code=EXIT_USAGE)
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

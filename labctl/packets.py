@@ -41,6 +41,43 @@ class Frame:
     """ICMP identifier of an echo."""
     sequence: int | None
     """ICMP sequence number of an echo."""
+    ip_id: int = 0
+    """Identification of the IP header: no rewrite on the way touches it."""
+    length: int = 0
+    """Bytes of the IP packet."""
+    vlan: int | None = None
+    """Outermost VLAN tag of the frame, inside the tunnel if there is one."""
+    source_port: int | None = None
+    destination_port: int | None = None
+    flags: str = ""
+    """TCP flags by their letters, e.g. `SA`."""
+    tcp_sequence: int | None = None
+    tcp_acknowledged: int | None = None
+    code: int | None = None
+    """ICMP code."""
+    payload: str = ""
+    """First bytes of what TCP, UDP or an ICMP echo carries, as hexadecimal digits."""
+    quoted: "Quoted | None" = None
+    """The packet an ICMP error is about."""
+    outer_src_mac: str | None = None
+    outer_dst_mac: str | None = None
+    outer_ttl: int | None = None
+    tunnel_port: int | None = None
+    """UDP source port of the tunnel's packet."""
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """The head of a packet, as an ICMP error sends it back."""
+
+    src: str
+    dst: str
+    protocol: str
+    ip_id: int
+    source_port: int | None
+    destination_port: int | None
+    identifier: int | None
+    sequence: int | None
 
 
 _FILE_HEADER, _FRAME_HEADER = 24, 14
@@ -62,6 +99,8 @@ def sighting(row: Mapping[str, Any]) -> str:
     return text
 
 
+PAYLOAD = 64
+"""Bytes of payload that are kept: the marker of a probe is among them."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 _ECHO = {8: "request", 0: "reply"}
 
@@ -77,7 +116,7 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     if int.from_bytes(pcap[:4]) not in _MAGIC:
         raise LabError(f"what was captured on {interface} of {node} is no pcap")
     from scapy.contrib.geneve import GENEVE
-    from scapy.layers.inet import ICMP, IP
+    from scapy.layers.inet import IP
     from scapy.layers.l2 import Ether
     from scapy.utils import RawPcapReader
 
@@ -100,29 +139,100 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
                 inner = tunnel.payload
                 if not isinstance(inner, Ether) or IP not in inner:
                     continue
-            packet = inner[IP]
-            echo = packet.getlayer(ICMP)
-            option = tunnel.options[0] if tunnel is not None and tunnel.options else None
-            found.append(
-                Frame(
-                    node=node,
-                    interface=interface,
-                    time=meta.sec + meta.usec / (1e9 if reader.nano else 1e6),
-                    tunnel=tunnel is not None,
-                    tunnel_src=outer[IP].src if tunnel is not None else None,
-                    tunnel_dst=outer[IP].dst if tunnel is not None else None,
-                    vni=tunnel.vni if tunnel is not None else None,
-                    option_class=option.classid if option is not None else None,
-                    option_data=bytes(option.data).hex() if option is not None else None,
-                    src_mac=inner.src,
-                    dst_mac=inner.dst,
-                    src=packet.src,
-                    dst=packet.dst,
-                    ttl=packet.ttl,
-                    protocol=_PROTOCOLS.get(packet.proto, str(packet.proto)),
-                    kind=_ECHO.get(echo.type, str(echo.type)) if echo is not None else "",
-                    identifier=echo.id if echo is not None and echo.type in _ECHO else None,
-                    sequence=echo.seq if echo is not None and echo.type in _ECHO else None,
-                )
-            )
+            seconds = meta.sec + meta.usec / (1e9 if reader.nano else 1e6)
+            found.append(_frame(node, interface, seconds, outer, tunnel, inner))
     return found
+
+
+def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:
+    from scapy.layers.inet import ICMP, IP
+    from scapy.layers.l2 import Dot1Q
+
+    packet = inner[IP]
+    icmp = packet.getlayer(ICMP)
+    echo = icmp if icmp is not None and icmp.type in _ECHO else None
+    option = tunnel.options[0] if tunnel is not None and tunnel.options else None
+    return Frame(
+        node=node,
+        interface=interface,
+        time=time,
+        tunnel=tunnel is not None,
+        tunnel_src=outer[IP].src if tunnel is not None else None,
+        tunnel_dst=outer[IP].dst if tunnel is not None else None,
+        vni=tunnel.vni if tunnel is not None else None,
+        option_class=option.classid if option is not None else None,
+        option_data=bytes(option.data).hex() if option is not None else None,
+        src_mac=inner.src,
+        dst_mac=inner.dst,
+        src=packet.src,
+        dst=packet.dst,
+        ttl=packet.ttl,
+        protocol=_PROTOCOLS.get(packet.proto, str(packet.proto)),
+        kind=_ECHO.get(icmp.type, str(icmp.type)) if icmp is not None else "",
+        identifier=echo.id if echo is not None else None,
+        sequence=echo.seq if echo is not None else None,
+        ip_id=packet.id,
+        length=packet.len or 0,
+        vlan=inner[Dot1Q].vlan if Dot1Q in inner else None,
+        code=icmp.code if icmp is not None else None,
+        quoted=_quoted(icmp) if icmp is not None and echo is None else None,
+        outer_src_mac=outer.src if tunnel is not None else None,
+        outer_dst_mac=outer.dst if tunnel is not None else None,
+        outer_ttl=outer[IP].ttl if tunnel is not None else None,
+        tunnel_port=outer.sport if tunnel is not None else None,
+        **_transport(packet),
+    )
+
+
+def _transport(packet: Any) -> dict[str, Any]:
+    """Ports, flags, numbers and payload of what an IP packet carries."""
+    from scapy.layers.inet import ICMP, TCP, UDP
+
+    for layer in (TCP, UDP):
+        if layer in packet:
+            part = packet[layer]
+            known = {"source_port": part.sport, "destination_port": part.dport}
+            if layer is TCP:
+                known |= {
+                    "flags": str(part.flags),
+                    "tcp_sequence": part.seq,
+                    "tcp_acknowledged": part.ack,
+                }
+            return {**known, "payload": _payload(part)}
+    echo = packet.getlayer(ICMP)
+    return {"payload": _payload(echo)} if echo is not None and echo.type in _ECHO else {}
+
+
+def _payload(layer: Any) -> str:
+    # What padding follows a short packet in its frame is no part of it: scapy knows.
+    from scapy.packet import NoPayload, Padding
+
+    inside = layer.payload
+    if isinstance(inside, NoPayload | Padding):
+        return ""
+    trailer = inside.getlayer(Padding)
+    content = bytes(inside)
+    if trailer is not None:
+        content = content[: -len(trailer.load)]
+    return content[:PAYLOAD].hex()
+
+
+def _quoted(error: Any) -> Quoted | None:
+    from scapy.layers.inet import ICMPerror, IPerror, TCPerror, UDPerror
+
+    about = error.getlayer(IPerror)
+    if about is None:
+        return None
+    ports = about.getlayer(UDPerror) or about.getlayer(TCPerror)
+    echo = about.getlayer(ICMPerror)
+    is_echo = echo is not None and echo.type in _ECHO
+    return Quoted(
+        src=about.src,
+        dst=about.dst,
+        protocol=_PROTOCOLS.get(about.proto, str(about.proto)),
+        ip_id=about.id,
+        source_port=ports.sport if ports is not None else None,
+        destination_port=ports.dport if ports is not None else None,
+        identifier=echo.id if is_echo else None,
+        sequence=echo.seq if is_echo else None,
+    )

@@ -1,28 +1,27 @@
-"""A lesson on a running lab: runs its checkpoints, proves their claims, remembers the position."""
+"""One lesson on a running lab: runs, checks and takes back its checkpoints, notes the position."""
 
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labctl.capture import Tap, capturing
 from labctl.claims import ClaimFails, ClaimResult, Prover
 from labctl.console import Console
+from labctl.course import Position
 from labctl.errors import LabError
 from labctl.guest import Guest, GuestResult
 from labctl.i18n import tr
-from labctl.lesson import (
-    PROBES,
-    Checkpoint,
-    Lesson,
-    fill,
-)
+from labctl.inside import run_inside
+from labctl.lesson import CAPTURED, Checkpoint, Claim, Lesson
 from labctl.packets import Frame
+from labctl.phrases import fill
+from labctl.record import write_record
 from labctl.state import LabState
-from labctl.steps import Step, StepContext
+from labctl.steps import StepContext
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
@@ -30,6 +29,12 @@ if TYPE_CHECKING:
 
 VARIABLES = "/var/lib/labctl/lesson.sh"
 """On the nodes: the shell variables that checkpoints set; profile.sh reads it at login."""
+COMMAND_SECONDS = 300
+"""How long one command of a checkpoint may take."""
+CHECK_PATIENCE = 3.0
+"""Seconds that `check` waits for a claim: what the learner did is a while ago."""
+CHECK_BUDGET = 10.0
+"""Seconds that it waits in all; then each claim is asked once."""
 
 
 @dataclass
@@ -41,14 +46,16 @@ class CommandResult:
     output: str
     exit_code: int
     seconds: float
+    prompt: str = "$"
 
 
 @dataclass
 class CheckpointResult:
-    """One checkpoint as it ran."""
+    """One checkpoint as it ran, or as it was checked."""
 
     id: str
     title: str
+    explain: str = ""
     commands: list[CommandResult] = field(default_factory=list)
     claims: list[ClaimResult] = field(default_factory=list)
     seconds: float = 0.0
@@ -59,8 +66,18 @@ class CheckpointResult:
         return bool(self.claims) and all(claim.holds for claim in self.claims)
 
 
+def read_position(state: LabState) -> Position:
+    """Where the learner is."""
+    return Position.from_json(state.read_json(state.lesson_position))
+
+
+def write_position(state: LabState, position: Position) -> None:
+    """Remember where the learner is, also across a reboot."""
+    state.write_json(state.lesson_position, position.to_json())
+
+
 class Runner:
-    """Runs the checkpoints of one lesson on one lab."""
+    """Works on the checkpoints of one lesson on one lab."""
 
     def __init__(
         self,
@@ -72,7 +89,7 @@ class Runner:
         console: Console,
     ) -> None:
         """`guest` finds a node's handle by the node's name; `cloud` connects the SDK."""
-        self._lesson = lesson
+        self.lesson = lesson
         self._topology = topology
         self._state = state
         self._guest_of = guest
@@ -80,95 +97,61 @@ class Runner:
         self._console = console
         self.results: list[CheckpointResult] = []
 
-    # -- position --------------------------------------------------------------------------------
-    def attempted(self) -> list[str]:
-        """Checkpoints of this lesson that were begun and not taken back."""
-        position = self._state.read_json(self._state.lesson_position) or {}
-        begun = position.get(self._lesson.id, {}).get("attempted", [])
-        return [one for one in begun if isinstance(one, str)]
+    def note(self, change: Callable[[Position], Position]) -> None:
+        """Change the position, on disk."""
+        write_position(self._state, change(read_position(self._state)))
 
-    def _note(self, **changes: Any) -> None:
-        position = self._state.read_json(self._state.lesson_position) or {}
-        mine = {**position.get(self._lesson.id, {}), **changes, "at": time.time()}
-        position[self._lesson.id] = mine
-        position["current"] = self._lesson.id
-        self._state.write_json(self._state.lesson_position, position)
+    # -- telling ---------------------------------------------------------------------------------
+    def explain(self, checkpoint: Checkpoint) -> str:
+        """Show the heading and the explanation of a checkpoint; the latter as it was shown."""
+        ids = [one.id for one in self.lesson.checkpoints]
+        text = self.prover.words(str(checkpoint.explain))
+        self._console.heading(f"{ids.index(checkpoint.id) + 1}/{len(ids)} {checkpoint.title}")
+        self._console.explain(text)
+        return text
 
-    def steps(self) -> list[Step]:
-        """The lesson for the engine: the last run is taken back, then comes each checkpoint."""
-        steps: list[Step] = []
-        if self.attempted():
-            steps.append(Step("take-back", tr("take back the last run"), self.take_back))
-        for checkpoint in self._lesson.checkpoints:
-            steps.append(
-                Step(
-                    checkpoint.id,
-                    str(checkpoint.title),
-                    partial(self.run, checkpoint),
-                    needs=(steps[-1].id,) if steps else (),
-                )
-            )
-        return steps
+    def task(self, checkpoint: Checkpoint) -> str:
+        """What the learner is to do; where the lesson gives no task, what is to be true then."""
+        if checkpoint.task is not None:
+            return self.prover.words(str(checkpoint.task))
+        values = self.prover.values()
+        wanted = [f"- {self.prover.words(str(one.text), values)}" for one in checkpoint.claims]
+        return "\n".join([tr("See to it that this holds:"), "", *wanted])
 
     # -- running ---------------------------------------------------------------------------------
-    def take_back(self, context: StepContext) -> None:
-        """Undo every checkpoint that was begun, the last first. Raises LabError when one cannot."""
-        begun = self.attempted()
-        for checkpoint in reversed(self._lesson.checkpoints):
-            if checkpoint.id in begun and checkpoint.undo:
-                self._undo(checkpoint, context)
-            begun = [one for one in begun if one != checkpoint.id]
-            self._note(attempted=begun, passed=[])
-        self._note(attempted=[])  # what is left is no checkpoint of this lesson any more
-        self.prover.guest("controller").run(["rm", "-f", VARIABLES])
-
-    def _undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
-        context.progress(str(checkpoint.title))
-        node = self.prover.node_name("controller")
-        script = fill(checkpoint.undo, self.prover.values(), quoting=True)
-        done = self._shell(node, script, (), context)
-        if not done.ok:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise LabError(
-                tr(
-                    "cannot take back {checkpoint} on {node} (exit {code}): {said}",
-                    checkpoint=checkpoint.id,
-                    node=node,
-                    code=done.returncode,
-                    said=" / ".join(said[-3:]),
-                ),
-                hint=tr("mend that by hand, then run `labctl replay` again"),
-            )
-
     def run(self, checkpoint: Checkpoint, context: StepContext) -> None:
         """Explain, run, prove. Raises LabError when a command fails, ClaimFails for a claim."""
         began = time.monotonic()
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
-        self._note(attempted=[*(x for x in self.attempted() if x != checkpoint.id), checkpoint.id])
-        ids = [one.id for one in self._lesson.checkpoints]
-        console, values = self._console, self.prover.values()
-        console.heading(f"{ids.index(checkpoint.id) + 1}/{len(ids)} {checkpoint.title}")
-        console.explain(fill(str(checkpoint.explain), values))
+        self.note(lambda position: position.attempting(self.lesson, checkpoint))
+        with self.prover.one_look():
+            values = self.prover.values()
+            result.explain = self.explain(checkpoint)
+            listening = self._listening(checkpoint)
         try:
-            with self._captured(checkpoint) as frames:
+            with listening as frames:
                 self._run_commands(checkpoint, values, result, context)
-            self._prove(checkpoint, result, frames or [], context)
+            with self.prover.one_look():
+                self.prover.look_ahead(checkpoint.claims)
+                self._prove(checkpoint.claims, result, frames or [], context)
+                if result.ok:
+                    self._share(checkpoint)
+                write_record(self._state, self.lesson, checkpoint, result, self.prover)
         finally:
             result.seconds = time.monotonic() - began
         if failed := [claim for claim in result.claims if not claim.holds]:
             raise ClaimFails(failed)
-        self._note(passed=[one.id for one in self.results if one.ok])
+        self.note(lambda position: position.passing(self.lesson, checkpoint))
 
-    def _captured(self, checkpoint: Checkpoint) -> Any:
+    def _listening(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
         if not checkpoint.capture:
             return nullcontext([])
+        # scapy takes half a second to import: that is over when the commands are.
+        threading.Thread(target=_import_scapy, daemon=True).start()
+        values = self.prover.values()
         taps = [
-            Tap(
-                self.prover.node_name(one.node),
-                one.interface,
-                fill(one.filter, self.prover.values()),
-            )
+            Tap(self.prover.node_name(one.node), one.interface, fill(one.filter, values))
             for one in checkpoint.capture
         ]
         return capturing(taps, self._guest_of)
@@ -179,37 +162,54 @@ class Runner:
         values: Mapping[str, Any],
         result: CheckpointResult,
         context: StepContext,
+        *,
+        checking: bool = False,
     ) -> None:
         inside = checkpoint.node == "instance"
         node = self.prover.node_name("controller" if inside else checkpoint.node)
-        user, name = self._topology.image.user, self._topology.instances[0].name
-        prompt = f"{user}@{name}$" if inside else f"{node}#"
+        if inside:
+            name = self._topology.instances[0].name
+            prompt = f"{self._topology.image.user}@{name}$"
+        else:
+            name, prompt = node, f"{node}#"
         for template in checkpoint.run:
             command = fill(template, values, quoting=True).strip()
-            self._console.command(command, prompt)
+            if not checking:
+                self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
-            script = self._into_instance(command) if inside else command
-            done = self._shell(node, script, checkpoint.sets, context)
-            text = done.stdout + done.stderr
-            self._console.output(text)
-            result.commands.append(
-                CommandResult(
-                    name if inside else node, command, text, done.returncode, done.seconds
+            if inside:
+                done = run_inside(
+                    self.prover.sight(),
+                    command,
+                    timeout=COMMAND_SECONDS,
+                    cancelled=context.cancelled,
                 )
+            else:
+                sets = () if checking else tuple(checkpoint.sets)
+                done = self._shell(node, command, sets, context)
+            text = done.stdout + done.stderr
+            result.commands.append(
+                CommandResult(name, command, text, done.returncode, done.seconds, prompt)
             )
+            if checking:
+                continue  # the claims tell
+            self._console.output(text)
             if not done.ok:
                 raise LabError(
                     tr(
                         "`{command}` failed on {node} (exit {code})",
                         command=command.splitlines()[0],
-                        node=name if inside else node,
+                        node=name,
                         code=done.returncode,
                     ),
-                    hint=tr("what it said is above; `labctl replay` starts the day anew"),
+                    hint=tr(
+                        "what it said is above; `labctl next` tries this checkpoint again,"
+                        " `labctl replay` starts the day anew"
+                    ),
                 )
 
     def _shell(
-        self, node: str, script: str, sets: Sequence[str], context: StepContext
+        self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
     ) -> GuestResult:
         keep = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         # Variables live on in a file that profile.sh reads too: the learner who logs in has them.
@@ -223,39 +223,124 @@ class Runner:
         ]
         return self._guest_of(node).run(
             "mkdir -p /var/lib/labctl\n" + "\n".join(lines),
-            timeout=300,
+            timeout=COMMAND_SECONDS,
             check=False,
-            cancelled=context.cancelled,
+            cancelled=None if context is None else context.cancelled,
         )
 
-    def _into_instance(self, command: str) -> str:
-        instance = self._topology.instances[0]
-        floating = [
-            row["address"]
-            for row in PROBES["openstack.floating_ips"](self.prover.sight(), {})
-            if row["fixed_address"] == str(instance.address)
-        ]
-        if not floating:
-            raise LabError(
-                tr("{name} has no floating IP to log in through", name=instance.name),
-                hint=tr("run the checkpoints before this one first"),
+    # -- variables -------------------------------------------------------------------------------
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Set the checkpoint's variables for a learner who typed its commands elsewhere."""
+        values = self.prover.values()
+        known = {
+            name: fill(template, values) for name, template in checkpoint.sets.items() if template
+        }
+        if script := "\n".join(f"{name}={shlex.quote(its)}" for name, its in known.items()):
+            self._shell(self._place(checkpoint), script, tuple(known))
+            self._share(checkpoint)
+
+    def _place(self, checkpoint: Checkpoint) -> str:
+        inside = checkpoint.node == "instance"
+        return self.prover.node_name("controller" if inside else checkpoint.node)
+
+    def _share(self, checkpoint: Checkpoint) -> None:
+        """Give what the checkpoint set to the other nodes, as far as they are there."""
+        if not checkpoint.sets:
+            return
+        place = self._place(checkpoint)
+        with suppress(LabError):  # nothing was set
+            content = self._guest_of(place).get(VARIABLES)
+            for node in self._topology.nodes:
+                if node.name != place:
+                    with suppress(LabError):
+                        self._guest_of(node.name).put(content, VARIABLES)
+
+    # -- taking back -----------------------------------------------------------------------------
+    def undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
+        """Take a checkpoint back. Raises LabError when that does not work."""
+        context.progress(str(checkpoint.title))
+        node = self._place(checkpoint)
+        forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
+        if checkpoint.undo:
+            script = fill(checkpoint.undo, self.prover.values(), quoting=True)
+            done = self._shell(node, script, (), context)
+            if not done.ok:
+                said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+                raise LabError(
+                    tr(
+                        "cannot take back {checkpoint} on {node} (exit {code}): {said}",
+                        checkpoint=checkpoint.id,
+                        node=node,
+                        code=done.returncode,
+                        said=" / ".join(said[-3:]),
+                    ),
+                    hint=tr("mend that by hand, then run the same command again"),
+                )
+        if forget:
+            self._guest_of(node).run(
+                f"test ! -e {VARIABLES} || echo {shlex.quote(forget[0])} >>{VARIABLES}"
             )
-        target = f"{self._topology.image.user}@{floating[0]}"
-        return shlex.join(["ssh", "-o", "BatchMode=yes", target, command])
+            self._share(checkpoint)
+        self.note(lambda position: position.without(self.lesson, checkpoint))
 
     # -- proving ---------------------------------------------------------------------------------
-    def _prove(
+    def check(
+        self, standing: Sequence[tuple[Checkpoint, list[Claim]]], context: StepContext
+    ) -> None:
+        """Prove these claims of these checkpoints again; all of them, also after one has failed.
+
+        Where packets have to be looked at, the checkpoint's commands are run once more.
+        """
+        until = time.monotonic() + CHECK_BUDGET
+        with self.prover.one_look():
+            self.prover.look_ahead([one for _, claims in standing for one in claims])
+            for checkpoint, claims in standing:
+                began = time.monotonic()
+                result = CheckpointResult(checkpoint.id, str(checkpoint.title))
+                self.results.append(result)
+                self._console.heading(str(checkpoint.title))
+                frames = self._traffic(checkpoint, claims, result, context)
+                patience = max(0.0, min(CHECK_PATIENCE, until - time.monotonic()))
+                self._prove(claims, result, frames, context, patience)
+                result.seconds = time.monotonic() - began
+
+    def _traffic(
         self,
         checkpoint: Checkpoint,
+        claims: Sequence[Claim],
+        result: CheckpointResult,
+        context: StepContext,
+    ) -> list[Frame]:
+        if not any(claim.probe in CAPTURED for claim in claims):
+            return []
+        try:
+            with self._listening(checkpoint) as frames:
+                self._run_commands(checkpoint, self.prover.values(), result, context, checking=True)
+        except LabError as error:
+            self._console.say(error.message)
+            return []
+        return frames
+
+    def _prove(
+        self,
+        claims: Sequence[Claim],
         result: CheckpointResult,
         frames: list[Frame],
         context: StepContext,
+        patience: float | None = None,
     ) -> None:
-        for claim in checkpoint.claims:
+        for claim in claims:
             context.progress(claim.id)
-            one = self.prover.prove(claim, frames, context.cancelled)
+            one = self.prover.prove(claim, frames, context.cancelled, patience)
             result.claims.append(one)
             if one.holds:
                 self._console.claim(True, one.text, evidence=one.seen_text)
             else:
-                self._console.claim(False, one.text, expected=one.expected, seen=one.seen_text)
+                # What is expected, in full, would be the answer to the learner's task.
+                expected = one.expected if patience is None else ""
+                self._console.claim(False, one.text, expected=expected, seen=one.seen_text)
+
+
+def _import_scapy() -> None:
+    import scapy.contrib.geneve
+    import scapy.utils  # noqa: F401

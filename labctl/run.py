@@ -8,14 +8,17 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.waiting import Cancelled
 
-__all__ = ["Completed", "retire", "run", "spawn", "stream"]
+__all__ = ["CommandFailed", "Completed", "outlived_by", "retire", "run", "spawn", "stream"]
+
+CommandFailed = subprocess.CalledProcessError
+"""What a library that runs commands itself raises (python-vagrant)."""
 
 Argv = Sequence[str | Path]
 PATIENCE = 5.0
@@ -131,6 +134,30 @@ def retire(unit: str) -> None:
         run(["systemctl", "stop", f"{unit}.service"], check=False, timeout=120)
 
 
+@contextlib.contextmanager
+def outlived_by(argv: Argv) -> Iterator[None]:
+    """Have a host command do something at the end of this context, even if we are killed in it.
+
+    Its standard input stays open until then; it is to read that to the end before it works. Raises
+    LabError when it cannot be started, or fails.
+    """
+    words = [str(word) for word in argv]
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+    except OSError as error:
+        raise _cannot_start(words[0], error, None) from error
+    assert process.stdin is not None
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        code = process.wait(timeout=60)
+    if code != 0:
+        raise LabError(f"{words[0]} failed (exit {code})")
+
+
 def stream(
     argv: Argv,
     *,
@@ -138,6 +165,7 @@ def stream(
     timeout: float,
     cancel: Callable[[], bool],
     on_line: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
     hint: str | None = None,
 ) -> None:
     """Run a long host command: every line goes to `log` and to `on_line` as it comes.
@@ -158,6 +186,7 @@ def stream(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=None if env is None else dict(env),
             )
         except OSError as error:
             raise _cannot_start(words[0], error, hint) from error

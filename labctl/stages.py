@@ -27,7 +27,7 @@ _FULL = 16 * 2**20
 
 @dataclass(frozen=True)
 class Script:
-    """One script of provision/, on every node that has the role."""
+    """One script of provision/, on every node that has the role, if the lab has the stack."""
 
     file: str
     title: str
@@ -37,7 +37,12 @@ class Script:
     """Scripts that must be over on the same node."""
     controller_needs: tuple[str, ...] = ()
     """Scripts that must be over on the controller."""
+    stack: str | None = "openstack"
+    """None: in every lab."""
     timeout: int = 300
+    confirm: str = ""
+    """A command that proves, over a connection made after the script, that the node is still there.
+    The script has armed something that takes its work back unless this is run."""
 
     @property
     def name(self) -> str:
@@ -46,15 +51,18 @@ class Script:
 
 
 SCRIPTS = (
-    Script("10-packages.sh", "packages", timeout=3600),
+    Script("10-packages.sh", "packages", timeout=3600, stack=None),
     Script("15-instance-image.sh", "instance image", "controller", ("packages",), timeout=900),
-    Script("20-node.sh", "host name and journal", needs=("packages",)),
-    Script("25-network.sh", "Open vSwitch, br-ex, underlay", needs=("node",)),
+    Script("20-node.sh", "host name and journal", needs=("packages",), stack=None),
+    Script("25-network.sh", "Open vSwitch, br-ex, underlay", needs=("node",), stack=None,
+           confirm="/usr/local/sbin/labctl-network keep"),
     Script("30-mariadb.sh", "MariaDB and schemas", "controller", ("node",), timeout=1800),
     Script("31-rabbitmq.sh", "RabbitMQ", "controller", ("network",)),
     Script("32-memcached.sh", "memcached", "controller", ("node",)),
-    Script("40-ovn-central.sh", "OVN databases and northd", "controller", ("network",)),
-    Script("41-ovn-host.sh", "OVN chassis", None, ("network",), ("ovn-central",)),
+    Script("40-ovn-central.sh", "OVN databases and northd", "controller", ("network",),
+           stack=None),
+    Script("41-ovn-host.sh", "OVN chassis", None, ("network",), ("ovn-central",), stack=None),
+    Script("42-workloads.sh", "workloads in namespaces", None, ("network",), stack="ovn"),
     Script("50-keystone.sh", "Keystone and catalogue", "controller",
            ("mariadb", "memcached", "network")),
     Script("51-glance.sh", "Glance", "controller", ("mariadb", "network")),
@@ -65,13 +73,17 @@ SCRIPTS = (
     Script("59-libvirt.sh", "libvirt and QEMU", "compute", ("network",)),
     Script("60-nova-compute.sh", "nova-compute", "compute", ("libvirt",), ("nova",)),
     Script("61-ovn-metadata.sh", "metadata agent", "compute", ("network",), ("ovn-central",)),
-    Script("70-shell.sh", "shell, credentials, abbrev", None, ("node",)),
+    Script("70-shell.sh", "shell, credentials, abbrev", None, ("node",), stack=None),
 )  # fmt: skip
 
 
-def scripts_of(node: Node) -> list[Script]:
-    """The scripts that run on a node, in order."""
-    return [script for script in SCRIPTS if script.role is None or script.role in node.roles]
+def scripts_of(node: Node, stack: str) -> list[Script]:
+    """The scripts that run on a node of a lab with this stack, in order."""
+    return [
+        script
+        for script in SCRIPTS
+        if (script.role is None or script.role in node.roles) and script.stack in (None, stack)
+    ]
 
 
 class Provisioner:
@@ -90,7 +102,16 @@ class Provisioner:
         self._provider = provider
         self._state = state
         self._provision = provision
-        self._env = {node.name: lab_env(topology, node, secrets) for node in topology.nodes}
+        self._env = {
+            node.name: lab_env(
+                topology,
+                node,
+                secrets,
+                patience=provider.patience,
+                resolver=provider.resolver,
+            )
+            for node in topology.nodes
+        }
         self._archive = _archive(provision)
         self._hash = {
             name: hashlib.sha256(self._archive + env.encode()).hexdigest()[:16]
@@ -104,14 +125,14 @@ class Provisioner:
         steps = [
             Step(
                 "image",
-                tr("baked image"),
+                tr(provider.features.image),
                 lambda context: provider.prepare(context.progress, context.cancelled),
                 done=provider.prepared,
                 log=self._state.logs / "image.log",
             ),
             Step(
                 "host-network",
-                tr("namespaces and cables"),
+                tr(provider.features.network),
                 lambda context: provider.create_network(),
                 done=provider.network_ready,
             ),
@@ -135,8 +156,9 @@ class Provisioner:
         controller = self._topology.controller.name
         steps: list[Step] = []
         for node in self._topology.nodes:
-            here = {script.name for script in scripts_of(node)}
-            for script in scripts_of(node):
+            scripts = scripts_of(node, self._topology.stack)
+            here = {script.name for script in scripts}
+            for script in scripts:
                 needs = [f"{name}:{node.name}" for name in script.needs if name in here]
                 needs += [f"{name}:{controller}" for name in script.controller_needs]
                 steps.append(
@@ -154,27 +176,33 @@ class Provisioner:
 
     # -- booting ---------------------------------------------------------------------------------
     def _boot(self, node: Node, context: StepContext) -> None:
-        self._provider.start(node)
-        guest = self._provider.guest(node)
+        provider = self._provider
+        provider.start(node, context.progress, context.cancelled)
+        guest = provider.guest(node)
         context.progress(tr("waiting for SSH"))
         wait_until(
             tr("{node} answers SSH", node=node.name),
-            lambda: guest.run(["true"], timeout=10).ok,
-            deadline=120,
+            lambda: guest.run(["true"], timeout=10 * provider.patience).ok,
+            deadline=120 * provider.patience,
             hint=f"see {self._state.logs / node.name / 'console.log'}",
             transient=(GuestError,),
             cancelled=context.cancelled,
         )
+        if provider.features.own_clock:
+            # A machine that stood still is late, and may have nobody else to ask.
+            guest.run(["date", "-s", f"@{time.time():.3f}"], timeout=60 * provider.patience)
         env, files = self._env[node.name], self._archive
         guest.put(env.encode(), "/etc/labctl/lab.env", 0o600)
-        guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files, timeout=60)
-        guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs")
+        timeout = 60 * provider.patience
+        guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files, timeout=timeout)
+        guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs", timeout=timeout)
 
     def _booted(self, node: Node) -> bool:
         if not self._provider.running(node):
             return False
         try:
-            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=10)
+            timeout = 10 * self._provider.patience
+            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=timeout)
         except LabError:
             return False
         return seen.stdout.strip() == self._hash[node.name]
@@ -200,12 +228,16 @@ class Provisioner:
             log.parent.mkdir(parents=True, exist_ok=True)
             # flock: an interrupted labctl leaves its script running; the next one waits for it.
             # What the script starts must not inherit the lock.
+            mark = (
+                f"echo {self._hash[node.name]} >{_DONE}/.{script.file}"
+                f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
+            )
             command = (
                 f"mkdir -p {_DONE} && exec 9>/run/labctl-{script.name}.lock && flock 9"
                 f" && bash {REMOTE}/{script.file} 9>&-"
-                f" && echo {self._hash[node.name]} >{_DONE}/.{script.file}"
-                f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
             )
+            if not script.confirm:
+                command += f" && {mark}"
             with log.open("a", encoding="utf-8") as sink:
                 sink.write(f"--- {time.strftime('%F %T')} {script.file} on {node.name}\n")
 
@@ -218,7 +250,7 @@ class Provisioner:
 
                 result = self._provider.guest(node).run(
                     command,
-                    timeout=script.timeout,
+                    timeout=script.timeout * self._provider.patience,
                     check=False,
                     on_line=on_line,
                     cancelled=context.cancelled,
@@ -235,8 +267,41 @@ class Provisioner:
                     if free < _FULL
                     else f"read {log}, mend the cause, then run `labctl create` again",
                 )
+            if script.confirm:
+                self._confirm(node, script, mark, context)
 
         return work
+
+    def _confirm(self, node: Node, script: Script, mark: str, context: StepContext) -> None:
+        """Come in anew, say that we are there, and only then count the script as done."""
+        other = self._provider.guest(node).another()
+        hint = (
+            "the node takes the change back by itself; then `labctl create` tries again,"
+            f" and {self._log(node, script)} tells what was done"
+        )
+
+        def there() -> bool:
+            try:
+                result = other.run(
+                    script.confirm, timeout=20 * self._provider.patience, check=False
+                )
+            finally:
+                other.close()
+            if not result.ok:  # it came too late, and would do so again
+                raise LabError(
+                    f"{node.name}: `{script.confirm}` failed: {result.stderr.strip()}", hint=hint
+                )
+            return True
+
+        wait_until(
+            tr("{node} answers SSH", node=node.name),
+            there,
+            deadline=60 * self._provider.patience,
+            hint=hint,
+            transient=(GuestError,),
+            cancelled=context.cancelled,
+        )
+        self._provider.guest(node).run(mark)
 
 
 def _read_marks(guest: Guest) -> dict[str, str]:

@@ -109,6 +109,23 @@ class LabState:
         """Private SSH host key of a node, made before it boots for the first time."""
         return self.root / "ssh" / f"host_{node}"
 
+    def public_host_key(self, node: str) -> Path:
+        """Public SSH host key of a node that made its own, as seen at the first login."""
+        return self.root / "ssh" / f"host_{node}.pub"
+
+    def address(self, node: str) -> Path:
+        """Where a virtual machine's SSH server was at its last boot: host and port."""
+        return self.root / "ssh" / f"address_{node}.json"
+
+    @property
+    def vagrant(self) -> Path:
+        """Where Vagrant runs: the Vagrantfile, and Vagrant's own `.vagrant`."""
+        return self.root / "vagrant"
+
+    def machine_id(self, node: str, provider: str) -> Path:
+        """The file in which Vagrant keeps the identity of a machine it has made."""
+        return self.vagrant / ".vagrant" / "machines" / node / provider / "id"
+
     def node(self, name: str) -> Path:
         """Directory of one node: its file system's upper layer and mount point."""
         return self.root / "nodes" / name
@@ -127,6 +144,30 @@ class LabState:
     def lesson_position(self) -> Path:
         """Which checkpoints of which lesson have been run."""
         return self.root / "lesson.json"
+
+    @property
+    def snapshots(self) -> Path:
+        """One directory per snapshot: its manifest and its parts."""
+        return self.root / "snapshots"
+
+    @property
+    def snapshot_current(self) -> Path:
+        """Which snapshot the lab was last put back to, or saved as."""
+        return self.root / "current.json"
+
+    @property
+    def snapshot_journal(self) -> Path:
+        """What is being saved, restored or deleted; there only as long as that goes on."""
+        return self.root / "journal.json"
+
+    @property
+    def walks(self) -> Path:
+        """Directory of the last packet walks, each a JSON document, named by its time."""
+        return self.root / "walks"
+
+    def record(self, lesson: str, checkpoint: str) -> Path:
+        """What the last run of a checkpoint said and proved; transcripts are made of it."""
+        return self.root / "records" / lesson / f"{checkpoint}.json"
 
     # -- identity --------------------------------------------------------------------------------
     @property

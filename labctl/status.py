@@ -4,8 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labctl.console import Console
+from labctl.course import Position
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.lesson import Lesson, load_lesson
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.lab import Lab
 
 Report = dict[str, Any]
-"""JSON-ready: lab, file, provider, state, nodes, instances, lesson, login."""
+"""JSON-ready: lab, file, stack, provider, state, nodes, instances, lesson, login."""
 
 
 def collect(lab: "Lab") -> Report:
@@ -26,6 +28,7 @@ def collect(lab: "Lab") -> Report:
     report: Report = {
         "lab": topology.lab,
         "file": str(lab.file),
+        "stack": topology.stack,
         "provider": None,
         "state": "absent",
         "nodes": [],
@@ -43,7 +46,7 @@ def collect(lab: "Lab") -> Report:
     report["state"] = _state(report["nodes"], created=lab.state.created.exists())
     report["lesson"] = _lesson(lab)
     if report["state"] == "up":
-        report["instances"] = _instances(lab)
+        report["instances"] = _instances(lab) if topology.stack == "openstack" else []
         report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.nodes}
     return report
 
@@ -63,8 +66,9 @@ def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
     services: dict[str, str] = {}
     if running:
         try:
-            missing = inactive_units(lab.provider.guest(node), node)
-            services = {unit: missing.get(unit, "active") for unit in units_of(node)}
+            stack = lab.topology.stack
+            missing = inactive_units(lab.provider.guest(node), node, stack)
+            services = {unit: missing.get(unit, "active") for unit in units_of(node, stack)}
         except LabError:
             services = {"ssh": "unreachable"}
     return {
@@ -105,15 +109,25 @@ def _instances(lab: "Lab") -> list[Report]:
 
 
 def _lesson(lab: "Lab") -> Report | None:
-    position = lab.state.read_json(lab.state.lesson_position) or {}
-    current = position.get("current")
-    if not isinstance(current, str):
+    try:
+        position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
+    except LabError:
         return None
-    mine = position.get(current, {})
+    if position.current is None:
+        return None
+    mine = position.lessons[position.current]
+    try:
+        lesson: Lesson | None = load_lesson(mine.source)
+    except LabError:
+        lesson = None  # a file that is gone; what was passed stays passed
+    ids = [one.id for one in lesson.checkpoints] if lesson is not None else []
     return {
-        "id": current,
-        "attempted": mine.get("attempted", []),
-        "passed": mine.get("passed", []),
+        "id": position.current,
+        "practice": position.practice,
+        "attempted": list(mine.attempted),
+        "passed": list(mine.passed),
+        "checkpoints": ids,
+        "next": next((id for id in ids if id not in mine.passed), None),
     }
 
 
@@ -153,9 +167,16 @@ def show(report: Report, console: Console, labctl: str) -> None:
         )  # fmt: skip
     console.say()
     if lesson := report["lesson"]:
-        console.say(
-            tr("lesson {id}: {n} checkpoints passed", id=lesson["id"], n=len(lesson["passed"]))
+        text = tr(
+            "lesson {id}: {n} of {of} checkpoints passed",
+            id=lesson["id"],
+            n=len(lesson["passed"]),
+            of=len(lesson["checkpoints"]) or "?",
         )
+        console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
+        if lesson["next"]:
+            command = f"{labctl} next"
+            console.say(tr("next: {command}", command=f"{command} ({lesson['next']})"))
     for name in report["login"]:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 

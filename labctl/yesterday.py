@@ -5,14 +5,17 @@ nothing uses yet, and the instances. Every object is looked up first, so this ma
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from labctl.chassis import wait_for_chassis
 from labctl.download import download
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.providers import Provider
+from labctl.state import write_atomic
 from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
 from labctl.units import inactive_units
@@ -133,6 +136,7 @@ def make_instance(
     instance: Instance,
     progress: Callable[[str], None],
     cancelled: Callable[[], bool],
+    patience: int = 1,
 ) -> None:
     """One running instance at its fixed address. Raises LabError when Nova cannot make it."""
     server: Any = cloud.compute.find_server(instance.name)
@@ -169,7 +173,7 @@ def make_instance(
     wait_until(
         tr("{name} is ACTIVE", name=instance.name),
         active,
-        deadline=300,
+        deadline=300 * patience,
         hint="`labctl ssh` to the controller and run `openstack server show` on it",
         interval=0.7,
         cancelled=cancelled,
@@ -217,9 +221,14 @@ class Yesterday:
         self._lab = lab
 
     def steps(self) -> list[Step]:
-        """Network, access, image, computes registered, instances."""
+        """Network, access, image, computes registered, instances.
+
+        Without OpenStack the days before have made nothing: the lab is done when OVN works.
+        """
         topology = self._lab.topology
         here = topology.controller.name
+        if topology.stack == "ovn":
+            return [self._chassis_step(tuple(f"ovn-host:{node.name}" for node in topology.nodes))]
 
         def on_controller(*scripts: str) -> tuple[str, ...]:
             return tuple(f"{script}:{here}" for script in scripts)
@@ -273,11 +282,26 @@ class Yesterday:
         """After `up`: the services are back, and so are the instances that ran."""
         boots = tuple(f"boot:{node.name}" for node in self._lab.topology.nodes)
         here = self._lab.topology.controller.name
+        services = Step("services", tr("services are back"), self._services, boots, node=here)
+        if self._lab.topology.stack == "ovn":
+            return [services, self._chassis_step(("services",))]
         return [
-            Step("services", tr("services are back"), self._services, boots, node=here),
+            services,
             Step("computes", tr("computes are back"), self._computes, ("services",), node=here),
             Step("instances", tr("instances are back"), self._back, ("computes",), node=here),
         ]
+
+    def _chassis_step(self, needs: tuple[str, ...]) -> Step:
+        lab = self._lab
+        return Step(
+            "chassis",
+            tr("chassis registered"),
+            lambda context: wait_for_chassis(
+                lab.topology, lab.controller, lab.cloud, context.cancelled, lab.provider.patience
+            ),
+            needs,
+            node=lab.topology.controller.name,
+        )
 
     def _upload(self, context: StepContext) -> None:
         make_image(
@@ -288,12 +312,7 @@ class Yesterday:
         """The file to upload: of the baked image, beside lab.yaml, or downloaded once."""
         source = self._lab.topology.image.source
         if source == "builtin":
-            found = self._lab.provider.image_file(BUILTIN_IMAGE)
-            if found is None:
-                raise LabError(
-                    "the baked image holds no instance image", hint="`labctl destroy`, then create"
-                )
-            return found
+            return self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
         if source.startswith(("http://", "https://")):
             return download(
                 source, self._lab.cache / "downloads", context.progress, context.cancelled
@@ -307,12 +326,24 @@ class Yesterday:
             )
         return path
 
+    def _from_controller(self, context: StepContext) -> Path:
+        """The built-in image where no file of a node can be read from outside: over SSH."""
+        here = self._lab.topology.controller.name
+        context.progress(tr("fetching it from {node}", node=here))
+        content = self._lab.controller.get(f"/{BUILTIN_IMAGE}")
+        path = self._lab.cache / "downloads" / f"instance-{sha256(content).hexdigest()[:16]}.qcow2"
+        if not path.exists():
+            write_atomic(path, content)
+        return path
+
     def _services(self, context: StepContext) -> None:
         """nova-compute counts as active only when it has started the instances that ran before."""
 
         def active() -> bool:
-            for node in self._lab.topology.nodes:
-                if missing := inactive_units(self._lab.provider.guest(node), node):
+            topology = self._lab.topology
+            for node in topology.nodes:
+                guest = self._lab.provider.guest(node)
+                if missing := inactive_units(guest, node, topology.stack):
                     shown = ", ".join(f"{unit} {state}" for unit, state in missing.items())
                     context.progress(f"{node.name}: {shown}")
                     raise NotYet(f"{node.name}: {shown}")
@@ -321,7 +352,7 @@ class Yesterday:
         wait_until(
             tr("every service is active"),
             active,
-            deadline=240,
+            deadline=240 * self._lab.provider.patience,
             hint="`labctl status` names what is missing, `labctl logs NODE SERVICE` says why",
             transient=(GuestError,),
             interval=0.7,
@@ -334,7 +365,7 @@ class Yesterday:
         wait_until(
             tr("every compute node is registered"),
             lambda: compute_ready(self._lab.cloud(), self._lab.topology),
-            deadline=240,
+            deadline=240 * self._lab.provider.patience,
             hint="`labctl logs NODE nova-compute` tells what it waits for",
             transient=API_ERRORS,
             interval=0.7,
@@ -348,6 +379,7 @@ class Yesterday:
             instance,
             context.progress,
             context.cancelled,
+            self._lab.provider.patience,
         )
 
     def _back(self, context: StepContext) -> None:
@@ -366,7 +398,7 @@ class Yesterday:
         wait_until(
             tr("the instances run again"),
             back,
-            deadline=180,
+            deadline=180 * self._lab.provider.patience,
             hint="`labctl logs NODE nova-compute`; `openstack server start` starts one by hand",
             transient=API_ERRORS,
             interval=0.7,

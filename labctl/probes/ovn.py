@@ -68,7 +68,7 @@ def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 
 def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """name, mac, networks, router_name: ports of logical routers in the northbound database."""
+    """name, mac, networks, router, router_name: ports of logical routers."""
     known = {row["_uuid"]: row for row in _table(
         sight, "ovn-nbctl", "Logical_Router_Port", "_uuid,name,mac,networks"
     )}  # fmt: skip
@@ -77,9 +77,10 @@ def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "name": known[uuid]["name"],
             "mac": known[uuid]["mac"],
             "networks": _as_list(known[uuid]["networks"]),
+            "router": router["name"],
             "router_name": router["external_ids"].get("neutron:router_name"),
         }
-        for router in _table(sight, "ovn-nbctl", "Logical_Router", "ports,external_ids")
+        for router in _table(sight, "ovn-nbctl", "Logical_Router", "name,ports,external_ids")
         for uuid in _as_list(router["ports"])
         if uuid in known
     ]
@@ -121,19 +122,70 @@ def chassis(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 
 def localnet_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """physical_network, switch_name: where logical switches join the world outside."""
+    """physical_network, switch, switch_name: where logical switches join the world outside."""
     known = {row["_uuid"]: row for row in _table(
         sight, "ovn-nbctl", "Logical_Switch_Port", "_uuid,type,options"
     )}  # fmt: skip
     return [
         {
             "physical_network": known[uuid]["options"].get("network_name"),
+            "switch": switch["name"],
             "switch_name": switch["external_ids"].get("neutron:network_name"),
         }
-        for switch in _table(sight, "ovn-nbctl", "Logical_Switch", "ports,external_ids")
+        for switch in _table(sight, "ovn-nbctl", "Logical_Switch", "name,ports,external_ids")
         for uuid in _as_list(switch["ports"])
         if uuid in known and known[uuid]["type"] == "localnet"
     ]
+
+
+def switch_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name, type (`vif` where OVN leaves it empty), addresses, switch: logical switches' ports."""
+    known = {row["_uuid"]: row for row in _table(
+        sight, "ovn-nbctl", "Logical_Switch_Port", "_uuid,name,type,addresses"
+    )}  # fmt: skip
+    return [
+        {
+            "name": known[uuid]["name"],
+            "type": known[uuid]["type"] or "vif",
+            "addresses": _as_list(known[uuid]["addresses"]),
+            "switch": switch["name"],
+        }
+        for switch in _table(sight, "ovn-nbctl", "Logical_Switch", "name,ports")
+        for uuid in _as_list(switch["ports"])
+        if uuid in known
+    ]
+
+
+def static_routes(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """prefix, nexthop, router: the routes that somebody gave to logical routers."""
+    known = {row["_uuid"]: row for row in _table(
+        sight, "ovn-nbctl", "Logical_Router_Static_Route", "_uuid,ip_prefix,nexthop"
+    )}  # fmt: skip
+    return [
+        {
+            "prefix": known[uuid]["ip_prefix"],
+            "nexthop": known[uuid]["nexthop"],
+            "router": router["name"],
+        }
+        for router in _table(sight, "ovn-nbctl", "Logical_Router", "name,static_routes")
+        for uuid in _as_list(router["static_routes"])
+        if uuid in known
+    ]
+
+
+def datapaths(sight: Sight, _: Mapping[str, str]) -> Rows:
+    """name (in Neutron, or OVN), kind (switch or router), tunnel_key: what a VNI stands for."""
+    rows = []
+    for row in _table(sight, "ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
+        ids = row["external_ids"]
+        rows.append(
+            {
+                "name": ids.get("name2") or ids.get("name"),
+                "kind": "router" if "logical-router" in ids else "switch",
+                "tunnel_key": row["tunnel_key"],
+            }
+        )
+    return rows
 
 
 def acls(sight: Sight, _: Mapping[str, str]) -> Rows:
@@ -143,5 +195,8 @@ def acls(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 PROBES: dict[str, Probe] = {
     f"ovn.{probe.__name__}": probe
-    for probe in (nat, router_ports, port_bindings, chassis, localnet_ports, acls)
-}
+    for probe in (
+        nat, router_ports, port_bindings, chassis, localnet_ports, switch_ports, static_routes,
+        datapaths, acls,
+    )
+}  # fmt: skip

@@ -1,12 +1,19 @@
 """What makes nodes exist. Callers ask `provider.features`, never for the provider's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from labctl.farside import FarSide
 from labctl.guest import Guest
 from labctl.topology import Node
+
+Progress = Callable[[str], None]
+"""Says in a few words what is going on now."""
+Cancel = Callable[[], bool]
+"""Whether to stop as soon as possible."""
 
 
 @dataclass(frozen=True)
@@ -14,10 +21,18 @@ class Features:
     """What a provider can do that another cannot."""
 
     needs_root: bool
-    baked_image: bool
-    """Nodes start from the cached image, with all packages in place."""
     simulated_internet: bool
     """The far side of eth0 can be played on this machine."""
+    shared_nat: bool
+    """All eth0 are on one network, so their addresses differ; else each has a NAT of its own."""
+    own_clock: bool
+    """Nodes have clocks of their own, which go wrong while they stand still."""
+    image: str
+    """What nodes are made from, as the title of a step."""
+    network: str
+    """What they share before they boot, as the title of a step."""
+    live_snapshots: bool = False
+    """The files of nodes that run can be kept, all at one moment; else the nodes must be down."""
 
 
 class Provider(Protocol):
@@ -25,7 +40,17 @@ class Provider(Protocol):
 
     features: Features
 
-    def prepare(self, progress: Callable[[str], None], cancel: Callable[[], bool]) -> None:
+    @property
+    def patience(self) -> int:
+        """How many times longer things may take than in a container: emulated VMs are slow."""
+        ...
+
+    @property
+    def resolver(self) -> str:
+        """Address of the DNS server on eth0 for nodes to use; "": they know already."""
+        ...
+
+    def prepare(self, progress: Progress, cancel: Cancel) -> None:
         """What all nodes share and nothing of it runs: the image."""
         ...
 
@@ -41,12 +66,15 @@ class Provider(Protocol):
         """Whether `create_network` has nothing to do."""
         ...
 
-    def start(self, node: Node) -> None:
-        """Boot a node (making it first, if it is new) and return when it has been started."""
+    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+        """Boot a node (making it first, if it is new) and return when it has been started.
+
+        Root can log in with the lab's key as soon as its SSH server answers.
+        """
         ...
 
     def running(self, node: Node) -> bool:
-        """Whether the node's init runs."""
+        """Whether the node runs."""
         ...
 
     def stop(self, node: Node, *, deadline: float) -> None:
@@ -61,14 +89,62 @@ class Provider(Protocol):
         """argv that opens an interactive SSH session; a remote command may be appended."""
         ...
 
+    def far_side(self, node: Node) -> FarSide | None:
+        """The other end of the node's eth0, if it is on this machine and can be listened to."""
+        ...
+
     def image_file(self, path: str) -> Path | None:
         """A file of the baked image on the host, if it can be read without a node."""
         ...
 
-    def destroy(self, progress: Callable[[str], None]) -> None:
+    # Snapshots of files. `directory` is where the snapshot is on this machine.
+    def standstill(self) -> AbstractContextManager[None]:
+        """All nodes stand still inside it, whatever becomes of us: their files are of one moment.
+
+        Does nothing to nodes that are down. Only where `features.live_snapshots` is true.
+        """
+        ...
+
+    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+        """Keep a node's files under that name; what proves them. The node is down, or still."""
+        ...
+
+    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+        """ "", or why what was kept of a node cannot be put back. Changes nothing."""
+        ...
+
+    def stage_node(self, node: Node, name: str, directory: Path) -> None:
+        """Do of `restore_node` what can be done while the node runs."""
+        ...
+
+    def unstage_node(self, node: Node) -> None:
+        """Take back what `stage_node` did."""
+        ...
+
+    def restore_node(self, node: Node, name: str) -> None:
+        """Put a node's files back, after `stage_node`. The node is down. Safe to run again."""
+        ...
+
+    def settle_node(self, node: Node) -> None:
+        """Let go of what the node had before; all nodes are restored."""
+        ...
+
+    def delete_node(self, node: Node, name: str) -> None:
+        """Delete what was kept of a node outside the snapshot's directory, if anything is."""
+        ...
+
+    def destroy(self, progress: Progress) -> None:
         """Remove all nodes and networks, whatever state they are in."""
         ...
 
     def leftovers(self) -> list[str]:
         """What of this lab still exists outside its directory; empty after `destroy`."""
+        ...
+
+    def kept(self) -> list[str]:
+        """What outlives a lab on purpose, for the next one: what `purge` would remove."""
+        ...
+
+    def purge(self, progress: Progress) -> None:
+        """Remove that as well. Raises LabError while another lab uses it."""
         ...

@@ -5,23 +5,23 @@ namespace is wired as VirtualBox wires a VM: eth0 into a NAT network that no oth
 into the private network of the lab.
 """
 
+import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from labctl import netns, uplink
+from labctl import keys, netns, uplink
 from labctl.errors import LabError
+from labctl.farside import FarSide
 from labctl.guest import SSHGuest
 from labctl.image import BakedImage, ImageCache
 from labctl.kvm import kvm_works
-from labctl.providers import Features
-from labctl.run import retire, run, spawn
+from labctl.providers import Cancel, Features, Progress, layers
+from labctl.run import outlived_by, retire, run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
 from labctl.waiting import WaitTimeout, wait_until
@@ -30,7 +30,17 @@ from labctl.waiting import WaitTimeout, wait_until
 class NspawnProvider:
     """The nodes of one lab as containers on this machine."""
 
-    features = Features(needs_root=True, baked_image=True, simulated_internet=True)
+    features = Features(
+        needs_root=True,
+        simulated_internet=True,
+        shared_nat=False,
+        own_clock=False,
+        image="baked image",
+        network="namespaces and cables",
+        live_snapshots=True,
+    )
+    patience = 1
+    resolver = ""  # written into the file system before the boot
 
     def __init__(
         self, topology: Topology, state: LabState, identity: Identity, images: ImageCache
@@ -68,7 +78,7 @@ class NspawnProvider:
         """Whether the image is in the cache."""
         return self._image() is not None
 
-    def prepare(self, progress: Callable[[str], None], cancel: Callable[[], bool]) -> None:
+    def prepare(self, progress: Progress, cancel: Cancel) -> None:
         """Build the image, unless the cache has it."""
         if self._identity.image and not self.prepared():
             raise LabError(
@@ -126,7 +136,7 @@ class NspawnProvider:
             )
 
     # -- nodes -----------------------------------------------------------------------------------
-    def start(self, node: Node) -> None:
+    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
         """Mount the node's file system, give it its identity, boot it."""
         if self.running(node):
             return
@@ -160,19 +170,18 @@ class NspawnProvider:
         """The lab's SSH key, each node's host key, and a known_hosts file of them all."""
         names = [node.name for node in self._topology.nodes]
         for path in (self._state.ssh_key, *(self._state.host_key(name) for name in names)):
-            if not path.exists():
-                _make_key(path)
-        hosts = "".join(f"{name} {_public(self._state.host_key(name))}" for name in names)
+            keys.ensure(path)
+        hosts = "".join(f"{name} {keys.public(self._state.host_key(name))}" for name in names)
         write_atomic(self._state.known_hosts, hosts, 0o600)
 
     def _identify(self, node: Node) -> None:
         """SSH keys, host name, resolver: what must be there before the first boot."""
         root = self._root(node)
         own = self._state.host_key(node.name)
-        write_atomic(root / "root/.ssh/authorized_keys", _public(self._state.ssh_key), 0o600)
+        write_atomic(root / "root/.ssh/authorized_keys", keys.public(self._state.ssh_key), 0o600)
         (root / "root/.ssh").chmod(0o700)
         write_atomic(root / "etc/ssh/ssh_host_ed25519_key", own.read_bytes(), 0o600)
-        write_atomic(root / "etc/ssh/sshd_config.d/labctl.conf", _SSHD, 0o644)
+        write_atomic(root / "etc/ssh/sshd_config.d/labctl.conf", keys.SSHD + _SSHD, 0o644)
         write_atomic(root / "etc/hostname", node.name + "\n")
         write_atomic(root / "etc/resolv.conf", uplink.resolver(self._topology))
 
@@ -297,14 +306,59 @@ class NspawnProvider:
         """OpenSSH's client, run inside the node's network namespace."""
         return [
             "ip", "netns", "exec", self.namespace(node),
-            "ssh", "-F", "none", "-i", str(self._state.ssh_key), "-o", "IdentitiesOnly=yes",
-            "-o", f"UserKnownHostsFile={_quoted(self._state.known_hosts)}",
-            "-o", f"HostKeyAlias={node.name}", "-o", "StrictHostKeyChecking=yes",
-            "-o", "LogLevel=ERROR", "root@127.0.0.1",
+            *keys.client(self._state.ssh_key, self._state.known_hosts, node.name), "root@127.0.0.1",
         ]  # fmt: skip
 
+    def far_side(self, node: Node) -> FarSide | None:
+        """The NAT namespace's end of the cable of eth0."""
+        space = self.nat_namespace(node)
+        if not netns.exists(space) or not netns.has_link(space, "nat0"):
+            return None
+        shown = run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout
+        return FarSide(space, "nat0", json.loads(shown)[0]["address"])
+
+    # -- snapshots -------------------------------------------------------------------------------
+    @contextmanager
+    def standstill(self) -> Iterator[None]:
+        """Stop every process of every node; another process lets them go on, if we cannot."""
+        spaces = [
+            str(Path(f"/proc/{pid}/ns/pid").readlink())
+            for node in self._topology.nodes
+            if (pid := self._init_pid(node)) is not None
+        ]
+        with outlived_by(["sh", "-c", _GO_ON, "sh", *spaces]):
+            _stop(set(spaces))
+            yield
+
+    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+        """The node's upper layer as one file."""
+        return layers.keep(self._state.node(node.name) / "upper", directory / f"{node.name}.tar")
+
+    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+        """Whether that file is still the one that was made."""
+        return layers.trouble(directory / f"{node.name}.tar", proof)
+
+    def stage_node(self, node: Node, name: str, directory: Path) -> None:
+        """Unpack the file beside the node's layer."""
+        layers.stage(directory / f"{node.name}.tar", self._state.node(node.name))
+
+    def unstage_node(self, node: Node) -> None:
+        """Remove what was unpacked."""
+        layers.unstage(self._state.node(node.name))
+
+    def restore_node(self, node: Node, name: str) -> None:
+        """Exchange the layers."""
+        layers.exchange(self._state.node(node.name))
+
+    def settle_node(self, node: Node) -> None:
+        """Remove the layer the node had before."""
+        layers.discard(self._state.node(node.name))
+
+    def delete_node(self, node: Node, name: str) -> None:
+        """Nothing: the file is in the snapshot's directory."""
+
     # -- end -------------------------------------------------------------------------------------
-    def destroy(self, progress: Callable[[str], None]) -> None:
+    def destroy(self, progress: Progress) -> None:
         """Cut all nodes off, remove namespaces and file systems. Works on half-made labs."""
         for guest in self._guests.values():
             guest.close()
@@ -328,6 +382,13 @@ class NspawnProvider:
         uplink.remove(self._identity.lab_id)
         if nodes.is_dir():
             shutil.rmtree(nodes)
+
+    def kept(self) -> list[str]:
+        """Nothing of its own: the cache of baked images is known to all."""
+        return []
+
+    def purge(self, progress: Progress) -> None:
+        """Nothing."""
 
     def leftovers(self) -> list[str]:
         """Namespaces, processes and mounts that carry this lab's ID."""
@@ -356,19 +417,56 @@ class NspawnProvider:
         return found
 
 
-_SSHD = """# Keys only; no PAM session for each of labctl's commands.
-PasswordAuthentication no
-PermitRootLogin prohibit-password
+_SSHD = """# No PAM session for each of labctl's commands.
 UsePAM no
-UseDNS no
-MaxSessions 64
-MaxStartups 64
 HostKey /etc/ssh/ssh_host_ed25519_key
 """
 
 _CGROUP2 = (
     'mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
 )
+
+# Our death closes its standard input.
+_GO_ON = """cat >/dev/null
+for process in /proc/[0-9]*; do
+    space=$(readlink "$process/ns/pid" 2>/dev/null) || continue
+    for one; do [ "$space" = "$one" ] && kill -CONT "${process#/proc/}"; done
+done
+true"""
+
+
+def _stop(spaces: set[str]) -> None:
+    """Stop all processes that live in these PID namespaces, those they make meanwhile too."""
+    stopped: set[int] = set()
+    while True:
+        found = set()
+        for link in Path("/proc").glob("[0-9]*/ns/pid"):
+            with suppress(OSError):
+                if str(link.readlink()) in spaces:
+                    found.add(int(link.parts[2]))
+        if found <= stopped:
+            return
+        for pid in found - stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= found
+        for pid in stopped:
+            _await_stop(pid)
+
+
+def _await_stop(pid: int) -> None:
+    """A process in the middle of a system call stops when that is over."""
+
+    def stopped() -> bool:
+        try:
+            # pid (name) state …; the name may hold anything.
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        return state in "TtZX"
+
+    if not stopped():
+        wait_until(f"process {pid} stops", stopped, deadline=20, hint="", interval=0.01)
 
 
 def _sweep(name: str) -> None:
@@ -388,27 +486,3 @@ def _sweep(name: str) -> None:
 
 def _unified_cgroups() -> bool:
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
-
-
-def _make_key(path: Path) -> None:
-    private = Ed25519PrivateKey.generate()
-    text = private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    write_atomic(path, text, 0o600)
-
-
-def _public(path: Path) -> str:
-    """The public half of a private key file, as one line of authorized_keys."""
-    private = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    encoded = private.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    return encoded.decode() + "\n"
-
-
-def _quoted(path: Path) -> str:
-    """A path as ssh_config(5) wants it."""
-    return f'"{path}"'

@@ -107,6 +107,9 @@ class FakeGuest:
     def dial(self, host: str, port: int) -> socket.socket:
         raise OSError(f"nothing listens on {host}:{port} of a fake")
 
+    def another(self) -> "FakeGuest":
+        return self
+
     def close(self) -> None:
         pass
 

@@ -106,11 +106,16 @@ def test_destroy_without_a_lab_is_fine(run: Run) -> None:
     assert run("destroy")[0] == 0
 
 
-def test_a_provider_that_is_not_there_is_not_ignored(run: Run) -> None:
+def test_a_provider_that_is_not_there_is_not_ignored(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("lab.yaml").write_text("name: x\nprovider: virtualbox\n")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LABCTL_PROVIDER", "nspawn")  # of an `auto` before: not meant here
     code, _, err = run("create")
-    assert code == 2
-    assert "provider virtualbox" in err
+    assert code == 1
+    assert "VirtualBox" in err
+    assert "labctl doctor" in err
     assert not Path(".labctl").exists()
 
 

@@ -15,18 +15,10 @@ import typer
 from pydantic import BaseModel
 
 from labctl.cli import app
-from labctl.lesson import (
-    NODES,
-    OPERATORS,
-    PROBES,
-    Capture,
-    Checkpoint,
-    Claim,
-    Fact,
-    Lesson,
-    parse_lesson,
-)
+from labctl.lesson import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, parse_lesson
 from labctl.packets import Frame
+from labctl.phrases import OPERATORS
+from labctl.providers.nspawn import NspawnProvider
 from labctl.spec import parse_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets
@@ -202,7 +194,8 @@ def stages() -> list[Step]:
     """Everything that `create` does, for a lab with nothing but a name."""
     topology = build_topology(parse_spec(b"name: x", "lab.yaml"))
     state = LabState(Path("nowhere"))
-    provisioner = Provisioner(topology, MagicMock(), state, Secrets.generate(), ROOT / "provision")
+    provider = MagicMock(patience=1, resolver="", features=NspawnProvider.features)
+    provisioner = Provisioner(topology, provider, state, Secrets.generate(), ROOT / "provision")
     lab = cast(LabParts, SimpleNamespace(topology=topology))
     return [*provisioner.host_steps(), *provisioner.node_steps(), *Yesterday(lab).steps()]
 

@@ -3,6 +3,7 @@
 A case of a wrong lesson is tests/golden/lesson/NAME.yaml with NAME.txt, what labctl says of it.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +12,21 @@ from typing import Any
 
 import pytest
 
+from labctl.assets import PACKAGE
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import set_language
 from labctl.lesson import (
-    OPERATORS,
     PROBES,
     Claim,
     Lesson,
     Text,
     available,
-    fill,
-    fill_all,
+    json_schema,
     load_lesson,
-    matches,
     parse_lesson,
+    source_of,
 )
+from labctl.phrases import OPERATORS, fill, fill_all, matches
 from labctl.problems import SpecError
 from labctl.topology import Topology
 from tests.unit.fakes import LocalGuest, topology
@@ -61,7 +62,7 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 
 def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
     """What templates see, with a fact of its own kind for each name."""
-    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01"}
+    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab"}
     facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
     return {
         "lab": lab,
@@ -109,6 +110,63 @@ def test_a_lesson_may_come_from_a_file(tmp_path: Path) -> None:
     assert wrong.value.code == EXIT_USAGE
     with pytest.raises(LabError, match="no lesson"):
         load_lesson(str(tmp_path))
+    file.write_bytes((GOLDEN / "lesson" / "smallest-is-valid.yaml").read_bytes())
+    file.rename(tmp_path / "lesson.yaml")
+    assert load_lesson(str(tmp_path)).id == "smallest"
+
+
+def test_a_source_finds_the_lesson_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert source_of("floating-ip") == "floating-ip"
+    monkeypatch.chdir(tmp_path)
+    assert source_of("./mine.yaml") == f"{tmp_path}/mine.yaml"
+
+
+def test_learners_of_the_built_in_days_get_tasks_and_hints(lesson: Lesson) -> None:
+    for checkpoint in lesson.checkpoints:
+        if checkpoint.undo:  # there is something to be made
+            assert checkpoint.task is not None, checkpoint.id
+            assert checkpoint.hints, checkpoint.id
+
+
+def test_what_is_set_has_a_value_for_those_who_type(lesson: Lesson) -> None:
+    for checkpoint in lesson.checkpoints:
+        assert all(checkpoint.sets.values()), checkpoint.id
+
+
+def test_a_task_gives_no_command_away(lesson: Lesson) -> None:
+    for checkpoint in lesson.checkpoints:
+        words = " ".join(str(text) for text in (checkpoint.task, checkpoint.explain))
+        for command in checkpoint.run:
+            start = " ".join(command.split()[:3])
+            assert start not in words, f"{checkpoint.id}: {start}"
+
+
+def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> None:
+    # `check` runs the commands of a checkpoint with captures again.
+    for checkpoint in lesson.checkpoints:
+        if checkpoint.capture:
+            assert not checkpoint.sets
+            assert all(re.match(r"(ip netns exec \S+ )?(ping|ip|curl|nc) ", one)
+                       for one in checkpoint.run), checkpoint.run  # fmt: skip
+
+
+# -- for editors -----------------------------------------------------------------------------------
+def test_the_schema_in_the_repository_is_current() -> None:
+    committed = (PACKAGE / "schema/lesson.schema.json").read_text(encoding="utf-8")
+    printed = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    assert printed == committed, "run python -m labctl.lesson > labctl/schema/lesson.schema.json"
+
+
+def test_the_schema_names_every_key_and_probe() -> None:
+    schema = json_schema()
+    assert set(schema["$defs"]["Claim"]["properties"]) == {
+        field.alias or name for name, field in Claim.model_fields.items()
+    }
+    assert schema["$defs"]["Claim"]["properties"]["probe"]["enum"] == sorted(PROBES)
+    assert all(its.get("description") for definition in (schema, *schema["$defs"].values())
+               for its in definition["properties"].values())  # fmt: skip
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +185,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def texts(lesson: Lesson) -> Iterator[Text]:
     yield from (lesson.title, lesson.goal)
     for checkpoint in lesson.checkpoints:
-        yield from (checkpoint.title, checkpoint.explain)
+        yield from (checkpoint.title, checkpoint.explain, *checkpoint.hints)
+        if checkpoint.task is not None:
+            yield checkpoint.task
         yield from (claim.text for claim in checkpoint.claims)
 
 
@@ -275,7 +335,8 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     noted = guest.root / "noted"
     # `show` and `list` answer something true, so that an undo goes on to what it undoes.
     note = f'printf "%s\\0" "${{0##*/}}" "$@" >>{noted}; printf "\\n" >>{noted}; echo thing'
-    for command in ("openstack", "ovn-nbctl", "ping", "ssh", "jq", "abbrev"):
+    commands = "openstack ovn-nbctl ovn-sbctl ovs-vsctl ip ping ssh jq abbrev"
+    for command in commands.split():
         guest.stub(command, note)
     for checkpoint in lesson.checkpoints:
         for template in (*checkpoint.run, checkpoint.undo):
@@ -288,11 +349,13 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     used = (lab.external_network, lab.external_subnet, lab.router, lab.security_group)
     if lesson.id == "floating-ip":
         assert set(used) <= words
-        assert ["openstack", "network", "delete", lab.external_network] in calls
+        listed = ["openstack", "network", "list", "--name", lab.external_network]
+        assert [*listed, "-f", "value", "-c", "ID"] in calls
     # A template inside quotes of the command would give such a name quotes of its own.
     for word in words:
         if re.search("pwned|public|外部|&&", word):
-            assert word in {*used, lab.tenant_network, lab.tenant_subnet}
+            # (As it is, or behind a prefix: lrp-NAME.)
+            assert word.endswith((*used, lab.tenant_network, lab.tenant_subnet))
 
 
 # -- templates -------------------------------------------------------------------------------------

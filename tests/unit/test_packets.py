@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import LabError
-from labctl.packets import Frame, frames
+from labctl.packets import PAYLOAD, Frame, Quoted, frames
 from tests.unit.golden import GOLDEN, expect_json
 
 CASES = sorted((GOLDEN / "pcap").glob("*.pcap"))
@@ -134,6 +134,9 @@ def test_a_plain_frame() -> None:
         kind="request",
         identifier=7,
         sequence=3,
+        ip_id=1,
+        length=28,
+        code=0,
     )
 
 
@@ -208,7 +211,47 @@ def test_an_icmp_error_is_no_echo() -> None:
     error = MACS + IP_TYPE + ip(struct.pack("!BBHI", 3, 1, 0, 0) + about, 1, "10.0.2.2")
     (frame,) = frames(pcap(error), "gw", "eth0")
     assert (frame.kind, frame.identifier, frame.sequence) == ("3", None, None)
-    assert frame.src == "10.0.2.2"
+    assert (frame.src, frame.code) == ("10.0.2.2", 1)
+    assert frame.quoted == Quoted("10.0.2.15", "8.8.8.8", "icmp", 1, None, None, 7, 3)
+
+
+def test_an_icmp_error_about_tcp_or_udp_tells_the_ports() -> None:
+    for protocol, name in ((6, "tcp"), (17, "udp")):
+        about = ip(struct.pack("!HHI", 40000, 22, 5), protocol)  # eight bytes are all that is sure
+        error = MACS + IP_TYPE + ip(struct.pack("!BBHI", 3, 3, 0, 0) + about, 1, "8.8.8.8")
+        (frame,) = frames(pcap(error), "gw", "eth0")
+        assert frame.quoted == Quoted("10.0.2.15", "8.8.8.8", name, 1, 40000, 22, None, None)
+        assert (frame.source_port, frame.payload) == (None, "")
+
+
+def test_tcp_and_udp() -> None:
+    head = struct.pack("!HHIIBBHHH", 40000, 22, 7, 9, 5 << 4, 0x12, 1000, 0, 0)
+    (frame,) = frames(pcap(MACS + IP_TYPE + ip(head + b"hi", 6)), "gw", "eth0")
+    assert (frame.source_port, frame.destination_port, frame.flags) == (40000, 22, "SA")
+    assert (frame.tcp_sequence, frame.tcp_acknowledged, frame.payload) == (7, 9, b"hi".hex())
+    datagram = struct.pack("!HHHH", 40000, 9999, 8 + 3, 0) + b"abc"
+    padded = MACS + IP_TYPE + ip(datagram, 17) + bytes(20)  # Ethernet's shortest frame
+    (frame,) = frames(pcap(padded), "gw", "eth0")
+    assert (frame.destination_port, frame.payload, frame.length) == (9999, b"abc".hex(), 31)
+
+
+def test_only_the_beginning_of_a_payload_is_kept() -> None:
+    (frame,) = frames(pcap(MACS + IP_TYPE + ip(echo(8) + b"x" * 1000)), "gw", "eth0")
+    assert frame.payload == (b"x" * PAYLOAD).hex()
+
+
+def test_what_the_tunnel_itself_looks_like() -> None:
+    (frame,) = frames(pcap(geneve(PLAIN)), "gw", "eth1")
+    assert (frame.outer_src_mac, frame.outer_ttl, frame.tunnel_port) == (
+        "52:54:00:00:00:01", 64, 40000,
+    )  # fmt: skip
+    assert (frame.source_port, frame.length) == (None, 28)
+
+
+def test_the_outermost_tag_is_told() -> None:
+    tagged = MACS + VLAN_TYPE + b"\x00\x64" + IP_TYPE + ip(echo(0))
+    plain, inside = frames(pcap(tagged, geneve(tagged)), "gw", "eth0")
+    assert (plain.vlan, inside.vlan) == (100, 100)
 
 
 def test_frames_are_json() -> None:

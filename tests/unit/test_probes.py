@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from labctl.lesson import PROBES, load_lesson
+from labctl.lesson import CAPTURED, PROBES, load_lesson
 from labctl.probes import Sight
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import parse_table
@@ -63,8 +63,8 @@ def test_every_probe_that_a_lesson_asks_has_a_case() -> None:
     asked = {claim.probe for checkpoint in lesson.checkpoints for claim in checkpoint.claims}
     asked |= {fact.probe for fact in lesson.facts.values()}
     cases = {yaml.safe_load(case.read_text(encoding="utf-8"))["probe"] for case in CASES}
-    # wire.packets: test_packets.py.
-    assert asked - set(OPENSTACK) - {"wire.packets"} <= cases
+    # What captures saw: test_packets.py, test_replay.py.
+    assert asked - set(OPENSTACK) - set(CAPTURED) <= cases
 
 
 def test_columns_are_those_of_the_docstring() -> None:

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,39 +13,25 @@ import yaml
 
 from labctl.claims import ClaimFails, describe
 from labctl.errors import EXIT_CLAIM, EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.events import EventBus
-from labctl.guest import Guest
 from labctl.i18n import set_language
-from labctl.lesson import PROBES, Claim, Lesson, fill, load_lesson, parse_lesson
+from labctl.lesson import CAPTURED, PROBES, Claim, load_lesson
 from labctl.packets import Frame, frames
+from labctl.phrases import fill
 from labctl.probes import Rows, Sight
-from labctl.replay import VARIABLES, Runner
+from labctl.replay import Runner
 from labctl.state import LabState
-from labctl.steps import RunResult, StepContext, run_steps
+from labctl.steps import RunResult, StepContext
 from labctl.waiting import Cancelled
-from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, no_cloud, topology
+from tests.unit.bench import COMPUTE, CONTROLLER, Bench, lesson
+from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, topology
 from tests.unit.golden import GOLDEN
 from tests.unit.test_cloud import connection, pytestmark  # noqa: F401  # it counts here too
-
-PROVISION = GOLDEN.parents[1] / "provision"
-CONTROLLER, COMPUTE = "network-controller", "compute-01"
 
 
 @pytest.fixture(autouse=True)
 def _english_afterwards() -> Iterator[None]:
     yield
     set_language("en")
-
-
-def lesson(checkpoints: str, facts: str = "{}") -> Lesson:
-    """A lesson of checkpoints that need no words; `{claim}` is a claim that holds."""
-    head = "id: test\ntitle: {en: Test, zh-TW: 測試}\ngoal: {en: x, zh-TW: 甲}\n"
-    words = "title: {en: Step, zh-TW: 步驟}\n    explain: {en: x, zh-TW: 甲}"
-    claim = "{id: NAME, text: {en: It is so, zh-TW: 就是這樣}, probe: test.rows}"
-    text = f"{head}facts: {facts}\ncheckpoints:\n" + checkpoints.replace("WORDS", words)
-    count = iter(range(100))
-    text = re.sub("HOLDS", lambda _: claim.replace("NAME", f"holds-{next(count)}"), text)
-    return parse_lesson(text.encode(), "test.yaml")
 
 
 ONE = """
@@ -72,57 +59,6 @@ THREE = """
 """
 
 
-@dataclass
-class Bench:
-    """A runner and everything it touches."""
-
-    directory: Path
-    rows: dict[str, Any] = field(default_factory=lambda: {"rows": [{"n": 1}]})
-    """What the probe test.rows sees: rows, or a list of answers in turn under `turns`."""
-    asked: list[Mapping[str, str]] = field(default_factory=list)
-    page: PlainPage = field(default_factory=PlainPage)
-    cloud: Callable[[], Any] = no_cloud
-
-    def __post_init__(self) -> None:
-        self.node = LocalGuest(self.directory / "node")
-        self.guests: dict[str, Guest] = {CONTROLLER: self.node}
-        self.state = LabState(self.directory)
-        self.topology = topology()
-
-    def probe(self, sight: Sight, arguments: Mapping[str, str]) -> Rows:
-        self.asked.append(arguments)
-        turns = self.rows.get("turns")
-        if turns:
-            return list(turns.pop(0) if len(turns) > 1 else turns[0])
-        return list(self.rows["rows"])
-
-    def runner(self, what: Lesson) -> Runner:
-        return Runner(
-            what, self.topology, self.state, self.guests.__getitem__, self.cloud, self.page
-        )
-
-    def replay(self, what: Lesson) -> tuple[Runner, RunResult]:
-        runner = self.runner(what)
-        return runner, run_steps(runner.steps(), bus=EventBus())
-
-    def position(self) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads(self.state.lesson_position.read_text(encoding="utf-8"))
-        return data
-
-    def has(self, name: str) -> bool:
-        return (self.node.root / name).exists()
-
-    def text(self, name: str) -> str:
-        return (self.node.root / name).read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    made = Bench(tmp_path)
-    monkeypatch.setitem(PROBES, "test.rows", made.probe)
-    return made
-
-
 def failure(result: RunResult) -> LabError:
     (failed,) = result.failed
     assert isinstance(failed.cause, LabError)
@@ -131,9 +67,9 @@ def failure(result: RunResult) -> LabError:
 
 # -- running ---------------------------------------------------------------------------------------
 def test_a_day_that_goes_well(bench: Bench) -> None:
-    runner, result = bench.replay(lesson(ONE))
+    report, result = bench.replay(lesson(ONE))
     assert result.ok
-    (one,) = runner.results
+    (one,) = report.checkpoints
     assert one.ok
     assert [(c.node, c.command, c.output, c.exit_code) for c in one.commands] == [
         (CONTROLLER, "echo hello", "hello\n", 0)
@@ -147,8 +83,8 @@ def test_a_day_that_goes_well(bench: Bench) -> None:
 
 
 def test_checkpoints_run_one_after_the_other(bench: Bench) -> None:
-    steps = bench.runner(lesson(THREE)).steps()
-    assert [(step.id, step.needs) for step in steps] == [
+    bench.replay(lesson(THREE))
+    assert [(step.id, step.needs) for step in bench.steps] == [
         ("one", ()), ("two", ("one",)), ("three", ("two",)),
     ]  # fmt: skip
 
@@ -164,7 +100,7 @@ def test_a_failing_command_stops_the_day(bench: Bench) -> None:
     run: [touch two]
     claims: [HOLDS]
 """)
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     error = failure(result)
     assert error.code == EXIT_FAILED
     assert "`echo gone wrong >&2; exit 7` failed on network-controller (exit 7)" in error.message
@@ -172,8 +108,8 @@ def test_a_failing_command_stops_the_day(bench: Bench) -> None:
     assert (bench.has("before"), bench.has("after"), bench.has("two")) == (True, False, False)
     assert result.skipped == ("two",)
     assert bench.asked == []
-    assert not runner.results[0].ok
-    assert [command.exit_code for command in runner.results[0].commands] == [0, 7]
+    assert not report.checkpoints[0].ok
+    assert [command.exit_code for command in report.checkpoints[0].commands] == [0, 7]
     assert "gone wrong" in bench.page.text
 
 
@@ -194,24 +130,25 @@ def test_a_claim_that_fails_is_named_with_what_was_expected_and_seen(bench: Benc
       - HOLDS
 """)
     bench.rows["rows"] = [{"name": "r", "address": "10.9.9.9", "x": "y"}, {"name": "other"}]
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     error = failure(result)
     assert isinstance(error, ClaimFails)
     assert error.code == EXIT_CLAIM == 3
-    assert error.message == (
-        "claim pool: r has an address; expected test.rows; 1 rows; where name=r;"
-        " each address={'in': '10.0.2.0/24'}; seen name=r, address=10.9.9.9"
-    )
-    assert [claim.id for claim in error.claims] == ["pool"]
+    assert error.message == "claim pool does not hold: r has an address"
+    (claim,) = error.claims
+    assert claim.id == "pool"
+    assert claim.expected == "test.rows; 1 rows; where name=r; each address={'in': '10.0.2.0/24'}"
+    assert claim.seen_text == "name=r, address=10.9.9.9"
+    assert f"expected  {claim.expected}" in bench.page.text
     # The rest is proved all the same: one look at all that is wrong.
-    assert [(claim.id, claim.holds) for claim in runner.results[0].claims] == [
+    assert [(claim.id, claim.holds) for claim in report.checkpoints[0].claims] == [
         ("pool", False), ("holds-0", True),
     ]  # fmt: skip
     assert bench.asked[0] == {"of": "r"}
     assert "✗ r has an address" in bench.page.text
     assert bench.page.text.count("name=r, address=10.9.9.9\n") == 1
-    assert bench.position()["test"]["attempted"] == ["one"]
-    assert bench.position()["test"].get("passed", []) == []
+    assert bench.progress()["attempted"] == ["one"]
+    assert bench.progress()["passed"] == []
 
 
 @pytest.mark.parametrize(
@@ -267,14 +204,63 @@ def test_waiting_for_a_claim_can_be_cancelled(bench: Bench) -> None:
         bench.runner(lesson(ONE)).prover.prove(claim, [], lambda: len(bench.asked) == 2)
 
 
-def test_a_probe_that_fails_is_no_claim_that_fails(bench: Bench) -> None:
+def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
     def broken(sight: Sight, arguments: Mapping[str, str]) -> Rows:
         raise LabError("the database does not answer")
 
-    what = lesson(ONE)
     PROBES["test.rows"] = broken  # the fixture takes it back
-    error = failure(bench.replay(what)[1])
-    assert (error.code, error.message) == (EXIT_FAILED, "the database does not answer")
+    claim = lesson(ONE).checkpoints[0].claims[0]
+    result = bench.runner(lesson(ONE)).prover.prove(claim, [], patience=0)
+    assert (result.holds, result.seen_text) == (False, "the database does not answer")
+    assert result.text == "It is so"
+
+
+def test_an_api_that_is_gone_is_no_defect_of_ours(bench: Bench) -> None:
+    def gone(sight: Sight, arguments: Mapping[str, str]) -> Rows:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    PROBES["test.rows"] = gone
+    claim = lesson(ONE).checkpoints[0].claims[0]
+    result = bench.runner(lesson(ONE)).prover.prove(claim, [], patience=0)
+    assert not result.holds
+    assert "OpenStack does not answer" in result.seen_text
+    assert "Connection refused" in result.seen_text
+
+
+def test_what_there_is_instead_is_told(bench: Bench) -> None:
+    what = lesson("""
+  - id: one
+    WORDS
+    run: []
+    claims:
+      - id: c
+        text: {en: x, zh-TW: 甲}
+        probe: test.rows
+        where: {name: wanted}
+        each: {n: 1}
+""")
+    bench.rows["rows"] = [{"name": "other", "n": 2, "more": "x"}]
+    result = bench.runner(what).prover.prove(what.checkpoints[0].claims[0], [], patience=0)
+    assert result.seen == []
+    assert result.seen_text == "nothing of the kind; there is: name=other, n=2"
+
+
+def test_one_look_asks_each_probe_once_and_anew_when_a_claim_fails(bench: Bench) -> None:
+    what = lesson(ONE)
+    claim = what.checkpoints[0].claims[0]
+    prover = bench.runner(what).prover
+    with prover.one_look():
+        assert prover.prove(claim, []).holds
+        assert prover.prove(claim, []).holds
+        assert len(bench.asked) == 1
+        bench.rows["turns"] = [[], [{"n": 1}]]
+        never = claim.model_copy(update={"count": 0})
+        assert not prover.prove(never, [], patience=0).holds  # what it knows is of one moment
+        assert prover.prove(never, [], patience=0.5).holds
+        assert len(bench.asked) > 1
+    asked = len(bench.asked)
+    prover.prove(claim, [])
+    assert len(bench.asked) > asked, "outside of one look everything is asked each time"
 
 
 # -- position --------------------------------------------------------------------------------------
@@ -294,66 +280,51 @@ def test_the_position_is_on_disk_before_and_after(bench: Bench) -> None:
     assert bench.replay(what)[1].ok
     during = json.loads(bench.text("during"))
     assert during["current"] == "test"
-    assert during["test"]["attempted"] == ["one", "two"]
-    assert during["test"]["passed"] == ["one"]
-    after = bench.position()["test"]
+    assert during["lessons"]["test"]["attempted"] == ["one", "two"]
+    assert during["lessons"]["test"]["passed"] == ["one"]
+    after = bench.progress()
     assert (after["attempted"], after["passed"]) == (["one", "two"], ["one", "two"])
-
-
-def test_lessons_keep_their_positions_apart(bench: Bench) -> None:
-    bench.state.write_json(
-        bench.state.lesson_position, {"other": {"attempted": ["x"]}, "current": "other"}
-    )
-    bench.replay(lesson(ONE))
-    position = bench.position()
-    assert position["other"] == {"attempted": ["x"]}
-    assert (position["current"], position["test"]["passed"]) == ("test", ["one"])
 
 
 # -- taking back -----------------------------------------------------------------------------------
 def test_what_was_attempted_is_taken_back_the_last_first(bench: Bench) -> None:
     _, result = bench.replay(lesson(THREE))
     assert [failed.step_id for failed in result.failed] == ["three"]
-    bench.node.put(b"declare -- X=1\n", VARIABLES)
-    runner = bench.runner(lesson(THREE))
-    steps = runner.steps()
-    assert [step.id for step in steps] == ["take-back", "one", "two", "three"]
-    assert steps[1].needs == ("take-back",)
-    steps[0].run(StepContext("take-back"))
+    bench.replay(lesson(THREE))
+    back = ["undo:test/three", "undo:test/two", "undo:test/one"]
+    assert bench.ran() == [*back, "one", "two", "three"]
+    assert bench.steps[3].needs == ("undo:test/one",)
     # `three` failed half-way: it may have made something, so it is taken back too.
     assert bench.text("undone") == "three\ntwo\none\n"
-    assert bench.position()["test"] == {**bench.position()["test"], "attempted": [], "passed": []}
-    assert not (bench.node.root / VARIABLES.lstrip("/")).exists()
-    assert [step.id for step in runner.steps()] == ["one", "two", "three"]
 
 
 def test_what_was_never_attempted_is_not_taken_back(bench: Bench) -> None:
-    bench.state.write_json(bench.state.lesson_position, {"test": {"attempted": ["two"]}})
-    bench.runner(lesson(THREE)).take_back(StepContext("take-back"))
+    what = lesson(THREE)
+    bench.begun(what, "two")
+    bench.replay(what)
     assert bench.text("undone") == "two\n"
 
 
 def test_an_undo_that_fails_is_said_and_tried_again(bench: Bench) -> None:
     what = lesson(THREE.replace("echo two >>undone", "echo it is in use >&2; exit 4"))
-    bench.state.write_json(
-        bench.state.lesson_position, {"test": {"attempted": ["one", "two", "three"]}}
-    )
-    with pytest.raises(LabError) as error:
-        bench.runner(what).take_back(StepContext("take-back"))
-    assert error.value.code == EXIT_FAILED
-    assert "cannot take back two on network-controller (exit 4): it is in use" in (
-        error.value.message
-    )
-    assert bench.position()["test"]["attempted"] == ["one", "two"]
-    bench.runner(lesson(THREE)).take_back(StepContext("take-back"))
+    bench.begun(what, "one", "two", "three")
+    report, result = bench.replay(what)
+    error = failure(result)
+    assert error.code == EXIT_FAILED
+    assert "cannot take back two on network-controller (exit 4): it is in use" in error.message
+    assert report.failure is not None
+    assert bench.progress()["attempted"] == ["one", "two"]
+    assert not bench.has("one"), "nothing is run on ground that is not clear"
+    bench.replay(lesson(THREE))
     assert bench.text("undone") == "three\ntwo\none\n"
 
 
 def test_a_checkpoint_that_the_lesson_lost_is_forgotten(bench: Bench) -> None:
-    bench.state.write_json(bench.state.lesson_position, {"test": {"attempted": ["gone", "one"]}})
-    runner = bench.runner(lesson(THREE))
-    runner.take_back(StepContext("take-back"))
-    assert (runner.attempted(), bench.text("undone")) == ([], "one\n")
+    what = lesson(THREE)
+    bench.begun(what, "gone", "one")
+    bench.replay(what)
+    assert bench.text("undone") == "one\n"
+    assert bench.progress()["attempted"] == ["one", "two", "three"]
 
 
 def test_replaying_twice_is_fine(bench: Bench) -> None:
@@ -371,7 +342,8 @@ def test_replaying_twice_is_fine(bench: Bench) -> None:
 def test_an_interrupted_replay_is_taken_back_too(bench: Bench) -> None:
     what = lesson(ONE.replace("echo hello", "false"))
     bench.replay(what)
-    assert bench.runner(what).steps()[0].id == "take-back"
+    bench.replay(what)
+    assert bench.ran()[0] == "undo:test/one"
 
 
 # -- variables -------------------------------------------------------------------------------------
@@ -379,16 +351,6 @@ VALUES = [
     "10.0.2.213", "a b", "it's", "$(touch pwned)", "x; touch pwned", 'say "x"', "a\nb", "", "外部",
     "*", "\\", "\ttab",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def with_profile(bench: Bench) -> Bench:
-    """The node has the profile that learners get, which reads the variables."""
-    profile = (PROVISION / "files" / "profile.sh").read_text(encoding="utf-8")
-    moved = profile.replace("/var/lib/", f"{bench.node.root}/var/lib/")
-    bench.node.put(moved.replace("/root/", f"{bench.node.root}/root/").encode(),
-                   "/etc/profile.d/labctl.sh")  # fmt: skip
-    return bench
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -427,9 +389,9 @@ def test_only_what_a_checkpoint_names_lives_on(with_profile: Bench) -> None:
     run: ['echo "$A-$B-$C-$NEVER_SET"']
     claims: [HOLDS]
 """)
-    runner, result = with_profile.replay(what)
+    report, result = with_profile.replay(what)
     assert result.ok
-    assert runner.results[1].commands[0].output == "1--3-\n"
+    assert report.checkpoints[1].commands[0].output == "1--3-\n"
 
 
 def test_a_variable_keeps_its_last_value(with_profile: Bench) -> None:
@@ -444,8 +406,8 @@ def test_a_variable_keeps_its_last_value(with_profile: Bench) -> None:
     run: [echo $X]
     claims: [HOLDS]
 """)
-    runner, _ = with_profile.replay(what)
-    assert runner.results[1].commands[0].output == "2\n"
+    report, _ = with_profile.replay(what)
+    assert report.checkpoints[1].commands[0].output == "2\n"
 
 
 def test_the_exit_code_is_the_commands_own(with_profile: Bench) -> None:
@@ -465,9 +427,9 @@ def test_the_exit_code_is_the_commands_own(with_profile: Bench) -> None:
 def test_a_command_runs_on_the_node_it_names(bench: Bench) -> None:
     bench.guests[COMPUTE] = LocalGuest(bench.directory / "compute", COMPUTE)
     what = lesson(ONE.replace("run:", f"node: {COMPUTE}\n    run:"))
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     assert result.ok
-    assert runner.results[0].commands[0].node == COMPUTE
+    assert report.checkpoints[0].commands[0].node == COMPUTE
     assert f"{COMPUTE}# echo hello" in bench.page.text
 
 
@@ -488,34 +450,32 @@ def test_the_hypervisor_is_the_one_that_runs_the_instance(
         monkeypatch.setitem(PROBES, name, probe)
     what = lesson(ONE.replace("run: [echo hello]", """node: hypervisor
     run: ["echo {{ node.hypervisor.name }} {{ node.gateway.name }}"]"""))  # fmt: skip
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     assert result.ok
-    command = runner.results[0].commands[0]
+    command = report.checkpoints[0].commands[0]
     assert (command.node, command.output) == (COMPUTE, f"{COMPUTE} {CONTROLLER}\n")
-    servers[1]["host"] = None
-    assert "no hypervisor runs vm_1" in failure(bench.replay(what)[1]).message
+    # Renamed by the learner: it still has its address. Removed: then at least nothing breaks.
+    servers[1] |= {"name": "vm_9", "fixed": ["172.16.100.10"]}
+    assert bench.runner(what).prover.node_name("hypervisor") == COMPUTE
+    servers.clear()
+    assert bench.runner(what).prover.node_name("hypervisor") == COMPUTE
 
 
-def test_inside_the_instance_through_its_floating_ip(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ips = [
-        {"address": "10.0.2.211", "fixed_address": "172.16.100.99"},
-        {"address": "10.0.2.213", "fixed_address": "172.16.100.10"},
-    ]
-    for name, probe in rows_of(floating_ips=ips).items():
-        monkeypatch.setitem(PROBES, name, probe)
+def test_inside_the_instance_through_its_floating_ip(bench: Bench) -> None:
+    mine = [SimpleNamespace(floating_ip_address="10.0.2.213")]
+    network = SimpleNamespace(ips=lambda fixed_ip_address: mine)
+    bench.cloud = lambda: SimpleNamespace(network=network)
     bench.node.stub("ssh", r'printf "<%s>" "$@"')
     what = lesson(ONE.replace("run:", "node: instance\n    run:").replace(
         "echo hello", '"ping -c 3 \'$(id)\'"'))  # fmt: skip
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     assert result.ok
-    (command,) = runner.results[0].commands
-    assert command.output == "<-o><BatchMode=yes><cirros@10.0.2.213><ping -c 3 '$(id)'>"
+    (command,) = report.checkpoints[0].commands
+    assert command.output == (
+        "<-o><BatchMode=yes><-o><ConnectTimeout=5><cirros@10.0.2.213><ping -c 3 '$(id)'>"
+    )
     assert (command.node, command.command) == ("vm_1", "ping -c 3 '$(id)'")
     assert "cirros@vm_1$ ping -c 3" in bench.page.text
-    ips.clear()
-    assert "vm_1 has no floating IP" in failure(bench.replay(what)[1]).message
 
 
 def test_values_of_the_lab_are_quoted_in_commands_and_undo(bench: Bench) -> None:
@@ -524,11 +484,11 @@ def test_values_of_the_lab_are_quoted_in_commands_and_undo(bench: Bench) -> None
     what = lesson(ONE.replace("echo hello", "'show {{ lab.router }}'") + """
     undo: show back {{ lab.router }}
 """)  # fmt: skip
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     assert result.ok
     name = bench.topology.router
-    assert runner.results[0].commands[0].output == f"<{name}>"
-    bench.runner(what).take_back(StepContext("take-back"))
+    assert report.checkpoints[0].commands[0].output == f"<{name}>"
+    bench.runner(what).undo(what.checkpoints[0], StepContext("undo"))
     assert bench.text("shown") == f"<{name}><back><{name}>"
     assert not bench.has("pwned")
 
@@ -536,9 +496,9 @@ def test_values_of_the_lab_are_quoted_in_commands_and_undo(bench: Bench) -> None
 # -- facts -----------------------------------------------------------------------------------------
 def facts(bench: Bench, text: str) -> str:
     what = lesson(ONE.replace("echo hello", '"echo {{ fact.one }}"'), text)
-    runner, result = bench.replay(what)
+    report, result = bench.replay(what)
     assert result.ok, result.failed
-    return runner.results[0].commands[0].output.strip()
+    return report.checkpoints[0].commands[0].output.strip()
 
 
 def test_a_fact_is_a_column_of_what_is_seen(bench: Bench) -> None:
@@ -592,8 +552,11 @@ def test_a_bug_in_a_probe_is_not_taken_for_a_missing_fact(bench: Bench) -> None:
 # -- words -----------------------------------------------------------------------------------------
 def test_in_chinese(bench: Bench) -> None:
     set_language("zh-TW")
-    runner, _ = bench.replay(lesson(ONE))
-    assert (runner.results[0].title, runner.results[0].claims[0].text) == ("步驟", "就是這樣")
+    report, _ = bench.replay(lesson(ONE))
+    assert (report.checkpoints[0].title, report.checkpoints[0].claims[0].text) == (
+        "步驟",
+        "就是這樣",
+    )
 
 
 @pytest.mark.parametrize(
@@ -693,13 +656,19 @@ def on_the_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     for old, new in theirs.items():
         assert old in text
         text = text.replace(old, new)
-    for name, of_probe in json.loads(text).items():
+    found = json.loads(text)
+    # So were the keys that OVN had given to router and network.
+    found["ovn.datapaths"] = [
+        {"name": "r", "kind": "router", "tunnel_key": 2},
+        {"name": "n1", "kind": "switch", "tunnel_key": 1},
+    ]
+    for name, of_probe in found.items():
         monkeypatch.setitem(PROBES, name, lambda *_, its=of_probe: its)
     return recorded
 
 
 def test_the_claims_about_packets_hold_on_captured_packets(on_the_wire: Recorded) -> None:
-    assert on_the_wire.failing("wire.packets", frames=captured()) == []
+    assert on_the_wire.failing(*CAPTURED, frames=captured()) == []
 
 
 @pytest.mark.parametrize(
@@ -708,15 +677,29 @@ def test_the_claims_about_packets_hold_on_captured_packets(on_the_wire: Recorded
         {"src": "9.9.9.9"}, {"dst": "9.9.9.9"}, {"src_mac": "52:54:00:00:00:00"},
         {"dst_mac": "52:54:00:00:00:00"}, {"tunnel_src": "192.168.33.10"},
         {"tunnel_dst": "192.168.33.20"}, {"tunnel": False}, {"option_class": None},
-        {"kind": "3"}, {"interface": "eth9"}, {"node": "elsewhere"},
+        {"kind": "3"}, {"interface": "eth9"}, {"node": "elsewhere"}, {"vni": 9}, {"ttl": 9},
     ],
     ids=str,
 )  # fmt: skip
 def test_and_do_not_hold_on_others(on_the_wire: Recorded, change: dict[str, Any]) -> None:
     wrong = [Frame(**{**asdict(frame), **change}) for frame in captured()]
-    assert on_the_wire.failing("wire.packets", frames=wrong)
+    assert on_the_wire.failing(*CAPTURED, frames=wrong)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ip_id": 1}, {"ttl": 62}, {"option_data": "00090009"}], ids=str
+)
+def test_another_packet_at_the_far_end_is_not_the_same(
+    on_the_wire: Recorded, change: dict[str, Any]
+) -> None:
+    wrong = [
+        Frame(**{**asdict(frame), **change}) if frame.node == CONTROLLER and frame.tunnel else frame
+        for frame in captured()
+    ]
+    failing = set(on_the_wire.failing("wire.pairs", frames=wrong))
+    assert failing == {claim.id for claim in on_the_wire.claims("wire.pairs")} != set()
 
 
 def test_no_claim_about_packets_holds_without_packets(on_the_wire: Recorded) -> None:
-    every = [claim.id for claim in on_the_wire.claims("wire.packets")]
-    assert on_the_wire.failing("wire.packets", frames=[]) == every != []
+    every = [claim.id for claim in on_the_wire.claims(*CAPTURED)]
+    assert on_the_wire.failing(*CAPTURED, frames=[]) == every != []

@@ -43,9 +43,16 @@ class FakeProvider:
     guests: dict[str, Guest]
     features: Features = field(
         default_factory=lambda: Features(
-            needs_root=False, baked_image=True, simulated_internet=True
+            needs_root=False,
+            simulated_internet=True,
+            shared_nat=False,
+            own_clock=False,
+            image="baked image",
+            network="namespaces and cables",
         )
     )
+    patience: int = 1
+    resolver: str = ""
     done: list[str] = field(default_factory=list)
     up: set[str] = field(default_factory=set)
 
@@ -61,7 +68,9 @@ class FakeProvider:
     def network_ready(self) -> bool:
         return "network" in self.done
 
-    def start(self, node: Node) -> None:
+    def start(
+        self, node: Node, progress: Callable[[str], None], cancel: Callable[[], bool]
+    ) -> None:
         self.done.append(f"start {node.name}")
         self.up.add(node.name)
 
@@ -118,10 +127,18 @@ def test_the_order_of_numbers_is_an_order_that_works() -> None:
 @lab
 def test_roles_decide_what_runs_where(text: str) -> None:
     for node in topology(text).nodes:
-        names = {script.name for script in scripts_of(node)}
+        names = {script.name for script in scripts_of(node, "openstack")}
         assert ("keystone" in names) == node.is_controller
         assert ("nova-compute" in names) == node.is_compute
         assert {"packages", "network", "ovn-host", "shell"} <= names
+
+
+@lab
+def test_without_openstack_ovn_is_all_that_runs(text: str) -> None:
+    ovn = {"packages", "node", "network", "ovn-host", "workloads", "shell"}
+    for node in topology(text).nodes:
+        names = {script.name for script in scripts_of(node, "ovn")}
+        assert names == ovn | ({"ovn-central"} if node.is_controller else set())
 
 
 @lab

@@ -1,6 +1,6 @@
 """The state of a lab: what is asked, what is made of it, and how it is shown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ class FakeLab:
         self.state = LabState(self.directory)
         self.guests = {}
         for node in self.topology.nodes:
-            said = "\n".join("active" for _ in units_of(node)) + "\n"
+            said = "\n".join("active" for _ in units_of(node, "openstack")) + "\n"
             self.guests[node.name] = FakeGuest(node.name).on("^systemctl is-active", said)
         self.registered(CONTROLLER, COMPUTE)
         server = {
@@ -123,7 +123,7 @@ def test_a_lab_that_is_well(lab: FakeLab) -> None:
 def test_shown_to_a_person(lab: FakeLab) -> None:
     lab.state.write_json(
         lab.state.lesson_position,
-        {"floating-ip": {"attempted": ["a", "b"], "passed": ["a"]}, "current": "floating-ip"},
+        place("floating-ip", attempted=["external-network", "x"], passed=["external-network"]),
     )
     assert (
         lab.shown()
@@ -136,14 +136,15 @@ ovn-tutorial: up
    instance  status  on          fixed          floating
 ✓  vm_1      ACTIVE  compute-01  172.16.100.10  10.0.2.213
 
-lesson floating-ip: 1 checkpoints passed
+lesson floating-ip: 1 of 11 checkpoints passed
+next: labctl next (external-subnet)
 log in: labctl ssh network-controller
 log in: labctl ssh compute-01"""
     )
 
 
 def test_a_service_that_is_not_active_is_named(lab: FakeLab) -> None:
-    units = units_of(lab.topology.node(COMPUTE))
+    units = units_of(lab.topology.node(COMPUTE), "openstack")
     said = ["failed" if unit == "nova-compute" else "active" for unit in units]
     lab.guests[COMPUTE].on("systemctl", "\n".join(said), exit=3)
     report = lab.report()
@@ -205,13 +206,27 @@ def test_a_lab_whose_create_was_interrupted(lab: FakeLab) -> None:
 
 def test_where_the_learner_is(lab: FakeLab) -> None:
     position = lab.state.lesson_position
-    lab.state.write_json(position, {"current": "x", "x": {"attempted": ["a"], "passed": ["a"]}})
-    assert lab.report()["lesson"] == {"id": "x", "attempted": ["a"], "passed": ["a"]}
-    for odd in ({}, {"current": 3}):
+    lab.state.write_json(position, place("floating-ip", practice=True))
+    lesson = lab.report()["lesson"]
+    assert (lesson["id"], lesson["practice"], lesson["passed"]) == ("floating-ip", True, [])
+    assert (lesson["next"], len(lesson["checkpoints"])) == ("external-network", 11)
+    assert "0 of 11 checkpoints passed (practice)" in lab.shown()
+    # A lesson of a file that is gone.
+    lab.state.write_json(position, place("/nowhere/x.yaml", attempted=["a"], passed=["a"]))
+    assert lab.report()["lesson"]["passed"] == ["a"]
+    assert "1 of ? checkpoints passed" in lab.shown()
+    for odd in ({}, {"current": 3}, {"current": "x", "lessons": {}, "practice": False}):
         lab.state.write_json(position, odd)
         assert lab.report()["lesson"] is None
-    lab.state.write_json(position, {"current": "x"})
-    assert lab.report()["lesson"] == {"id": "x", "attempted": [], "passed": []}
+
+
+def place(
+    source: str, attempted: Sequence[str] = (), passed: Sequence[str] = (), practice: bool = False
+) -> dict[str, Any]:
+    """A position in one lesson."""
+    mine = {"source": source, "attempted": attempted, "passed": passed, "hints": {}, "total": 11,
+            "at": 0.0}  # fmt: skip
+    return {"current": "floating-ip", "practice": practice, "lessons": {"floating-ip": mine}}
 
 
 def test_columns_stay_below_each_other_in_chinese(lab: FakeLab) -> None:
@@ -228,21 +243,21 @@ def test_columns_stay_below_each_other_in_chinese(lab: FakeLab) -> None:
 # -- units -----------------------------------------------------------------------------------------
 def test_units_follow_from_roles() -> None:
     controller, compute = topology().nodes
-    assert {"mariadb", "neutron-api", "ovn-controller"} <= set(units_of(controller))
-    assert {"nova-compute", "libvirtd", "ovn-controller"} <= set(units_of(compute))
-    assert "mariadb" not in units_of(compute)
-    assert "nova-compute" not in units_of(controller)
+    assert {"mariadb", "neutron-api", "ovn-controller"} <= set(units_of(controller, "openstack"))
+    assert {"nova-compute", "libvirtd", "ovn-controller"} <= set(units_of(compute, "openstack"))
+    assert "mariadb" not in units_of(compute, "openstack")
+    assert "nova-compute" not in units_of(controller, "openstack")
     for node in (controller, compute):
-        assert len(set(units_of(node))) == len(units_of(node))
+        assert len(set(units_of(node, "openstack"))) == len(units_of(node, "openstack"))
 
 
 def inactive(node: Node, said: str) -> dict[str, str]:
-    return inactive_units(FakeGuest().on("^systemctl is-active", said, exit=3), node)
+    return inactive_units(FakeGuest().on("^systemctl is-active", said, exit=3), node, "openstack")
 
 
 def test_what_is_not_active_or_not_told_of() -> None:
     node = topology().computes[0]
-    units = units_of(node)
+    units = units_of(node, "openstack")
     assert inactive(node, "\n".join("active" for _ in units)) == {}
     assert inactive(node, "activating\n" + "active\n" * (len(units) - 1)) == {
         units[0]: "activating"

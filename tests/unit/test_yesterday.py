@@ -364,7 +364,9 @@ class Parts:
     @property
     def provider(self) -> Any:
         return SimpleNamespace(
-            image_file=lambda path: self.image_file, guest=lambda node: self.guests[node.name]
+            image_file=lambda path: self.image_file,
+            guest=lambda node: self.guests[node.name],
+            patience=1,
         )
 
 
@@ -381,8 +383,16 @@ def source(text: str, directory: Path, **parts: Any) -> Path:
 def test_the_image_is_the_baked_one_unless_lab_yaml_names_another(tmp_path: Path) -> None:
     baked = tmp_path / "baked.qcow2"
     assert source("builtin", tmp_path, image_file=baked) == baked
-    with pytest.raises(LabError, match="holds no instance image"):
-        source("builtin", tmp_path, image_file=None)
+
+
+def test_the_built_in_image_of_a_virtual_machine_is_fetched_and_kept(tmp_path: Path) -> None:
+    controller = FakeGuest(files={"/usr/share/labctl/instance.qcow2": b"QFI"})
+    parts = {"image_file": None, "controller": controller, "cache": tmp_path}
+    fetched = source("builtin", tmp_path, **parts)
+    assert (fetched.read_bytes(), fetched.parent) == (b"QFI", tmp_path / "downloads")
+    assert source("builtin", tmp_path, **parts) == fetched
+    with pytest.raises(LabError, match=r"instance\.qcow2 cannot be read"):
+        source("builtin", tmp_path, **parts | {"controller": FakeGuest()})
 
 
 def test_a_file_counts_from_the_directory_of_lab_yaml(tmp_path: Path) -> None:
@@ -429,7 +439,9 @@ def answering(**states: str) -> dict[str, FakeGuest]:
     """Guests whose units are all active, but for these."""
     guests = {}
     for node in LAB.nodes:
-        said = "\n".join(states.get(unit.replace("-", "_"), "active") for unit in units_of(node))
+        said = "\n".join(
+            states.get(unit.replace("-", "_"), "active") for unit in units_of(node, "openstack")
+        )
         guests[node.name] = FakeGuest(node.name).on("^systemctl is-active", said, exit=3)
     return guests
 

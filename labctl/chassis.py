@@ -1,0 +1,53 @@
+"""Whether OVN works on every node: what a lab without OpenStack waits for at the end."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labctl.guest import Guest, GuestError
+from labctl.i18n import tr
+from labctl.probes import Sight
+from labctl.probes.ovn import chassis
+from labctl.topology import Topology
+from labctl.waiting import NotYet, wait_until
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+
+def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Connection]") -> bool:
+    """Whether every node is in the southbound database and has done what is asked of it.
+
+    Raises NotYet naming who is missing, GuestError when the databases do not answer.
+    """
+    seen = {row["name"] for row in chassis(Sight(topology, cloud, lambda name: controller), {})}
+    if missing := [node.name for node in topology.nodes if node.name not in seen]:
+        raise NotYet(f"{', '.join(missing)} not yet registered")
+    # A row outlives its node: what shows life is that each chassis catches up with the database.
+    synced = controller.run(
+        ["ovn-nbctl", "--timeout=15", "--wait=hv", "sync"], timeout=30, check=False
+    )
+    if not synced.ok:
+        raise NotYet("a chassis has not caught up with the databases")
+    return True
+
+
+def wait_for_chassis(
+    topology: Topology,
+    controller: Guest,
+    cloud: "Callable[[], Connection]",
+    cancelled: Callable[[], bool],
+    patience: int = 1,
+) -> None:
+    """Return when every node works as a chassis.
+
+    Raises LabError after two minutes, or `patience` times as long where nodes are slow.
+    """
+    wait_until(
+        tr("every node is a chassis"),
+        lambda: chassis_ready(topology, controller, cloud),
+        deadline=120 * patience,
+        hint="`labctl logs NODE ovn-controller` tells what it waits for",
+        transient=(GuestError, ValueError),
+        interval=0.5,
+        cancelled=cancelled,
+    )

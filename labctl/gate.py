@@ -1,0 +1,284 @@
+"""Whether a lab is whole: what is asked after every restore, before the prompt comes back."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from labctl.chassis import chassis_ready
+from labctl.guest import Guest, GuestError
+from labctl.i18n import tr
+from labctl.instance import instance_guest
+from labctl.providers import Provider
+from labctl.steps import StepContext
+from labctl.topology import Node, Topology
+from labctl.units import units_of
+from labctl.waiting import NotYet, wait_until
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+CLOCK_SECONDS = 2.0
+"""How far a node's clock may be from ours."""
+_DEADLINE = 90
+"""Seconds in which everything has to come true, times the patience."""
+_PORTS = "network:floatingip"
+"""Owner of ports that Neutron has and OVN has not."""
+
+
+class LabParts(Protocol):
+    """What of a lab this needs."""
+
+    @property
+    def topology(self) -> Topology:
+        """What lab.yaml describes."""
+        ...
+
+    @property
+    def provider(self) -> Provider:
+        """What makes the nodes."""
+        ...
+
+    @property
+    def controller(self) -> Guest:
+        """The handle on the controller."""
+        ...
+
+    def guest(self, name: str) -> Guest:
+        """The handle on a node."""
+        ...
+
+    def cloud(self) -> "Connection":
+        """openstacksdk as admin, one for each thread."""
+        ...
+
+
+# -- what decides --------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Look:
+    """What one node says of itself."""
+
+    late: float
+    """Seconds by which its clock is behind ours; negative: ahead."""
+    inactive: Mapping[str, str]
+    """{unit: state} of those that are not active."""
+    tunnels: frozenset[str]
+    """Far ends of its Geneve tunnels."""
+
+
+def node_troubles(look: Look, peers: frozenset[str]) -> Iterator[str]:
+    """What is wrong with a node that should have tunnels to all `peers` and to nobody else."""
+    if abs(look.late) > CLOCK_SECONDS:
+        yield tr("its clock is {seconds} s off", seconds=f"{look.late:.1f}")
+    for unit, state in look.inactive.items():
+        yield f"{unit} {state}"
+    for address in sorted(peers - look.tunnels):
+        yield tr("no tunnel to {address}", address=address)
+    for address in sorted(look.tunnels - peers):
+        yield tr("a tunnel to {address}, where no node is", address=address)
+
+
+def disagreements(neutron: Mapping[str, set[str]], ovn: Mapping[str, set[str]]) -> list[str]:
+    """What only one of the two has, by kind."""
+    found = []
+    for kind, names in neutron.items():
+        for side, only in (
+            ("Neutron", names - ovn.get(kind, set())), ("OVN", ovn.get(kind, set()) - names)
+        ):  # fmt: skip
+            if only:
+                some = ", ".join(sorted(only)[:3]) + (" …" if len(only) > 3 else "")
+                found.append(tr("{kind} only in {side}: {names}", kind=kind, side=side, names=some))
+    return found
+
+
+def wanted_of_ovn(
+    *,
+    networks: Sequence[Any],
+    ports: Sequence[Any],
+    routers: Sequence[Any],
+    floating: Sequence[Any],
+    groups: Sequence[Any],
+) -> dict[str, set[str]]:
+    """What OVN must have for what Neutron has, by the names that Neutron's driver gives."""
+    return {
+        "network": {f"neutron-{one.id}" for one in networks},
+        "port": {one.id for one in ports if one.device_owner != _PORTS},
+        "router": {f"neutron-{one.id}" for one in routers},
+        "floating IP": {one.floating_ip_address for one in floating if one.port_id},
+        "security group": {"pg_" + one.id.replace("-", "_") for one in groups},
+    }
+
+
+def found_in_ovn(said: str) -> dict[str, set[str]]:
+    """The same from what `_NORTHBOUND` prints."""
+    tables = [_rows(line) for line in said.splitlines() if line.startswith("{")]
+    switches, ports, routers, nat, groups = tables
+    return {
+        "network": {row[0] for row in switches if row[0].startswith("neutron-")},
+        # A provider network's way out has no port in Neutron.
+        "port": {row[0] for row in ports if not row[0].startswith("provnet-")},
+        "router": {row[0] for row in routers if row[0].startswith("neutron-")},
+        "floating IP": {row[0] for row in nat},
+        "security group": {row[0] for row in groups if row[0] != "neutron_pg_drop"},
+    }
+
+
+def _rows(line: str) -> list[list[Any]]:
+    rows = json.loads(line)["data"]
+    assert isinstance(rows, list)
+    return rows
+
+
+_NORTHBOUND = """set -e
+nb() { ovn-nbctl --no-leader-only --timeout=10 --format=json "$@"; echo; }
+nb --columns=name list Logical_Switch
+nb --columns=name list Logical_Switch_Port
+nb --columns=name list Logical_Router
+nb --columns=external_ip find NAT type=dnat_and_snat
+nb --columns=name list Port_Group
+"""
+
+_NODE = """date +%s.%N
+systemctl is-active "$@" | tr '\\n' ' '; echo
+ovs-vsctl --timeout=10 --format=json --columns=options find Interface type=geneve; echo"""
+
+
+def understand(said: str, units: Sequence[str], late: Callable[[float], float]) -> Look:
+    """What `_NODE` prints; `late` knows how far a node's time is behind ours."""
+    lines = said.splitlines()
+    states = dict(zip(units, lines[1].split(), strict=False))
+    tunnels = set()
+    for (options,) in _rows(lines[2]):
+        tunnels.add(dict(options[1]).get("remote_ip", ""))
+    return Look(
+        late=late(float(lines[0])),
+        inactive={u: states.get(u, "unknown") for u in units if states.get(u) != "active"},
+        tunnels=frozenset(tunnels),
+    )
+
+
+# -- what asks -----------------------------------------------------------------------------------
+class Gate:
+    """Looks at a lab from all sides at once."""
+
+    def __init__(self, lab: LabParts) -> None:
+        """Nothing is asked yet."""
+        self._lab = lab
+
+    def pass_(self, context: StepContext) -> None:
+        """Return when the lab is whole. Raises LabError naming what is not."""
+        topology = self._lab.topology
+        looks: dict[str, Callable[[], None]] = {
+            node.name: partial(self._node, node) for node in topology.nodes
+        }
+        looks["OVN"] = self._chassis
+        if topology.stack == "openstack":
+            looks |= {"Neutron": self._network, "Nova": self._compute}
+            looks |= {one.name: partial(self._answers, one.name) for one in topology.instances}
+        with ThreadPoolExecutor(max_workers=len(looks)) as pool:
+            ended = [pool.submit(self._await, name, look, context) for name, look in looks.items()]
+        for one in ended:
+            one.result()
+
+    def _await(self, name: str, look: Callable[[], None], context: StepContext) -> None:
+        from labctl.cloud import API_ERRORS
+
+        def whole() -> bool:
+            try:
+                look()
+            except NotYet as why:
+                context.progress(str(why))
+                raise
+            return True
+
+        began = time.monotonic()
+        wait_until(
+            tr("{name} is whole", name=name),
+            whole,
+            deadline=_DEADLINE * self._lab.provider.patience,
+            hint=tr("`labctl status` names what is missing; `labctl reset --cold` begins anew"),
+            transient=(GuestError, ValueError, *API_ERRORS),
+            interval=0.3,
+            cancelled=context.cancelled,
+        )
+        context.progress(
+            tr("{name} is whole, after {seconds} s", name=name,
+               seconds=f"{time.monotonic() - began:.1f}")
+        )  # fmt: skip
+
+    def _node(self, node: Node) -> None:
+        topology = self._lab.topology
+        guest = self._lab.provider.guest(node)
+        units = units_of(node, topology.stack)
+        began = time.time()
+        said = guest.run(["bash", "-c", _NODE, "bash", *units], timeout=30).stdout
+        ended = time.time()
+
+        def late(its: float) -> float:
+            # The time it told is from between the two.
+            return began - its if its < began else min(0.0, ended - its)
+
+        look = understand(said, units, late)
+        peers = {str(one.eth1.address.ip) for one in topology.nodes if one is not node}
+        if troubles := list(node_troubles(look, frozenset(peers))):
+            raise NotYet(f"{node.name}: " + ", ".join(troubles))
+
+    def _chassis(self) -> None:
+        chassis_ready(self._lab.topology, self._lab.controller, self._lab.cloud)
+
+    def _network(self) -> None:
+        network = self._lab.cloud().network
+        wanted = wanted_of_ovn(
+            networks=list(network.networks()),
+            ports=list(network.ports()),
+            routers=list(network.routers()),
+            floating=list(network.ips()),
+            groups=list(network.security_groups()),
+        )
+        found = found_in_ovn(self._lab.controller.run(_NORTHBOUND, timeout=30).stdout)
+        if troubles := disagreements(wanted, found):
+            raise NotYet("; ".join(troubles))
+        if dead := [f"{one.agent_type} {one.host}" for one in network.agents() if not one.is_alive]:
+            raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(dead))))
+
+    def _compute(self) -> None:
+        compute = self._lab.cloud().compute
+        if down := [f"{one.binary} {one.host}" for one in compute.services() if one.state != "up"]:
+            raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(down))))
+        running: dict[str, set[str]] = {node.name: set() for node in self._lab.topology.computes}
+        for server in compute.servers(all_projects=True):
+            if server.status == "ERROR":
+                raise NotYet(tr("instance {name} is in ERROR", name=server.name))
+            if server.task_state is not None:
+                raise NotYet(f"{server.name}: {server.task_state}")
+            if server.status == "ACTIVE":
+                running[server.compute_host].add(server.instance_name)
+        for node in self._lab.topology.computes:
+            said = self._lab.provider.guest(node).run(["virsh", "list", "--name"], timeout=30)
+            if set(said.stdout.split()) != running[node.name]:
+                raise NotYet(tr("{node} runs other instances than Nova knows", node=node.name))
+
+    def _answers(self, name: str) -> None:
+        """Whether an instance answers by its floating IP, or else on its console."""
+        cloud = self._lab.cloud()
+        server = next(iter(cloud.compute.servers(name=f"^{name}$")), None)
+        if server is None or server.status != "ACTIVE":
+            return  # as it was when the snapshot was made
+        addresses = [
+            one["addr"]
+            for its in server.addresses.values()
+            for one in its
+            if one.get("OS-EXT-IPS:type") == "floating"
+        ]
+        for address in addresses:
+            ping = self._lab.controller.run(
+                ["ping", "-c", "1", "-W", "1", address], check=False, timeout=10
+            )
+            if ping.ok:
+                return
+        inside = instance_guest(name, self._lab.topology, self._lab.cloud, self._lab.guest)
+        if not inside.run("true", timeout=30, check=False).ok:
+            raise NotYet(tr("{name} does not answer", name=name))

@@ -1,0 +1,308 @@
+"""Our handle on an instance: run a command in it, whether or not its network lets anybody in.
+
+By its serial console, on the compute node: that needs no address, no security group, no floating IP
+and no metadata service. An image whose console asks for a login (most cloud images) is reached by
+SSH with the Nova keypair instead: through the metadata namespace of its compute node, which the
+security group of the instance must let in, or through a floating IP.
+"""
+
+import base64
+import json
+import posixpath
+import shlex
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl import serialshell
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.guest import Guest, GuestError, GuestResult, OnLine
+from labctl.i18n import tr
+from labctl.topology import Topology
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+KEY = "/root/.ssh/id_ed25519"
+"""On the controller: the private half of the Nova keypair."""
+_PATIENCE = 60
+"""Seconds a shell may take to answer on the console: the instance may still be booting."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an instance is."""
+
+    name: str
+    node: str
+    """The compute node it runs on."""
+    domain: str
+    """Its name in libvirt."""
+    port: str
+    """ID of its first port in Neutron, which is the port's name in OVN."""
+    network: str
+    """ID of that port's network."""
+    address: str
+    mac: str
+    floating: str | None
+
+    @property
+    def tap(self) -> str:
+        """The interface on the compute node that is the other end of the instance's eth0."""
+        return f"tap{self.port[:11]}"
+
+
+def find_instance(name: str, cloud: "Connection") -> Place:
+    """Where the instance of that name is now. Raises LabError when there is none, or it is down."""
+    # Nova's filter is a regular expression of the database's kind: not for names as they come.
+    servers = [server for server in cloud.compute.servers() if server.name == name]
+    if not servers:
+        names = ", ".join(server.name for server in cloud.compute.servers()) or tr("none")
+        raise LabError(
+            tr("there is no instance {name}", name=name),
+            hint=tr("the instances are: {names}", names=names),
+            code=EXIT_USAGE,
+        )
+    server = servers[0]
+    if server.status != "ACTIVE" or not server.compute_host:
+        raise LabError(
+            tr("{name} is not running: {status}", name=name, status=server.status),
+            hint=tr("start it: `openstack server start {name}`", name=name),
+        )
+    port = next(iter(cloud.network.ports(device_id=server.id)), None)
+    if port is None:
+        raise LabError(tr("{name} has no port", name=name))
+    floating = next(iter(cloud.network.ips(port_id=port.id)), None)
+    return Place(
+        name=name,
+        node=server.compute_host,
+        domain=server.instance_name,
+        port=port.id,
+        network=port.network_id,
+        address=port.fixed_ips[0]["ip_address"] if port.fixed_ips else "",
+        mac=port.mac_address,
+        floating=floating.floating_ip_address if floating is not None else None,
+    )
+
+
+def instance_guest(
+    name: str,
+    topology: Topology,
+    cloud: "Callable[[], Connection]",
+    guest_of: Callable[[str], Guest],
+    patience: int = 1,
+) -> "InstanceGuest":
+    """The handle on a running instance. `guest_of` gives the handle on a node, by its name.
+
+    `patience`: how many times longer than in a container everything may take. Raises LabError when
+    there is no such instance, or it does not run.
+    """
+    return InstanceGuest(find_instance(name, cloud()), topology, guest_of, patience)
+
+
+class InstanceGuest:
+    """An instance, as a Guest: commands run as the image's user, with sh."""
+
+    def __init__(
+        self,
+        place: Place,
+        topology: Topology,
+        guest_of: Callable[[str], Guest],
+        patience: int = 1,
+    ) -> None:
+        self.place = place
+        self.name = place.name
+        self._topology = topology
+        self._guest_of = guest_of
+        self._patience = patience
+        self._user = topology.image.user
+        self._compute = guest_of(place.node)
+        self._controller = guest_of(topology.controller.name)
+        self._ways = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
+        self._way: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout: float = 60,
+        check: bool = True,
+        input: bytes | None = None,
+        on_line: OnLine | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> GuestResult:
+        """Run a command to its end: a list is quoted word by word, a string is a script for sh.
+
+        `timeout` is in seconds. `on_line` hears what it said when it is over. Raises GuestError
+        when no way leads into the instance, when the command takes too long, or (with `check`)
+        exits non-zero; Cancelled.
+        """
+        script = command if isinstance(command, str) else shlex.join(command)
+        if input is not None:
+            quoted = shlex.quote(script)
+            script = f"base64 -d <<'labctl-end' | sh -c {quoted}\n{_base64(input)}\nlabctl-end\n"
+        result = self._run(script, timeout, cancelled)
+        for stream, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+            for line in text.splitlines() if on_line else ():
+                on_line(line, stream)  # type: ignore[misc]  # the loop is empty without it
+        if check and not result.ok:
+            said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+            raise GuestError(
+                f"{self.name}: `{_shown(command)}` failed (exit {result.returncode}): "
+                + " / ".join(said[-3:])
+            )
+        return result
+
+    def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a (small) file, whole or not at all. Raises GuestError."""
+        name = shlex.quote(path)
+        self.run(
+            f"umask 077; mkdir -p {shlex.quote(posixpath.dirname(path) or '.')}"
+            f" && cat >{name}.new && chmod {mode:o} {name}.new && mv {name}.new {name}",
+            input=content,
+        )
+
+    def get(self, path: str) -> bytes:
+        """Read a (small) file. Raises GuestError when there is none."""
+        said = self.run(f"base64 <{shlex.quote(path)}").stdout
+        return base64.b64decode(said)
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """Not for instances: nothing on our side reaches into their network."""
+        raise OSError(f"{self.name} opens no connections for labctl")
+
+    def another(self) -> "InstanceGuest":
+        """A handle on the same instance."""
+        return InstanceGuest(self.place, self._topology, self._guest_of, self._patience)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    # -- ways in ---------------------------------------------------------------------------------
+    def _run(
+        self, script: str, timeout: float, cancelled: Callable[[], bool] | None
+    ) -> GuestResult:
+        if self._way is not None:
+            return self._way(script, timeout, cancelled)
+        refused = []
+        for way in self._ways:
+            try:
+                result = way(script, timeout, cancelled)
+            except _ClosedError as error:
+                refused.append(str(error))
+                continue
+            self._way = way
+            return result
+        raise GuestError(
+            tr("no way leads into {name}: {tried}", name=self.name, tried="; ".join(refused)),
+            hint=tr("is it still booting? see `openstack console log show {name}`", name=self.name),
+        )
+
+    def _by_console(
+        self, script: str, timeout: float, cancelled: Callable[[], bool] | None
+    ) -> GuestResult:
+        began = time.monotonic()
+        boots = _PATIENCE * self._patience
+        request = {"script": script, "timeout": timeout, "patience": boots}
+        program = Path(serialshell.__file__).read_text(encoding="utf-8")
+        domain = shlex.quote(self.place.domain)
+        done = self._compute.run(
+            f'line=$(virsh ttyconsole {domain}) && exec python3 -c {shlex.quote(program)} "$line"',
+            input=json.dumps(request).encode(),
+            timeout=timeout + 3 * boots,
+            check=False,
+            cancelled=cancelled,
+        )
+        if not done.ok:
+            said = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
+            raise _ClosedError(tr("console: {said}", said=said))
+        answer = json.loads(done.stdout)
+        if "no_shell" in answer:
+            raise _ClosedError(tr("console: {said}", said=answer["no_shell"]))
+        if "late" in answer:
+            raise self._late(script, timeout)
+        out, err = (
+            base64.b64decode(answer[one]).decode(errors="replace") for one in ("out", "err")
+        )
+        return GuestResult(answer["code"], out, err, time.monotonic() - began)
+
+    def _by_metadata_namespace(
+        self, script: str, timeout: float, cancelled: Callable[[], bool] | None
+    ) -> GuestResult:
+        # The key is on the controller, the namespace on the compute: it is lent, in memory.
+        lent = f"/run/labctl-{self.place.domain}.key"
+        try:
+            self._compute.put(self._controller.get(KEY), lent, 0o600)
+        except GuestError as error:
+            raise _ClosedError(f"SSH: {error.message}") from error
+        try:
+            space = f"ovnmeta-{self.place.network}"
+            inside = ["ip", "netns", "exec", space, "ssh", "-i", lent]
+            return self._ssh(self._compute, inside, self.place.address, script, timeout, cancelled)
+        finally:
+            self._compute.run(["rm", "-f", lent], check=False)
+
+    def _by_floating_ip(
+        self, script: str, timeout: float, cancelled: Callable[[], bool] | None
+    ) -> GuestResult:
+        if self.place.floating is None:
+            raise _ClosedError(tr("it has no floating IP"))
+        return self._ssh(self._controller, ["ssh"], self.place.floating, script, timeout, cancelled)
+
+    def _ssh(
+        self,
+        node: Guest,
+        client: list[str],
+        address: str,
+        script: str,
+        timeout: float,
+        cancelled: Callable[[], bool] | None,
+    ) -> GuestResult:
+        options = [
+            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self._patience}",
+            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+            "-o", "LogLevel=ERROR",
+        ]  # fmt: skip
+        target = f"{self._user}@{address}"
+        # A login shell that is not sh runs the script with sh all the same.
+        remote = f"exec sh -c {shlex.quote(script)}"
+        try:
+            done = node.run(
+                [*client, *options, target, remote],
+                timeout=timeout + 10 * self._patience,
+                check=False,
+                cancelled=cancelled,
+            )
+        except GuestError as error:
+            raise self._late(script, timeout) from error
+        if done.returncode == 255:  # ssh's own: it did not get in
+            said = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
+            raise _ClosedError(f"SSH: {said}")
+        return done
+
+    def _late(self, script: str, timeout: float) -> GuestError:
+        return GuestError(
+            tr(
+                "{name}: `{command}` did not finish within {seconds} s",
+                name=self.name,
+                command=_shown(script),
+                seconds=f"{timeout:g}",
+            )
+        )
+
+
+class _ClosedError(Exception):
+    """One way into an instance is closed; the message says why."""
+
+
+def _shown(command: str | Sequence[str]) -> str:
+    script = command if isinstance(command, str) else shlex.join(command)
+    return script.strip().splitlines()[0][:120] if script.strip() else ""
+
+
+def _base64(content: bytes) -> str:
+    text = base64.b64encode(content).decode()
+    return "\n".join(text[start : start + 512] for start in range(0, len(text), 512))

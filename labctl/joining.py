@@ -1,0 +1,185 @@
+"""Frames that many interfaces saw -> the way of one packet there, and of its answer back. Pure.
+
+A packet is known again by what no rewrite touches: its IP identification, its payload, TCP's
+sequence number. Clocks of different nodes need not agree, so time orders only what one clock saw;
+between clocks the sender of a frame comes before its receiver.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from labctl.hops import (
+    Answer,
+    Clocks,
+    Joined,
+    Names,
+    Point,
+    Probe,
+    Sighting,
+    apart,
+    path,
+    receiver,
+    sender,
+)
+from labctl.packets import Frame
+
+
+def join(frames: Iterable[Frame], probe: Probe, points: Sequence[Point], names: Names) -> Joined:
+    """The probe's way and its answer's. The order of `frames` does not matter.
+
+    `points` are in the order in which a request is expected to pass them.
+    """
+    seen = sorted(frames, key=lambda f: (f.time, f.node, f.interface))
+    candidates = []
+    for sent in _packets(frame for frame in seen if probe.is_sent_as(frame)):
+        request = [frame for frame in seen if _key(frame) == _key(sent[0])]
+        reply = _answer_to(request, seen)
+        candidates.append((request, reply))
+    if not candidates:
+        return Joined(None, None, None, {})
+    # Sent more than once (a retry, TCP's own): the one that was answered, else that went farthest.
+    request, reply = max(
+        candidates,
+        key=lambda one: (bool(one[1]), len({(f.node, f.interface) for f in one[0]})),
+    )
+    there, astray = apart(_ordered(request, points, names), points, names)
+    back, back_astray = apart(_ordered(reply, points[::-1], names), points, names)
+    skews = _skews(there, back)
+    clocks = Clocks(there[0].frame.time, skews)
+    return Joined(
+        request=path("request", there, astray, points, names, clocks),
+        reply=path("reply", back, back_astray, points, names, clocks) if back else None,
+        answer=_kind_of_answer(back[0].frame) if back else None,
+        skews={node: skew for node, skew in skews.items() if skew},
+    )
+
+
+def _packets(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Sightings of the same packet together, in the order in which packets were first seen."""
+    found: dict[tuple[object, ...], list[Frame]] = {}
+    for frame in frames:
+        found.setdefault(_key(frame), []).append(frame)
+    return list(found.values())
+
+
+def _key(frame: Frame) -> tuple[object, ...]:
+    """What no rewrite on the way changes."""
+    quoted = frame.quoted.ip_id if frame.quoted is not None else None
+    return (
+        frame.protocol, frame.kind, frame.code, frame.ip_id, frame.sequence, frame.flags,
+        frame.tcp_sequence, frame.payload, quoted,
+    )  # fmt: skip
+
+
+def _answer_to(request: Sequence[Frame], seen: Sequence[Frame]) -> list[Frame]:
+    """All sightings of the first packet that answers the request."""
+    for frame in seen:
+        if any(_answers(frame, asked) for asked in request):
+            return [one for one in seen if _key(one) == _key(frame)]
+    return []
+
+
+def _answers(frame: Frame, asked: Frame) -> bool:
+    about = frame.quoted
+    if about is not None:  # an ICMP error
+        return (about.protocol, about.ip_id, about.src, about.dst) == (
+            asked.protocol, asked.ip_id, asked.src, asked.dst,
+        )  # fmt: skip
+    if (frame.protocol, frame.src, frame.dst) != (asked.protocol, asked.dst, asked.src):
+        return False
+    if asked.protocol == "icmp":
+        return frame.kind == "reply" and (frame.identifier, frame.sequence, frame.payload) == (
+            asked.identifier, asked.sequence, asked.payload,
+        )  # fmt: skip
+    if (frame.source_port, frame.destination_port) != (asked.destination_port, asked.source_port):
+        return False
+    if asked.protocol == "tcp":
+        expected = ((asked.tcp_sequence or 0) + 1) % 2**32
+        return frame.tcp_acknowledged == expected and bool({"S", "R"} & set(frame.flags))
+    return True
+
+
+def _kind_of_answer(frame: Frame) -> Answer:
+    if frame.quoted is not None:
+        port_unreachable = (frame.kind, frame.code) == ("3", 3)
+        return "refused" if port_unreachable else "error"
+    return "refused" if "R" in frame.flags else "reply"
+
+
+# -- order -----------------------------------------------------------------------------------------
+def _wire(frame: Frame) -> tuple[object, ...]:
+    """What a frame says on the wire: equal at both ends of a cable."""
+    return (
+        frame.tunnel_src, frame.tunnel_dst, frame.vni, frame.option_data, frame.src_mac,
+        frame.dst_mac, frame.src, frame.dst, frame.ttl, frame.source_port, frame.destination_port,
+        frame.identifier, frame.vlan,
+    )  # fmt: skip
+
+
+def _ordered(frames: Sequence[Frame], points: Sequence[Point], names: Names) -> list[Sighting]:
+    """One sighting for each frame and place, causes before effects."""
+    rank = {(point.node, point.interface): number for number, point in enumerate(points)}
+    firsts: dict[tuple[object, ...], Frame] = {}
+    copies: dict[tuple[object, ...], int] = {}
+    for frame in sorted(frames, key=lambda f: f.time):
+        same = (frame.node, frame.interface, _wire(frame))
+        firsts.setdefault(same, frame)
+        copies[same] = copies.get(same, -1) + 1
+    left = [Sighting(frame, copies[same]) for same, frame in firsts.items()]
+
+    def by_clock(one: Sighting) -> tuple[float, int]:
+        return one.frame.time, rank.get(one.place, len(rank))
+
+    left.sort(key=by_clock)
+    ordered: list[Sighting] = []
+    while left:
+        free = [one for one in left if not any(_before(other, one, names, rank) for other in left)]
+        # Clocks that contradict the cables would leave none free: then time has the word.
+        nearest = [one for one in free if ordered and one.node == ordered[-1].node]
+        chosen = min(nearest or free or left, key=by_clock)
+        ordered.append(chosen)
+        left.remove(chosen)
+    return ordered
+
+
+def _before(
+    one: Sighting, other: Sighting, names: Names, rank: Mapping[tuple[str, str], int]
+) -> bool:
+    """Whether `one` is surely before `other`."""
+    if one is other:
+        return False
+    if one.node == other.node:
+        first = (one.frame.time, rank.get(one.place, 0))
+        return first < (other.frame.time, rank.get(other.place, 0))
+    if _wire(one.frame) != _wire(other.frame):
+        return False  # not the two ends of one cable
+    return sender(one.frame, names) == one.node or receiver(one.frame, names) == other.node
+
+
+def _skews(request: Sequence[Sighting], reply: Sequence[Sighting]) -> dict[str, float]:
+    """By how many seconds each node's clock is ahead of that of the first hop's node.
+
+    Only where the clocks contradict the cables. A frame that went both ways between two nodes
+    tells the difference as NTP does; one way alone tells the least there must be.
+    """
+    delays: dict[tuple[str, str], float] = {}
+    for way in (request, reply):
+        for one, other in pairwise(way):
+            if one.node != other.node and _wire(one.frame) == _wire(other.frame):
+                delay = other.frame.time - one.frame.time
+                link = (one.node, other.node)
+                delays[link] = min(delay, delays.get(link, delay))
+    ahead = {request[0].node: 0.0}
+    for (node, next_node), delay in delays.items():
+        if node not in ahead or next_node in ahead:
+            continue
+        back = delays.get((next_node, node))
+        wrong = delay < 0 or (back is not None and back < 0)
+        if not wrong:
+            skew = 0.0
+        elif back is None:
+            skew = delay
+        else:
+            skew = (delay - back) / 2
+        ahead[next_node] = ahead[node] + skew
+    return ahead

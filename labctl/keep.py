@@ -1,0 +1,119 @@
+"""The verbs of the snapshots: parse, call the vault, show, exit code."""
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.i18n import tr
+from labctl.invocation import DEFAULT, File, Json, Quiet, called, open_console, open_lab
+
+if TYPE_CHECKING:
+    from labctl.console import Console
+    from labctl.snapshots import Row
+
+snapshots_app = typer.Typer()
+snapshot_app = typer.Typer(help="Named states of the whole lab.", no_args_is_help=True)
+snapshots_app.add_typer(snapshot_app, name="snapshot")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the snapshot.")]
+Cold = Annotated[
+    bool, typer.Option("--cold", help="By the files of all nodes, also where it is not needed.")
+]
+
+
+@snapshot_app.command()
+def save(
+    name: Name,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Only what can be put back while the lab runs.")
+    ] = False,
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+) -> None:
+    """Keep the state of the whole lab, all nodes together."""
+    with open_console(quiet=quiet) as console:
+        manifest = open_lab(file, console).save(name, files=not warm)
+        console.say(tr("snapshot {name}: {size}", name=name, size=_size(manifest.size)))
+
+
+@snapshot_app.command(name="list")
+def list_(file: File = DEFAULT, json: Json = False) -> None:
+    """Size, age and lesson position of every snapshot, and which one the lab is in."""
+    from labctl.lab import as_json
+
+    with open_console(json=json) as console:
+        rows = open_lab(file, console).snapshots()
+        if json:
+            typer.echo(as_json([asdict(row) for row in rows]))
+        else:
+            _show(rows, console)
+
+
+@snapshot_app.command()
+def restore(name: Name, cold: Cold = False, file: File = DEFAULT, quiet: Quiet = False) -> None:
+    """Put the whole lab back into a snapshot, the lesson position too."""
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).restore(name, cold=cold)
+
+
+@snapshot_app.command()
+def delete(name: Name, file: File = DEFAULT, quiet: Quiet = False) -> None:
+    """Delete a snapshot; the lab stays as it is."""
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).delete_snapshot(name)
+        console.say(tr("snapshot {name} is deleted", name=name))
+
+
+@snapshots_app.command()
+def reset(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="NAME",
+            help="A snapshot; default: `base`, and the start of the lesson you are in.",
+        ),
+    ] = "",
+    cold: Cold = False,
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+) -> None:
+    """Put the lab back to where the lesson began, or to a snapshot."""
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).reset(to, console, cold=cold, labctl=called())
+
+
+def _show(rows: "list[Row]", console: "Console") -> None:
+    from labctl.prose import cell_width, pad
+
+    if not rows:
+        command = f"{called()} snapshot save NAME"
+        console.say(tr("no snapshots; make one with {command}", command=command))
+        return
+    table = [["", tr("snapshot"), tr("age"), tr("size"), tr("kept"), tr("lesson")]]
+    for row in rows:
+        ways = [word for word, there in (("warm", row.warm), ("cold", row.cold)) if there]
+        table.append(
+            ["→" if row.current else "", row.name, _age(time.time() - row.at),
+             _size(row.size), "+".join(ways) or "-", row.lesson or "-"]
+        )  # fmt: skip
+    widths = [max(cell_width(row[column]) for row in table) for column in range(len(table[0]))]
+    for line in table:
+        cells = [pad(cell, width) for cell, width in zip(line, widths, strict=True)]
+        console.say("  ".join(cells).rstrip())
+    for row in rows:
+        if row.trouble:
+            console.say(f"  {row.name}: {row.trouble}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count else "-"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

@@ -1,0 +1,51 @@
+"""SSH keys of a lab: made, read, and told to OpenSSH's client."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from labctl.state import write_atomic
+
+SSHD = """# Keys only, and room for all of labctl's sessions.
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
+MaxSessions 64
+MaxStartups 64
+"""
+
+
+def ensure(path: Path) -> None:
+    """A private Ed25519 key in that file, made now if there is none; 0600."""
+    if path.exists():
+        return
+    text = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    write_atomic(path, text, 0o600)
+
+
+def public(path: Path) -> str:
+    """The public half of a private key file, as one line of authorized_keys."""
+    private = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    encoded = private.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return encoded.decode() + "\n"
+
+
+def client(key: Path, known_hosts: Path, node: str) -> list[str]:
+    """argv of OpenSSH's client up to the destination: this key, this lab's host keys, no other."""
+    return [
+        "ssh", "-F", "none", "-o", f"IdentityFile={_word(key)}", "-o", "IdentitiesOnly=yes",
+        "-o", f"UserKnownHostsFile={_word(known_hosts)}", "-o", f"HostKeyAlias={node}",
+        "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR",
+    ]  # fmt: skip
+
+
+def _word(path: Path) -> str:
+    """A path as the value of an option of ssh_config(5): one word, and % means itself."""
+    return '"' + str(path).replace("%", "%%") + '"'

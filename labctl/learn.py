@@ -1,0 +1,169 @@
+"""The verbs of the lessons: parse, call the classroom, show, exit code."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import current_language, set_language, tr
+from labctl.invocation import DEFAULT, File, Json, Quiet, called, open_console, open_lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from labctl.stepping import Classroom, Report
+
+lessons_app = typer.Typer()
+
+LessonName = Annotated[
+    str,
+    typer.Argument(
+        metavar="LESSON", help="A lesson's id, or the path of a lesson's file or directory."
+    ),
+]
+
+
+@lessons_app.command()
+def lessons(json: Json = False) -> None:
+    """The built-in lessons."""
+    from labctl.lab import as_json
+    from labctl.lesson import available, load_lesson
+
+    found = [load_lesson(name) for name in available()]
+    if json:
+        rows = [
+            {
+                "id": one.id,
+                "title": str(one.title),
+                "goal": str(one.goal),
+                "stack": one.stack,
+                "needs": list(one.needs),
+                "checkpoints": [checkpoint.id for checkpoint in one.checkpoints],
+            }
+            for one in found
+        ]
+        typer.echo(as_json(rows))
+        return
+    with open_console() as console:
+        for lesson in found:
+            count = tr("{n} checkpoints", n=len(lesson.checkpoints))
+            console.heading(f"{lesson.id}  ({count})")
+            console.say(f"  {lesson.title}")
+            console.say(f"  {lesson.goal}")
+        console.say()
+        command = f"{called()} start {found[0].id if len(found) == 1 else 'LESSON'}"
+        console.say(tr("next: {command}", command=command))
+
+
+@lessons_app.command()
+def start(
+    lesson: LessonName,
+    practice: Annotated[
+        bool, typer.Option("--practice", help="You type the commands; labctl checks.")
+    ] = False,
+    file: File = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Begin a lesson; what was begun before is taken back."""
+    _teach(
+        f"start {lesson}", lambda room: room.start(lesson, practice=practice), file, json, lesson
+    )
+
+
+@lessons_app.command(name="next")
+def next_(file: File = DEFAULT, json: Json = False) -> None:
+    """The next checkpoint: explained, run and proved. In practice: your task."""
+    _teach("next", lambda room: room.next(), file, json)
+
+
+@lessons_app.command()
+def check(
+    every: Annotated[
+        bool, typer.Option("--all", help="The checkpoints before this one, too.")
+    ] = False,
+    file: File = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Say which claims of this checkpoint hold and what is missing; exit 3 if one does not."""
+    _teach("check", lambda room: room.check(every=every), file, json)
+
+
+@lessons_app.command()
+def hint(file: File = DEFAULT, json: Json = False) -> None:
+    """A hint for this checkpoint; the next time one that says more."""
+    _teach("hint", lambda room: room.hint(), file, json)
+
+
+@lessons_app.command()
+def solve(file: File = DEFAULT, json: Json = False) -> None:
+    """Have the commands of this checkpoint run."""
+    _teach("solve", lambda room: room.solve(), file, json)
+
+
+@lessons_app.command()
+def goto(
+    target: Annotated[
+        str, typer.Argument(metavar="LESSON[/CHECKPOINT]", help="What is to come next.")
+    ],
+    file: File = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Go to a checkpoint by the shortest way: run what is missing, take back what is too much."""
+    _teach(f"goto {target}", lambda room: room.goto(target), file, json)
+
+
+@lessons_app.command()
+def replay(
+    lesson: LessonName, file: File = DEFAULT, json: Json = False, quiet: Quiet = False
+) -> None:
+    """Run a lesson from its beginning and prove every claim; exit 3 if one does not hold."""
+    _teach(f"replay {lesson}", lambda room: room.replay(lesson), file, json, lesson, quiet)
+
+
+@lessons_app.command()
+def transcript(
+    lesson: LessonName,
+    lang: Annotated[str, typer.Option(help="en or zh-TW; default: labctl's language.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file; default: stdout.")
+    ] = None,
+    file: File = DEFAULT,
+) -> None:
+    """A lesson's last run as Markdown: explanations, commands, their output, claims."""
+    from labctl.state import write_atomic
+
+    if lang and lang not in ("en", "zh-TW"):
+        raise LabError(f"--lang {lang}: choose en or zh-TW", code=EXIT_USAGE)
+    spoken = current_language()
+    with open_console() as console:
+        lab = open_lab(file, console)
+        set_language(lang or spoken)
+        text = lab.transcript(lesson)
+        set_language(spoken)
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            write_atomic(output, text)
+            console.say(tr("{file} is written", file=output))
+
+
+def _teach(
+    verb: str,
+    work: "Callable[[Classroom], Report]",
+    file: Path,
+    json: bool,
+    lesson: str = "",
+    quiet: bool = False,
+) -> None:
+    """Do it in the classroom; with `json` the report goes to stdout."""
+    from labctl.lab import as_json
+
+    with open_console(quiet=quiet, json=json) as console:
+        lab = open_lab(file, console)
+        with lab.classroom(verb, console, lesson, called()) as room:
+            report = work(room)
+        if json:
+            typer.echo(as_json(report.to_json()))
+        if report.failure is not None:
+            raise report.failure

@@ -1,0 +1,227 @@
+"""The logical network as a packet meets it: switches, routers, ports, their keys, names and NAT.
+
+One question to the databases, a pure answer. Works for a lab of OpenStack's and for one that was
+built with `ovn-nbctl` alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from labctl.guest import Guest
+from labctl.hops import Names, NatRule
+from labctl.probes import Rows
+from labctl.probes.ovn import parse_table
+from labctl.topology import Topology
+
+_TABLES = (
+    ("ovn-sbctl", "Chassis", "_uuid,hostname"),
+    ("ovn-sbctl", "Datapath_Binding", "_uuid,tunnel_key,external_ids"),
+    ("ovn-sbctl", "Port_Binding",
+     "logical_port,type,datapath,tunnel_key,mac,chassis,options,external_ids"),
+    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip"),
+    ("ovn-nbctl", "Logical_Router", "name,nat,external_ids"),
+    ("ovn-nbctl", "Port_Group", "name,external_ids"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Datapath:
+    """A logical switch or router."""
+
+    uuid: str
+    """As in the northbound database, and as ovn-trace names it."""
+    name: str
+    router: bool
+    key: int
+    """What Geneve's VNI is."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A logical port."""
+
+    name: str
+    type: str
+    """Empty for that of an instance; patch, localnet, localport, chassisredirect, …"""
+    datapath: Datapath
+    key: int
+    macs: tuple[str, ...]
+    addresses: tuple[str, ...]
+    """Without their prefix lengths."""
+    chassis: str | None
+    """Name of the node it is bound to."""
+    peer: str
+    """Of a patch port: the port at the other side."""
+    device: str
+    """Of OpenStack's ports: ID of the server or router it belongs to."""
+    owner: str
+    physical_network: str
+
+
+@dataclass(frozen=True)
+class OvnFacts:
+    """What the databases say."""
+
+    datapaths: tuple[Datapath, ...] = ()
+    ports: tuple[Port, ...] = ()
+    nat: tuple[NatRule, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """ID of the security group by the name of its port group."""
+
+    def port(self, name: str) -> Port | None:
+        """The port of that name."""
+        return next((port for port in self.ports if port.name == name), None)
+
+    def by_mac(self, mac: str) -> Port | None:
+        """The port that has the address; of a router its own port and no redirection of it."""
+        found = [port for port in self.ports if mac in port.macs]
+        return next((port for port in found if port.type != "chassisredirect"), None)
+
+    def datapath(self, uuid: str) -> Datapath | None:
+        """The logical switch or router of that UUID."""
+        return next((one for one in self.datapaths if one.uuid == uuid), None)
+
+    def localnet(self, switch: Datapath) -> Port | None:
+        """The port by which a switch joins the world outside."""
+        return next(
+            (port for port in self.ports if port.datapath == switch and port.type == "localnet"),
+            None,
+        )
+
+    def chassis_of(self, port: Port) -> str | None:
+        """The node at which a port is: of a router's gateway port, where it is redirected to."""
+        redirect = self.port(f"cr-{port.name}")
+        return port.chassis or (redirect.chassis if redirect is not None else None)
+
+    def label(self, port: Port, servers: Mapping[str, str]) -> str:
+        """A port in words of people; `servers` has the names of instances by their IDs."""
+        if port.device in servers:
+            return servers[port.device]
+        match port.type:
+            case "localnet":
+                return f"localnet {port.physical_network}".strip()
+            case "localport":
+                return f"metadata of {port.datapath.name}" if port.owner else port.name
+            case "chassisredirect":
+                return f"{port.datapath.name} on {port.chassis}"
+            case "patch" if (peer := self.port(port.peer)) is not None:
+                return f"{port.datapath.name}:{peer.datapath.name}"
+        return port.name
+
+    def names(self, topology: Topology, servers: Mapping[str, str], far_mac: str) -> Names:
+        """What numbers of a frame mean in this lab; `far_mac` may be empty."""
+        owners: dict[str, str] = {}
+        macs: dict[str, str] = {}
+        addresses: dict[str, str] = {}
+        for node in topology.nodes:
+            for nic in (node.eth0, node.eth1):
+                owners[nic.mac] = node.name
+                macs[nic.mac] = node.name
+            owners[str(node.eth1.address.ip)] = node.name
+            addresses[str(node.eth1.address.ip)] = node.name
+        for port in self.ports:
+            label = self.label(port, servers)
+            for mac in port.macs if port.type != "chassisredirect" else ():
+                macs.setdefault(mac, label)
+                if port.datapath.router and (chassis := self.chassis_of(port)):
+                    owners[mac] = chassis
+            for address in port.addresses:
+                addresses.setdefault(address, label)
+        if far_mac:
+            owners[far_mac] = "internet"
+            macs[far_mac] = "Internet"
+        return Names(
+            owners=owners,
+            macs=macs,
+            addresses=addresses,
+            datapaths={one.key: one.name for one in self.datapaths},
+            ports={(port.datapath.key, port.key): self.label(port, servers) for port in self.ports},
+            routers={
+                mac: port.datapath.name
+                for port in self.ports
+                if port.datapath.router
+                for mac in port.macs
+            },
+            hosts=frozenset(node.eth0.mac for node in topology.nodes),
+            inside=frozenset(mac for port in self.ports for mac in port.macs),
+            nat=self.nat,
+        )
+
+
+def read(controller: Guest) -> OvnFacts:
+    """Ask both databases. Raises GuestError when they do not answer."""
+    script = "set -e\n" + "\n".join(
+        f"{tool} --timeout=10 --format=json --columns={columns} list {table}"
+        for tool, table, columns in _TABLES
+    )
+    lines = controller.run(script, timeout=30).stdout.splitlines()
+    return understand([parse_table(line) for line in lines if line.startswith("{")])
+
+
+def understand(tables: Sequence[Rows]) -> OvnFacts:
+    """The rows of each of the tables that `read` asks for -> facts."""
+    chassis, bindings, ports, nat, routers, groups = tables
+    nodes = {row["_uuid"]: row["hostname"] for row in chassis}
+    datapaths = {row["_uuid"]: _datapath(row) for row in bindings}
+    rules = {row["_uuid"]: row for row in nat}
+    return OvnFacts(
+        datapaths=tuple(datapaths.values()),
+        ports=tuple(
+            Port(
+                name=row["logical_port"],
+                type=row["type"],
+                datapath=datapaths[row["datapath"]],
+                key=row["tunnel_key"],
+                macs=tuple(_words(row["mac"], colon=True)),
+                addresses=tuple(word.partition("/")[0] for word in _words(row["mac"], colon=False)),
+                chassis=nodes.get(row["chassis"]),
+                peer=row["options"].get("peer", ""),
+                device=row["external_ids"].get("neutron:device_id", ""),
+                owner=row["external_ids"].get("neutron:device_owner", ""),
+                physical_network=row["options"].get("network_name", ""),
+            )
+            for row in ports
+            if row["datapath"] in datapaths
+        ),
+        nat=tuple(
+            NatRule(
+                rules[uuid]["type"],
+                rules[uuid]["external_ip"],
+                rules[uuid]["logical_ip"],
+                row["external_ids"].get("neutron:router_name") or row["name"],
+            )
+            for row in routers
+            for uuid in _listed(row["nat"])
+            if uuid in rules
+        ),
+        groups={
+            row["name"]: row["external_ids"].get("neutron:security_group_id", "") for row in groups
+        },
+    )
+
+
+def _datapath(row: Mapping[str, object]) -> Datapath:
+    known = row["external_ids"]
+    assert isinstance(known, dict)
+    key = row["tunnel_key"]
+    assert isinstance(key, int)
+    return Datapath(
+        uuid=known.get("logical-router") or known.get("logical-switch", ""),
+        name=known.get("name2") or known.get("name", ""),
+        router="logical-router" in known,
+        key=key,
+    )
+
+
+def _listed(value: object) -> list[str]:
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [str(value)]
+
+
+def _words(mac: object, *, colon: bool) -> list[str]:
+    """Of "fa:16:3e:84:8b:a2 172.16.100.10" the MAC addresses, or the IPv4 addresses."""
+    words = [word for one in _listed(mac) for word in one.split()]
+    if colon:
+        return [word for word in words if word.count(":") == 5 and "/" not in word]
+    return [word for word in words if word.count(".") == 3]

@@ -1,0 +1,99 @@
+"""What a lesson says with the values of a lab: templates filled in, conditions on what is seen."""
+
+import ipaddress
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from labctl.errors import EXIT_USAGE, LabError
+
+
+# -- templates -----------------------------------------------------------------------------------
+@cache
+def environment(quoting: bool) -> SandboxedEnvironment:
+    # Commands: whatever a template inserts is one quoted word, so no value of lab.yaml or of the
+    # running lab can become shell code. Text and expectations take values as they are.
+    return SandboxedEnvironment(
+        undefined=StrictUndefined,
+        finalize=(lambda value: shlex.quote(str(value))) if quoting else None,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
+    """A template with the lab's values in it; with `quoting` each is one word of the shell.
+
+    Raises LabError naming the template when it asks for what is not there.
+    """
+    try:
+        return environment(quoting).from_string(template).render(context)
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        raise LabError(f"cannot fill in {template!r}: {error}") from error
+
+
+def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
+    """Templates inside mappings and lists, filled in."""
+    if isinstance(value, str):
+        return fill(value, context)
+    if isinstance(value, Mapping):
+        return {key: fill_all(item, context) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [fill_all(item, context) for item in value]
+    return value
+
+
+# -- expectations --------------------------------------------------------------------------------
+OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
+
+
+def matches(seen: Any, expected: Any) -> bool:
+    """Whether a value is as expected: an equal one, or a mapping of operators that all hold.
+
+    Operators: `in` (a network), `between` [first, last] addresses, `not`, `matches` (a regular
+    expression, whole value), `one_of`, `contains` (an element or substring), `at_least` (a number).
+    """
+    if isinstance(expected, Mapping):
+        return all(_operator(name, seen, operand) for name, operand in expected.items())
+    return _plain(seen) == _plain(expected)
+
+
+def _plain(value: Any) -> str:
+    """As the lesson writes it: templates are text, so numbers and truth values compare as text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _operator(name: str, seen: Any, operand: Any) -> bool:
+    try:
+        match name:
+            case "in":
+                return ipaddress.ip_address(str(seen)) in ipaddress.ip_network(operand)
+            case "between":
+                first, last = (ipaddress.ip_address(end) for end in operand)
+                return bool(first <= ipaddress.ip_address(str(seen)) <= last)  # type: ignore[operator]
+            case "not":
+                return not matches(seen, operand)
+            case "matches":
+                return re.fullmatch(operand, _plain(seen)) is not None
+            case "one_of":
+                return any(matches(seen, one) for one in operand)
+            case "contains":
+                if isinstance(seen, list | tuple | set):
+                    return _plain(operand) in map(_plain, seen)
+                return seen is not None and _plain(operand) in _plain(seen)
+            case "at_least":
+                return float(seen) >= float(operand)
+    except (TypeError, ValueError):
+        return False  # what was seen is not an address or a number at all
+    except re.error as error:
+        raise LabError(
+            f"a lesson holds the wrong regular expression {operand!r}: {error}", code=EXIT_USAGE
+        ) from error
+    raise LabError(f"a lesson uses the unknown operator {name!r}", code=EXIT_USAGE)

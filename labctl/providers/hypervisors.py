@@ -1,0 +1,309 @@
+"""What VirtualBox and libvirt do each in its own way; all the rest is Vagrant's (vagrant.py)."""
+
+import os
+import re
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+from xml.sax.saxutils import quoteattr
+
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.kvm import kvm_works
+from labctl.providers import Features
+from labctl.providers.masters import masters, remove
+from labctl.render import vagrant_prefix
+from labctl.run import run
+from labctl.topology import Node, Topology
+
+_SLOW = 10
+"""Emulated processors are some ten times slower (measured: 10-16 times, Python's imports 3-7)."""
+
+
+class Hypervisor(Protocol):
+    """What a provider of Vagrant needs from its surroundings."""
+
+    name: str
+    """As Vagrant calls it."""
+    features: Features
+    boots_together: bool
+    """`vagrant up` boots several machines at once."""
+
+    @property
+    def patience(self) -> int:
+        """How many times longer things may take than in a container."""
+        ...
+
+    def resolver(self, topology: Topology) -> str:
+        """Address of the DNS server on eth0."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """What the Vagrantfile asks of the host: environment variables."""
+        ...
+
+    def network_ready(self, topology: Topology) -> bool:
+        """Whether `create_network` has nothing to do."""
+        ...
+
+    def create_network(self, topology: Topology) -> None:
+        """Networks that Vagrant expects to find."""
+        ...
+
+    def destroy_network(self, topology: Topology) -> None:
+        """Remove what `create_network` made."""
+        ...
+
+    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+        """Where the node's SSH server is; `host` and `port` are what `vagrant ssh-config` says."""
+        ...
+
+    def tidy(self, topology: Topology, node: Node) -> None:
+        """Remove what a killed Vagrant left of a machine that does not exist."""
+        ...
+
+    def leftovers(self, topology: Topology) -> list[str]:
+        """Machines and networks of the lab that are still there, as a person would read them."""
+        ...
+
+    def kept(self, home: Path, box: str) -> list[str]:
+        """What Vagrant keeps of the box for the next lab; `home` is Vagrant's."""
+        ...
+
+    def purge(self, home: Path, box: str) -> None:
+        """Remove that."""
+        ...
+
+
+class VirtualBox:
+    """Machines of VirtualBox, each with a NAT of its own behind eth0."""
+
+    name = "virtualbox"
+    features = Features(
+        needs_root=False,
+        simulated_internet=False,
+        shared_nat=False,
+        own_clock=True,
+        image="Vagrant box",
+        network="Vagrantfile and keys",
+    )
+    # Vagrant's provider boots one after the other, and two Vagrants at once race.
+    boots_together = False
+
+    @property
+    def patience(self) -> int:
+        """A machine of its own takes longer than a container; LABCTL_PATIENCE says how much."""
+        return int(os.environ.get("LABCTL_PATIENCE") or 3)
+
+    def resolver(self, topology: Topology) -> str:
+        """Host 3 of the NAT (VirtualBox's manual, 6.3)."""
+        return str(topology.nat[3])
+
+    def environment(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def network_ready(self, topology: Topology) -> bool:
+        """Networks come with the machines."""
+        return True
+
+    def create_network(self, topology: Topology) -> None:
+        """Nothing: NAT and internal networks need no definition, host-only ones Vagrant makes."""
+
+    def destroy_network(self, topology: Topology) -> None:
+        """Nothing."""
+
+    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+        """The forwarded port, which Vagrant may have had to move."""
+        return host, port
+
+    def tidy(self, topology: Topology, node: Node) -> None:
+        """Nothing: disks come and go with their machine."""
+
+    def leftovers(self, topology: Topology) -> list[str]:
+        """Machines of VirtualBox that bear the names of the lab's."""
+        if shutil.which("VBoxManage") is None:
+            return []  # no VirtualBox, no machine of it
+        said = run(["VBoxManage", "list", "vms"], check=False).stdout
+        names = set(re.findall(r'^"(.*)" \{.*\}$', said, flags=re.M))
+        return [f"VirtualBox machine {name}" for name in _machines(topology) if name in names]
+
+    def kept(self, home: Path, box: str) -> list[str]:
+        """The machine that the lab's were clones of."""
+        return [f"VirtualBox machine {master.name}" for master in masters(home, box)]
+
+    def purge(self, home: Path, box: str) -> None:
+        """That machine gone. Raises LabError while another lab has clones of it."""
+        for master in masters(home, box):
+            remove(master)
+
+
+class Libvirt:
+    """Machines of libvirt and QEMU, all eth0 on one NAT network of the lab."""
+
+    name = "libvirt"
+    features = Features(
+        needs_root=False,
+        simulated_internet=False,
+        # libvirt refuses two networks of the same range, so the nodes share one.
+        shared_nat=True,
+        own_clock=True,
+        image="Vagrant box",
+        network="Vagrantfile, keys, libvirt networks",
+    )
+    boots_together = True
+
+    @property
+    def patience(self) -> int:
+        """Emulation is slow."""
+        return 3 if self._kvm else _SLOW
+
+    @cached_property
+    def _kvm(self) -> bool:
+        return kvm_works()  # a process of its own each time
+
+    def resolver(self, topology: Topology) -> str:
+        """libvirt's dnsmasq, at the gateway's address."""
+        return str(topology.nat_gateway)
+
+    def environment(self) -> dict[str, str]:
+        """KVM or emulation; an emulated machine boots for minutes."""
+        if self._kvm:
+            return {}
+        return {"LABCTL_LIBVIRT_DRIVER": "qemu", "LABCTL_BOOT_SECONDS": "1800"}
+
+    def _virsh(self, *words: str, check: bool = True, input: str | None = None) -> str:
+        hint = "is libvirtd running, and are you in the group libvirt? `labctl doctor` tells more"
+        argv = ["virsh", "--quiet", "-c", "qemu:///system", *words]
+        return run(argv, check=check, input=input, hint=hint).stdout
+
+    def _networks(self, topology: Topology) -> dict[str, str]:
+        """{name: XML}"""
+        prefix = vagrant_prefix(topology)
+        return {
+            f"{prefix}-nat": nat_network(topology, f"{prefix}-nat"),
+            f"{prefix}-private": private_network(topology, f"{prefix}-private"),
+        }
+
+    def network_ready(self, topology: Topology) -> bool:
+        """Whether both networks run."""
+        running = set(self._virsh("net-list", "--name").split())
+        return set(self._networks(topology)) <= running
+
+    def create_network(self, topology: Topology) -> None:
+        """Both networks, running. Defined here and not by Vagrant, for the gateway's address."""
+        defined = set(self._virsh("net-list", "--all", "--name").split())
+        running = set(self._virsh("net-list", "--name").split())
+        for name, xml in self._networks(topology).items():
+            if name not in defined:
+                self._virsh("net-define", "/dev/stdin", input=xml)
+            if name not in running:
+                self._virsh("net-start", name)
+
+    def destroy_network(self, topology: Topology) -> None:
+        """Both networks gone."""
+        defined = set(self._virsh("net-list", "--all", "--name").split())
+        for name in self._networks(topology):
+            if name in defined:
+                self._virsh("net-destroy", name, check=False)
+                self._virsh("net-undefine", name)
+
+    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+        """The node's own address: the host is on its NAT network."""
+        return str(node.eth0.address.ip), 22
+
+    def tidy(self, topology: Topology, node: Node) -> None:
+        """A disk without a machine is in the way of the next: Vagrant was killed between them."""
+        name = f"{vagrant_prefix(topology)}-{node.name}"
+        if disks := _disks(self._volumes(name), name):
+            if name in self._virsh("list", "--all", "--name").split():
+                return
+            for disk in disks:
+                self._virsh("vol-delete", "--pool", "default", disk)
+
+    def leftovers(self, topology: Topology) -> list[str]:
+        """Domains, networks and volumes that bear the names of the lab's."""
+        machines = _machines(topology)
+        domains = set(self._virsh("list", "--all", "--name", check=False).split())
+        networks = set(self._virsh("net-list", "--all", "--name", check=False).split())
+        volumes = self._volumes("")
+        return [
+            *(f"libvirt domain {name}" for name in machines if name in domains),
+            *(f"libvirt network {name}" for name in self._networks(topology) if name in networks),
+            *(f"libvirt volume {disk}" for name in machines for disk in _disks(volumes, name)),
+        ]
+
+    def _volumes(self, prefix: str) -> list[str]:
+        said = self._virsh("vol-list", "default", check=False).splitlines()
+        names = [line.split()[0] for line in said if line.strip()]
+        return [name for name in names if name.startswith(prefix)]
+
+    def _images(self, box: str) -> list[str]:
+        """Vagrant's copies of the box: every lab's disks stand on one of them."""
+        return self._volumes(box.replace("/", "-VAGRANTSLASH-") + "_vagrant_box_image_")
+
+    def kept(self, home: Path, box: str) -> list[str]:
+        """The box as a volume."""
+        return [f"libvirt volume {name}" for name in self._images(box)]
+
+    def purge(self, home: Path, box: str) -> None:
+        """That volume gone. Raises LabError while another lab's disks stand on it."""
+        used = self._backing()
+        for name in self._images(box):
+            if name in used:
+                raise LabError(
+                    tr("disks of another lab stand on the volume {name}", name=name),
+                    hint=tr("destroy that lab first"),
+                )
+            self._virsh("vol-delete", "--pool", "default", name)
+
+    def _backing(self) -> set[str]:
+        """Names of the volumes that others stand on; libvirt itself would delete them."""
+        dumps = [
+            self._virsh("vol-dumpxml", "--pool", "default", name, check=False)
+            for name in self._volumes("")
+        ]
+        found = (re.findall(r"<backingStore>\s*<path>(.*?)</path>", xml) for xml in dumps)
+        return {path.rpartition("/")[2] for paths in found for path in paths}
+
+
+def _machines(topology: Topology) -> list[str]:
+    """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
+    return [f"{vagrant_prefix(topology)}-{node.name}" for node in topology.nodes]
+
+
+def _disks(volumes: list[str], machine: str) -> list[str]:
+    """Those of the volumes that vagrant-libvirt makes for that machine."""
+    pattern = re.compile(re.escape(machine) + r"((_\d+)?\.img|-vd[a-z]\..+)")
+    return [volume for volume in volumes if pattern.fullmatch(volume)]
+
+
+def nat_network(topology: Topology, name: str) -> str:
+    """The network of all eth0, as libvirt's XML: NAT, the lab's gateway, one address per node.
+
+    The leases never end: vagrant-libvirt finds a machine by its lease, also after the node has
+    taken its address over without DHCP.
+    """
+    hosts = "".join(
+        f"<host mac={quoteattr(node.eth0.mac)} ip={quoteattr(str(node.eth0.address.ip))}>"
+        "<lease expiry='0'/></host>"
+        for node in topology.nodes
+    )
+    return (
+        f"<network><name>{name}</name><forward mode='nat'/><bridge stp='off' delay='0'/>"
+        f"<ip address={quoteattr(str(topology.nat_gateway))}"
+        f" netmask={quoteattr(str(topology.nat.netmask))}><dhcp>{hosts}</dhcp></ip></network>\n"
+    )
+
+
+def private_network(topology: Topology, name: str) -> str:
+    """The network of all eth1, as libvirt's XML; the host is on it if `attach` says hostonly."""
+    ip = ""
+    if topology.attach == "hostonly":
+        ip = (
+            # The rules of lab.yaml keep the first address free for it.
+            f"<ip address={quoteattr(str(topology.private[1]))}"
+            f" netmask={quoteattr(str(topology.private.netmask))}/>"
+        )
+    return f"<network><name>{name}</name><bridge stp='off' delay='0'/>{ip}</network>\n"

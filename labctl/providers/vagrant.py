@@ -1,0 +1,462 @@
+"""Nodes as virtual machines, by Vagrant: VirtualBox on a laptop, libvirt on Linux.
+
+Vagrant makes the machines and boots them. Everything inside comes from provision/, over SSH, by the
+same stages as in containers.
+"""
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from labctl import keys
+from labctl.adopt import adopt
+from labctl.errors import LabError
+from labctl.guest import SSHGuest
+from labctl.providers import Cancel, Progress
+from labctl.providers.hypervisors import Hypervisor
+from labctl.render import PUBLIC_BOX, vagrantfile
+from labctl.state import LabState, write_atomic
+from labctl.topology import Node, Topology
+from labctl.vagrantcli import Said, VagrantCommand
+from labctl.waiting import WaitTimeout, wait_until
+
+OWN_BOX = "labctl/lab"
+"""The name under which a box of `labctl box build` is added to Vagrant."""
+_FRESH = 2.0
+"""Seconds for which an answer of `vagrant status` is believed; it takes seconds itself."""
+_SNAPSHOT = 900
+"""Seconds that Vagrant may take for one snapshot of one machine."""
+_HALT = 120
+"""Seconds in which Vagrant must have cut a machine's power, times the patience."""
+_BOOT = 600
+"""Seconds a machine may take to boot, times the patience."""
+
+
+class VagrantProvider:
+    """The nodes of one lab as Vagrant's machines."""
+
+    def __init__(
+        self, topology: Topology, state: LabState, hypervisor: Hypervisor, template: Path
+    ) -> None:
+        """`template` is Vagrantfile.j2. Nothing is touched until a method is called."""
+        self._topology = topology
+        self._state = state
+        self._hypervisor = hypervisor
+        self._template = template
+        self._environment = {
+            **hypervisor.environment(),
+            # For what is not told otherwise: the status of a machine that is not made yet.
+            "VAGRANT_DEFAULT_PROVIDER": hypervisor.name,
+        }
+        self._vagrant = VagrantCommand(state.vagrant, state.logs / "vagrant.log", self._environment)
+        self._one_at_a_time = threading.RLock()
+        self._states: tuple[float, dict[str, str]] = (0.0, {})
+        self._guests: dict[str, SSHGuest] = {}
+        self.features = hypervisor.features
+
+    @property
+    def patience(self) -> int:
+        """How many times longer things may take than in a container."""
+        return self._hypervisor.patience
+
+    @property
+    def resolver(self) -> str:
+        """Address of the DNS server behind eth0."""
+        return self._hypervisor.resolver(self._topology)
+
+    # -- box -------------------------------------------------------------------------------------
+    def _command(self) -> VagrantCommand:
+        """Vagrant, told which box `auto` means on this machine."""
+        own = self._topology.box.name == "auto" and self._box() == OWN_BOX
+        more = {"LABCTL_BOX": OWN_BOX} if own else {}
+        return VagrantCommand(self._state.vagrant, self._vagrant.log, {**self._environment, **more})
+
+    def _boxes(self) -> set[str]:
+        """Names of the boxes Vagrant has for this hypervisor, in the version that is asked for."""
+        version = self._topology.box.version
+        self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it is run there
+        with self._vagrant.python() as vagrant:
+            return {
+                box.name
+                for box in vagrant.box_list()
+                if box.provider == self._hypervisor.name and version in ("", None, box.version)
+            }
+
+    def _box(self, there: set[str] | None = None) -> str:
+        """The box of this lab, by name; `there` are the boxes that Vagrant has."""
+        name = self._topology.box.name
+        if name != "auto":
+            return name
+        return OWN_BOX if OWN_BOX in (self._boxes() if there is None else there) else PUBLIC_BOX
+
+    def prepared(self) -> bool:
+        """Whether Vagrant has the box, or the machines are there already."""
+        if all(self._made(node) for node in self._topology.nodes):
+            return True
+        there = self._boxes()
+        return self._box(there) in there
+
+    def _made(self, node: Node) -> bool:
+        return self._state.machine_id(node.name, self._hypervisor.name).exists()
+
+    def prepare(self, progress: Progress, cancel: Cancel) -> None:
+        """Download the box, unless Vagrant has it."""
+        version = self._topology.box.version
+        box = self._box()
+        progress(box)
+        try:
+            self._vagrant.run(
+                "box", "add", box, "--provider", self._hypervisor.name,
+                *(["--box-version", version] if version else []),
+                timeout=7200,
+                cancel=cancel,
+                on_said=_teller(progress),
+            )  # fmt: skip
+        except LabError as error:
+            error.hint = (
+                "no network, or no such box: `labctl box build` on a Linux machine makes one,"
+                " see docs/boxes.md"
+            )
+            raise
+
+    def image_file(self, path: str) -> Path | None:
+        """None: a box cannot be read from the host."""
+        return None
+
+    # -- what all machines share -----------------------------------------------------------------
+    def network_ready(self) -> bool:
+        """Whether the Vagrantfile is today's, and key and networks are there."""
+        return (
+            self._state.ssh_key.exists()
+            and self._file_is_current()
+            and self._hypervisor.network_ready(self._topology)
+        )
+
+    def render(self) -> str:
+        """The Vagrantfile."""
+        return vagrantfile(
+            self._topology,
+            self._template,
+            os.path.relpath(self._state.ssh_key, self._state.vagrant),
+        )
+
+    def _file_is_current(self) -> bool:
+        file = self._state.vagrant / "Vagrantfile"
+        return file.exists() and file.read_text(encoding="utf-8") == self.render()
+
+    def create_network(self) -> None:
+        """The lab's SSH key, the Vagrantfile, and the networks that are not Vagrant's to make."""
+        keys.ensure(self._state.ssh_key)
+        if not self._file_is_current():
+            write_atomic(self._state.vagrant / "Vagrantfile", self.render())
+        self._hypervisor.create_network(self._topology)
+
+    # -- machines --------------------------------------------------------------------------------
+    def _status(self, *, fresh: bool = False) -> dict[str, str]:
+        """{machine: state} as Vagrant tells it."""
+        with self._one_at_a_time:
+            at, states = self._states
+            if fresh or time.monotonic() - at > _FRESH:
+                if not (self._state.vagrant / "Vagrantfile").exists():
+                    return {}
+                with self._vagrant.python() as vagrant:
+                    states = {one.name: one.state for one in vagrant.status()}
+                self._states = (time.monotonic(), states)
+            return states
+
+    def running(self, node: Node) -> bool:
+        """Whether Vagrant says that the machine runs."""
+        if not self._made(node):
+            return False
+        return self._status().get(node.name) == "running"
+
+    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+        """`vagrant up`, without provisioning; then root is let in with the lab's key."""
+        with self._one_at_a_time:
+            states = self._status(fresh=True)
+            if states.get(node.name) != "running":
+                together = self._topology.nodes if self._hypervisor.boots_together else (node,)
+                down = [one for one in together if states.get(one.name) != "running"]
+                for one in down:
+                    self._forget(one, new=states.get(one.name, "not_created") == "not_created")
+                self._up([one.name for one in down], progress, cancel)
+        self._adopt(node, progress)
+
+    def _forget(self, node: Node, *, new: bool) -> None:
+        """What was true of a machine until now; a `new` one comes with another host key."""
+        if (guest := self._guests.get(node.name)) is not None:
+            guest.close()  # or the first command waits for a connection to before the boot
+        if new:
+            self._state.public_host_key(node.name).unlink(missing_ok=True)
+            self._hypervisor.tidy(self._topology, node)
+
+    def _up(self, names: list[str], progress: Progress, cancel: Cancel) -> None:
+        try:
+            self._command().run(
+                "up", *names, "--provider", self._hypervisor.name, "--no-provision",
+                timeout=_BOOT * self.patience * len(names),
+                cancel=cancel,
+                on_said=_teller(progress),
+            )  # fmt: skip
+        finally:
+            self._states = (0.0, {})
+
+    def _adopt(self, node: Node, progress: Progress) -> None:
+        """Learn where the SSH server is, and on a new machine put the lab's key in."""
+        with self._one_at_a_time, self._vagrant.python() as vagrant:
+            said = vagrant.ssh_config(vm_name=node.name)
+            config = vagrant.conf(said, vm_name=node.name)
+        try:
+            told, user = (config["HostName"], int(config["Port"])), config.get("User", "vagrant")
+        except (KeyError, ValueError) as error:
+            raise LabError(
+                f"`vagrant ssh-config {node.name}` does not tell where its SSH server is: {said!r}",
+                hint=f"run it yourself in {self._state.vagrant}",
+            ) from error
+        host, port = self._hypervisor.address(node, *told)
+        self._state.write_json(self._state.address(node.name), {"host": host, "port": port})
+        known = self._state.public_host_key(node.name)
+        if known.exists():
+            self._write_known_hosts()  # we may have been killed before it
+            return
+        progress("the lab's own SSH key")
+        home = _home()
+        key = wait_until(
+            f"{node.name} lets Vagrant's key in",
+            lambda: adopt(
+                lambda: self._connect(node),
+                node=node.name,
+                key=self._state.ssh_key,
+                insecure=[
+                    home / "insecure_private_key",
+                    *sorted((home / "insecure_private_keys").glob("*")),
+                ],
+                user=user,
+            ),
+            deadline=60 * self.patience,
+            hint=f"see {self._vagrant.log}",
+            transient=(OSError, EOFError, paramiko.SSHException),
+            interval=2,
+        )
+        write_atomic(known, key + "\n", 0o600)
+        self._write_known_hosts()
+
+    def _write_known_hosts(self) -> None:
+        with self._one_at_a_time:
+            lines = [
+                f"{node.name} {file.read_text().strip()}\n"
+                for node in self._topology.nodes
+                if (file := self._state.public_host_key(node.name)).exists()
+            ]
+            write_atomic(self._state.known_hosts, "".join(lines), 0o600)
+
+    def stop(self, node: Node, *, deadline: float) -> None:
+        """Ask the node to power off, let Vagrant cut what does not within `deadline` seconds."""
+        guest = self.guest(node)
+        if deadline > 0 and self.running(node):
+            with suppress(LabError):  # it may be gone before it has answered
+                guest.run(["systemctl", "poweroff"], timeout=20 * self.patience, check=False)
+            with suppress(WaitTimeout):
+                wait_until(
+                    f"{node.name} powers off",
+                    lambda: not self.running(node),
+                    deadline=deadline * self.patience,
+                    hint="",
+                    interval=1,
+                )
+        guest.close()
+        with self._one_at_a_time:
+            if self._made(node) and self._status(fresh=True).get(node.name) == "running":
+                try:
+                    self._vagrant.run("halt", node.name, "--force", timeout=_HALT * self.patience)
+                finally:
+                    self._states = (0.0, {})
+
+    # -- access ----------------------------------------------------------------------------------
+    def _connect(self, node: Node) -> socket.socket:
+        address = self._state.read_json(self._state.address(node.name))
+        if address is None:
+            raise ConnectionRefusedError(f"{node.name} has not been booted by labctl")
+        return socket.create_connection((address["host"], address["port"]), timeout=30)
+
+    def guest(self, node: Node) -> SSHGuest:
+        """The handle on a node: SSH by the address that Vagrant told."""
+        if (known := self._guests.get(node.name)) is not None:
+            return known
+        made = SSHGuest(
+            node.name,
+            None,
+            self._state.ssh_key,
+            self._state.public_host_key(node.name),
+            connect=lambda: self._connect(node),
+        )
+        return self._guests.setdefault(node.name, made)  # two threads may ask at once
+
+    def ssh_argv(self, node: Node) -> list[str]:
+        """OpenSSH's client."""
+        address = self._state.read_json(self._state.address(node.name))
+        if address is None:
+            raise LabError(f"{node.name} has not been booted", hint="run `labctl up`")
+        return [
+            *keys.client(self._state.ssh_key, self._state.known_hosts, node.name),
+            "-p", str(address["port"]), f"root@{address['host']}",
+        ]  # fmt: skip
+
+    def far_side(self, node: Node) -> None:
+        """The hypervisor's NAT is inside its own process: nobody listens there."""
+
+    # -- snapshots: Vagrant's own, of machines that are down -------------------------------------
+    @contextmanager
+    def standstill(self) -> Iterator[None]:
+        """Hypervisors stop one machine after the other: their files are never of one moment."""
+        raise LabError("virtual machines must be down for a snapshot of their files")
+        yield
+
+    def _snapshots(self, node: Node) -> set[str]:
+        if not self._made(node):
+            return set()
+        said = self._vagrant.run("snapshot", "list", node.name, timeout=60 * self.patience)
+        # One `detail` per name; where there are none, one of several words.
+        return {
+            one.data[1].strip()
+            for one in said
+            if one.kind == "ui" and len(one.data) >= 2 and one.data[0] == "detail"
+        }
+
+    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+        """`vagrant snapshot save`; believed only when the list has it."""
+        with self._one_at_a_time:
+            if not self._made(node):
+                raise LabError(f"{node.name} was never made", hint="run `labctl create`")
+            # What an attempt that was interrupted left would be in the way.
+            if name in self._snapshots(node):
+                self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
+            self._vagrant.run("snapshot", "save", node.name, name, timeout=_SNAPSHOT)
+            # It says "Skipping" and exits 0 for a machine that it does not find.
+            if name not in self._snapshots(node):
+                raise LabError(
+                    f"Vagrant made no snapshot {name} of {node.name}",
+                    hint=f"see {self._vagrant.log}",
+                )
+            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
+        return {"machine": machine.strip()}
+
+    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+        """Whether the same machine still has that snapshot."""
+        with self._one_at_a_time:
+            if not self._made(node):
+                return f"the machine {node.name} is gone"
+            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
+            if machine.strip() != proof.get("machine"):
+                return f"{node.name} is another machine now"
+            if name not in self._snapshots(node):
+                return f"{node.name} has no snapshot {name}"
+        return ""
+
+    def stage_node(self, node: Node, name: str, directory: Path) -> None:
+        """Nothing: the machine must be down for all of it."""
+
+    def unstage_node(self, node: Node) -> None:
+        """Nothing."""
+
+    def restore_node(self, node: Node, name: str) -> None:
+        """`vagrant snapshot restore`; the machine stays down."""
+        with self._one_at_a_time:
+            self._vagrant.run(
+                "snapshot", "restore", node.name, name, "--no-start", "--no-provision",
+                timeout=_SNAPSHOT,
+            )  # fmt: skip
+            if self._status(fresh=True).get(node.name) == "running":
+                self.stop(node, deadline=0)
+
+    def settle_node(self, node: Node) -> None:
+        """Nothing."""
+
+    def delete_node(self, node: Node, name: str) -> None:
+        """`vagrant snapshot delete`, if the machine has it."""
+        with self._one_at_a_time:
+            if name not in self._snapshots(node):
+                return
+            try:
+                self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
+            except LabError as error:
+                # VirtualBox: the one the machine stands on, with others on top of it.
+                error.hint = (
+                    "a snapshot that others stand on may have to stay until they are deleted;"
+                    f" see {self._vagrant.log}"
+                )
+                raise
+
+    # -- end -------------------------------------------------------------------------------------
+    def destroy(self, progress: Progress) -> None:
+        """`vagrant destroy`, then the networks. The box and its master machine stay."""
+        for guest in self._guests.values():
+            guest.close()
+        self._guests.clear()
+        if any(self._made(node) for node in self._topology.nodes):
+            if not self._file_is_current():  # a machine that it does not name would stay
+                write_atomic(self._state.vagrant / "Vagrantfile", self.render())
+            self._vagrant.run(
+                "destroy", "--force",
+                timeout=300 * self.patience,
+                on_said=_teller(progress),
+            )  # fmt: skip
+        for node in self._topology.nodes:
+            self._hypervisor.tidy(self._topology, node)
+        self._hypervisor.destroy_network(self._topology)
+        self._states = (0.0, {})
+        shutil.rmtree(self._state.vagrant, ignore_errors=True)
+        shutil.rmtree(self._state.ssh_key.parent, ignore_errors=True)
+
+    def _any_box(self) -> tuple[str, ...]:
+        """Every box that lab.yaml may have meant: what it meant is over with the lab."""
+        name = self._topology.box.name
+        return (OWN_BOX, PUBLIC_BOX) if name == "auto" else (name,)
+
+    def kept(self) -> list[str]:
+        """What Vagrant keeps of the box for the next lab."""
+        return [one for box in self._any_box() for one in self._hypervisor.kept(_home(), box)]
+
+    def purge(self, progress: Progress) -> None:
+        """Remove that as well. Raises LabError while another lab uses it."""
+        for box in self._any_box():
+            self._hypervisor.purge(_home(), box)
+
+    def leftovers(self) -> list[str]:
+        """Machines and networks that carry the lab's name."""
+        return self._hypervisor.leftovers(self._topology)
+
+
+def _home() -> Path:
+    """Where Vagrant keeps boxes and keys."""
+    return Path(os.environ.get("VAGRANT_HOME") or "~/.vagrant.d").expanduser()
+
+
+def _teller(progress: Progress) -> "_Teller":
+    return _Teller(progress)
+
+
+class _Teller:
+    """Makes progress of what Vagrant tells its user."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __call__(self, said: Said) -> None:
+        # ui,<style>,<text>: `info` and `output` are sentences, `detail` their details.
+        if (
+            said.kind == "ui"
+            and len(said.data) >= 2
+            and said.data[0] in ("info", "output", "detail")
+        ):
+            text = " ".join(said.data[1].replace("==>", "").split())
+            if text:
+                self._progress(text[:100])

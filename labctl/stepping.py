@@ -1,0 +1,382 @@
+"""Walking through the lessons: what start, next, check, hint, solve, goto and replay do on a lab.
+
+The way is decided in course.py and walked by the engine, one step for each checkpoint that is taken
+back or run.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labctl.console import Console
+from labctl.course import (
+    Leg,
+    Position,
+    at_hand,
+    checkpoint_number,
+    first_open,
+    standing,
+    way,
+    with_needs,
+)
+from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
+from labctl.guest import Guest
+from labctl.i18n import tr
+from labctl.lesson import FIRST, Checkpoint, Lesson, available, load_lesson, source_of
+from labctl.record import write_record
+from labctl.replay import CheckpointResult, Runner, read_position, write_position
+from labctl.state import LabState
+from labctl.steps import RunResult, Step, StepContext
+from labctl.topology import Topology
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+
+class OneLogin:
+    """One connection to OpenStack for all steps: they run one after the other.
+
+    Connecting begins at once, beside the first command: it takes longer than most claims.
+    """
+
+    def __init__(self, connect: "Callable[[], Connection]") -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._made: Connection | None = None
+        threading.Thread(target=self._log_in, daemon=True).start()
+
+    def __call__(self) -> "Connection":
+        """The connection. Raises what `connect` raises."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect()
+            return self._made
+
+    def _log_in(self) -> None:
+        with suppress(Exception):  # whoever needs the connection will hear of it
+            self().session.get_token()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one verb."""
+
+    lesson: Lesson
+    position: Position
+    result: RunResult | None = None
+    """What the engine did; None when there was nothing to do."""
+    checkpoints: Sequence[CheckpointResult] = ()
+    """Those that were run or checked."""
+    undone: Sequence[str] = ()
+    """Those that were taken back, as LESSON/CHECKPOINT."""
+    refuted: LabError | None = None
+    """What `check` says when a claim does not hold."""
+    words: dict[str, Any] = field(default_factory=dict)
+    """A task or a hint."""
+
+    @property
+    def failure(self) -> LabError | None:
+        """Why it did not come to its end, if it did not."""
+        failed = self.result.failed if self.result is not None else ()
+        return failed[0] if failed else self.refuted
+
+    def to_json(self) -> dict[str, Any]:
+        """Every checkpoint and claim with its evidence, and where the learner is now."""
+        progress = self.position.progress(self.lesson)
+        reached = first_open(self.lesson, progress)
+        ids = [one.id for one in self.lesson.checkpoints]
+        seconds = self.result.seconds if self.result else sum(x.seconds for x in self.checkpoints)
+        return {
+            "lesson": self.lesson.id,
+            "ok": self.failure is None and (self.result is None or self.result.ok),
+            "seconds": round(seconds, 3),
+            "failure": None if self.failure is None else self.failure.message,
+            "skipped": list(self.result.skipped) if self.result is not None else [],
+            "undone": list(self.undone),
+            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
+            **self.words,
+            "position": {
+                "lesson": self.position.current,
+                "practice": self.position.practice,
+                "passed": list(progress.passed),
+                "next": ids[reached] if reached < len(ids) else None,
+            },
+        }
+
+
+class Classroom:
+    """The lessons on one lab that is up, held by whoever has this."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        state: LabState,
+        guest: Callable[[str], Guest],
+        cloud: "Callable[[], Connection]",
+        console: Console,
+        engine: Callable[[str, list[Step]], RunResult],
+        labctl: str = "labctl",
+        load: Callable[[str], Lesson] = load_lesson,
+    ) -> None:
+        """`engine` runs steps one after the other under a title; `labctl` is how it is called;
+        `load` finds a lesson by an id or a path.
+        """
+        self._topology = topology
+        self._state = state
+        self._guest = guest
+        self._cloud = cloud
+        self._console = console
+        self._engine = engine
+        self._labctl = labctl
+        self._find = load
+
+    # -- verbs -----------------------------------------------------------------------------------
+    def replay(self, name: str) -> Report:
+        """A lesson from its first checkpoint to its last; what was begun is taken back first."""
+        lesson = self._load(name)
+        self._enter(lesson, name, practice=False)
+        back = self._way(lesson, 0)
+        forth = [Leg(lesson, one, back=False) for one in lesson.checkpoints]
+        return self._travel(lesson, str(lesson.title), [*back, *forth])
+
+    def start(self, name: str, *, practice: bool) -> Report:
+        """To the beginning of a lesson; what was begun is taken back, what it needs is run."""
+        lesson = self._load(name)
+        self._note(lambda position: position.known(lesson, source_of(name)))
+        report = self._travel(lesson, str(lesson.title), self._way(lesson, 0))
+        if report.failure is not None:
+            return report
+        self._enter(lesson, name, practice=practice)
+        if not report.result:
+            self._console.heading(str(lesson.title))
+        self._console.explain(str(lesson.goal))
+        return self._arrive(lesson, report)
+
+    def next(self) -> Report:
+        """The next checkpoint: explained, run and proved; in practice explained and set as a task.
+
+        Raises LabError when no lesson was begun.
+        """
+        position, lesson = self._current()
+        progress = position.progress(lesson)
+        if first_open(lesson, progress) == len(lesson.checkpoints):
+            self._console.say(tr("this lesson is at its end"))
+            return self._arrive(lesson, Report(lesson, position))
+        if position.practice:
+            return self._arrive(lesson, Report(lesson, position))
+        return self.solve()
+
+    def solve(self) -> Report:
+        """Run the commands of the checkpoint that is to be done, from a clean beginning."""
+        position, lesson = self._current()
+        number = first_open(lesson, position.progress(lesson))
+        if number == len(lesson.checkpoints):
+            self._console.say(tr("this lesson is at its end"))
+            return Report(lesson, position)
+        report = self._travel(lesson, str(lesson.title), self._way(lesson, number + 1))
+        return report if report.failure is not None else self._arrive(lesson, report, tell=False)
+
+    def check(self, *, every: bool = False) -> Report:
+        """Prove the claims of the checkpoint at hand, or of all up to it.
+
+        When they all hold the learner has done it, and the position moves on.
+        """
+        position, lesson = self._current()
+        progress = position.progress(lesson)
+        upto = at_hand(lesson, progress, practice=position.practice)
+        checkpoint = lesson.checkpoints[upto]
+        claims = list(standing(lesson, upto, 0 if every else upto))
+        runner = self._runner(lesson)
+        runner.check(claims, StepContext("check"))
+        failing = [one for result in runner.results for one in result.claims if not one.holds]
+        count = sum(len(result.claims) for result in runner.results)
+        refuted = None
+        if failing:
+            refuted = LabError(
+                tr("{n} of {count} claims do not hold", n=len(failing), count=count),
+                hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),
+                code=EXIT_CLAIM,
+            )
+            return Report(lesson, position, checkpoints=runner.results, refuted=refuted)
+        self._console.summary(True, tr("all {count} claims hold", count=count))
+        if upto == first_open(lesson, progress):
+            runner.keep(checkpoint)
+            write_record(self._state, lesson, checkpoint, runner.results[-1], runner.prover)
+            self._note(lambda position: position.passing(lesson, checkpoint))
+        report = Report(lesson, self._position(), checkpoints=runner.results)
+        return self._arrive(lesson, report, tell=False)
+
+    def hint(self) -> Report:
+        """One hint more for the checkpoint that is to be done."""
+        position, lesson = self._current()
+        number = at_hand(lesson, position.progress(lesson), practice=True)
+        checkpoint = lesson.checkpoints[number]
+        if not checkpoint.hints:
+            self._console.say(tr("this checkpoint has no hints"))
+            self._say_solve()
+            return Report(lesson, position, words={"hint": None})
+        self._note(lambda position: position.hinted(lesson, checkpoint))
+        position = self._position()
+        given = position.progress(lesson).hints[checkpoint.id]
+        text = self._runner(lesson).prover.words(str(checkpoint.hints[given - 1]))
+        of = len(checkpoint.hints)
+        self._console.heading(tr("hint {n} of {of}: {title}", n=given, of=of,
+                                 title=checkpoint.title))  # fmt: skip
+        self._console.explain(text)
+        if given == of:
+            self._say_solve()
+        return Report(lesson, position, words={"hint": text, "number": given, "of": of})
+
+    def goto(self, target: str) -> Report:
+        """To where a checkpoint is the next: LESSON, LESSON/CHECKPOINT, or CHECKPOINT of this one.
+
+        Runs what is missing, or takes back what is too much.
+        """
+        name, lesson, number = self._target(target)
+        self._note(lambda position: position.known(lesson, source_of(name)))
+        report = self._travel(lesson, str(lesson.title), self._way(lesson, number))
+        if report.failure is not None:
+            return report
+        self._enter(lesson, name, practice=None)
+        return self._arrive(lesson, report)
+
+    # -- where -----------------------------------------------------------------------------------
+    def _target(self, target: str) -> tuple[str, Lesson, int]:
+        above, _, below = target.rpartition("/")
+        if target in available() or Path(target).exists():
+            return target, self._load(target), 0
+        if not above:
+            position = self._position()
+            if position.current is not None:
+                name = position.lessons[position.current].source
+                lesson = self._load(name)
+                if target in [one.id for one in lesson.checkpoints]:
+                    return name, lesson, checkpoint_number(lesson, target)
+            return target, self._load(target), 0  # says which lessons there are
+        lesson = self._load(above)
+        return above, lesson, checkpoint_number(lesson, below)
+
+    def _load(self, name: str) -> Lesson:
+        lesson = self._find(name)
+        lesson.require(self._topology)
+        return lesson
+
+    def _position(self) -> Position:
+        return read_position(self._state)
+
+    def _note(self, change: Callable[[Position], Position]) -> None:
+        write_position(self._state, change(self._position()))
+
+    def _enter(self, lesson: Lesson, name: str, practice: bool | None) -> None:
+        self._note(lambda position: position.entered(lesson, source_of(name), practice))
+
+    def _current(self) -> tuple[Position, Lesson]:
+        position = self._position()
+        if position.current is None:
+            first = FIRST[self._topology.stack]
+            raise LabError(
+                tr("no lesson was begun"),
+                hint=tr("begin with `{labctl} start {lesson}`", labctl=self._labctl, lesson=first),
+                code=EXIT_USAGE,
+            )
+        return position, self._load(position.lessons[position.current].source)
+
+    def _way(self, lesson: Lesson, number: int) -> list[Leg]:
+        needs = with_needs(lesson, self._load)[:-1]
+        begun = []
+        for id, progress in self._position().lessons.items():
+            if id == lesson.id or not progress.attempted:
+                continue
+            try:
+                begun.append(self._find(progress.source))
+            except LabError as error:
+                text = tr("lesson {id} cannot be taken back: {why}", id=id, why=error.message)
+                self._console.say(text)
+                self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
+        return way(self._position(), lesson, number, begun, needs)
+
+    # -- going -----------------------------------------------------------------------------------
+    def _runner(self, lesson: Lesson) -> Runner:
+        return Runner(lesson, self._topology, self._state, self._guest, self._cloud, self._console)
+
+    def _travel(self, lesson: Lesson, title: str, legs: Sequence[Leg]) -> Report:
+        """Walk the legs, one after the other, up to the first that fails."""
+        if not legs:
+            return Report(lesson, self._position())
+        runners = {leg.lesson.id: self._runner(leg.lesson) for leg in legs}
+        undone: list[str] = []
+        steps: list[Step] = []
+        for leg in legs:
+            runner, checkpoint = runners[leg.lesson.id], leg.checkpoint
+            place = f"{leg.lesson.id}/{checkpoint.id}"
+            if leg.back:
+                id, text = f"undo:{place}", tr("take back: {title}", title=checkpoint.title)
+                work = partial(_undo, runner, checkpoint, undone, place)
+            else:
+                id = checkpoint.id if leg.lesson is lesson else place
+                text, work = str(checkpoint.title), partial(runner.run, checkpoint)
+            steps.append(Step(id, text, work, needs=(steps[-1].id,) if steps else ()))
+        result = self._engine(title, steps)
+        self._forget(lesson)
+        results = [one for runner in runners.values() for one in runner.results]
+        return Report(lesson, self._position(), result, results, undone)
+
+    def _forget(self, lesson: Lesson) -> None:
+        """Lessons of which nothing is left are not begun any more."""
+        for id, progress in self._position().lessons.items():
+            if id != lesson.id and not progress.attempted:
+                self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
+
+    def _arrive(self, lesson: Lesson, report: Report, *, tell: bool = True) -> Report:
+        """Say what comes next; in practice set it as a task, unless `tell` is false."""
+        position = self._position()
+        number = first_open(lesson, position.progress(lesson))
+        words: dict[str, Any] = {}
+        if number == len(lesson.checkpoints):
+            self._say_next("lessons", tr("the lesson is done"))
+        elif position.practice and tell:
+            words = self._set_task(lesson, lesson.checkpoints[number])
+        else:
+            self._say_next("next", f"{number + 1}/{len(lesson.checkpoints)} "
+                           f"{lesson.checkpoints[number].title}")  # fmt: skip
+        return Report(
+            lesson, self._position(), report.result, report.checkpoints, report.undone, None, words
+        )
+
+    def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
+        runner = self._runner(lesson)
+        # Begun, for from now on the learner may do something that has to be taken back.
+        self._note(lambda position: position.attempting(lesson, checkpoint))
+        with runner.prover.one_look():
+            explanation = runner.explain(checkpoint)
+            task = runner.task(checkpoint)
+            node = runner.prover.node_name(
+                "controller" if checkpoint.node == "instance" else checkpoint.node
+            )
+        self._console.heading(tr("your task"))
+        self._console.explain(task)
+        labctl = self._labctl
+        self._console.say(tr("log in: {command}", command=f"{labctl} ssh {node}"))
+        self._console.say(
+            tr("done? {check}   stuck? {hint}", check=f"{labctl} check", hint=f"{labctl} hint")
+        )
+        return {"checkpoint": checkpoint.id, "explain": explanation, "task": task, "node": node}
+
+    def _say_next(self, verb: str, what: str) -> None:
+        self._console.say()
+        self._console.say(what)
+        self._console.say(tr("next: {command}", command=f"{self._labctl} {verb}"))
+
+    def _say_solve(self) -> None:
+        self._console.say(tr("to have it done: {command}", command=f"{self._labctl} solve"))
+
+
+def _undo(
+    runner: Runner, checkpoint: Checkpoint, undone: list[str], place: str, context: StepContext
+) -> None:
+    runner.undo(checkpoint, context)
+    undone.append(place)

@@ -1,0 +1,27 @@
+"""Fixtures of several modules."""
+
+from pathlib import Path
+
+import pytest
+
+from labctl.lesson import PROBES
+from tests.unit.bench import Bench
+
+PROVISION = Path(__file__).parents[2] / "provision"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path)
+    monkeypatch.setitem(PROBES, "test.rows", made.probe)
+    return made
+
+
+@pytest.fixture
+def with_profile(bench: Bench) -> Bench:
+    """The node has the profile that learners get, which reads the variables."""
+    profile = (PROVISION / "files" / "profile.sh").read_text(encoding="utf-8")
+    moved = profile.replace("/var/lib/", f"{bench.node.root}/var/lib/")
+    bench.node.put(moved.replace("/root/", f"{bench.node.root}/root/").encode(),
+                   "/etc/profile.d/labctl.sh")  # fmt: skip
+    return bench

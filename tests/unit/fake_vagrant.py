@@ -1,0 +1,230 @@
+"""`vagrant`, `virsh` and `VBoxManage` of a machine that is a JSON file; run under these names.
+
+They speak as the real ones do (tests/golden/vagrant/lines.yaml), and do to the file what those do
+to machines. Run as programs: nothing of labctl is imported.
+"""
+# ruff: noqa: T201 - programs print
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+HERE = Path(sys.argv[0]).parent
+WORLD = HERE / "world.json"
+
+
+def load() -> dict[str, Any]:
+    world: dict[str, Any] = json.loads(WORLD.read_text(encoding="utf-8"))
+    return world
+
+
+def save(world: dict[str, Any]) -> None:
+    new = WORLD.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps(world, indent=1), encoding="utf-8")
+    new.replace(WORLD)
+
+
+def say(target: str, kind: str, *data: str) -> None:
+    words = [
+        word.replace(",", "%!(VAGRANT_COMMA)").replace("\n", "\\n").replace("\r", "\\r")
+        for word in data
+    ]
+    print(",".join([str(int(time.time())), target, kind, *words]), flush=True)
+
+
+def fail(kind: str, reason: str, *, readable: bool = True) -> NoReturn:
+    if readable:
+        say("", "ui", "error", reason)
+        say("", "error-exit", f"Vagrant::Errors::{kind}", reason)
+    else:
+        print(reason, file=sys.stderr)
+    sys.exit(1)
+
+
+NOT_READY = """The provider for this Vagrant-managed machine is reporting that it
+is not yet ready for SSH. Depending on your provider this can carry
+different meanings."""
+
+
+class Vagrant:
+    """One run of `vagrant`."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.world = load()
+        self.root = Path(os.environ["VAGRANT_CWD"])
+        self.dot = Path(os.environ["VAGRANT_DOTFILE_PATH"])
+        self.readable = "--machine-readable" in words
+        self.words = [word for word in words if word != "--machine-readable"]
+        file = self.root / "Vagrantfile"
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        self.names = re.findall(r"config\.vm\.define '([^']+)'", text)
+
+    def run(self) -> None:
+        verb = self.words[0]
+        if verb in ("status", "up", "halt", "destroy", "snapshot", "ssh-config") and not self.names:
+            fail("NoEnvironmentError", "A Vagrant environment is required to run this\ncommand.")
+        if (reason := self.world["fail"].get(verb)) is not None:
+            fail("VMBootError", reason, readable=self.readable)
+        getattr(self, verb.replace("-", "_"))(self.words[1:])
+        save(self.world)
+
+    def machine(self, name: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.world["machines"].get(f"labctl-x-{name}")
+        return found
+
+    def id_file(self, name: str, provider: str) -> Path:
+        return self.dot / "machines" / name / provider / "id"
+
+    def status(self, words: list[str]) -> None:
+        for name in self.names:
+            say(name, "metadata", "provider", os.environ["VAGRANT_DEFAULT_PROVIDER"])
+        for name in self.names:
+            machine = self.machine(name)
+            say(name, "provider-name", os.environ["VAGRANT_DEFAULT_PROVIDER"])
+            say(name, "state", machine["state"] if machine else "not_created")
+            say(name, "state-human-long", "It is so. To stop it, you can\nrun `vagrant halt`.")
+        say("", "ui", "info", "Current machine states:\n\none, two")
+
+    def up(self, words: list[str]) -> None:
+        provider = words[words.index("--provider") + 1]
+        assert "--no-provision" in words
+        names = words[: words.index("--provider")]
+        if self.world["held"]:
+            self.world["held"] -= 1
+            save(self.world)
+            fail("MachineActionLockedError", "An action 'up' was attempted on the machine")
+        box = os.environ.get("LABCTL_BOX", "")
+        for name in names:
+            say(name, "ui", "info", f"Bringing machine '{name}' up with '{provider}' provider...")
+            full = f"labctl-x-{name}"
+            if f"{full}.img" in self.world["volumes"] and full not in self.world["machines"]:
+                fail("DomainVolumeExists", "Volume for domain is already created.")
+            made = self.world["machines"].setdefault(full, {"state": "running", "box": box})
+            made["state"] = "running"
+            if provider == "libvirt":
+                self.world["volumes"] = sorted({*self.world["volumes"], f"{full}.img"})
+            file = self.id_file(name, provider)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"id-of-{name}", encoding="utf-8")
+            save(self.world)
+            say(name, "ui", "output", f"==> {name}: Machine booted, and ready!")
+            if (lasts := self.world["slow"].get(name)) is not None:
+                time.sleep(lasts)
+
+    def ssh_config(self, words: list[str]) -> None:
+        machine = self.machine(words[0])
+        if machine is None or machine["state"] != "running":
+            fail("SSHNotReady", NOT_READY, readable=self.readable)
+        port = self.world["ports"].get(words[0], 2222)
+        print(f"Host {words[0]}\n  HostName 127.0.0.1\n  User vagrant\n  Port {port}")
+        print('  IdentityFile "/home/a b/key"\n')
+
+    def halt(self, words: list[str]) -> None:
+        assert words[1:] == ["--force"]
+        self.world["machines"][f"labctl-x-{words[0]}"]["state"] = "poweroff"
+
+    def destroy(self, words: list[str]) -> None:
+        assert words == ["--force"]
+        for name in self.names:
+            self.world["machines"].pop(f"labctl-x-{name}", None)
+            self.world["volumes"] = [
+                one for one in self.world["volumes"] if one != f"labctl-x-{name}.img"
+            ]
+            for file in self.dot.glob(f"machines/{name}/*/id"):
+                file.unlink()
+            say(name, "ui", "info", f"==> {name}: Destroying VM and associated drives...")
+
+    def box(self, words: list[str]) -> None:
+        if words[0] == "list":
+            for name, provider, version in self.world["boxes"]:
+                for kind, value in (("name", name), ("provider", provider), ("version", version)):
+                    say("", f"box-{kind}", value)
+            if not self.world["boxes"]:
+                say(
+                    "", "ui", "warn", "There are no installed boxes! Use `vagrant box add`, please."
+                )
+            return
+        assert words[0] == "add"
+        version = words[words.index("--box-version") + 1] if "--box-version" in words else "9"
+        self.world["boxes"].append([words[1], words[words.index("--provider") + 1], version])
+
+    def snapshot(self, words: list[str]) -> None:
+        verb, name, *rest = words
+        machine = self.machine(name)
+        if machine is None:
+            say("", "ui", "warn", f"Machine '{name}' has not been created yet, and... Skipping...")
+            return
+        shots = machine.setdefault("snapshots", [])
+        if verb == "list":
+            if not shots:
+                say(name, "ui", "output", f"==> {name}: No snapshots have been taken yet!")
+                say(name, "ui", "detail", f"    {name}: You can take a snapshot using `vagrant")
+            for shot in shots:
+                say(name, "ui", "detail", shot)
+        elif verb == "save":
+            assert rest[0] not in shots, "the snapshot exists"
+            if not self.world["forgets_snapshots"]:
+                shots.append(rest[0])
+        elif verb == "delete":
+            shots.remove(rest[0])
+        elif verb == "restore":
+            assert rest[0] in shots
+            assert rest[1:] == ["--no-start", "--no-provision"]
+            machine["restored"] = rest[0]
+
+
+def virsh(words: list[str]) -> None:
+    assert words[:3] == ["--quiet", "-c", "qemu:///system"]
+    world, words = load(), words[3:]
+    if world["fail"].get("virsh"):
+        print(f"error: {world['fail']['virsh']}", file=sys.stderr)
+        sys.exit(1)
+    networks = world["networks"]
+    match words:
+        case ["net-list", *rest]:
+            print("\n".join(n for n, one in networks.items() if "--all" in rest or one["running"]))
+        case ["net-define", "/dev/stdin"]:
+            xml = sys.stdin.read()
+            (name,) = re.findall("<name>(.*?)</name>", xml)
+            assert name not in networks
+            networks[name] = {"running": False, "xml": xml}
+        case ["net-start", name]:
+            assert not networks[name]["running"]
+            networks[name]["running"] = True
+        case ["net-destroy", name]:
+            if not networks[name]["running"]:
+                sys.exit(1)
+            networks[name]["running"] = False
+        case ["net-undefine", name]:
+            del networks[name]
+        case ["list", "--all", "--name"]:
+            print("\n".join(world["machines"]))
+        case ["vol-list", "default"]:
+            print("".join(f" {name}   /var/lib/{name}\n" for name in world["volumes"]))
+        case ["vol-delete", "--pool", "default", name]:
+            world["volumes"].remove(name)
+        case _:
+            raise AssertionError(words)
+    save(world)
+
+
+def main() -> None:
+    program, words = Path(sys.argv[0]).name, sys.argv[1:]
+    with (HERE / "calls").open("a", encoding="utf-8") as calls:
+        calls.write(f"{program} {' '.join(words)}\n")
+    if program == "vagrant":
+        Vagrant(words).run()
+    elif program == "virsh":
+        virsh(words)
+    else:
+        assert words == ["list", "vms"]
+        for name in load()["machines"]:
+            print(f'"{name}" {{00000000-0000-0000-0000-000000000000}}')
+
+
+if __name__ == "__main__":
+    main()

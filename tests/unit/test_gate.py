@@ -1,0 +1,88 @@
+"""What the gate decides, from what nodes, Neutron and OVN say."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labctl.gate import (
+    Look,
+    disagreements,
+    found_in_ovn,
+    node_troubles,
+    understand,
+    wanted_of_ovn,
+)
+
+GOOD = Look(late=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
+PEERS = frozenset({"192.168.33.20"})
+
+
+def table(*names: str) -> str:
+    return json.dumps({"data": [[name] for name in names], "headings": ["name"]})
+
+
+@pytest.mark.parametrize(
+    ("look", "said"),
+    [
+        (GOOD, []),
+        (Look(3.04, {}, PEERS), ["its clock is 3.0 s off"]),
+        (Look(-9, {}, PEERS), ["its clock is -9.0 s off"]),
+        (Look(0, {"mariadb": "failed"}, PEERS), ["mariadb failed"]),
+        (Look(0, {}, frozenset()), ["no tunnel to 192.168.33.20"]),
+        (
+            Look(0, {}, PEERS | {"192.168.33.99"}),
+            ["a tunnel to 192.168.33.99, where no node is"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_node(look: Look, said: list[str]) -> None:
+    assert list(node_troubles(look, PEERS)) == said
+
+
+def test_what_a_node_says_of_itself() -> None:
+    tunnel = ["map", [["key", "flow"], ["remote_ip", "192.168.33.20"]]]
+    said = "\n".join(
+        [
+            "1795420886.5",
+            "active failed ",
+            json.dumps({"data": [[tunnel]], "headings": ["options"]}),
+        ]
+    )
+    look = understand(said, ["mariadb", "nova-api"], lambda its: 1795420888.0 - its)
+    assert look == Look(1.5, {"nova-api": "failed"}, PEERS)
+
+
+def thing(**fields: Any) -> SimpleNamespace:
+    return SimpleNamespace(**fields)
+
+
+def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
+    wanted = wanted_of_ovn(
+        networks=[thing(id="n1")],
+        ports=[
+            thing(id="p1", device_owner="compute:nova"),
+            thing(id="p2", device_owner="network:floatingip"),  # OVN has none
+        ],
+        routers=[thing(id="r1")],
+        floating=[
+            thing(floating_ip_address="10.0.2.215", port_id="p1"),
+            thing(floating_ip_address="10.0.2.216", port_id=None),
+        ],
+        groups=[thing(id="ab-cd")],
+    )
+    found = found_in_ovn(
+        "\n".join(
+            [table("neutron-n1", "by-hand"), table("p1", "provnet-x"), table("neutron-r1"),
+             table("10.0.2.215"), table("pg_ab_cd", "neutron_pg_drop")]
+        )
+    )  # fmt: skip
+    assert disagreements(wanted, found) == []
+
+
+def test_disagreements_name_the_side_that_has_more() -> None:
+    said = disagreements(
+        {"port": {"a", "b"}, "router": set()}, {"port": {"b"}, "router": {"w", "x", "y", "z"}}
+    )
+    assert said == ["port only in Neutron: a", "router only in OVN: w, x, y …"]

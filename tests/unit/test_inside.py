@@ -1,0 +1,98 @@
+"""Into the first instance: by SSH where that is open, else at its console."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labctl import inside
+from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
+from labctl.guest import GuestResult
+from labctl.probes import Sight
+from labctl.probes.wire import PROBES
+from tests.unit.fakes import FakeGuest, topology
+
+MINE = {"floating_ip_address": "10.0.2.213", "fixed_ip_address": "172.16.100.10"}
+OTHERS = {"floating_ip_address": "10.0.2.211", "fixed_ip_address": "172.16.100.99"}
+
+
+class Console:
+    """The instance's console, as instance.py gives it."""
+
+    def __init__(self, said: str = "at the console\n") -> None:
+        self.said = said
+        self.ran: list[str] = []
+
+    def run(self, command: str, **options: Any) -> GuestResult:
+        self.ran.append(command)
+        assert options["check"] is False
+        return GuestResult(0, self.said, "", 0.1)
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    made = Console()
+    monkeypatch.setattr(inside, "instance_guest", lambda *_: made)
+    return made
+
+
+def sight(guest: FakeGuest, *ips: dict[str, str]) -> Sight:
+    def of(fixed_ip_address: str) -> list[Any]:
+        return [SimpleNamespace(**ip) for ip in ips if ip["fixed_ip_address"] == fixed_ip_address]
+
+    cloud: Any = SimpleNamespace(network=SimpleNamespace(ips=of))
+    return Sight(topology(), lambda: cloud, lambda name: guest)
+
+
+def test_through_the_floating_ip(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    guest = FakeGuest().on("^ssh .*cirros@10.0.2.213 id$", "cirros\n")
+    assert inside.run_inside(sight(guest, OTHERS, MINE), "id").stdout == "cirros\n"
+    assert console.ran == []
+
+
+def test_a_command_that_fails_there_is_not_run_again(console: Console) -> None:
+    for code, stderr in ((1, ""), (127, "sh: nonsense: not found"), (255, "it said 255 itself")):
+        guest = FakeGuest().on("^ssh", exit=code, stderr=stderr)
+        done = inside.run_inside(sight(guest, MINE), "nonsense")
+        assert done.returncode == code
+    assert console.ran == []
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "ssh: connect to host 10.0.2.213 port 22: Connection timed out",
+        "Connection closed by 10.0.2.213 port 22",
+        "Warning: added it.\nPermission denied (publickey).",
+        "kex_exchange_identification: Connection closed by remote host",
+    ],
+)
+def test_where_ssh_is_closed_there_is_the_console(
+    monkeypatch: pytest.MonkeyPatch, console: Console, stderr: str
+) -> None:
+    guest = FakeGuest().on("^ssh", exit=255, stderr=stderr)
+    done = inside.run_inside(sight(guest, MINE), "ping -c 3 8.8.8.8")
+    assert (done.stdout, console.ran) == ("at the console\n", ["ping -c 3 8.8.8.8"])
+
+
+def test_without_a_floating_ip_there_is_the_console(console: Console) -> None:
+    inside.run_inside(sight(FakeGuest(), OTHERS), "id")
+    assert console.ran == ["id"]
+
+
+def test_an_instance_that_is_gone_is_nobodys_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> Console:
+        raise LabError("there is no instance vm_1", hint="vm_9", code=EXIT_USAGE)
+
+    monkeypatch.setattr(inside, "instance_guest", gone)
+    with pytest.raises(LabError, match="no instance vm_1") as error:
+        inside.run_inside(sight(FakeGuest()), "id")
+    assert (error.value.code, error.value.hint) == (EXIT_FAILED, "vm_9")
+
+
+def test_a_ping_from_inside(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    console.said = "3 packets transmitted, 2 packets received, 33% packet loss\n"
+    look = sight(FakeGuest())
+    rows = PROBES["wire.ping"](look, {"from": "instance", "to": "8.8.8.8; id", "count": "3"})
+    assert rows == [{"to": "8.8.8.8; id", "sent": 3, "received": 2, "answered": True}]
+    assert console.ran == ["ping -c 3 -W 2 '8.8.8.8; id'"]

@@ -1,0 +1,518 @@
+"""Saving, restoring and deleting on nodes that are directories; killed wherever it can be."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.events import Event, EventBus, Note
+from labctl.providers import Features, Provider
+from labctl.providers.layers import discard, exchange, keep, stage, trouble, unstage
+from labctl.snapshots import SnapshotStore
+from labctl.state import Identity, LabState
+from labctl.steps import RunResult, Step, StepContext, run_steps
+from labctl.topology import Node
+from labctl.vault import Surroundings, Vault, WarmWay
+from tests.unit.fakes import topology
+
+
+class Killed(BaseException):
+    """What kill -9 does to us: nothing after it runs."""
+
+
+@dataclass
+class World:
+    """What outlives a labctl that is killed: the disk, and which nodes run."""
+
+    root: Path
+    live: bool = True
+    running: set[str] = field(default_factory=set)
+    memory: dict[str, str] = field(default_factory=dict)
+    """What the running nodes are, beyond their files; a boot reads it from the files."""
+    warm: dict[str, dict[str, str]] = field(default_factory=dict)
+    fuse: int | None = None
+    """How many more touches until the kill."""
+    stood: int = 0
+
+    def touch(self) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Killed
+
+
+class FakeProvider:
+    """Nodes that are one file each, kept by the real layers."""
+
+    def __init__(self, world: World, state: LabState) -> None:
+        self.world, self.state = world, state
+        self.features = Features(
+            needs_root=False, simulated_internet=True, shared_nat=False, own_clock=False,
+            image="", network="", live_snapshots=world.live,
+        )  # fmt: skip
+
+    def _directory(self, node: Node) -> Path:
+        return self.state.node(node.name)
+
+    def running(self, node: Node) -> bool:
+        return node.name in self.world.running
+
+    def stop(self, node: Node, *, deadline: float) -> None:
+        self.world.touch()
+        self.world.running.discard(node.name)
+        self.world.memory.pop(node.name, None)
+
+    def boot(self, node: Node) -> None:
+        self.world.touch()
+        self.world.running.add(node.name)
+        self.world.memory[node.name] = (self._directory(node) / "upper" / "file").read_text()
+
+    @contextmanager
+    def standstill(self) -> Iterator[None]:
+        self.world.stood += 1
+        yield
+
+    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+        self.world.touch()
+        assert self.world.live or node.name not in self.world.running
+        return keep(self._directory(node) / "upper", directory / f"{node.name}.tar")
+
+    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+        self.world.touch()
+        return trouble(directory / f"{node.name}.tar", proof)
+
+    def stage_node(self, node: Node, name: str, directory: Path) -> None:
+        self.world.touch()
+        stage(directory / f"{node.name}.tar", self._directory(node))
+
+    def unstage_node(self, node: Node) -> None:
+        unstage(self._directory(node))
+
+    def restore_node(self, node: Node, name: str) -> None:
+        assert node.name not in self.world.running
+        self.world.touch()
+        exchange(self._directory(node))
+        self.world.touch()
+
+    def settle_node(self, node: Node) -> None:
+        self.world.touch()
+        discard(self._directory(node))
+
+    def delete_node(self, node: Node, name: str) -> None:
+        self.world.touch()
+
+
+class FakeWarm:
+    """Puts back what nodes are, files and all, while they run."""
+
+    def __init__(self, world: World, state: LabState, names: list[str]) -> None:
+        self.world, self.state, self.names = world, state, names
+        self.broken = ""
+
+    def _file(self, name: str) -> Path:
+        return self.state.node(name) / "upper" / "file"
+
+    def save(self, name: str, known: Sequence[str], context: StepContext) -> Any:
+        self.world.touch()
+        self.world.warm[name] = {node: self._file(node).read_text() for node in self.names}
+        return {node: {"size": 1, "sha256": "x"} for node in self.names}
+
+    def trouble(self, name: str, proofs: Mapping[str, Any]) -> str:
+        return self.broken or ("" if name in self.world.warm else "gone")
+
+    def restore(self, name: str, context: StepContext) -> None:
+        for node, content in self.world.warm[name].items():
+            self.world.touch()
+            self._file(node).write_text(content)
+            self.world.memory[node] = content
+            self.world.touch()
+
+    def forget(self, name: str) -> None:
+        self.world.warm.pop(name, None)
+
+
+@dataclass
+class Bench:
+    """One labctl process on a world; `again()` is the next one."""
+
+    world: World
+    gate: Callable[[], str] = lambda: ""
+    warm: bool = True
+
+    def __post_init__(self) -> None:
+        self.state = LabState(self.world.root)
+        self.topology = topology()
+        self.names = [node.name for node in self.topology.nodes]
+        self.provider = FakeProvider(self.world, self.state)
+        self.way = FakeWarm(self.world, self.state, self.names)
+        self.said: list[str] = []
+        self.bus = EventBus()
+        self.bus.subscribe(self._hear)
+        self.store = SnapshotStore(self.state)
+        if not self.state.exists:
+            self.state.root.mkdir(parents=True)
+            self.state.save_identity(Identity("x", "abcd1234", "nspawn", 1.0, "key"))
+            for name in self.names:
+                (self.state.node(name) / "upper").mkdir(parents=True)
+            self.write("begun")
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.said.append(event.message)
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(
+            Surroundings(
+                self.topology, self.state, cast(Provider, self.provider), self.bus, self._run,
+                self._up_steps, self._gate, cast(WarmWay, self.way) if self.warm else None,
+                lambda: None,
+            )
+        )  # fmt: skip
+
+    def _run(self, title: str, steps: list[Step]) -> RunResult:
+        result = run_steps(steps, bus=self.bus, title=title)
+        for failed in result.failed:
+            if isinstance(failed.cause, Killed):
+                raise Killed
+        return result
+
+    def _up_steps(self) -> list[Step]:
+        return [
+            Step(f"boot:{node.name}", "boot",
+                 lambda context, node=node: self.provider.boot(node),  # type: ignore[misc]
+                 done=lambda node=node: self.provider.running(node))  # type: ignore[misc]
+            for node in self.topology.nodes
+        ]  # fmt: skip
+
+    def _gate(self, context: StepContext) -> None:
+        if why := self.gate():
+            raise LabError(why)
+
+    def write(self, content: str, lesson: int | None = None) -> None:
+        for name in self.names:
+            (self.state.node(name) / "upper" / "file").write_text(content)
+            if name in self.world.running:
+                self.world.memory[name] = content
+        if lesson is not None:
+            self.state.write_json(self.state.lesson_position, {"at": lesson})
+
+    def up(self) -> None:
+        for node in self.topology.nodes:
+            self.provider.boot(node)
+
+    def contents(self) -> set[str]:
+        found = {(self.state.node(name) / "upper" / "file").read_text() for name in self.names}
+        assert all(its in found for its in self.world.memory.values())
+        return found | set(self.world.memory.values())
+
+    def again(self) -> "Bench":
+        self.world.fuse = None
+        return Bench(self.world, self.gate, self.warm)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_save_and_restore_of_a_lab_that_is_down(world: World) -> None:
+    bench = Bench(world)
+    bench.write("one", lesson=1)
+    manifest = bench.vault.save("first")
+    assert sorted(manifest.cold) == sorted(bench.names)
+    assert not manifest.warm
+    bench.write("two", lesson=2)
+    assert bench.vault.restore("first") == "cold"
+    assert bench.contents() == {"one"}
+    assert json.loads(bench.state.lesson_position.read_text()) == {"at": 1}
+    assert not world.running
+    assert bench.store.current() == "first"
+    assert not bench.state.snapshot_journal.exists()
+
+
+def test_a_running_lab_stays_up_and_is_put_back_warm(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.write("one")
+    manifest = bench.vault.save("first")
+    assert (world.stood, len(manifest.warm), len(manifest.cold)) == (1, 2, 2)
+    bench.write("two", lesson=2)
+    assert bench.vault.restore("first") == "warm"
+    assert bench.contents() == {"one"}
+    assert not bench.state.lesson_position.exists()
+    assert world.running == set(bench.names)
+
+
+def test_machines_that_must_be_down_run_again_after_a_save(world: World) -> None:
+    world.live = False
+    bench = Bench(world)
+    bench.up()
+    bench.write("one")
+    assert bench.vault.save("first").warm
+    assert world.running == set(bench.names)
+    assert world.stood == 0
+
+
+def test_without_files_only_a_running_lab_can_be_put_back(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.vault.save("quick", files=False)
+    for node in bench.topology.nodes:
+        bench.provider.stop(node, deadline=0)
+    with pytest.raises(LabError, match="no files"):
+        bench.vault.restore("quick")
+
+
+def test_cold_when_asked_for(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.write("one")
+    bench.vault.save("first")
+    bench.write("two")
+    assert bench.vault.restore("first", cold=True) == "cold"
+    assert bench.contents() == {"one"}
+    assert world.running == set(bench.names)
+
+
+@pytest.mark.parametrize("trouble", ["check", "restore", "gate"])
+def test_cold_when_warm_does_not_make_it_whole(world: World, trouble: str) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.write("one")
+    bench.vault.save("first")
+    bench.write("two")
+    gates = iter(["vm_1 does not answer", ""] if trouble == "gate" else [""] * 9)
+    bench.gate = lambda: next(gates)
+    if trouble == "check":
+        bench.way.broken = "sql.json was altered"
+    if trouble == "restore":
+        world.warm["first"].clear()
+
+        def fails(name: str, context: StepContext) -> None:
+            raise LabError("MariaDB is not there")
+
+        bench.way.restore = fails  # type: ignore[method-assign]
+    assert bench.vault.restore("first") == "cold"
+    assert bench.contents() == {"one"}
+    assert world.running == set(bench.names)
+    assert any("taking the files" in text for text in bench.said)
+    assert not bench.state.snapshot_journal.exists()
+
+
+def test_half_of_a_lab_cannot_be_saved(world: World) -> None:
+    bench = Bench(world)
+    bench.provider.boot(bench.topology.nodes[0])
+    with pytest.raises(LabError, match="only some nodes"):
+        bench.vault.save("first")
+    assert bench.store.names() == []
+    assert bench.store.journal() is None
+
+
+def test_a_name_is_taken_only_once(world: World) -> None:
+    bench = Bench(world)
+    bench.vault.save("first")
+    with pytest.raises(LabError) as error:
+        bench.vault.save("first")
+    assert error.value.code == EXIT_USAGE
+
+
+@pytest.mark.parametrize("harm", ["truncated", "altered", "missing"])
+def test_a_harmed_snapshot_is_refused_before_anything_is_touched(world: World, harm: str) -> None:
+    bench = Bench(world, warm=False)
+    bench.up()
+    bench.vault.save("first")
+    bench.write("two", lesson=2)
+    part = bench.store.directory("first") / f"{bench.names[-1]}.tar"
+    content = part.read_bytes()
+    if harm == "truncated":
+        part.write_bytes(content[:-7])
+    elif harm == "altered":
+        part.write_bytes(bytes([*content[:40], content[40] ^ 1, *content[41:]]))
+    else:
+        part.unlink()
+    with pytest.raises(LabError, match=harm):
+        bench.vault.restore("first")
+    assert bench.contents() == {"two"}
+    assert world.running == set(bench.names)
+    assert json.loads(bench.state.lesson_position.read_text()) == {"at": 2}
+    assert bench.store.journal() is None
+
+
+def test_a_snapshot_of_another_lab_is_refused(world: World) -> None:
+    bench = Bench(world)
+    bench.vault.save("first")
+    bench.state.save_identity(Identity("x", "ffff0000", "nspawn", 1.0, "key"))
+    with pytest.raises(LabError, match="another lab"):
+        bench.vault.restore("first")
+
+
+def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.vault.save("first")
+    bench.write("two")
+
+    def full(node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+        raise LabError("the disk is full: /x")
+
+    bench.provider.save_node = full  # type: ignore[method-assign]
+    with pytest.raises(LabError, match="the disk is full"):
+        bench.vault.save("second")
+    assert bench.store.names() == ["first"]
+    assert bench.contents() == {"two"}
+    assert bench.store.journal() is None
+    assert [path.name for path in bench.store.root.iterdir()] == ["first"]
+
+
+def test_delete(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.vault.save("first")
+    bench.vault.delete("first")
+    assert bench.store.names() == []
+    assert not world.warm
+    with pytest.raises(LabError, match="no snapshot first"):
+        bench.vault.delete("first")
+
+
+def test_a_restore_that_cannot_be_finished_does_not_hold_every_other_verb(world: World) -> None:
+    bench = Bench(world)
+    bench.vault.save("first")
+    bench.write("two")
+    world.fuse = 5
+    with pytest.raises(Killed):
+        bench.vault.restore("first")
+    shutil.rmtree(bench.store.directory("first"))
+    bench = bench.again()
+    with pytest.raises(LabError, match="could not be restored"):
+        bench.vault.settle()
+    bench.again().vault.settle()
+
+
+# -- killed ----------------------------------------------------------------------------------------
+WORKS: dict[str, Callable[[Vault], Any]] = {
+    "save": lambda vault: vault.save("second"),
+    "restore": lambda vault: vault.restore("first"),
+    "cold": lambda vault: vault.restore("first", cold=True),
+    "delete": lambda vault: vault.delete("first"),
+}
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["containers", "machines"])
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+@pytest.mark.parametrize("work", WORKS)
+def test_a_kill_anywhere_leaves_the_old_lab_or_the_new_one(
+    tmp_path: Path, work: str, up: bool, live: bool
+) -> None:
+    """The kill comes after one more touch each time, until the work gets to its end."""
+    for fuse in range(200):
+        world = World(tmp_path / str(fuse), live=live)
+        bench = Bench(world)
+        if up:
+            bench.up()
+        bench.write("old", lesson=1)
+        bench.vault.save("first")
+        bench.write("new", lesson=2)
+        world.fuse = fuse
+        try:
+            WORKS[work](bench.vault)
+        except Killed:
+            pass
+        else:
+            assert fuse > 1  # it was killed before that
+            return
+        bench = bench.again()
+        interrupted = bench.store.journal() is not None
+        bench.vault.settle()
+        assert bool(bench.said) == interrupted
+        # Whole: every node the same, and the position with them.
+        (content,) = bench.contents()
+        position = json.loads(bench.state.lesson_position.read_text())["at"]
+        assert (content, position) in [("old", 1), ("new", 2)], f"killed at {fuse}"
+        if work in ("save", "delete"):
+            assert content == "new"
+        assert not list(bench.state.root.rglob("upper.*")), f"killed at {fuse}"
+        assert bench.store.journal() is None
+        # What is listed can be restored.
+        for name in bench.store.names():
+            bench.vault.restore(name)
+            assert len(bench.contents()) == 1
+        if up and (live or work != "save"):
+            assert world.running == set(bench.names), f"killed at {fuse}"
+    raise AssertionError("the work never ends")
+
+
+def test_halt_finishes_a_restore_without_booting(world: World) -> None:
+    bench = Bench(world)
+    bench.up()
+    bench.write("old")
+    bench.vault.save("first")
+    bench.write("new")
+    world.fuse = 5
+    with pytest.raises(Killed):
+        bench.vault.restore("first", cold=True)
+    bench = bench.again()
+    bench.vault.settle(start=False)
+    assert bench.contents() == {"old"}
+
+
+# -- layers ----------------------------------------------------------------------------------------
+def test_a_layer_comes_back_with_all_it_had(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    upper = node / "upper"
+    (upper / "deep").mkdir(parents=True)
+    (upper / "deep" / "file").write_bytes(b"x" * 100_000)
+    (upper / "deep" / "link").symlink_to("file")
+    (upper / "deep" / "file").chmod(0o4751)
+    with (upper / "sparse").open("wb") as stream:
+        stream.truncate(50_000_000)
+    attributes = {"user.labctl": b"kept"}
+    if os.geteuid() == 0:
+        attributes["trusted.overlay.opaque"] = b"y"
+        os.mknod(upper / "gone", 0o020000, os.makedev(0, 0))  # what overlayfs makes of a deletion
+    for name, value in attributes.items():
+        os.setxattr(upper / "deep", name, value)
+    (upper / "var/lib/labctl/snapshots/one").mkdir(parents=True)
+    proof = keep(upper, tmp_path / "part.tar")
+    assert proof["size"] < 1_000_000
+    assert trouble(tmp_path / "part.tar", proof) == ""
+
+    (upper / "deep" / "file").write_text("changed")
+    (upper / "new").write_text("new")
+    (upper / "var/lib/labctl/snapshots/two").mkdir()
+    stage(tmp_path / "part.tar", node)
+    assert (upper / "deep" / "file").read_text() == "changed"
+    exchange(node)
+    exchange(node)  # nothing is left to do
+    discard(node)
+    assert (upper / "deep" / "file").read_bytes() == b"x" * 100_000
+    assert (upper / "deep" / "file").stat().st_mode & 0o7777 == 0o4751
+    assert os.readlink(upper / "deep" / "link") == "file"  # noqa: PTH115
+    assert (upper / "sparse").stat().st_blocks < 1000
+    assert not (upper / "new").exists()
+    for name, value in attributes.items():
+        assert os.getxattr(upper / "deep", name) == value
+    if os.geteuid() == 0:
+        assert (upper / "gone").is_char_device()
+    # What the node kept for its running self is newer than the layer, and stays.
+    assert (upper / "var/lib/labctl/snapshots/two").is_dir()
+    assert sorted(path.name for path in node.iterdir()) == ["upper"]
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "upper").mkdir()
+    program = tmp_path / "bin" / "tar"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'tar: write error: No space left on device' >&2; exit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(LabError, match="the disk is full"):
+        keep(tmp_path / "upper", tmp_path / "part.tar")

@@ -10,9 +10,9 @@ export YES PYTHON
 BIN := .venv/bin
 ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
-SHELL_SCRIPTS = $(shell { find provision scripts -name '*.sh'; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
+SHELL_SCRIPTS = $(shell { find provision scripts tests -name '*.sh'; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit integration e2e format pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit integration e2e vm vm-openstack format pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit integration e2e ## everything that CI checks
+test: setup lint unit integration e2e vm ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check
@@ -44,6 +44,12 @@ integration: dev ## tests of one part against the real tools
 
 e2e: dev ## tests that create real labs: root, minutes
 	$(BIN)/pytest tests/e2e $(ARGS)
+
+vm: dev ## an OVN-only lab in virtual machines, emulated if need be
+	$(BIN)/pytest tests/vm -m 'not openstack' $(ARGS)
+
+vm-openstack: dev ## the whole lab in virtual machines: an hour where they are emulated
+	$(BIN)/pytest tests/vm -m openstack $(ARGS)
 
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix

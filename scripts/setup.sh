@@ -4,6 +4,8 @@
 #   scripts/setup.sh system   the system's packages, by apt, only those that are missing
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
 #   scripts/setup.sh dev      the same, and what `make test` needs
+#   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server.
+#                             CI installs them; elsewhere such a test is skipped without its tool
 #
 # On a terminal it asks once before it uses apt; YES=1, or no terminal: no question.
 # PYTHON=python3.12 names the interpreter to use.
@@ -179,10 +181,31 @@ PYTHON
     mark_current dev
 }
 
+# What tests drive and labctl can do without. No daemon of these is started here: the tests start
+# their own, in namespaces, and a developer's machine is not asked to run a libvirt.
+do_tools() {
+    local package missing=() policy=/usr/sbin/policy-rc.d
+    for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
+        qemu-utils dnsmasq-base iptables openssh-server libxml2-utils; do
+        dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    have apt-get || die "the tests need these and there is no apt-get to install them: ${missing[*]}"
+    say "Installing ${missing[*]}"
+    as_root apt-get update -q || say "apt-get update failed; going on with the lists that are there"
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
+        # shellcheck disable=SC2064  # the name as it is now
+        trap "as_root rm -f $policy" EXIT
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=600 "${missing[@]}"
+}
+
 [ $# -gt 0 ] || set -- system venv
 for word in "$@"; do
     case $word in
-    system | venv | dev) "do_$word" ;;
-    *) die "scripts/setup.sh knows: system venv dev" ;;
+    system | venv | dev | tools) "do_$word" ;;
+    *) die "scripts/setup.sh knows: system venv dev tools" ;;
     esac
 done

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 
 # Seconds one test may take, with what its fixtures take; a test that needs more says
 # @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.
-LEVELS = {"unit": 60, "integration": 300, "e2e": 2400}
+LEVELS = {"unit": 60, "integration": 300, "e2e": 2400, "vm": 3600}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,8 +26,8 @@ class Cli:
             # Interfaces on the host carry the first six digits.
             self._names += [name for name in (lab_id, lab_id[:6]) if name not in self._names]
 
-    def __call__(self, *words: str, expect: int = 0, timeout: float = 1500) -> str:
-        """Run it to its end; stdout. Fails the test on another exit code than `expect`."""
+    def run(self, *words: str, timeout: float = 1500) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end, whatever that is; but never a traceback."""
         done = subprocess.run(
             [sys.executable, "-m", "labctl", *words],
             cwd=self.directory,
@@ -37,11 +37,15 @@ class Cli:
             timeout=timeout,
             check=False,
         )
-        said = f"{words} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         self._learn_id()
-        assert done.returncode == expect, said
-        assert "Traceback" not in done.stdout + done.stderr, said
+        assert "Traceback" not in done.stdout + done.stderr, _said(words, done)
         self.stderr = done.stderr
+        return done
+
+    def __call__(self, *words: str, expect: int = 0, timeout: float = 1500) -> str:
+        """Run it to its end; stdout. Fails the test on another exit code than `expect`."""
+        done = self.run(*words, timeout=timeout)
+        assert done.returncode == expect, _said(words, done)
         return done.stdout
 
     def json(self, *words: str, expect: int = 0) -> Any:
@@ -82,6 +86,10 @@ class Cli:
             self._learn_id()
 
 
+def _said(words: tuple[str, ...], done: "subprocess.CompletedProcess[str]") -> str:
+    return f"{words} -> {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+
+
 def host_facts() -> dict[str, set[str]]:
     """What a lab could leave on the host: namespaces, mounts, interfaces, processes."""
 
@@ -104,3 +112,22 @@ def host_facts() -> dict[str, set[str]]:
             if "<defunct>" not in line
         },
     }
+
+
+def claims(report: Any) -> dict[str, Any]:
+    """The claims of a report, by their ids."""
+    return {claim["id"]: claim for one in report["checkpoints"] for claim in one["claims"]}
+
+
+def failing(cli: Cli) -> set[str]:
+    """What of the lesson so far does not hold now; `check` must say it by its exit code, too."""
+    done = cli.run("check", "--all", "--json")
+    assert done.returncode in (0, 3), done.stderr[-3000:]
+    lost = {id for id, claim in claims(json.loads(done.stdout)).items() if not claim["holds"]}
+    assert done.returncode == (3 if lost else 0)
+    return lost
+
+
+def on(cli: Cli, node: str, command: str) -> str:
+    """What a command says that somebody runs on a node, with the learner's environment."""
+    return cli("ssh", node, "--", "bash", "-c", f". /etc/profile.d/labctl.sh; {command}")

@@ -1,6 +1,7 @@
 """Real labs. Everything is looked at from outside: the command line, the wire, the host."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,12 @@ from tests.e2e.cli import Cli, host_facts
 TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "ethtool", "ssh", "unshare", "ps")
 
 
-@pytest.fixture(scope="module")
-def machine(require: Callable[..., None]) -> Iterator[list[str]]:
+@contextmanager
+def leaving_nothing() -> Iterator[list[str]]:
     """Takes the names that labs are known by; at the end nothing on the host may carry one.
 
     Not the whole host is compared: on a developer's machine other labs come and go meanwhile.
     """
-    require(*TOOLS, root=True)
     before = host_facts()
     names: list[str] = []
     yield names
@@ -29,24 +29,51 @@ def machine(require: Callable[..., None]) -> Iterator[list[str]]:
     assert not any(left.values()), f"left on the host: {left}"
 
 
-@pytest.fixture(scope="module")
-def make_lab(
-    machine: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str, str], Cli]]:
-    """make_lab(directory name, lab.yaml) -> its command line; destroyed at the end in any case."""
+@contextmanager
+def labs(names: list[str], factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Cli]]:
+    """make(directory name, lab.yaml) -> its command line; destroyed at the end in any case."""
     made: list[Cli] = []
 
     def make(name: str, spec: str) -> Cli:
-        directory = tmp_path_factory.mktemp(name)
+        directory = factory.mktemp(name)
         (directory / "lab.yaml").write_text(spec, encoding="utf-8")
-        machine.append(str(directory))
-        made.append(Cli(directory, machine))
+        names.append(str(directory))
+        made.append(Cli(directory, names))
         return made[-1]
 
     yield make
     for cli in made:
         cli("destroy")
         assert sorted(path.name for path in cli.directory.iterdir()) == ["lab.yaml"]
+
+
+@pytest.fixture(scope="module")
+def machine(require: Callable[..., None]) -> Iterator[list[str]]:
+    """The names of a module's labs; at its end nothing of them may be left."""
+    require(*TOOLS, root=True)
+    with leaving_nothing() as names:
+        yield names
+
+
+@pytest.fixture(scope="module")
+def make_lab(
+    machine: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, str], Cli]]:
+    """make_lab(directory name, lab.yaml) -> the command line of a lab of this module's own."""
+    with labs(machine, tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def shared_lab(
+    require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, default_spec: str
+) -> Iterator[Cli]:
+    """The repository's lab, created once, for all modules that leave it as they found it: up."""
+    require(*TOOLS, root=True)
+    with leaving_nothing() as names, labs(names, tmp_path_factory) as make:
+        cli = make("shared", default_spec)
+        cli("create")
+        yield cli
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Records a walk in a real lab as a case of tests/golden/walk: what was captured and answered.
+
+usage: sudo python scripts/record-walk.py LAB.YAML CASE ping|tcp|udp FROM TO [PORT]
+Then LABCTL_UPDATE_GOLDEN=1 pytest tests/unit/test_walk.py writes what is expected of it: read it.
+"""
+
+import json
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from labctl import walk as walking
+from labctl.instance import find_instance
+from labctl.lab import Lab
+
+GOLDEN = Path(__file__).parents[1] / "tests/golden/walk"
+
+
+class Listener:
+    """A guest that remembers what was answered to what a walk asks."""
+
+    def __init__(self, guest: Any, heard: dict[str, Any]) -> None:
+        self._guest = guest
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guest, name)
+
+    def run(self, command: Any, **options: Any) -> Any:
+        """Run it, and keep the answer."""
+        done = self._guest.run(command, **options)
+        text = command if isinstance(command, str) else " ".join(command)
+        if "ovn-sbctl" in text:
+            self._heard["tables"] = done.stdout
+        elif text.startswith("ovn-trace"):
+            direction = "request" if "--ct=new" in text else "reply"
+            self._heard["traces"].setdefault(direction, []).append(done.stdout)
+        elif "/sys/class/net/br-ex" in text:
+            self._heard["bridges"][self._guest.name] = done.ok
+        elif text.startswith("ip -j -4 route"):
+            self._heard["route"] = done.stdout
+        elif "virsh ttyconsole" in text or " sh -c " in f" {text}":
+            self._heard["sender"] = done.stdout
+        elif "ovs-vsctl" in text:
+            self._heard["interface"] = done.stdout
+        return done
+
+
+class Recorder(walking.Walker):
+    """A walker that keeps the captures."""
+
+    files: Any = None
+
+    def _try(self, *arguments: Any) -> Any:
+        attempts, joined, self.files = super()._try(*arguments)
+        return attempts, joined, self.files
+
+
+def openstack(lab: Lab, done: walking.Walk) -> dict[str, Any]:
+    """What OpenStack says of the lab, if it has one."""
+    if lab.topology.stack != "openstack":
+        return {}
+    cloud = lab.cloud()
+    names = [one.name for one in (done.source, done.target) if one.kind == "instance"]
+    return {
+        "servers": {one.id: one.name for one in cloud.compute.servers()},
+        "groups": {one.id: one.name for one in cloud.network.security_groups()},
+        "ips": {one.floating_ip_address: one.fixed_ip_address for one in cloud.network.ips()},
+        "instances": [asdict(find_instance(name, cloud)) for name in dict.fromkeys(names)],
+    }
+
+
+def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *port: str) -> None:
+    """Walk once and write the case."""
+    lab = Lab(Path(lab_file))
+    heard: dict[str, Any] = {"traces": {}, "bridges": {}}
+    guests: dict[str, Listener] = {}
+
+    def guest(name: str) -> Any:
+        return guests.setdefault(name, Listener(lab.guest(name), heard))
+
+    number = int(port[0]) if port else None
+    mark = random.randrange(64)
+    walker = Recorder(lab.topology, guest, lab.cloud, lab.provider.far_side, marks=lambda: mark)
+    done = walker.walk(protocol, source, target, number)
+    directory = GOLDEN / case
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.iterdir():
+        old.unlink()
+    for point, content in walker.files.items():
+        (directory / f"{point.node}.{point.interface}.pcap").write_bytes(content)
+    for direction, texts in heard.pop("traces").items():
+        for count, text in enumerate(texts, 1):
+            (directory / f"ovn-trace.{direction}.{count}.txt").write_text(text)
+    (directory / "ovn.jsonl").write_text(heard.pop("tables"))
+    far = lab.provider.far_side(lab.topology.controller)
+    recorded = {
+        "asked": [protocol, source, target, number],
+        "mark": mark,
+        "far": asdict(far) | {"namespace": "far"} if far is not None else None,
+        "lab": lab.file.read_text(),
+        **openstack(lab, done),
+        **heard,
+    }
+    (directory / "case.json").write_text(json.dumps(recorded, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

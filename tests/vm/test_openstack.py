@@ -1,0 +1,24 @@
+"""The whole lab in emulated machines, to the floating IP that answers: an hour or more."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.vm.conftest import VmCli
+
+pytestmark = [pytest.mark.timeout(4 * 3600), pytest.mark.openstack]
+
+SPEC = """
+name: vm-tutorial
+provider: libvirt
+"""
+
+
+def test_the_floating_ip_answers(make_vm_lab: Callable[[str], VmCli]) -> None:
+    lab = make_vm_lab(SPEC)
+    done = lab.run("create", timeout=3 * 3600)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    report = lab.json("replay", "floating-ip")
+    claims = {claim["id"]: claim for one in report["checkpoints"] for claim in one["claims"]}
+    assert len(claims) >= 30
+    assert {id: claim["seen"] for id, claim in claims.items() if not claim["holds"]} == {}

@@ -1,0 +1,97 @@
+"""An OVN-only lab in two real Debian 13 machines: the kernel's datapath, and br-ex over SSH."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.vm.conftest import VmCli
+
+pytestmark = pytest.mark.timeout(3600)
+
+SPEC = """
+name: vm-week
+provider: libvirt
+stack: ovn
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(make_vm_lab: Callable[[str], VmCli]) -> VmCli:
+    cli = make_vm_lab(SPEC)
+    cli("create")
+    return cli
+
+
+def on(lab: VmCli, node: str, *words: str) -> str:
+    return lab("ssh", node, "--", *words)
+
+
+def replayed(lab: VmCli) -> dict[str, Any]:
+    report = lab.json("replay", "ovn-snat-dnat")
+    claims = {claim["id"]: claim for one in report["checkpoints"] for claim in one["claims"]}
+    assert len(claims) >= 25
+    lost = {id: claim["seen"] for id, claim in claims.items() if not claim["holds"]}
+    assert lost == {}
+    return claims
+
+
+def addresses(lab: VmCli, node: str) -> dict[str, list[str]]:
+    found = json.loads(on(lab, node, "ip", "-4", "-json", "addr"))
+    return {
+        link["ifname"]: [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"]]
+        for link in found
+    }
+
+
+def check_network(lab: VmCli) -> None:
+    """eth0 and eth1 by the addresses of lab.yaml, eth0 in br-ex on the gateway."""
+    controller = addresses(lab, "network-controller")
+    assert controller["br-ex"] == ["10.0.2.15/24"]
+    assert controller["eth1"] == ["192.168.33.10/24"]
+    assert "eth0" not in controller  # it has no address any more
+    compute = addresses(lab, "compute-01")
+    assert compute["eth1"] == ["192.168.33.20/24"]
+    assert len(compute["eth0"]) == 1
+    ports = on(lab, "network-controller", "ovs-vsctl", "list-ports", "br-ex").split()
+    assert "eth0" in ports
+
+
+def test_the_lab_is_up(lab: VmCli) -> None:
+    report = lab.json("status")
+    assert (report["state"], report["provider"]) == ("up", "libvirt")
+    assert all(node["running"] and node["chassis"] for node in report["nodes"])
+
+
+def test_the_kernels_datapath(lab: VmCli) -> None:
+    for node in ("network-controller", "compute-01"):
+        kind = on(lab, node, "ovs-vsctl", "get", "bridge", "br-int", "datapath_type").strip()
+        assert kind == "system"
+        links = on(lab, node, "ip", "-br", "link")
+        assert "genev_sys_6081" in links
+        assert on(lab, node, "systemd-detect-virt").strip() == "qemu"
+
+
+def test_eth0_and_eth1_are_where_the_tutorial_has_them(lab: VmCli) -> None:
+    check_network(lab)
+    state = on(lab, "network-controller", "systemctl", "list-timers", "--all")
+    assert "labctl-rollback" not in state  # kept
+
+
+def test_snat_and_dnat_hold(lab: VmCli) -> None:
+    replayed(lab)
+
+
+def test_only_the_labs_own_key_opens_the_machines(lab: VmCli) -> None:
+    keys = on(lab, "compute-01", "cat", "/home/vagrant/.ssh/authorized_keys").strip()
+    assert len(keys.splitlines()) == 1
+    assert "vagrant insecure" not in keys
+
+
+def test_they_hold_again_after_a_reboot(lab: VmCli) -> None:
+    lab("halt")
+    assert lab.json("status")["state"] == "halted"
+    lab("up")
+    check_network(lab)
+    replayed(lab)

@@ -112,7 +112,30 @@ class VirtualBox:
         """Nothing: NAT and internal networks need no definition, host-only ones Vagrant makes."""
 
     def destroy_network(self, topology: Topology) -> None:
-        """Nothing."""
+        """The directories of machines that are gone.
+
+        VirtualBox may have kept a copy of a machine's settings in an older format there. It does
+        not delete that with the machine, and a new machine of that name could not be made.
+        """
+        if shutil.which("VBoxManage") is None:
+            return
+        told = run(["VBoxManage", "list", "systemproperties"], check=False)
+        parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
+        known = self._known()
+        if parent is None or known is None:
+            return
+        for name in _machines(topology):
+            folder = Path(parent[1]) / name
+            disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
+            if name not in known and not disks:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _known(self) -> set[str] | None:
+        """Names of all machines; None when VirtualBox does not tell."""
+        told = run(["VBoxManage", "list", "vms"], check=False)
+        if told.returncode != 0:
+            return None
+        return set(re.findall(r'^"(.*)" \{.*\}$', told.stdout, flags=re.M))
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
         """The forwarded port, which Vagrant may have had to move."""
@@ -125,9 +148,8 @@ class VirtualBox:
         """Machines of VirtualBox that bear the names of the lab's."""
         if shutil.which("VBoxManage") is None:
             return []  # no VirtualBox, no machine of it
-        said = run(["VBoxManage", "list", "vms"], check=False).stdout
-        names = set(re.findall(r'^"(.*)" \{.*\}$', said, flags=re.M))
-        return [f"VirtualBox machine {name}" for name in _machines(topology) if name in names]
+        known = self._known() or set()
+        return [f"VirtualBox machine {name}" for name in _machines(topology) if name in known]
 
     def kept(self, home: Path, box: str) -> list[str]:
         """The machine that the lab's were clones of."""

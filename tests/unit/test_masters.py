@@ -1,10 +1,12 @@
-"""Which machines are clones of which, as VBoxManage 7.2.22 really tells it."""
+"""What VirtualBox leaves behind: masters of linked clones, and directories of machines."""
 
 from pathlib import Path
 
 import pytest
 
+from labctl.providers.hypervisors import VirtualBox
 from labctl.providers.masters import clones, masters
+from tests.unit.fakes import topology
 
 MASTER = "f17a1dfa-775f-4041-81d8-47d34e2a82de"
 OTHER = "9831adad-e51f-4237-b567-7e49037c12bf"
@@ -83,3 +85,30 @@ def test_a_box_that_was_never_cloned_has_no_master(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # nobody is asked
     assert masters(tmp_path, "debian/trixie64") == []
+
+
+def test_directories_of_machines_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only of this lab's, only of machines VirtualBox does not know, only without disks."""
+    lab = topology()
+    parent, fake = tmp_path / "VirtualBox VMs", tmp_path / "VBoxManage"
+    names = [f"labctl-{lab.lab}-{node.name}" for node in lab.nodes]
+    assert len(names) >= 2
+    for name in (*names, "labctl-another-node"):
+        (parent / name).mkdir(parents=True)
+        (parent / name / f"{name}-1.19-linux.vbox").touch()
+    fake.write_text(
+        f'#!/bin/sh\n[ "$2" = vms ] && echo \'"{names[0]}" {{id}}\' && exit\n'
+        f"echo 'Default machine folder:          {parent}'\n",
+        encoding="utf-8",
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    (parent / names[1] / "disk.vmdk").touch()
+    VirtualBox().destroy_network(lab)
+    assert len(list(parent.iterdir())) == len(names) + 1
+    (parent / names[1] / "disk.vmdk").unlink()
+    VirtualBox().destroy_network(lab)
+    assert sorted(path.name for path in parent.iterdir()) == ["labctl-another-node", names[0]]

@@ -39,7 +39,7 @@ class SerialShell:
         while True:
             if match := re.search(pattern, seen):
                 return match
-            self._socket.settimeout(1)
+            self._socket.settimeout(0.3)
             try:
                 chunk = self._socket.recv(4096)
             except TimeoutError:

@@ -27,7 +27,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit integration e2e vm ## everything that CI checks
+test: setup lint unit integration e2e ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check

@@ -73,7 +73,8 @@ C
         ;;
     stop)
         [ -s "$directory/pid" ] || exit 0
-        kill "$(cat "$directory/pid")" 2>/dev/null || true
+        # unshare ignores a polite request; with it goes its child, and with that everything inside.
+        kill -KILL "$(cat "$directory/pid")" 2>/dev/null || true
         rm -f "$directory/pid"
         ;;
 esac

@@ -74,6 +74,10 @@ def make_network(cloud: "Connection", topology: Topology) -> None:
 
 def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> None:
     """The security group of the tutorial, and the keypair of the controller's own SSH key."""
+    # Neutron makes a project's group "default" when one first asks for groups of the project. Were
+    # that after the snapshot `base`, every reset would be followed by a new one.
+    for owner in cloud.list_projects():
+        list(cloud.network.security_groups(project_id=owner.id))
     name = topology.security_group
     project = cloud.current_project_id
     group = cloud.network.find_security_group(name, project_id=project)
@@ -297,7 +301,7 @@ class Yesterday:
             "chassis",
             tr("chassis registered"),
             lambda context: wait_for_chassis(
-                lab.topology, lab.controller, lab.cloud, context.cancelled, lab.provider.patience
+                lab.topology, lab.controller, lab.cloud, context.cancelled
             ),
             needs,
             node=lab.topology.controller.name,

@@ -67,9 +67,6 @@ def kept(cli: Cli) -> dict[str, Any]:
 def lab(shared_lab: Cli) -> Cli:
     assert kept(shared_lab)["base"]["warm"]
     shared_lab("reset", "--to", "base")
-    # Neutron makes the security group "default" of a project when somebody first asks for it: with
-    # a new ID each time, as long as the snapshot has none.
-    facts(shared_lab)
     shared_lab("snapshot", "save", "start")
     return shared_lab
 

@@ -48,6 +48,8 @@ class Cloud:
     """Of a server by name: the statuses that are seen one after the other; the last one stays."""
     current_project_id: str = "project"
     ids: Iterator[int] = field(default_factory=count)
+    asked: set[str] = field(default_factory=set)
+    """Projects whose security groups were listed."""
 
     def __post_init__(self) -> None:
         self.network = self.compute = self.image = self.placement = cast(Any, self)
@@ -68,6 +70,13 @@ class Cloud:
         made = SimpleNamespace(id=f"{kind}-{next(self.ids)}", name=name, **values)
         self.things.setdefault(kind, []).append(made)
         return made
+
+    def list_projects(self) -> list[Any]:
+        return [SimpleNamespace(id="admin"), SimpleNamespace(id="service")]
+
+    def security_groups(self, project_id: str) -> Iterator[Any]:
+        self.asked.add(project_id)
+        yield from ()
 
     def create_security_group(self, name: str, description: str) -> Any:
         return self.make("security_group", name, security_group_rules=[])
@@ -187,6 +196,7 @@ def test_access_is_made_once() -> None:
         f"create keypair {LAB.keypair}",
     ]  # fmt: skip
     assert cloud.things["keypair"][0].public_key == "ssh-ed25519 AAAA labctl"
+    assert cloud.asked == {"admin", "service"}  # their groups "default" exist before `base`
 
 
 def test_a_group_with_other_rules_gets_those_it_lacks() -> None:

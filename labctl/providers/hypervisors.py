@@ -12,7 +12,7 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.kvm import kvm_works
 from labctl.providers import Features
-from labctl.providers.masters import masters, remove
+from labctl.providers.masters import machines, masters, remove
 from labctl.render import vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
@@ -121,21 +121,14 @@ class VirtualBox:
             return
         told = run(["VBoxManage", "list", "systemproperties"], check=False)
         parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
-        known = self._known()
+        known = machines()
         if parent is None or known is None:
             return
         for name in _machines(topology):
             folder = Path(parent[1]) / name
             disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
-            if name not in known and not disks:
+            if name not in known.values() and not disks:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _known(self) -> set[str] | None:
-        """Names of all machines; None when VirtualBox does not tell."""
-        told = run(["VBoxManage", "list", "vms"], check=False)
-        if told.returncode != 0:
-            return None
-        return set(re.findall(r'^"(.*)" \{.*\}$', told.stdout, flags=re.M))
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
         """The forwarded port, which Vagrant may have had to move."""
@@ -148,7 +141,7 @@ class VirtualBox:
         """Machines of VirtualBox that bear the names of the lab's."""
         if shutil.which("VBoxManage") is None:
             return []  # no VirtualBox, no machine of it
-        known = self._known() or set()
+        known = set((machines() or {}).values())
         return [f"VirtualBox machine {name}" for name in _machines(topology) if name in known]
 
     def kept(self, home: Path, box: str) -> list[str]:
@@ -237,7 +230,7 @@ class Libvirt:
 
     def tidy(self, topology: Topology, node: Node) -> None:
         """A disk without a machine is in the way of the next: Vagrant was killed between them."""
-        name = f"{vagrant_prefix(topology)}-{node.name}"
+        name = _machine(topology, node)
         if disks := _disks(self._volumes(name), name):
             if name in self._virsh("list", "--all", "--name").split():
                 return
@@ -246,14 +239,14 @@ class Libvirt:
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Domains, networks and volumes that bear the names of the lab's."""
-        machines = _machines(topology)
+        names = _machines(topology)
         domains = set(self._virsh("list", "--all", "--name", check=False).split())
         networks = set(self._virsh("net-list", "--all", "--name", check=False).split())
         volumes = self._volumes("")
         return [
-            *(f"libvirt domain {name}" for name in machines if name in domains),
+            *(f"libvirt domain {name}" for name in names if name in domains),
             *(f"libvirt network {name}" for name in self._networks(topology) if name in networks),
-            *(f"libvirt volume {disk}" for name in machines for disk in _disks(volumes, name)),
+            *(f"libvirt volume {disk}" for name in names for disk in _disks(volumes, name)),
         ]
 
     def _volumes(self, prefix: str) -> list[str]:
@@ -290,9 +283,14 @@ class Libvirt:
         return {path.rpartition("/")[2] for paths in found for path in paths}
 
 
+def _machine(topology: Topology, node: Node) -> str:
+    """The name of a node's machine, as Vagrantfile.j2 gives it."""
+    return f"{vagrant_prefix(topology)}-{node.name}"
+
+
 def _machines(topology: Topology) -> list[str]:
     """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
-    return [f"{vagrant_prefix(topology)}-{node.name}" for node in topology.nodes]
+    return [_machine(topology, node) for node in topology.nodes]
 
 
 def _disks(volumes: list[str], machine: str) -> list[str]:

@@ -22,6 +22,16 @@ class Master:
     """Where Vagrant remembers it, in the box's directory."""
 
 
+def machines() -> dict[str, str] | None:
+    """{ID: name} of all machines of VirtualBox; None when it does not tell."""
+    told = run(["VBoxManage", "list", "vms"], check=False)
+    if told.returncode != 0:
+        return None
+    return {
+        match[2]: match[1] for match in re.finditer(r'^"(.*)" \{(.*)\}$', told.stdout, flags=re.M)
+    }
+
+
 def masters(home: Path, box: str) -> list[Master]:
     """The masters that VirtualBox still has of all versions of a box; `home` is Vagrant's."""
     # Vagrant's own way to make a directory's name of a box's.
@@ -29,8 +39,7 @@ def masters(home: Path, box: str) -> list[Master]:
     records = sorted((home / "boxes" / name).rglob("master_id"))
     if not records:
         return []
-    said = run(["VBoxManage", "list", "vms"], check=False).stdout
-    known = {match[2]: match[1] for match in re.finditer(r'^"(.*)" \{(.*)\}$', said, flags=re.M)}
+    known = machines() or {}
     found = ((record, record.read_text().strip()) for record in records)
     return [Master(id, known[id], record) for record, id in found if id in known]
 

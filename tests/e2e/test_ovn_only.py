@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from labctl.assets import lessons
-from tests.e2e.cli import Cli
+from tests.e2e.cli import Cli, claims
 
 SPEC = """
 name: first-week
@@ -29,10 +29,6 @@ def lab(make_lab: Callable[[str, str], Cli]) -> Cli:
 def replayed(lab: Cli) -> dict[str, Any]:
     report: dict[str, Any] = lab.json("replay", "ovn-snat-dnat")
     return report
-
-
-def claims(report: dict[str, Any]) -> dict[str, Any]:
-    return {claim["id"]: claim for point in report["checkpoints"] for claim in point["claims"]}
 
 
 def test_create_ends_with_two_chassis_and_nothing_of_openstack(lab: Cli) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -223,7 +224,7 @@ def main() -> None:
     else:
         assert words == ["list", "vms"]
         for name in load()["machines"]:
-            print(f'"{name}" {{00000000-0000-0000-0000-000000000000}}')
+            print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.e2e.cli import claims
 from tests.vm.conftest import VmCli
 
 pytestmark = [pytest.mark.timeout(4 * 3600), pytest.mark.openstack]
@@ -19,6 +20,6 @@ def test_the_floating_ip_answers(make_vm_lab: Callable[[str], VmCli]) -> None:
     done = lab.run("create", timeout=3 * 3600)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     report = lab.json("replay", "floating-ip")
-    claims = {claim["id"]: claim for one in report["checkpoints"] for claim in one["claims"]}
-    assert len(claims) >= 30
-    assert {id: claim["seen"] for id, claim in claims.items() if not claim["holds"]} == {}
+    proved = claims(report)
+    assert len(proved) >= 30
+    assert {id: claim["seen"] for id, claim in proved.items() if not claim["holds"]} == {}

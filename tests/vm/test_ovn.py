@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.cli import claims
 from tests.vm.conftest import VmCli
 
 pytestmark = pytest.mark.timeout(3600)
@@ -30,11 +31,11 @@ def on(lab: VmCli, node: str, *words: str) -> str:
 
 def replayed(lab: VmCli) -> dict[str, Any]:
     report = lab.json("replay", "ovn-snat-dnat")
-    claims = {claim["id"]: claim for one in report["checkpoints"] for claim in one["claims"]}
-    assert len(claims) >= 25
-    lost = {id: claim["seen"] for id, claim in claims.items() if not claim["holds"]}
+    proved = claims(report)
+    assert len(proved) >= 25
+    lost = {id: claim["seen"] for id, claim in proved.items() if not claim["holds"]}
     assert lost == {}
-    return claims
+    return proved
 
 
 def addresses(lab: VmCli, node: str) -> dict[str, list[str]]:

@@ -28,16 +28,14 @@ class Tap:
 
 
 @contextmanager
-def capturing(
-    taps: Sequence[Tap], guest: Callable[[str], Guest], patience: int = 1
-) -> Iterator[list[Frame]]:
+def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
     """Listen while the body runs. The list is filled, in time order, when the body is over.
 
     Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot, or
     when what it saw cannot be had.
     """
     seen: list[Frame] = []
-    with recording(taps, guest, patience) as files:
+    with recording(taps, guest) as files:
         yield seen
     collected = [
         frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
@@ -46,25 +44,23 @@ def capturing(
 
 
 @contextmanager
-def recording(
-    taps: Sequence[Tap], guest: Callable[[str], Guest], patience: int = 1
-) -> Iterator[dict[Tap, bytes]]:
+def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[dict[Tap, bytes]]:
     """The same, with each tap's capture file instead of frames."""
     recorded: dict[Tap, bytes] = {}
     files = {tap: f"/run/labctl-{uuid4().hex[:12]}.pcap" for tap in taps}
 
     def start(tap: Tap) -> None:
-        _start(guest(tap.node), tap, files[tap], patience)
+        _start(guest(tap.node), tap, files[tap])
 
     def stop(tap: Tap) -> bytes:
-        return _stop(guest(tap.node), files[tap], patience)
+        return _stop(guest(tap.node), files[tap])
 
     with ThreadPoolExecutor(max_workers=max(1, len(files))) as pool:
         try:
             list(pool.map(start, files))
             yield recorded
             # The last frames are on their way from the kernel to the file.
-            time.sleep(0.2 * patience)
+            time.sleep(0.2 * max([guest(tap.node).patience for tap in taps], default=1))
         except BaseException:
             for end in [pool.submit(stop, tap) for tap in files]:
                 end.exception()  # the first error counts
@@ -72,7 +68,7 @@ def recording(
         recorded.update(zip(files, pool.map(stop, files), strict=True))
 
 
-def _start(guest: Guest, tap: Tap, file: str, patience: int) -> None:
+def _start(guest: Guest, tap: Tap, file: str) -> None:
     inside = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
     tcpdump = shlex.join(
         [*inside, "timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
@@ -82,7 +78,7 @@ def _start(guest: Guest, tap: Tap, file: str, patience: int) -> None:
         f"""
         setsid {tcpdump} </dev/null >/dev/null 2>{file}.log &
         echo $! >{file}.pid
-        for _ in $(seq {100 * patience}); do
+        for _ in $(seq {100 * guest.patience}); do
             grep -q 'listening on' {file}.log && exit 0
             kill -0 $(cat {file}.pid) || break
             sleep 0.05
@@ -90,11 +86,11 @@ def _start(guest: Guest, tap: Tap, file: str, patience: int) -> None:
         cat {file}.log >&2
         exit 1
         """,
-        timeout=20 * patience,
+        timeout=20,
     )
 
 
-def _stop(guest: Guest, file: str, patience: int) -> bytes:
+def _stop(guest: Guest, file: str) -> bytes:
     # All in one command: each way to the node and back takes as long as the rest.
     said = guest.run(
         f"""
@@ -107,6 +103,6 @@ def _stop(guest: Guest, file: str, patience: int) -> bytes:
         rm -f {file} {file}.log {file}.pid
         exit $code
         """,
-        timeout=30 * patience,
+        timeout=30,
     )
     return base64.b64decode(said.stdout)

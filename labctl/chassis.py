@@ -24,7 +24,9 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
         raise NotYet(f"{', '.join(missing)} not yet registered")
     # A row outlives its node: what shows life is that each chassis catches up with the database.
     synced = controller.run(
-        ["ovn-nbctl", "--timeout=15", "--wait=hv", "sync"], timeout=30, check=False
+        ["ovn-nbctl", f"--timeout={15 * controller.patience}", "--wait=hv", "sync"],
+        timeout=30,
+        check=False,
     )
     if not synced.ok:
         raise NotYet("a chassis has not caught up with the databases")
@@ -36,16 +38,15 @@ def wait_for_chassis(
     controller: Guest,
     cloud: "Callable[[], Connection]",
     cancelled: Callable[[], bool],
-    patience: int = 1,
 ) -> None:
     """Return when every node works as a chassis.
 
-    Raises LabError after two minutes, or `patience` times as long where nodes are slow.
+    Raises LabError after two minutes, times the controller's patience.
     """
     wait_until(
         tr("every node is a chassis"),
         lambda: chassis_ready(topology, controller, cloud),
-        deadline=120 * patience,
+        deadline=120 * controller.patience,
         hint="`labctl logs NODE ovn-controller` tells what it waits for",
         transient=(GuestError, ValueError),
         interval=0.5,

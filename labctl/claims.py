@@ -170,6 +170,7 @@ class Prover:
         error = ""
         # What was captured does not change by looking again.
         within = 0.0 if claim.probe in CAPTURED else claim.within
+        within *= sight.guest("controller").patience
         within = within if patience is None else min(within, patience)
         again = False
 

@@ -52,12 +52,10 @@ class _GuestAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": Pool}
 
 
-def connect(
-    topology: Topology, guest: Guest, password: str, patience: int = 1
-) -> "openstack.connection.Connection":
+def connect(topology: Topology, guest: Guest, password: str) -> "openstack.connection.Connection":
     """A connection as the lab's admin. `guest` is the controller's; nothing is sent before use.
 
-    A request may take `patience` minutes.
+    A request may take a minute, times the guest's patience.
     """
     transport = requests.Session()
     transport.trust_env = False  # a proxy of the host knows no way into the lab
@@ -70,5 +68,7 @@ def connect(
         user_domain_name="Default",
         project_domain_name="Default",
     )
-    session = keystoneauth1.session.Session(auth=auth, session=transport, timeout=60 * patience)
+    session = keystoneauth1.session.Session(
+        auth=auth, session=transport, timeout=60 * guest.patience
+    )
     return openstack.connection.Connection(session=session, region_name="RegionOne")

@@ -133,7 +133,7 @@ def _rows(line: str) -> list[list[Any]]:
 
 
 _NORTHBOUND = """set -e
-nb() { ovn-nbctl --no-leader-only --timeout=10 --format=json "$@"; echo; }
+nb() { ovn-nbctl --no-leader-only --timeout=120 --format=json "$@"; echo; }
 nb --columns=name list Logical_Switch
 nb --columns=name list Logical_Switch_Port
 nb --columns=name list Logical_Router
@@ -143,7 +143,7 @@ nb --columns=name list Port_Group
 
 _NODE = """date +%s.%N
 systemctl is-active "$@" | tr '\\n' ' '; echo
-ovs-vsctl --timeout=10 --format=json --columns=options find Interface type=geneve; echo"""
+ovs-vsctl --timeout=120 --format=json --columns=options find Interface type=geneve; echo"""
 
 
 def understand(said: str, units: Sequence[str], late: Callable[[float], float]) -> Look:

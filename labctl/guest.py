@@ -52,6 +52,8 @@ class Guest(Protocol):
     """What stages, probes and lessons need of a node."""
 
     name: str
+    patience: int
+    """How many times longer than in a container everything may take: emulated VMs are slow."""
 
     def run(
         self,
@@ -63,7 +65,10 @@ class Guest(Protocol):
         on_line: OnLine | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> GuestResult:
-        """Run a command: a list is quoted word by word, a string is a script for bash."""
+        """Run a command: a list is quoted word by word, a string is a script for bash.
+
+        `timeout` is in seconds of a node that is a container; others have `patience` times that.
+        """
         ...
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
@@ -97,17 +102,19 @@ class SSHGuest:
         key: Path,
         host_key: Path,
         connect: Callable[[], socket.socket] | None = None,
+        patience: int = 1,
     ) -> None:
         """A handle that has not connected yet.
 
         `dial` opens connections inside the node's network; where nothing of the host can, it is
         None: `connect` opens the connection to the node's SSH server then, and all others are
         forwarded through that. `host_key` is a file with the node's own key, the private one or its
-        public half as in known_hosts.
+        public half as in known_hosts. `patience`: see Guest.
         """
         if dial is None and connect is None:
             raise ValueError("either dial or connect must be given")
         self.name = name
+        self.patience = patience
         self._dial = dial
         self._connector = connect
         self._open = connect or (lambda: self.dial("127.0.0.1", 22))
@@ -136,7 +143,7 @@ class SSHGuest:
 
     def _forward(self, host: str, port: int) -> paramiko.Channel:
         return self._connected().open_channel(
-            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=30
+            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=30 * self.patience
         )
 
     def _connected(self) -> paramiko.Transport:
@@ -156,10 +163,10 @@ class SSHGuest:
         expected = _host_key(self._host_key)
         transport = paramiko.Transport(self._open())
         try:
-            transport.banner_timeout = 30
+            transport.banner_timeout = 30 * self.patience
             # A server may have keys of several kinds; it is to show the one we know.
             transport.get_security_options().key_types = _signatures(expected)
-            transport.start_client(timeout=30)
+            transport.start_client(timeout=30 * self.patience)
             if transport.get_remote_server_key() != expected:
                 raise GuestError(
                     f"{self.name}: an SSH server with an unknown host key answered",
@@ -176,7 +183,9 @@ class SSHGuest:
 
     def another(self) -> "SSHGuest":
         """A handle on the same node with a connection of its own."""
-        return SSHGuest(self.name, self._dial, self._key, self._host_key, self._connector)
+        return SSHGuest(
+            self.name, self._dial, self._key, self._host_key, self._connector, self.patience
+        )
 
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""
@@ -188,12 +197,12 @@ class SSHGuest:
     @contextmanager
     def _channel(self) -> Iterator[paramiko.Channel]:
         try:
-            channel = self._connected().open_session(timeout=30)
+            channel = self._connected().open_session(timeout=30 * self.patience)
         except (OSError, EOFError, paramiko.SSHException):
             # The server closed an idle or restarted connection: one new one, then the error counts.
             self.close()
             try:
-                channel = self._connected().open_session(timeout=30)
+                channel = self._connected().open_session(timeout=30 * self.patience)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise GuestError(f"{self.name}: SSH opens no session: {error}") from error
         try:
@@ -213,12 +222,14 @@ class SSHGuest:
     ) -> GuestResult:
         """Run a command to its end and return what it said.
 
-        `timeout` is in seconds. Raises GuestError when the node cannot be reached, when the command
-        takes too long, or (with `check`) exits non-zero; Cancelled when `cancelled()` turns true.
+        `timeout` is in seconds, times the patience. Raises GuestError when the node cannot be
+        reached, when the command takes too long, or (with `check`) exits non-zero; Cancelled when
+        `cancelled()` turns true.
         The command itself goes on in the node in that case: what changes a node takes a lock there.
         """
         script = command if isinstance(command, str) else shlex.join(command)
         shown = script.strip().splitlines()[0][:120] if script.strip() else "(nothing)"
+        timeout *= self.patience
         began = time.monotonic()
         out, err = _Lines("stdout", on_line), _Lines("stderr", on_line)
         with self._channel() as channel:
@@ -278,7 +289,7 @@ class SSHGuest:
         """Read a file. Raises GuestError when there is none."""
         content = bytearray()
         with self._channel() as channel:
-            channel.settimeout(60)
+            channel.settimeout(60 * self.patience)
             self._start(channel, f"exec cat -- {shlex.quote(path)}")
             try:
                 while chunk := channel.recv(65536):

@@ -93,14 +93,12 @@ def instance_guest(
     topology: Topology,
     cloud: "Callable[[], Connection]",
     guest_of: Callable[[str], Guest],
-    patience: int = 1,
 ) -> "InstanceGuest":
     """The handle on a running instance. `guest_of` gives the handle on a node, by its name.
 
-    `patience`: how many times longer than in a container everything may take. Raises LabError when
-    there is no such instance, or it does not run.
+    Raises LabError when there is no such instance, or it does not run.
     """
-    return InstanceGuest(find_instance(name, cloud()), topology, guest_of, patience)
+    return InstanceGuest(find_instance(name, cloud()), topology, guest_of)
 
 
 class InstanceGuest:
@@ -111,15 +109,14 @@ class InstanceGuest:
         place: Place,
         topology: Topology,
         guest_of: Callable[[str], Guest],
-        patience: int = 1,
     ) -> None:
         self.place = place
         self.name = place.name
         self._topology = topology
         self._guest_of = guest_of
-        self._patience = patience
         self._user = topology.image.user
         self._compute = guest_of(place.node)
+        self.patience = self._compute.patience
         self._controller = guest_of(topology.controller.name)
         self._ways = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
         self._way: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
@@ -176,7 +173,7 @@ class InstanceGuest:
 
     def another(self) -> "InstanceGuest":
         """A handle on the same instance."""
-        return InstanceGuest(self.place, self._topology, self._guest_of, self._patience)
+        return InstanceGuest(self.place, self._topology, self._guest_of)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -205,14 +202,14 @@ class InstanceGuest:
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
         began = time.monotonic()
-        boots = _PATIENCE * self._patience
-        request = {"script": script, "timeout": timeout, "patience": boots}
+        boots = _PATIENCE * self.patience
+        request = {"script": script, "timeout": timeout * self.patience, "patience": boots}
         program = Path(serialshell.__file__).read_text(encoding="utf-8")
         domain = shlex.quote(self.place.domain)
         done = self._compute.run(
             f'line=$(virsh ttyconsole {domain}) && exec python3 -c {shlex.quote(program)} "$line"',
             input=json.dumps(request).encode(),
-            timeout=timeout + 3 * boots,
+            timeout=timeout + 3 * _PATIENCE,
             check=False,
             cancelled=cancelled,
         )
@@ -262,7 +259,7 @@ class InstanceGuest:
         cancelled: Callable[[], bool] | None,
     ) -> GuestResult:
         options = [
-            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self._patience}",
+            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.patience}",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
             "-o", "LogLevel=ERROR",
         ]  # fmt: skip
@@ -272,7 +269,7 @@ class InstanceGuest:
         try:
             done = node.run(
                 [*client, *options, target, remote],
-                timeout=timeout + 10 * self._patience,
+                timeout=timeout + 10,
                 check=False,
                 cancelled=cancelled,
             )

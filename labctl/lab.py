@@ -166,11 +166,9 @@ class Lab:
 
     def vagrantfile(self) -> str:
         """The Vagrantfile that follows from lab.yaml. Raises SpecError."""
-        from labctl.render import vagrantfile
+        from labctl.providers.vagrant import file_for
 
-        # Written there, it finds the lab's key beside it.
-        key = os.path.relpath(self.state.ssh_key, self.state.vagrant)
-        return vagrantfile(build_topology(self.spec), assets() / "Vagrantfile.j2", key)
+        return file_for(build_topology(self.spec), self.state, assets() / "Vagrantfile.j2")
 
     def render(self) -> Path:
         """Write the Vagrantfile into the lab's state directory; where it is."""
@@ -213,7 +211,7 @@ class Lab:
         from labctl.cloud import connect
 
         password = self.state.secrets().admin
-        return connect(self.topology, self.controller, password, self.provider.patience)
+        return connect(self.topology, self.controller, password)
 
     @contextmanager
     def _changing(self, verb: str) -> Iterator[None]:
@@ -417,7 +415,6 @@ class Lab:
                     self.provider.guest,
                     self.cloud,
                     assets() / "provision" / "warm",
-                    self.provider.patience,
                 ),
                 self._clouds.clear,
             )
@@ -482,7 +479,6 @@ class Lab:
             self.cloud,
             self.provider.far_side,
             lambda message: self.bus.emit(StepProgress("walk", message)),
-            self.provider.patience,
         )
         walk = walker.walk(kind, source, target, port, keep=keep)
         self._remember(walk)

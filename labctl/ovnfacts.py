@@ -151,7 +151,7 @@ class OvnFacts:
 def read(controller: Guest) -> OvnFacts:
     """Ask both databases. Raises GuestError when they do not answer."""
     script = "set -e\n" + "\n".join(
-        f"{tool} --timeout=10 --format=json --columns={columns} list {table}"
+        f"{tool} --timeout=120 --format=json --columns={columns} list {table}"
         for tool, table, columns in _TABLES
     )
     lines = controller.run(script, timeout=30).stdout.splitlines()

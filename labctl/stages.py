@@ -182,7 +182,7 @@ class Provisioner:
         context.progress(tr("waiting for SSH"))
         wait_until(
             tr("{node} answers SSH", node=node.name),
-            lambda: guest.run(["true"], timeout=10 * provider.patience).ok,
+            lambda: guest.run(["true"], timeout=10).ok,
             deadline=120 * provider.patience,
             hint=f"see {self._state.logs / node.name / 'console.log'}",
             transient=(GuestError,),
@@ -190,19 +190,17 @@ class Provisioner:
         )
         if provider.features.own_clock:
             # A machine that stood still is late, and may have nobody else to ask.
-            guest.run(["date", "-s", f"@{time.time():.3f}"], timeout=60 * provider.patience)
+            guest.run(["date", "-s", f"@{time.time():.3f}"])
         env, files = self._env[node.name], self._archive
         guest.put(env.encode(), "/etc/labctl/lab.env", 0o600)
-        timeout = 60 * provider.patience
-        guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files, timeout=timeout)
-        guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs", timeout=timeout)
+        guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files)
+        guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs")
 
     def _booted(self, node: Node) -> bool:
         if not self._provider.running(node):
             return False
         try:
-            timeout = 10 * self._provider.patience
-            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=timeout)
+            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=10)
         except LabError:
             return False
         return seen.stdout.strip() == self._hash[node.name]
@@ -250,7 +248,7 @@ class Provisioner:
 
                 result = self._provider.guest(node).run(
                     command,
-                    timeout=script.timeout * self._provider.patience,
+                    timeout=script.timeout,
                     check=False,
                     on_line=on_line,
                     cancelled=context.cancelled,
@@ -282,9 +280,7 @@ class Provisioner:
 
         def there() -> bool:
             try:
-                result = other.run(
-                    script.confirm, timeout=20 * self._provider.patience, check=False
-                )
+                result = other.run(script.confirm, timeout=20, check=False)
             finally:
                 other.close()
             if not result.ok:  # it came too late, and would do so again

@@ -93,20 +93,17 @@ class Walker:
         cloud: "Callable[[], Connection]",
         far: Far,
         progress: Callable[[str], None] = lambda _: None,
-        patience: int = 1,
         marks: Callable[[], int] = lambda: random.randrange(64),
     ) -> None:
         """`guest` gives the handle on a node, `far` the other end of a node's eth0.
 
-        `patience`: how many times longer than in a container everything may take. `marks` gives a
-        number below 64 that tells a probe from those before it.
+        `marks` gives a number below 64 that tells a probe from those before it.
         """
         self._topology = topology
         self._guest = guest
         self._cloud = cloud
         self._far = far
         self._progress = progress
-        self._patience = patience
         self._marks = marks
 
     def walk(
@@ -184,7 +181,9 @@ class Walker:
     ) -> tuple[list[Attempt], Joined, dict[Point, bytes]]:
         attempts: list[Attempt] = []
         for number in range(1, TRIES + 1):
-            send = sending(source, target, protocol, port, self._marks(), self._patience)
+            send = sending(
+                source, target, protocol, port, self._marks(), self._guest(source.node).patience
+            )
             self._progress(tr("{source}: {command}", source=source.name, command=send.shown))
             began = time.monotonic()
             with self._listening(routes, far) as files:
@@ -217,7 +216,7 @@ class Walker:
         outside = [point for point in routes.listen if point.role == "internet"]
         with ExitStack() as stack:
             heard = stack.enter_context(listening(far)) if far and outside else []
-            recorded = stack.enter_context(recording(list(points), self._guest, self._patience))
+            recorded = stack.enter_context(recording(list(points), self._guest))
             yield files
         files.update({points[tap]: content for tap, content in recorded.items()})
         if outside:
@@ -231,9 +230,9 @@ class Walker:
             argv = ["ip", "netns", "exec", source.namespace, *argv]
         elif source.kind == "instance":
             place = find_instance(source.name, self._cloud())
-            sender = InstanceGuest(place, self._topology, self._guest, self._patience)
+            sender = InstanceGuest(place, self._topology, self._guest)
         try:
-            return sender.run(argv, timeout=30 * self._patience, check=False)
+            return sender.run(argv, timeout=30, check=False)
         except GuestError as error:
             raise LabError(
                 tr("{source} cannot send: {error}", source=source.name, error=error.message),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 _SECONDS = 120
-"""How long one node may take, times the patience."""
+"""How long one node may take, times its patience."""
 
 
 class Warm:
@@ -39,14 +39,12 @@ class Warm:
         guest: Callable[[Node], Guest],
         cloud: "Callable[[], Connection]",
         scripts: Path,
-        patience: int = 1,
     ) -> None:
         """`scripts` is provision/warm. Nothing is asked yet."""
         self._topology = topology
         self._guest = guest
         self._cloud = cloud
         self._scripts = scripts
-        self._patience = patience
 
     def save(self, name: str, known: Sequence[str], context: StepContext) -> Mapping[str, Proof]:
         """Keep the state on every node; by node what proves it. Raises GuestError."""
@@ -97,7 +95,7 @@ class Warm:
             wait_until(
                 tr("Nova starts {name}", name=uuid),
                 asked,
-                deadline=30 * self._patience,
+                deadline=30 * self._guest(self._topology.controller).patience,
                 hint="`labctl logs NODE nova-api`",
                 transient=API_ERRORS,
                 cancelled=context.cancelled,
@@ -128,9 +126,7 @@ class Warm:
             f" && exec 9>/run/labctl-warm.lock && flock 9"
             f" && exec python3 {place}/main.py {shlex.join(words)}"
         )
-        said = self._guest(node).run(
-            command, input=self._archive, timeout=_SECONDS * self._patience
-        )
+        said = self._guest(node).run(command, input=self._archive, timeout=_SECONDS)
         answer = json.loads(said.stdout)
         assert isinstance(answer, dict)
         return answer

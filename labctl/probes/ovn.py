@@ -1,7 +1,7 @@
 """What OVN's databases say. Each probe is a command with JSON output and a pure parser."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labctl.probes import Probe, Rows, Sight
@@ -37,8 +37,24 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _table(sight: Sight, tool: str, table: str, columns: str) -> Rows:
-    command = [tool, "--timeout=10", "--format=json", f"--columns={columns}", "list", table]
+    # Its own timeout only ends what nobody waits for any more.
+    command = [tool, "--timeout=120", "--format=json", f"--columns={columns}", "list", table]
     return parse_table(sight.guest("controller").run(command, timeout=15).stdout)
+
+
+def _owned(
+    sight: Sight, owners: str, reference: str, owned: str, columns: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(owner, row) for every row of `owned` that a column of a northbound table refers to.
+
+    `owners` is "TABLE COLUMN,COLUMN…", `columns` are those of the rows.
+    """
+    known = {row["_uuid"]: row for row in _table(sight, "ovn-nbctl", owned, f"_uuid,{columns}")}
+    table, asked = owners.split()
+    for owner in _table(sight, "ovn-nbctl", table, asked):
+        for uuid in _as_list(owner[reference]):
+            if uuid in known:
+                yield owner, known[uuid]
 
 
 def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
@@ -46,44 +62,34 @@ def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
 
     `router` is the name in OVN, `router_name` the one that Neutron knows.
     """
-    rules = {row["_uuid"]: row for row in _table(
-        sight, "ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip,external_mac,logical_port"
-    )}  # fmt: skip
-    rows = []
-    for router in _table(sight, "ovn-nbctl", "Logical_Router", "name,nat,external_ids"):
-        for uuid in _as_list(router["nat"]):
-            if rule := rules.get(uuid):
-                rows.append(
-                    {
-                        "type": rule["type"],
-                        "external_ip": rule["external_ip"],
-                        "logical_ip": rule["logical_ip"],
-                        "external_mac": rule["external_mac"],
-                        "logical_port": rule["logical_port"],
-                        "router": router["name"],
-                        "router_name": router["external_ids"].get("neutron:router_name"),
-                    }
-                )
-    return rows
+    columns = "type,external_ip,logical_ip,external_mac,logical_port"
+    return [
+        {
+            **{name: rule[name] for name in columns.split(",")},
+            "router": router["name"],
+            "router_name": router["external_ids"].get("neutron:router_name"),
+        }
+        for router, rule in _owned(
+            sight, "Logical_Router name,nat,external_ids", "nat", "NAT", columns
+        )
+    ]
 
 
 def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, mac, networks, router, router_name: ports of logical routers."""
-    known = {row["_uuid"]: row for row in _table(
-        sight, "ovn-nbctl", "Logical_Router_Port", "_uuid,name,mac,networks"
-    )}  # fmt: skip
     return [
         {
-            "name": known[uuid]["name"],
-            "mac": known[uuid]["mac"],
-            "networks": _as_list(known[uuid]["networks"]),
+            "name": port["name"],
+            "mac": port["mac"],
+            "networks": _as_list(port["networks"]),
             "router": router["name"],
             "router_name": router["external_ids"].get("neutron:router_name"),
         }
-        for router in _table(sight, "ovn-nbctl", "Logical_Router", "name,ports,external_ids")
-        for uuid in _as_list(router["ports"])
-        if uuid in known
-    ]
+        for router, port in _owned(
+            sight, "Logical_Router name,ports,external_ids",
+            "ports", "Logical_Router_Port", "name,mac,networks",
+        )
+    ]  # fmt: skip
 
 
 def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
@@ -123,54 +129,45 @@ def chassis(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 def localnet_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
     """physical_network, switch, switch_name: where logical switches join the world outside."""
-    known = {row["_uuid"]: row for row in _table(
-        sight, "ovn-nbctl", "Logical_Switch_Port", "_uuid,type,options"
-    )}  # fmt: skip
     return [
         {
-            "physical_network": known[uuid]["options"].get("network_name"),
+            "physical_network": port["options"].get("network_name"),
             "switch": switch["name"],
             "switch_name": switch["external_ids"].get("neutron:network_name"),
         }
-        for switch in _table(sight, "ovn-nbctl", "Logical_Switch", "name,ports,external_ids")
-        for uuid in _as_list(switch["ports"])
-        if uuid in known and known[uuid]["type"] == "localnet"
-    ]
+        for switch, port in _owned(
+            sight, "Logical_Switch name,ports,external_ids",
+            "ports", "Logical_Switch_Port", "type,options",
+        )
+        if port["type"] == "localnet"
+    ]  # fmt: skip
 
 
 def switch_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, type (`vif` where OVN leaves it empty), addresses, switch: logical switches' ports."""
-    known = {row["_uuid"]: row for row in _table(
-        sight, "ovn-nbctl", "Logical_Switch_Port", "_uuid,name,type,addresses"
-    )}  # fmt: skip
     return [
         {
-            "name": known[uuid]["name"],
-            "type": known[uuid]["type"] or "vif",
-            "addresses": _as_list(known[uuid]["addresses"]),
+            "name": port["name"],
+            "type": port["type"] or "vif",
+            "addresses": _as_list(port["addresses"]),
             "switch": switch["name"],
         }
-        for switch in _table(sight, "ovn-nbctl", "Logical_Switch", "name,ports")
-        for uuid in _as_list(switch["ports"])
-        if uuid in known
-    ]
+        for switch, port in _owned(
+            sight, "Logical_Switch name,ports",
+            "ports", "Logical_Switch_Port", "name,type,addresses",
+        )
+    ]  # fmt: skip
 
 
 def static_routes(sight: Sight, _: Mapping[str, str]) -> Rows:
     """prefix, nexthop, router: the routes that somebody gave to logical routers."""
-    known = {row["_uuid"]: row for row in _table(
-        sight, "ovn-nbctl", "Logical_Router_Static_Route", "_uuid,ip_prefix,nexthop"
-    )}  # fmt: skip
     return [
-        {
-            "prefix": known[uuid]["ip_prefix"],
-            "nexthop": known[uuid]["nexthop"],
-            "router": router["name"],
-        }
-        for router in _table(sight, "ovn-nbctl", "Logical_Router", "name,static_routes")
-        for uuid in _as_list(router["static_routes"])
-        if uuid in known
-    ]
+        {"prefix": route["ip_prefix"], "nexthop": route["nexthop"], "router": router["name"]}
+        for router, route in _owned(
+            sight, "Logical_Router name,static_routes",
+            "static_routes", "Logical_Router_Static_Route", "ip_prefix,nexthop",
+        )
+    ]  # fmt: skip
 
 
 def datapaths(sight: Sight, _: Mapping[str, str]) -> Rows:

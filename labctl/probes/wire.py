@@ -50,10 +50,11 @@ def ssh(sight: Sight, arguments: Mapping[str, str]) -> Rows:
     `to` an address, from the controller. No row when nobody answers within `timeout` seconds (8) or
     the key is refused.
     """
-    patience = int(arguments.get("timeout", "8"))
+    controller = sight.guest("controller")
+    deadline = int(arguments.get("timeout", "8")) * controller.patience
     target = f"{sight.topology.image.user}@{arguments['to']}"
-    result = sight.guest("controller").run(
-        ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={patience}", target,
+    result = controller.run(
+        ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={deadline}", target,
          "id -un; ip -4 -o addr show scope global; hostname"],
         timeout=40,
         check=False,

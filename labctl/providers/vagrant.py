@@ -40,6 +40,12 @@ _BOOT = 600
 """Seconds a machine may take to boot, times the patience."""
 
 
+def file_for(topology: Topology, state: LabState, template: Path) -> str:
+    """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
+    # Written where Vagrant runs, it finds the lab's key beside it.
+    return vagrantfile(topology, template, os.path.relpath(state.ssh_key, state.vagrant))
+
+
 class VagrantProvider:
     """The nodes of one lab as Vagrant's machines."""
 
@@ -142,11 +148,7 @@ class VagrantProvider:
 
     def render(self) -> str:
         """The Vagrantfile."""
-        return vagrantfile(
-            self._topology,
-            self._template,
-            os.path.relpath(self._state.ssh_key, self._state.vagrant),
-        )
+        return file_for(self._topology, self._state, self._template)
 
     def _file_is_current(self) -> bool:
         file = self._state.vagrant / "Vagrantfile"
@@ -263,7 +265,7 @@ class VagrantProvider:
         guest = self.guest(node)
         if deadline > 0 and self.running(node):
             with suppress(LabError):  # it may be gone before it has answered
-                guest.run(["systemctl", "poweroff"], timeout=20 * self.patience, check=False)
+                guest.run(["systemctl", "poweroff"], timeout=20, check=False)
             with suppress(WaitTimeout):
                 wait_until(
                     f"{node.name} powers off",
@@ -297,6 +299,7 @@ class VagrantProvider:
             self._state.ssh_key,
             self._state.public_host_key(node.name),
             connect=lambda: self._connect(node),
+            patience=self.patience,
         )
         return self._guests.setdefault(node.name, made)  # two threads may ask at once
 

@@ -80,7 +80,7 @@ class Guests:
         self.closed: list[str] = []
         self.asked: list[str] = []
 
-    def __call__(self, name: str, *words: Any, connect: Any) -> Any:
+    def __call__(self, name: str, *words: Any, connect: Any, patience: int) -> Any:
         outer = self
 
         class Guest:

@@ -75,9 +75,7 @@ class RecordedLab:
         return file.read_bytes() if file.exists() else b""
 
     @contextmanager
-    def _recording(
-        self, taps: Sequence[Tap], guest: Any, patience: int
-    ) -> Iterator[dict[Tap, bytes]]:
+    def _recording(self, taps: Sequence[Tap], guest: Any) -> Iterator[dict[Tap, bytes]]:
         recorded: dict[Tap, bytes] = {}
         yield recorded
         recorded.update({tap: self.pcap(tap.node, tap.interface) for tap in taps})

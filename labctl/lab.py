@@ -301,7 +301,7 @@ class Lab:
     def up(self) -> RunResult:
         """Start all nodes and wait until the lab works again, instances included."""
         with self._changing("up"):
-            self._must_exist()
+            self._must_be_finished()
             steps = [*self._provisioner().host_steps(), *Yesterday(self).ready_steps()]
             result = self._run(tr("start {lab}", lab=self.topology.lab), steps)
             result.raise_if_failed()
@@ -494,10 +494,13 @@ class Lab:
         if not self.state.exists:
             raise LabError("there is no lab here", hint="make it with `labctl create`")
 
-    def _must_be_up(self) -> None:
+    def _must_be_finished(self) -> None:
         self._must_exist()
         if not self.state.created.exists():
             raise LabError("this lab is not finished", hint="finish it with `labctl create`")
+
+    def _must_be_up(self) -> None:
+        self._must_be_finished()
         down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
         if down:
             raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")

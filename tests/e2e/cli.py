@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,25 @@ class Cli:
         log = self.directory / ".labctl" / "events.jsonl"
         begin = log.stat().st_size if log.exists() else 0
         wanted = re.compile(rf'"event": "{event}", "id": "{re.escape(step)}"')
+
+        def written() -> bool:
+            if not log.exists():
+                return False
+            with log.open() as stream:
+                stream.seek(begin)
+                return wanted.search(stream.read()) is not None
+
+        self.kill_when(written, *words, sig=sig)
+
+    def kill_when(self, true: Callable[[], bool], *words: str, sig: int = signal.SIGKILL) -> None:
+        """Run it, and kill it as soon as that is true."""
         process = self.start(*words)
         deadline = time.monotonic() + 600
         try:
-            while time.monotonic() < deadline:
-                assert process.poll() is None, f"labctl ended before {event} of {step}"
-                if log.exists():
-                    with log.open() as stream:
-                        stream.seek(begin)
-                        if wanted.search(stream.read()):
-                            return
-                time.sleep(0.05)
-            raise AssertionError(f"{event} of {step} never came")
+            while not true():
+                assert process.poll() is None, f"labctl {words} ended before it was to be killed"
+                assert time.monotonic() < deadline, f"what labctl {words} waits for never came"
+                time.sleep(0.01)
         finally:
             os.kill(process.pid, sig)
             process.wait(timeout=30)
@@ -131,3 +139,9 @@ def failing(cli: Cli) -> set[str]:
 def on(cli: Cli, node: str, command: str) -> str:
     """What a command says that somebody runs on a node, with the learner's environment."""
     return cli("ssh", node, "--", "bash", "-c", f". /etc/profile.d/labctl.sh; {command}")
+
+
+def namespace(lab: Cli, name: str) -> str:
+    """The network namespace of a node, or what belongs to it, on the host."""
+    lab_id = json.loads((lab.directory / ".labctl" / "lab.json").read_text())["lab_id"]
+    return f"labctl-{lab_id}-{name}"

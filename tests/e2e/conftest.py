@@ -74,6 +74,9 @@ def shared_lab(
         cli = make("shared", default_spec)
         cli("create")
         yield cli
+        for _ in range(2):
+            cli("destroy")
+        assert cli.json("status")["state"] == "absent"
 
 
 @pytest.fixture(scope="session")

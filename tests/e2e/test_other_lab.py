@@ -67,6 +67,8 @@ def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:
         ("step_started", "instance:web", signal.SIGINT),
     ):
         other.kill_at(event, step, "create", sig=sig)
+    other("up", expect=1)
+    assert "not finished" in other.stderr
     other("create")
     report = other.json("status")
     assert report["state"] == "up"
@@ -113,7 +115,7 @@ def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:
 def test_a_full_disk_is_told_and_survived(
     make_lab: Callable[[str, str], Cli], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = make_lab("full", "name: full\n")
+    lab = make_lab("full", "name: full\nstack: ovn\n")
 
     def mount(*options: str) -> None:
         words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(lab.directory)]
@@ -131,9 +133,18 @@ def test_a_full_disk_is_told_and_survived(
         lab("create", expect=1)
         assert "space" in lab.stderr.lower()
         monkeypatch.delenv("LABCTL_DOCTOR_IGNORE")
-        mount("remount", "size=3g")
+        mount("remount", "size=1g")
         lab("create")
+        lab("snapshot", "save", "older")
+        filler = lab.directory / "filler"
+        free = shutil.disk_usage(lab.directory).free
+        filler.write_bytes(b"x" * (free - (1 << 20)))
+        lab("snapshot", "save", "newer", expect=1)
+        assert "disk is full" in lab.stderr
+        filler.unlink()
+        assert {row["name"] for row in lab.json("snapshot", "list")} == {"base", "older"}
         assert lab.json("status")["state"] == "up"
+        lab("snapshot", "restore", "older", "--cold")
     finally:
         lab("destroy")
         for _ in range(20):  # the kernel may be a moment behind

@@ -199,6 +199,16 @@ def events(cli: Cli, work: str) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(found))
 
 
+def test_killed_while_it_deletes(lab: Cli, before: list[str]) -> None:
+    lab("snapshot", "save", "swept")
+    journal = lab.directory / ".labctl" / "journal.json"
+    lab.kill_when(journal.exists, "snapshot", "delete", "swept")
+    said = lab("snapshot", "restore", "start")
+    assert "was interrupted" in said
+    assert as_before(lab, before)
+    assert set(kept(lab)) == {"base", "start"}
+
+
 def test_killed_on_the_way(lab: Cli, before: list[str]) -> None:
     whole = os.environ.get("LABCTL_SWEEP")
     points = [point for work in WORKS for point in events(lab, work)] if whole else SHORT

@@ -96,3 +96,35 @@ def test_they_hold_again_after_a_reboot(lab: VmCli) -> None:
     lab("up")
     check_network(lab)
     replayed(lab)
+
+
+def logical(lab: VmCli) -> str:
+    return on(lab, "network-controller", "ovn-nbctl", "show")
+
+
+def test_back_to_base_while_the_machines_run(lab: VmCli) -> None:
+    assert "switch" in logical(lab)  # of the replay
+    boots = on(lab, "network-controller", "cat", "/proc/sys/kernel/random/boot_id")
+    said = lab("reset", "--to", "base")
+    assert "state of the running lab" in said
+    assert logical(lab).strip() == ""
+    assert on(lab, "network-controller", "cat", "/proc/sys/kernel/random/boot_id") == boots
+
+
+def test_back_to_a_snapshot_of_all_machines(lab: VmCli) -> None:
+    lab("snapshot", "save", "kept")  # halts them, and starts them again
+    on(lab, "network-controller", "ovn-nbctl", "ls-add", "mine")
+    on(lab, "compute-01", "touch", "/opt/mine")
+    on(lab, "compute-01", "rm", "-r", "/etc/openvswitch")
+    lab("reset", "--to", "kept", "--cold")
+    assert logical(lab).strip() == ""
+    assert "mine" not in on(lab, "compute-01", "ls", "/opt")
+    assert lab.json("status")["state"] == "up"
+    (row,) = [row for row in lab.json("snapshot", "list") if row["name"] == "kept"]
+    assert (row["current"], row["cold"]) == (True, True)
+
+
+def test_purge_takes_the_machines_disk_image_too(lab: VmCli) -> None:
+    lab("destroy", "--purge")
+    volumes = lab.in_rig("virsh", "-q", "vol-list", "default")
+    assert "labctl" not in volumes

@@ -2,8 +2,7 @@
 
 import base64
 import shlex
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,62 +46,94 @@ def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[li
 def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[dict[Tap, bytes]]:
     """The same, with each tap's capture file instead of frames."""
     recorded: dict[Tap, bytes] = {}
-    files = {tap: f"/run/labctl-{uuid4().hex[:12]}.pcap" for tap in taps}
+    # By nodes: one way there and back starts all that listen on a node, and one ends them.
+    files: dict[str, dict[Tap, str]] = {tap.node: {} for tap in taps}
+    for tap in taps:
+        files[tap.node][tap] = f"/run/labctl-{uuid4().hex[:12]}.pcap"
 
-    def start(tap: Tap) -> None:
-        _start(guest(tap.node), tap, files[tap])
+    def start(node: str) -> None:
+        _start(guest(node), files[node])
 
-    def stop(tap: Tap) -> bytes:
-        return _stop(guest(tap.node), files[tap])
+    def stop(node: str) -> dict[Tap, bytes]:
+        return dict(zip(files[node], _stop(guest(node), files[node].values()), strict=True))
 
     with ThreadPoolExecutor(max_workers=max(1, len(files))) as pool:
         try:
             list(pool.map(start, files))
             yield recorded
-            # The last frames are on their way from the kernel to the file.
-            time.sleep(0.2 * max([guest(tap.node).patience for tap in taps], default=1))
         except BaseException:
-            for end in [pool.submit(stop, tap) for tap in files]:
+            for end in [pool.submit(stop, node) for node in files]:
                 end.exception()  # the first error counts
             raise
-        recorded.update(zip(files, pool.map(stop, files), strict=True))
+        for seen in pool.map(stop, files):
+            recorded.update(seen)
 
 
-def _start(guest: Guest, tap: Tap, file: str) -> None:
-    inside = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
-    tcpdump = shlex.join(
-        [*inside, "timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
-         "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
-    )  # fmt: skip
+def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
+    starts = "\n".join(
+        f"setsid {_tcpdump(tap, file)} </dev/null >/dev/null 2>{file}.log &\necho $! >{file}.pid"
+        for tap, file in files.items()
+    )
     guest.run(
         f"""
-        setsid {tcpdump} </dev/null >/dev/null 2>{file}.log &
-        echo $! >{file}.pid
-        for _ in $(seq {100 * guest.patience}); do
-            grep -q 'listening on' {file}.log && exit 0
-            kill -0 $(cat {file}.pid) || break
-            sleep 0.05
+        listens() {{
+            for _ in $(seq {250 * guest.patience}); do
+                grep -q 'listening on' $1.log && return
+                kill -0 $(cat $1.pid) || break
+                sleep 0.02
+            done
+            cat $1.log >&2
+            return 1
+        }}
+        {starts}
+        for file in {" ".join(files.values())}; do
+            listens $file || exit 1
         done
-        cat {file}.log >&2
-        exit 1
         """,
         timeout=20,
     )
 
 
-def _stop(guest: Guest, file: str) -> bytes:
-    # All in one command: each way to the node and back takes as long as the rest.
+def _tcpdump(tap: Tap, file: str) -> str:
+    inside = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
+    return shlex.join(
+        [*inside, "timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
+         "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
+    )  # fmt: skip
+
+
+def _stop(guest: Guest, files: Iterable[str]) -> list[bytes]:
+    """The files' contents, in their order. Raises GuestError when one cannot be had."""
     said = guest.run(
         f"""
-        pid=$(cat {file}.pid) && kill -INT $pid && for _ in $(seq 60); do
-            kill -0 $pid 2>/dev/null || break
-            sleep 0.05
+        files="{" ".join(files)}"
+        # Whatever was answered has passed every interface on its way, but tcpdump may not have read
+        # it yet. One that has read everything sleeps; any other runs, or waits for a processor.
+        for file in $files; do
+            pid=$(cat $file.pid) || continue
+            for _ in $(seq 50); do
+                case $(ps -o stat= --ppid $pid) in S* | '') break ;; esac
+                sleep 0.02
+            done
+            kill -INT $pid
         done
-        base64 -w 0 {file}
-        code=$?
-        rm -f {file} {file}.log {file}.pid
+        for file in $files; do
+            pid=$(cat $file.pid) || continue
+            for _ in $(seq 150); do
+                kill -0 $pid 2>/dev/null || break
+                sleep 0.02
+            done
+        done
+        code=0
+        for file in $files; do
+            base64 -w 0 $file || code=1
+            echo
+        done
+        for file in $files; do
+            rm -f $file $file.log $file.pid
+        done
         exit $code
         """,
         timeout=30,
     )
-    return base64.b64decode(said.stdout)
+    return [base64.b64decode(line) for line in said.stdout.splitlines()]

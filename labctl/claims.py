@@ -15,12 +15,18 @@ from labctl.i18n import tr
 from labctl.lesson import CAPTURED, NODES, PROBES, Claim, Fact, Look
 from labctl.packets import Frame, sighting
 from labctl.phrases import fill, fill_all, matches
-from labctl.probes import Rows, Sight
+from labctl.probes import Answers, Rows, Sight
 from labctl.topology import Node, Topology
 from labctl.waiting import WaitTimeout, wait_until
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
+
+
+_HYPERVISOR = re.compile(r"node\.hypervisor\b|'hypervisor'")
+"""Where templates and claims speak of the node that runs the first instance."""
+_AT_ONCE = 8
+"""Probes that are asked at once; sshd opens ten sessions on one connection, and no more."""
 
 
 class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
@@ -53,11 +59,13 @@ class ClaimResult:
     """When `seen` is empty although something was asked for: what the probe saw besides."""
     error: str = ""
     """Why nobody could look, if so."""
+    waited: float = 0.0
+    """Of `seconds`: until the look began that decided. The lab's time, and not labctl's."""
 
     @property
     def seen_text(self) -> str:
-        """The evidence in one line: of each row what the claim speaks of (JSON has the rest)."""
-        return " | ".join(self.evidence)
+        """The evidence, a line for each row: what the claim speaks of (JSON has the rest)."""
+        return "\n".join(self.evidence)
 
     @property
     def evidence(self) -> list[str]:
@@ -116,39 +124,46 @@ class Prover:
         self._topology = topology
         self._guest_of = guest
         self._cloud = cloud
-        self._known: dict[tuple[str, str], Rows] | None = None
+        self._known: Answers | None = None
 
     @contextmanager
-    def one_look(self) -> Iterator[None]:
+    def one_look(self, lately: Answers | None = None) -> Iterator[Answers]:
         """Inside, a probe is asked once for all claims and facts: they speak of one moment.
 
-        A claim that does not hold has everything asked anew.
+        A claim that does not hold has everything asked anew. `lately` is what an earlier look saw,
+        if nothing can have happened since.
         """
-        outer, self._known = self._known, {} if self._known is None else self._known
+        outer, known = self._known, self._known or lately or Answers()
+        self._known = known
         try:
-            yield
+            yield known
         finally:
             self._known = outer
 
-    def look_ahead(self, claims: Iterable[Claim]) -> None:
-        """Within `one_look`: ask what these claims will ask, OpenStack and OVN at the same time."""
-        asked: dict[str, None] = {}
-        words = " ".join(str(claim.model_dump()) for claim in claims)
-        for name in self._facts:
-            if f"fact.{name}" in words:
-                words += str(self._facts[name].model_dump())  # facts may be stated with facts
-                asked[self._facts[name].probe] = None
-        asked |= dict.fromkeys(claim.probe for claim in claims)
+    def look_ahead(self, claims: Iterable[Claim], templates: Iterable[object] = ()) -> None:
+        """Within `one_look`: ask at the same time all that these claims and templates will ask."""
+        claims = list(claims)
+        words = " ".join(map(str, (*(claim.model_dump() for claim in claims), *templates)))
+        asked = {claim.probe for claim in claims}
+        facts = set(self._facts)
+        while named := {name for name in facts if f"fact.{name}" in words}:
+            facts -= named
+            asked |= {self._facts[name].probe for name in named}
+            # Facts may be stated with facts.
+            words = " ".join(str(self._facts[name].model_dump()) for name in named) + words
+        if _HYPERVISOR.search(words) and self._topology.stack == "openstack":
+            asked.add("openstack.servers")
+        # The others look at what happens, or make it happen.
+        asked = {probe for probe in asked if probe.startswith(("openstack.", "ovn."))}
         sight = self.sight()
 
-        def ask(prefix: str) -> None:
-            for probe in asked:
-                if probe.startswith(prefix):
-                    with suppress(Exception):  # whoever needs it asks again, and is told
-                        self._ask(probe, {}, sight)
+        def ask(probe: str) -> None:
+            with suppress(Exception):  # whoever needs it asks again, and is told
+                self._ask(probe, {}, sight)
 
-        with ThreadPoolExecutor(max_workers=2) as lanes:
-            list(lanes.map(ask, ("openstack.", "ovn.")))
+        if asked:
+            with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+                list(pool.map(ask, sorted(asked)))
 
     def prove(
         self,
@@ -162,7 +177,7 @@ class Prover:
         Where nobody can look (a node does not answer), the claim does not hold. Raises LabError for
         a mistake of the lesson.
         """
-        began = time.monotonic()
+        began = looked = time.monotonic()
         sight = self.sight(frames)
         last: Rows = []
         besides: Rows = []
@@ -175,9 +190,11 @@ class Prover:
         again = False
 
         def holds() -> bool:
-            nonlocal last, besides, values, error, again
-            if again and self._known is not None:
-                self._known.clear()
+            nonlocal last, besides, values, error, again, looked
+            if again:
+                looked = time.monotonic()
+                if self._known is not None:
+                    self._known.forget()
             again = True
             values = self.values()
             error, last, besides = "", [], []
@@ -212,6 +229,7 @@ class Prover:
             tuple(dict.fromkeys((*claim.where, *claim.each))),
             [] if held else besides,
             error,
+            looked - began,
         )
 
     def words(self, template: str, values: Mapping[str, Any] | None = None) -> str:
@@ -233,11 +251,15 @@ class Prover:
         """What a probe sees; within `one_look` what it saw already, but for the wire."""
         if probe not in PROBES:
             raise LabError(f"a lesson asks an unknown probe: {probe}", code=EXIT_USAGE)
-        key = (probe, repr(sorted(arguments.items())))
-        if self._known is not None and key in self._known:
-            return self._known[key]
+        if self._known is None or probe.startswith("wire."):
+            return self._ask_now(probe, arguments, sight)
+        question = (probe, *sorted(arguments.items()))
+        rows: Rows = self._known.once(question, lambda: self._ask_now(probe, arguments, sight))
+        return rows
+
+    def _ask_now(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
         try:
-            rows = PROBES[probe](sight, arguments)
+            return PROBES[probe](sight, arguments)
         except LabError:
             raise
         except Exception as error:
@@ -250,9 +272,6 @@ class Prover:
                 tr("OpenStack does not answer: {said}", said=said),
                 hint=tr("`labctl status` shows what is not running"),
             ) from error
-        if self._known is not None and not probe.startswith("wire."):
-            self._known[key] = rows
-        return rows
 
     # -- what templates see ----------------------------------------------------------------------
     def values(self) -> dict[str, Any]:
@@ -278,7 +297,9 @@ class Prover:
 
     def sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> Sight:
         """What probes look at; `frames` are those of the checkpoint's captures."""
-        return Sight(self._topology, self._cloud, self.guest, frames)
+        if self._known is None:
+            return Sight(self._topology, self._cloud, self.guest, frames)
+        return Sight(self._topology, self._cloud, self.guest, frames, self._known.once)
 
     def guest(self, name: str) -> Guest:
         """A node's handle, by its name or alias."""

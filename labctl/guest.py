@@ -161,7 +161,12 @@ class SSHGuest:
 
     def _connect(self) -> paramiko.Transport:
         expected = _host_key(self._host_key)
-        transport = paramiko.Transport(self._open())
+        sock = self._open()
+        with suppress(OSError):  # a socket that is not TCP's has no need of it
+            # A command begins with several small packets. None may wait until the server has got
+            # around to acknowledging the one before: that took 40 of the 55 ms of each command.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = paramiko.Transport(sock)
         try:
             transport.banner_timeout = 30 * self.patience
             # A server may have keys of several kinds; it is to show the one we know.

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -188,6 +189,11 @@ class Checkpoint(_Model):
     They run where `run` ran; on the controller if that was an instance.
     """
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether its commands change nothing, for there is nothing to take back."""
+        return not self.undo
+
 
 class Lesson(_Model):
     """One tutorial day."""
@@ -262,8 +268,12 @@ def source_of(name: str) -> str:
     return name if name in available() else str(FilePath(name).absolute())
 
 
+@lru_cache(maxsize=16)
 def parse_lesson(content: bytes, filename: str) -> Lesson:
-    """The lesson in these bytes. Raises SpecError with everything that is wrong with it."""
+    """The lesson in these bytes. Raises SpecError with everything that is wrong with it.
+
+    A verb asks for the same lesson several times, and reading one takes a tenth of a second.
+    """
     source = read_yaml(content, filename)
     try:
         lesson = Lesson.model_validate(source.data)
@@ -372,6 +382,8 @@ def _look_slips(look: Look, path: Path, source: YamlSource) -> Iterator[Problem]
 
 
 def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
+    if "{" not in text:
+        return  # a template of itself, as most texts are
     known = {
         "lab": _attributes(Topology),
         "instance": _attributes(Instance),

@@ -4,10 +4,10 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from labctl.errors import EXIT_USAGE, LabError
@@ -26,13 +26,20 @@ def environment(quoting: bool) -> SandboxedEnvironment:
     )
 
 
+@lru_cache(maxsize=1024)
+def _compiled(template: str, quoting: bool) -> Template:
+    return environment(quoting).from_string(template)
+
+
 def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
     """A template with the lab's values in it; with `quoting` each is one word of the shell.
 
     Raises LabError naming the template when it asks for what is not there.
     """
+    if "{" not in template:
+        return template  # as most values are: to compile one takes a millisecond
     try:
-        return environment(quoting).from_string(template).render(context)
+        return _compiled(template, quoting).render(context)
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise LabError(f"cannot fill in {template!r}: {error}") from error
 

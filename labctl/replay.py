@@ -3,8 +3,9 @@
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from labctl.inside import run_inside
 from labctl.lesson import CAPTURED, Checkpoint, Claim, Lesson
 from labctl.packets import Frame
 from labctl.phrases import fill
+from labctl.probes import Answers
 from labctl.record import write_record
 from labctl.state import LabState
 from labctl.steps import StepContext
@@ -96,6 +98,8 @@ class Runner:
         self.prover = Prover(lesson.facts, topology, guest, cloud)
         self._console = console
         self.results: list[CheckpointResult] = []
+        self._lately: Answers | None = None
+        """What was seen when the checkpoint before was proved, a moment ago."""
 
     def note(self, change: Callable[[Position], Position]) -> None:
         """Change the position, on disk."""
@@ -125,19 +129,26 @@ class Runner:
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
         self.note(lambda position: position.attempting(self.lesson, checkpoint))
-        with self.prover.one_look():
+        lately, self._lately = self._lately, None
+        with self.prover.one_look(lately) as before:
+            explain = checkpoint.explain.model_dump()  # the record has both languages
+            self.prover.look_ahead([], [explain, *checkpoint.run, *checkpoint.capture])
             values = self.prover.values()
             result.explain = self.explain(checkpoint)
             listening = self._listening(checkpoint)
         try:
-            with listening as frames:
+            with listening as frames, self._looking(checkpoint, before) as meanwhile:
                 self._run_commands(checkpoint, values, result, context)
-            with self.prover.one_look():
-                self.prover.look_ahead(checkpoint.claims)
-                self._prove(checkpoint.claims, result, frames or [], context)
-                if result.ok:
-                    self._share(checkpoint)
+            with (
+                self.prover.one_look(meanwhile) as seen,
+                ThreadPoolExecutor(max_workers=1) as beside,
+            ):
+                sharing = beside.submit(self._share, checkpoint)
+                self.prover.look_ahead(checkpoint.claims, [explain, *checkpoint.run])
+                self._prove(checkpoint.claims, result, frames, context)
+                sharing.result()
                 write_record(self._state, self.lesson, checkpoint, result, self.prover)
+                self._lately = seen
         finally:
             result.seconds = time.monotonic() - began
         if failed := [claim for claim in result.claims if not claim.holds]:
@@ -147,14 +158,36 @@ class Runner:
     def _listening(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
         if not checkpoint.capture:
             return nullcontext([])
-        # scapy takes half a second to import: that is over when the commands are.
-        threading.Thread(target=_import_scapy, daemon=True).start()
         values = self.prover.values()
         taps = [
             Tap(self.prover.node_name(one.node), one.interface, fill(one.filter, values))
             for one in checkpoint.capture
         ]
-        return capturing(taps, self._guest_of)
+        return _capturing(taps, self._guest_of)
+
+    @contextmanager
+    def _looking(self, checkpoint: Checkpoint, before: Answers) -> Iterator[Answers | None]:
+        """Look at the lab while the commands run, if they change nothing; what was seen then."""
+        if not checkpoint.capture:
+            yield None
+            return
+        with (
+            self.prover.one_look(before) as seen,
+            ThreadPoolExecutor(max_workers=1) as beside,
+        ):
+            beside.submit(self.prover.look_ahead, checkpoint.claims)
+            yield seen
+
+    def commands(
+        self, checkpoint: Checkpoint, values: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        """(prompt, command) of what the checkpoint runs, one after the other."""
+        if checkpoint.node == "instance":
+            prompt = f"{self._topology.image.user}@{self._topology.instances[0].name}$"
+        else:
+            prompt = f"{self._place(checkpoint)}#"
+        for template in checkpoint.run:
+            yield prompt, fill(template, values, quoting=True).strip()
 
     def _run_commands(
         self,
@@ -166,14 +199,9 @@ class Runner:
         checking: bool = False,
     ) -> None:
         inside = checkpoint.node == "instance"
-        node = self.prover.node_name("controller" if inside else checkpoint.node)
-        if inside:
-            name = self._topology.instances[0].name
-            prompt = f"{self._topology.image.user}@{name}$"
-        else:
-            name, prompt = node, f"{node}#"
-        for template in checkpoint.run:
-            command = fill(template, values, quoting=True).strip()
+        node = self._place(checkpoint)
+        name = self._topology.instances[0].name if inside else node
+        for prompt, command in self.commands(checkpoint, values):
             if not checking:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
@@ -248,17 +276,22 @@ class Runner:
         if not checkpoint.sets:
             return
         place = self._place(checkpoint)
+        others = [node.name for node in self._topology.nodes if node.name != place]
         with suppress(LabError):  # nothing was set
             content = self._guest_of(place).get(VARIABLES)
-            for node in self._topology.nodes:
-                if node.name != place:
-                    with suppress(LabError):
-                        self._guest_of(node.name).put(content, VARIABLES)
+
+            def give(name: str) -> None:
+                with suppress(LabError):
+                    self._guest_of(name).put(content, VARIABLES)
+
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                list(pool.map(give, others))
 
     # -- taking back -----------------------------------------------------------------------------
     def undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
         """Take a checkpoint back. Raises LabError when that does not work."""
         context.progress(str(checkpoint.title))
+        self._lately = None
         node = self._place(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
@@ -339,6 +372,15 @@ class Runner:
                 # What is expected, in full, would be the answer to the learner's task.
                 expected = one.expected if patience is None else ""
                 self._console.claim(False, one.text, expected=expected, seen=one.seen_text)
+
+
+@contextmanager
+def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
+    with capturing(taps, guest) as frames:
+        # scapy takes half a second to import: that is over when the commands are. Not sooner, for
+        # Python does one thing at a time, and the captures start quicker without it.
+        threading.Thread(target=_import_scapy, daemon=True).start()
+        yield frames
 
 
 def _import_scapy() -> None:

@@ -7,7 +7,7 @@ back or run.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,19 +196,26 @@ class Classroom:
         count = sum(len(result.claims) for result in runner.results)
         refuted = None
         if failing:
+            self._console.say()
+            said = tr("{n} of {count} claims do not hold", n=len(failing), count=count)
             refuted = LabError(
-                tr("{n} of {count} claims do not hold", n=len(failing), count=count),
+                said if count > 1 else tr("the claim does not hold"),
                 hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),
                 code=EXIT_CLAIM,
             )
             return Report(lesson, position, checkpoints=runner.results, refuted=refuted)
-        self._console.summary(True, tr("all {count} claims hold", count=count))
+        said = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
+        self._console.summary(True, said)
+        words: dict[str, Any] = {}
         if upto == first_open(lesson, progress):
-            runner.keep(checkpoint)
-            write_record(self._state, lesson, checkpoint, runner.results[-1], runner.prover)
+            with runner.prover.one_look():
+                runner.keep(checkpoint)
+                write_record(self._state, lesson, checkpoint, runner.results[-1], runner.prover)
+                if position.practice and checkpoint.only_looks:
+                    words = self._say_commands(runner, checkpoint)
             self._note(lambda position: position.passing(lesson, checkpoint))
         report = Report(lesson, self._position(), checkpoints=runner.results)
-        return self._arrive(lesson, report, tell=False)
+        return replace(self._arrive(lesson, report, tell=False), words=words)
 
     def hint(self) -> Report:
         """One hint more for the checkpoint that is to be done."""
@@ -359,12 +366,35 @@ class Classroom:
             )
         self._console.heading(tr("your task"))
         self._console.explain(task)
+        if checkpoint.only_looks:
+            # Its claims hold before the learner has begun, and nobody may think they had to.
+            self._console.explain(
+                tr(
+                    "There is nothing to change here, only something to see. `{check}` proves that"
+                    " the lab is as the lesson says; whether you have looked it cannot tell.",
+                    check=f"{self._labctl} check",
+                )
+            )
         labctl = self._labctl
         self._console.say(tr("log in: {command}", command=f"{labctl} ssh {node}"))
         self._console.say(
             tr("done? {check}   stuck? {hint}", check=f"{labctl} check", hint=f"{labctl} hint")
         )
-        return {"checkpoint": checkpoint.id, "explain": explanation, "task": task, "node": node}
+        return {
+            "checkpoint": checkpoint.id,
+            "explain": explanation,
+            "task": task,
+            "node": node,
+            "only_looks": checkpoint.only_looks,
+        }
+
+    def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What the lesson looks with, for a learner who may have gone past it."""
+        commands = list(runner.commands(checkpoint, runner.prover.values()))
+        self._console.say(tr("There was nothing to do but look. The lesson does it with:"))
+        for prompt, command in commands:
+            self._console.command(command, prompt)
+        return {"only_looks": True, "commands": [command for _, command in commands]}
 
     def _say_next(self, verb: str, what: str) -> None:
         self._console.say()

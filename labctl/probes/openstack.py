@@ -6,6 +6,20 @@ from typing import Any
 from labctl.probes import Probe, Rows, Sight
 
 
+def _list(sight: Sight, service: str, noun: str) -> list[Any]:
+    """All there is of something, e.g. `network`, `ports`; most probes need the networks' names."""
+
+    def ask() -> list[Any]:
+        return list(getattr(getattr(sight.cloud(), service), noun)())
+
+    return list(sight.once((service, noun), ask))
+
+
+def _names(sight: Sight, noun: str) -> dict[str, str]:
+    """{id: name} of `networks`, `routers` or `security_groups`."""
+    return {one.id: one.name for one in _list(sight, "network", noun)}
+
+
 def _addresses(fixed_ips: list[dict[str, Any]] | None) -> list[str]:
     return [ip["ip_address"] for ip in fixed_ips or [] if ip.get("ip_address")]
 
@@ -20,14 +34,13 @@ def networks(sight: Sight, _: Mapping[str, str]) -> Rows:
             "external": bool(net.is_router_external),
             "status": net.status,
         }
-        for net in sight.cloud().network.networks()
+        for net in _list(sight, "network", "networks")
     ]
 
 
 def subnets(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, network, cidr, gateway, dhcp, pool_start, pool_end."""
-    network = sight.cloud().network
-    names = {net.id: net.name for net in network.networks()}
+    names = _names(sight, "networks")
     return [
         {
             "name": subnet.name,
@@ -38,17 +51,16 @@ def subnets(sight: Sight, _: Mapping[str, str]) -> Rows:
             "pool_start": pool["start"],
             "pool_end": pool["end"],
         }
-        for subnet in network.subnets()
+        for subnet in _list(sight, "network", "subnets")
         for pool in subnet.allocation_pools
     ]
 
 
 def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, external_network, gateway_address, snat."""
-    network = sight.cloud().network
-    names = {net.id: net.name for net in network.networks()}
+    names = _names(sight, "networks")
     rows = []
-    for router in network.routers():
+    for router in _list(sight, "network", "routers"):
         gateway = router.external_gateway_info or {}
         rows.append(
             {
@@ -63,9 +75,8 @@ def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 def ports(sight: Sight, _: Mapping[str, str]) -> Rows:
     """owner, address, network, mac, status, security_groups (names)."""
-    network = sight.cloud().network
-    names = {net.id: net.name for net in network.networks()}
-    groups = {group.id: group.name for group in network.security_groups()}
+    names = _names(sight, "networks")
+    groups = _names(sight, "security_groups")
     return [
         {
             "owner": port.device_owner,
@@ -75,15 +86,14 @@ def ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "status": port.status,
             "security_groups": [groups.get(one, one) for one in port.security_group_ids or []],
         }
-        for port in network.ports()
+        for port in _list(sight, "network", "ports")
     ]
 
 
 def floating_ips(sight: Sight, _: Mapping[str, str]) -> Rows:
     """address, fixed_address, network, router, status."""
-    network = sight.cloud().network
-    names = {net.id: net.name for net in network.networks()}
-    routers_ = {router.id: router.name for router in network.routers()}
+    names = _names(sight, "networks")
+    routers_ = _names(sight, "routers")
     return [
         {
             "address": ip.floating_ip_address,
@@ -92,14 +102,14 @@ def floating_ips(sight: Sight, _: Mapping[str, str]) -> Rows:
             "router": routers_.get(ip.router_id),
             "status": ip.status,
         }
-        for ip in network.ips()
+        for ip in _list(sight, "network", "ips")
     ]
 
 
 def servers(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, status, host, fixed (addresses), floating (addresses), security_groups (names)."""
     rows = []
-    for server in sight.cloud().compute.servers():
+    for server in _list(sight, "compute", "servers"):
         addresses = [one for network in (server.addresses or {}).values() for one in network]
         rows.append(
             {
@@ -125,7 +135,7 @@ def security_group_rules(sight: Sight, _: Mapping[str, str]) -> Rows:
             "port_max": rule["port_range_max"],
             "remote": rule["remote_ip_prefix"],
         }
-        for group in sight.cloud().network.security_groups()
+        for group in _list(sight, "network", "security_groups")
         for rule in group.security_group_rules or []
     ]
 

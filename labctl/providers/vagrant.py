@@ -66,6 +66,7 @@ class VagrantProvider:
         self._one_at_a_time = threading.RLock()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._guests: dict[str, SSHGuest] = {}
+        self._listed: set[str] | None = None
         self.features = hypervisor.features
 
     @property
@@ -86,29 +87,35 @@ class VagrantProvider:
         return VagrantCommand(self._state.vagrant, self._vagrant.log, {**self._environment, **more})
 
     def _boxes(self) -> set[str]:
-        """Names of the boxes Vagrant has for this hypervisor, in the version that is asked for."""
-        version = self._topology.box.version
-        self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it is run there
-        with self._vagrant.python() as vagrant:
-            return {
-                box.name
-                for box in vagrant.box_list()
-                if box.provider == self._hypervisor.name and version in ("", None, box.version)
-            }
+        """Names of the boxes Vagrant has for this hypervisor, in the version that is asked for.
 
-    def _box(self, there: set[str] | None = None) -> str:
-        """The box of this lab, by name; `there` are the boxes that Vagrant has."""
+        Vagrant takes a second to tell: it is asked once, and once more when we have added one.
+        """
+        version = self._topology.box.version
+        with self._one_at_a_time:
+            if self._listed is None:
+                self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it runs there
+                with self._vagrant.python() as vagrant:
+                    self._listed = {
+                        box.name
+                        for box in vagrant.box_list()
+                        if box.provider == self._hypervisor.name
+                        and version in ("", None, box.version)
+                    }
+            return self._listed
+
+    def _box(self) -> str:
+        """The box of this lab, by name."""
         name = self._topology.box.name
         if name != "auto":
             return name
-        return OWN_BOX if OWN_BOX in (self._boxes() if there is None else there) else PUBLIC_BOX
+        return OWN_BOX if OWN_BOX in self._boxes() else PUBLIC_BOX
 
     def prepared(self) -> bool:
         """Whether Vagrant has the box, or the machines are there already."""
         if all(self._made(node) for node in self._topology.nodes):
             return True
-        there = self._boxes()
-        return self._box(there) in there
+        return self._box() in self._boxes()
 
     def _made(self, node: Node) -> bool:
         return self._state.machine_id(node.name, self._hypervisor.name).exists()
@@ -118,6 +125,7 @@ class VagrantProvider:
         version = self._topology.box.version
         box = self._box()
         progress(box)
+        self._listed = None
         try:
             self._vagrant.run(
                 "box", "add", box, "--provider", self._hypervisor.name,

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -30,7 +31,16 @@ def stop(*_):
     if interface != "lost0":
         shutil.copy(root / f"{{interface}}.pcap", file)
     os._exit(0)
+def behind(*_):
+    # A stop in the middle of this finds nothing in the file.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    (root / "behind").touch()
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        pass
+    shutil.copy(root / "eth1.pcap", file)
 signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGUSR1, behind)
 time.sleep(0.1)
 print(f"tcpdump: listening on {{interface}}, link-type EN10MB", file=sys.stderr, flush=True)
 (root / f"listening-{{interface}}").touch()
@@ -110,6 +120,25 @@ def test_all_listen_before_and_all_is_seen_after(nodes: dict[str, LocalGuest]) -
     assert len(times) == 12
     assert times == sorted(times)
     assert_tidy(nodes)
+
+
+def test_a_tcpdump_that_is_behind_reads_to_the_end(nodes: dict[str, LocalGuest]) -> None:
+    root = nodes["compute-01"].root
+    with capturing([Tap("compute-01", "busy0", "icmp")], finding(nodes)) as seen:
+        os.kill(int((root / "pid-busy0").read_text()), signal.SIGUSR1)
+        until = time.monotonic() + 5
+        while not (root / "behind").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert len(seen) == 4, "all that the file holds in the end"
+    assert_tidy(nodes)
+
+
+def test_each_node_is_asked_once_to_listen_and_once_to_end(nodes: dict[str, LocalGuest]) -> None:
+    with capturing(TAPS, finding(nodes)):
+        pass
+    assert {name: len(guest.ran) for name, guest in nodes.items()} == {
+        "network-controller": 2, "compute-01": 2,
+    }  # fmt: skip
 
 
 def test_the_filter_arrives_as_one_word(nodes: dict[str, LocalGuest]) -> None:

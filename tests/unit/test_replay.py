@@ -580,7 +580,7 @@ class Recorded:
 
     def __init__(self, directory: Path, moment: str) -> None:
         api = json.loads((GOLDEN / "openstack" / f"{moment}.api.json").read_text(encoding="utf-8"))
-        self.cloud, _ = connection(api)
+        self.cloud, self.wired = connection(api)
         self.guest = FakeGuest()
         self.guest.on("^ping", "1 packets transmitted, 1 received, 0% packet loss")
         self.guest.on("^ssh", "cirros\n2: eth0    inet 172.16.100.10/24 scope global eth0\nvm-1\n")

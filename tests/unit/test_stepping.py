@@ -180,6 +180,42 @@ def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None
     assert b"10.0.2.9" in other.files[VARIABLES], "on every node"
 
 
+def test_in_practice_what_is_only_to_be_seen_is_said_to_be_so(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET, IP)
+    room = bench.classroom(day)
+    task = room.start("test", practice=True).to_json()
+    assert (task["checkpoint"], task["only_looks"]) == ("net", False)
+    assert "nothing to change here" not in bench.page.text
+    sees(bench, NET)
+    passed = room.check()
+    assert (position(passed)["next"], passed.words) == ("ip", {}), "it was done, not only seen"
+    sees(bench, NET, IP)
+    room.check()
+    task = room.next().to_json()
+    assert (task["checkpoint"], task["only_looks"]) == ("look", True)
+    assert "nothing to change here" in " ".join(bench.page.text.split())
+    assert "echo looked" not in bench.page.text, "the command is not given away"
+    passed = room.check()
+    assert passed.to_json()["commands"] == ["echo looked at $IP"]
+    assert passed.to_json()["only_looks"] is True
+    assert position(passed)["next"] is None
+    assert "There was nothing to do but look." in bench.page.text
+    assert "network-controller# echo looked at $IP" in bench.page.text
+    again = room.check()
+    assert again.words == {}, "it was passed already"
+
+
+def test_who_only_follows_is_not_told_that_there_was_nothing_to_do(
+    bench: Bench, day: Lesson
+) -> None:
+    sees(bench, NET, IP)
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    room.goto("look")
+    assert room.check().words == {}
+    assert "nothing to do but look" not in bench.page.text
+
+
 def test_solve_begins_on_clear_ground(bench: Bench, day: Lesson) -> None:
     sees(bench, NET)
     room = bench.classroom(day)

@@ -459,6 +459,20 @@ def test_the_box(
         assert provider.prepared()
 
 
+def test_vagrant_is_asked_for_its_boxes_once(
+    world: World, make: Callable[..., VagrantProvider]
+) -> None:
+    provider = make(VirtualBox)
+    world.set(boxes=[["labctl/lab", "virtualbox", "1"]])
+    world.calls()
+    assert provider.prepared()
+    start(provider, A)
+    start(provider, B)
+    assert provider.prepared()
+    assert len(world.calls(verb="box list")) == 1
+    assert world["machines"][f"labctl-x-{A}"]["box"] == "labctl/lab"
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_auto_is_our_own_box_if_it_is_there(
     world: World, make: Callable[..., VagrantProvider], own: bool

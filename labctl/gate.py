@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from labctl.chassis import chassis_ready
-from labctl.guest import Guest, GuestError
+from labctl.guest import GuestError
 from labctl.i18n import tr
 from labctl.instance import instance_guest
-from labctl.providers import Provider
+from labctl.parts import LabParts
 from labctl.steps import StepContext
-from labctl.topology import Node, Topology
+from labctl.topology import Node
 from labctl.units import units_of
 from labctl.waiting import NotYet, wait_until
-
-if TYPE_CHECKING:
-    from openstack.connection import Connection
 
 CLOCK_SECONDS = 2.0
 """How far a node's clock may be from ours."""
@@ -27,33 +24,6 @@ _DEADLINE = 90
 """Seconds in which everything has to come true, times the patience."""
 _PORTS = "network:floatingip"
 """Owner of ports that Neutron has and OVN has not."""
-
-
-class LabParts(Protocol):
-    """What of a lab this needs."""
-
-    @property
-    def topology(self) -> Topology:
-        """What lab.yaml describes."""
-        ...
-
-    @property
-    def provider(self) -> Provider:
-        """What makes the nodes."""
-        ...
-
-    @property
-    def controller(self) -> Guest:
-        """The handle on the controller."""
-        ...
-
-    def guest(self, name: str) -> Guest:
-        """The handle on a node."""
-        ...
-
-    def cloud(self) -> "Connection":
-        """openstacksdk as admin, one for each thread."""
-        ...
 
 
 # -- what decides --------------------------------------------------------------------------------

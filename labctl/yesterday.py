@@ -7,14 +7,14 @@ nothing uses yet, and the instances. Every object is looked up first, so this ma
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from labctl.chassis import wait_for_chassis
 from labctl.download import download
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
-from labctl.providers import Provider
+from labctl.parts import LabParts
 from labctl.state import write_atomic
 from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
@@ -182,39 +182,6 @@ def make_instance(
         interval=0.7,
         cancelled=cancelled,
     )
-
-
-class LabParts(Protocol):
-    """What of a lab this needs."""
-
-    @property
-    def topology(self) -> Topology:
-        """What lab.yaml describes."""
-        ...
-
-    @property
-    def provider(self) -> Provider:
-        """What makes the nodes."""
-        ...
-
-    @property
-    def file(self) -> Path:
-        """The lab.yaml."""
-        ...
-
-    @property
-    def cache(self) -> Path:
-        """What all labs of this machine share."""
-        ...
-
-    @property
-    def controller(self) -> Guest:
-        """The handle on the controller."""
-        ...
-
-    def cloud(self) -> "Connection":
-        """openstacksdk as admin."""
-        ...
 
 
 class Yesterday:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from labctl.cli import app
 from labctl.lesson import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, parse_lesson
 from labctl.packets import Frame
+from labctl.parts import LabParts
 from labctl.phrases import OPERATORS
 from labctl.providers.nspawn import NspawnProvider
 from labctl.spec import parse_spec
@@ -24,7 +25,7 @@ from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets
 from labctl.steps import Step
 from labctl.topology import Topology, build_topology
-from labctl.yesterday import LabParts, Yesterday
+from labctl.yesterday import Yesterday
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])

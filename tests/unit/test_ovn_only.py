@@ -13,6 +13,7 @@ from labctl.claims import Prover
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import GuestError
 from labctl.lesson import FIRST, PROBES, Claim, Text, available, load_lesson
+from labctl.parts import LabParts
 from labctl.probes import Sight
 from labctl.stages import scripts_of
 from labctl.state import LabState
@@ -20,7 +21,7 @@ from labctl.status import collect
 from labctl.topology import Topology
 from labctl.units import units_of
 from labctl.waiting import NotYet, WaitTimeout
-from labctl.yesterday import LabParts, Yesterday
+from labctl.yesterday import Yesterday
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 
 LAB = topology("name: first-week\nstack: ovn\n")

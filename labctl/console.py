@@ -40,6 +40,7 @@ from labctl.prose import (
     paragraphs,
     sanitize,
 )
+from labctl.reflow import fit_command, fit_output
 
 
 class Console(Protocol):
@@ -115,6 +116,8 @@ class Page(ABC):
     """
 
     quiet: bool = False
+    _below_command = False
+    """Whether a command that said nothing is the last thing on the page."""
 
     @property
     @abstractmethod
@@ -148,15 +151,17 @@ class Page(ABC):
             self.verbatim([*paragraphs(text, min(self.width or 80, 100)), ()])
 
     def command(self, command: str, prompt: str = "$") -> None:
-        if self.quiet:
-            return
-        first, *more = sanitize(command.rstrip()).split("\n")
-        lines = [(Span(one_line(prompt), "prompt"), Span(f" {first}", "bold"))]
-        self.verbatim([*lines, *((Span(line, "bold"),) for line in more)])
+        if not self.quiet:
+            self._typed(f"{one_line(prompt)} ", sanitize(command.rstrip()))
+            self._below_command = True
 
     def output(self, text: str) -> None:
-        if text.strip() and not self.quiet:
-            self.verbatim([*_lines(text.rstrip(), "dim"), ()])
+        if not text.strip() or self.quiet:
+            return
+        self._below_command = False
+        clean, width = sanitize(text.rstrip()), self.width
+        lines = clean.split("\n") if width is None else fit_output(clean, width)
+        self.verbatim([*((Span(line),) for line in lines), ()])
 
     def claim(
         self, ok: bool, text: str, *, evidence: str = "", expected: str = "", seen: str = ""
@@ -167,7 +172,9 @@ class Page(ABC):
         details = [(tr("evidence"), evidence)]
         if not ok:
             details = [(tr("expected"), expected), (tr("seen"), seen), *details]
-        self.write([*lines, *_details(details, indent=4)])
+        blank: list[Line] = [()] if self._below_command else []
+        self._below_command = False
+        self.write([*blank, *lines, *_details(details, indent=4)])
 
     def finding(
         self,
@@ -186,11 +193,11 @@ class Page(ABC):
             self.write([(Span("    "), Span(one_line(breaks), "dim"))])
         if mend:
             self.write([(Span("    → "), Span(one_line(mend)))])
-        # Not wrapped by us: what is typed must come whole out of a copy.
-        self.verbatim([(Span("      $ ", "prompt"), Span(one_line(c), "bold")) for c in commands])
+        for command in commands:
+            self._typed("      $ ", one_line(command))
 
     def summary(self, ok: bool, text: str) -> None:
-        self.write([(), (_mark(ok), Span(one_line(text), "ok" if ok else "bad"))])
+        self.write([(), (_mark(ok), Span(one_line(text), "bold" if ok else "bad"))])
 
     def error(self, message: str, hint: str = "", log: str = "") -> None:
         first, *more = _lines(message.strip(), "bad")
@@ -212,6 +219,15 @@ class Page(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _typed(self, lead: str, command: str) -> None:
+        width = self.width
+        lines = command.split("\n")
+        if width is not None:
+            hang = len(lead) - len(lead.lstrip()) + 2
+            lines = fit_command(command, width, cell_width(lead), hang)
+        spans = [(Span(line, "bold"),) for line in lines]
+        self.verbatim([(Span(lead, "prompt"), *spans[0]), *spans[1:]])
 
     def _unless_quiet(self, lines: Sequence[Line]) -> None:
         if not self.quiet:
@@ -262,10 +278,10 @@ def failure_details(event: StepFinished) -> list[Line]:
 def note_line(event: Note) -> Line:
     """A note as one line, its level in front unless it is mere information."""
     if event.level == "info":
-        return (Span(one_line(event.message), "dim"),)
+        return (Span(one_line(event.message)),)
     if event.level == "error":
-        return (Span(f"{tr('error')}: ", "bad"), Span(one_line(event.message), "bad"))
-    return (Span(f"{tr('warning')}: ", "warn"), Span(one_line(event.message), "warn"))
+        return (Span(tr("error: "), "bad"), Span(one_line(event.message), "bad"))
+    return (Span(tr("warning: "), "warn"), Span(one_line(event.message)))
 
 
 class Tally:
@@ -302,7 +318,7 @@ class Tally:
         if not event.ok and not self._counts["failed"]:
             parts.insert(0, tr("interrupted"))
         text = " · ".join([*filter(None, [self.title]), *parts, duration(event.seconds)])
-        return (_mark(event.ok), Span(text, "ok" if event.ok else "bad"))
+        return (_mark(event.ok), Span(text, "bold" if event.ok else "bad"))
 
 
 class PlainConsole(Page):
@@ -415,11 +431,13 @@ def make_console(
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
     env: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Console:
     """The console for these options and this terminal.
 
     With `json` it writes to stderr, so that stdout holds the JSON alone. Live only where a
     terminal can show it: a tty that is not dumb, in UTF-8, without NO_COLOR (if not empty).
+    `clock` counts seconds, for the times that are shown.
     """
     env = os.environ if env is None else env
     stream = (stderr or sys.stderr) if json else (stdout or sys.stdout)
@@ -427,7 +445,7 @@ def make_console(
     utf8 = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
     if plain or not utf8 or not stream.isatty():
         columns = shutil.get_terminal_size((80, 24)).columns if stream.isatty() else None
-        return PlainConsole(stream, quiet=quiet, width=columns)
+        return PlainConsole(stream, quiet=quiet, width=columns, clock=clock)
     from labctl.live import LiveConsole
 
-    return LiveConsole(stream)
+    return LiveConsole(stream, clock=clock)

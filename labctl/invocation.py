@@ -3,9 +3,10 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -20,6 +21,18 @@ File = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only what goes wrong.")]
 DEFAULT = Path("lab.yaml")
+
+
+class Verbs(TyperGroup):
+    """Verbs, each with the whole of its first sentence in the list of `--help`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Click cuts what does not fit beside the verb; a short help of its own it breaks."""
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.short_help:
+                command.short_help = " ".join((command.help or "").split("\n\n")[0].split())
+        super().format_commands(ctx, formatter)
 
 
 def open_console(*, quiet: bool = False, json: bool = False) -> "Console":

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.i18n import tr
-from labctl.invocation import DEFAULT, File, Json, Quiet, called, open_console, open_lab
+from labctl.invocation import DEFAULT, File, Json, Quiet, Verbs, called, open_console, open_lab
 
 if TYPE_CHECKING:
     from labctl.console import Console
     from labctl.snapshots import Row
 
 snapshots_app = typer.Typer()
-snapshot_app = typer.Typer(help="Named states of the whole lab.", no_args_is_help=True)
+snapshot_app = typer.Typer(cls=Verbs, help="Named states of the whole lab.", no_args_is_help=True)
 snapshots_app.add_typer(snapshot_app, name="snapshot")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the snapshot.")]
@@ -86,23 +86,21 @@ def reset(
 
 
 def _show(rows: "list[Row]", console: "Console") -> None:
-    from labctl.prose import cell_width, pad
+    from labctl.prose import Span
+    from labctl.reflow import table
 
     if not rows:
         command = f"{called()} snapshot save NAME"
         console.say(tr("no snapshots; make one with {command}", command=command))
         return
-    table = [["", tr("snapshot"), tr("age"), tr("size"), tr("kept"), tr("lesson")]]
+    heads = ["", tr("snapshot"), tr("age"), tr("size"), tr("kept"), tr("lesson")]
+    lines = [[Span(head, "bold") for head in heads]]
     for row in rows:
         ways = [word for word, there in (("warm", row.warm), ("cold", row.cold)) if there]
-        table.append(
-            ["→" if row.current else "", row.name, _age(time.time() - row.at),
-             _size(row.size), "+".join(ways) or "-", row.lesson or "-"]
-        )  # fmt: skip
-    widths = [max(cell_width(row[column]) for row in table) for column in range(len(table[0]))]
-    for line in table:
-        cells = [pad(cell, width) for cell, width in zip(line, widths, strict=True)]
-        console.say("  ".join(cells).rstrip())
+        cells = [row.name, _age(time.time() - row.at), _size(row.size), "+".join(ways) or "-",
+                 row.lesson or "-"]  # fmt: skip
+        lines.append([Span("→" if row.current else "", "ok"), *(Span(one) for one in cells)])
+    console.write([(), *table(lines, console.width)])
     for row in rows:
         if row.trouble:
             console.say(f"  {row.name}: {row.trouble}")

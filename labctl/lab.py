@@ -192,7 +192,9 @@ class Lab:
         except KeyError:
             names = ", ".join(node.name for node in self.topology.nodes)
             raise LabError(
-                f"this lab has no node {name!r}", hint=f"its nodes are {names}", code=EXIT_USAGE
+                tr("this lab has no node '{name}'", name=name),
+                hint=tr("its nodes are {names}", names=names),
+                code=EXIT_USAGE,
             ) from None
 
     @property
@@ -287,8 +289,11 @@ class Lab:
             write_atomic(built, now)
         elif built.read_text() != now:
             raise LabError(
-                f"{self.file.name} describes another lab than the one that exists here",
-                hint="`labctl destroy` first, or undo the edit",
+                tr(
+                    "{file} describes another lab than the one that exists here",
+                    file=self.file.name,
+                ),
+                hint=tr("`labctl destroy` first, or undo the edit"),
                 code=EXIT_USAGE,
             )
 
@@ -336,7 +341,9 @@ class Lab:
         self._must_exist()
         node = self.node(name)
         if not self.provider.running(node):
-            raise LabError(f"{name} is not running", hint="start the lab: `labctl up`")
+            raise LabError(
+                tr("{name} is not running", name=name), hint=tr("start the lab: `labctl up`")
+            )
         return [*self.provider.ssh_argv(node), *([shlex.join(command)] if command else [])]
 
     def log(self, name: str, unit: str, lines: int) -> str:
@@ -492,18 +499,23 @@ class Lab:
 
     def _must_exist(self) -> None:
         if not self.state.exists:
-            raise LabError("there is no lab here", hint="make it with `labctl create`")
+            raise LabError(tr("there is no lab here"), hint=tr("make it with `labctl create`"))
 
     def _must_be_finished(self) -> None:
         self._must_exist()
         if not self.state.created.exists():
-            raise LabError("this lab is not finished", hint="finish it with `labctl create`")
+            raise LabError(
+                tr("this lab is not finished"), hint=tr("finish it with `labctl create`")
+            )
 
     def _must_be_up(self) -> None:
         self._must_be_finished()
         down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
         if down:
-            raise LabError(f"not running: {', '.join(down)}", hint="start the lab: `labctl up`")
+            raise LabError(
+                tr("not running: {names}", names=", ".join(down)),
+                hint=tr("start the lab: `labctl up`"),
+            )
 
     # -- destroy ---------------------------------------------------------------------------------
     def destroy(self, *, purge: bool = False) -> bool:

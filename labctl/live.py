@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 import rich.console
+from rich.console import ConsoleRenderable, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -28,8 +29,10 @@ from labctl.events import (
     StepStarted,
 )
 from labctl.i18n import tr
-from labctl.prose import Line, Span, Style, duration, one_line, pad
+from labctl.prose import Line, Span, Style, cell_width, duration, fold, one_line, pad
 
+# Of the eight colours every terminal has, magenta and red are readable as text on white and on
+# black in the usual themes. Green and yellow are pale on white: they colour marks, not sentences.
 _STYLES: dict[Style, str] = {
     "plain": "",
     "bold": "bold",
@@ -37,11 +40,12 @@ _STYLES: dict[Style, str] = {
     "ok": "green",
     "bad": "red",
     "warn": "yellow",
-    "code": "cyan",
-    "prompt": "green",
+    "code": "magenta",
+    "prompt": "magenta",
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TIME_CELLS = 7  # "59.9s", "59m 59s", "already"
+_NARROWEST = 20
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,34 @@ class _Running:
     estimate_s: float | None
     progress: str = ""
     output: str = ""
+
+
+class _Region(Live):
+    """The lines at the bottom, also when the window becomes narrower while they are there.
+
+    Most terminals then break them anew: they take more rows than rich remembers, and without this
+    rich would leave what it does not know of.
+    """
+
+    _drawn: tuple[int, tuple[int, ...]] = (0, ())
+    """The window's width and the cells of each line, when they were drawn the last time."""
+    _text: Sequence[str] = ()
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """What rich prints: from the first of our rows down, whatever is new, then our lines."""
+        width, (before, lines) = self.console.width, self._drawn
+        if 0 < width < before and self._live_render._shape is not None:
+            rows = sum(max(1, -(-cells // width)) for cells in lines)
+            self._live_render._shape = (width, rows)
+        printed = super().process_renderables(renderables)
+        self._drawn = (width, tuple(min(cell_width(line), width) for line in self._text))
+        return printed
+
+    def get_renderable(self) -> RenderableType:
+        """What is drawn the next time."""
+        now = super().get_renderable()
+        self._text = str(now).split("\n")
+        return now
 
 
 class LiveConsole(Page):
@@ -76,7 +108,7 @@ class LiveConsole(Page):
             highlight=False,
         )
         self._clock = clock
-        self._live: Live | None = None
+        self._live: _Region | None = None
         self._tally: Tally | None = None
         self._began = 0.0
         self._forecast: tuple[float, float] | None = None  # remaining seconds, said when
@@ -134,7 +166,7 @@ class LiveConsole(Page):
         self._estimates = {step.id: step.estimate_s for step in event.steps}
         if event.title:
             self.heading(event.title)
-        self._live = Live(
+        self._live = _Region(
             console=self._rich,
             get_renderable=self._render,
             refresh_per_second=10,
@@ -165,23 +197,30 @@ class LiveConsole(Page):
             "done": (Span("✓", "ok"), took, "plain"),
             "already": (Span("✓", "dim"), tr("already"), "dim"),
             "failed": (Span("✗", "bad"), took, "bad"),
-            "skipped": (Span("-", "warn"), took, "warn"),
+            "skipped": (Span("-", "warn"), took, "plain"),
         }
         mark, time_text, style = ends[event.outcome]
-        line = self._step_line(mark, time_text, step, style)
+        mark, time_span, *words = self._step_line(mark, time_text, step, style)
         if event.outcome == "skipped" and event.detail:
-            line.append(f"  {one_line(event.detail)}", "yellow")
-        line.truncate(self.width, overflow="ellipsis")
-        self._scroll(line)
+            words.append(Span(f"  {one_line(event.detail)}"))
+        lead = cell_width(mark.text + time_span.text)
+        first, *more = fold(words, max(self.width - lead, _NARROWEST))
+        lines = [(mark, time_span, *first), *((Span(" " * lead), *one) for one in more)]
+        self._scroll(Text("\n").join(self._cropped(_text(line)) for line in lines))
         if event.outcome == "failed":
             self.write(failure_details(event))
 
-    def _step_line(self, mark: Span, time_text: str, step: _Running, style: Style) -> Text:
+    def _step_line(self, mark: Span, time_text: str, step: _Running, style: Style) -> list[Span]:
         spans = [mark, Span(f" {pad(time_text, _TIME_CELLS, right=True)}  ", "dim")]
         spans.append(Span(step.title, style))
         if step.node:
             spans.append(Span(f"  ({step.node})", "dim"))
-        return _text(spans)
+        return spans
+
+    def _cropped(self, text: Text) -> Text:
+        # Only what has no blank to be broken at.
+        text.truncate(self.width, overflow="ellipsis")
+        return text
 
     def _scroll(self, text: Text) -> None:
         if self._live:
@@ -201,9 +240,9 @@ class LiveConsole(Page):
 
     def _running_line(self, step: _Running, now: float) -> Text:
         mark = Span(_SPINNER[int(now * 10) % len(_SPINNER)], "code")
-        line = self._step_line(mark, duration(now - step.since), step, "plain")
+        line = _text(self._step_line(mark, duration(now - step.since), step, "plain"))
         if step.estimate_s is not None:
-            line.append(f"  ~{_rough(step.estimate_s)}", "cyan")
+            line.append(f"  ~{_rough(step.estimate_s)}", "dim")
         if said := step.progress or step.output:
             line.append(f"  {said}", "dim")
         return line

@@ -78,6 +78,8 @@ _WIDE = "\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01
 # opening punctuation.
 _CLOSING = "，。、；：！？）」』】》〉…"
 _OPENING = "（「『【《〈"
+# Their full-width punctuation brings its own space; YAML makes one of a line's end.
+_BESIDE_WIDE = re.compile(rf"(?<=[{_OPENING}{_CLOSING[:-1]}]) | (?=[{_OPENING}{_CLOSING[:-1]}])")
 _PIECE = re.compile(
     rf"(?P<space>\s+)|(?P<wide>[{_OPENING}]*[{_WIDE}][{_CLOSING}]*)|(?P<word>[^\s{_WIDE}]+)"
 )
@@ -100,6 +102,7 @@ def paragraphs(text: str, width: int) -> list[Line]:
                 lines.append((Span(lead, "code"),))
                 continue
             indent = cell_width(lead)
+            content = _BESIDE_WIDE.sub("", content)
             for number, line in enumerate(wrap(_inline(content), width - indent)):
                 lines.append(_merge([Span(lead if number == 0 else " " * indent), *line]))
     return lines
@@ -161,6 +164,13 @@ def wrap(spans: Sequence[Span], width: int) -> list[Line]:
         lines[-1].extend(atom)
         used += gap + length
     return [_merge(line) for line in lines]
+
+
+def fold(spans: Sequence[Span], width: int) -> list[Line]:
+    """`spans` as they are where they fit into `width` cells, else wrapped."""
+    if sum(cell_width(span.text) for span in spans) <= width:
+        return [tuple(spans)]
+    return wrap(spans, width)
 
 
 def hang(line: Line, width: int) -> list[Line]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 
 STATE_DIRECTORY = ".labctl"
 
@@ -165,6 +166,11 @@ class LabState:
         """Directory of the last packet walks, each a JSON document, named by its time."""
         return self.root / "walks"
 
+    @property
+    def report(self) -> Path:
+        """The page that `labctl report` writes when it is told no other place."""
+        return self.root / "report.html"
+
     def record(self, lesson: str, checkpoint: str) -> Path:
         """What the last run of a checkpoint said and proved; transcripts are made of it."""
         return self.root / "records" / lesson / f"{checkpoint}.json"
@@ -180,7 +186,7 @@ class LabState:
         path = self.root / "lab.json"
         data = self.read_json(path)
         if data is None:
-            raise LabError("there is no lab here yet", hint="make it with `labctl create`")
+            raise LabError(tr("there is no lab here yet"), hint=tr("make it with `labctl create`"))
         try:
             return Identity(**data)
         except TypeError as error:
@@ -256,12 +262,13 @@ class LabState:
             except BlockingIOError as error:
                 stream.seek(0)
                 raise LabError(
-                    f"another labctl holds this lab: {stream.read().strip() or 'unknown'}",
-                    hint="wait for it to finish, or stop it",
+                    tr("another labctl holds this lab: {who}", who=stream.read().strip() or "?"),
+                    hint=tr("wait for it to finish, or stop it"),
                 ) from error
             if os.fstat(stream.fileno()).st_nlink == 0:
                 raise LabError(
-                    "another labctl destroyed this lab just now", hint="run the same command again"
+                    tr("another labctl destroyed this lab just now"),
+                    hint=tr("run the same command again"),
                 )
             stream.truncate(0)
             stream.write(

@@ -11,7 +11,8 @@ from labctl.lesson import Lesson, load_lesson
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
-from labctl.prose import cell_width, pad
+from labctl.prose import Span, one_line
+from labctl.reflow import table
 from labctl.topology import Node
 from labctl.units import inactive_units, units_of
 
@@ -137,17 +138,15 @@ def show(report: Report, console: Console, labctl: str) -> None:
     if report["state"] == "absent":
         console.say(tr("make it with {command}", command=f"{labctl} create"))
         return
-    rows = [["", tr("node"), tr("roles"), "eth0", "eth1", tr("chassis")]]
-    for node in report["nodes"]:
-        good = node["running"] and not node["failed"] and node["chassis"]
-        rows.append(
-            [
-                "✓" if good else "✗", node["name"], "+".join(node["roles"]),
-                node["eth0"].split("/")[0], node["eth1"].split("/")[0],
-                (node["chassis"] or tr("none")).split()[0],
-            ]
-        )  # fmt: skip
-    _table(rows, console)
+    rows = [
+        (
+            bool(node["running"] and not node["failed"] and node["chassis"]),
+            [node["name"], "+".join(node["roles"]), node["eth0"].split("/")[0],
+             node["eth1"].split("/")[0], (node["chassis"] or tr("none")).split()[0]],
+        )
+        for node in report["nodes"]
+    ]  # fmt: skip
+    _table([tr("node"), tr("roles"), "eth0", "eth1", tr("chassis")], rows, console)
     for node in report["nodes"]:
         if not node["running"]:
             console.say(tr("  {node}: not running", node=node["name"]))
@@ -156,16 +155,18 @@ def show(report: Report, console: Console, labctl: str) -> None:
             console.say(tr("  {node}: not active: {units}", node=node["name"], units=units))
     if report["instances"]:
         console.say()
-        _table(
-            [["", tr("instance"), tr("status"), tr("on"), tr("fixed"), tr("floating")]]
-            + [
-                ["✓" if one["status"] == "ACTIVE" else "✗", one["name"], one["status"],
-                 one["host"] or "-", " ".join(one["fixed"]), " ".join(one["floating"]) or "-"]
-                for one in report["instances"]
-            ],
-            console,
-        )  # fmt: skip
+        rows = [
+            (
+                one["status"] == "ACTIVE",
+                [one["name"], one["status"], one["host"] or "-", " ".join(one["fixed"]),
+                 " ".join(one["floating"]) or "-"],
+            )
+            for one in report["instances"]
+        ]  # fmt: skip
+        heads = [tr("instance"), tr("status"), tr("on"), tr("fixed"), tr("floating")]
+        _table(heads, rows, console)
     console.say()
+    again = _MENDS.get(report["state"])
     if lesson := report["lesson"]:
         text = tr(
             "lesson {id}: {n} of {of} checkpoints passed",
@@ -174,15 +175,23 @@ def show(report: Report, console: Console, labctl: str) -> None:
             of=len(lesson["checkpoints"]) or "?",
         )
         console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
-        if lesson["next"]:
+        if lesson["next"] and not again:
             command = f"{labctl} next"
             console.say(tr("next: {command}", command=f"{command} ({lesson['next']})"))
+    if again:
+        console.say(tr("next: {command}", command=f"{labctl} {again}"))
     for name in report["login"]:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 
 
-def _table(rows: list[list[str]], console: Console) -> None:
-    widths = [max(cell_width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [pad(cell, width) for cell, width in zip(row, widths, strict=True)]
-        console.say("  ".join(cells).rstrip())
+_MENDS = {"unfinished": "create", "halted": "up"}
+"""The verb that goes on from a state."""
+
+
+def _table(heads: list[str], rows: list[tuple[bool, list[str]]], console: Console) -> None:
+    """Rows below their headings, each with a tick or a cross."""
+    lines = [[Span(""), *(Span(head, "bold") for head in heads)]]
+    for good, cells in rows:
+        mark = Span("✓", "ok") if good else Span("✗", "bad")
+        lines.append([mark, *(Span(one_line(cell)) for cell in cells)])
+    console.write(list(table(lines, console.width)))

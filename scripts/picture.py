@@ -43,8 +43,10 @@ def tmux(*words: str) -> str:
 def screen(columns: int, rows: int, until: str | None, command: list[str], deadline: float) -> str:
     """The text on the screen, with its colours as escape sequences."""
     tmux("kill-server")
+    # What this shell knows of its own window must not reach the one in the picture.
+    bare = "env -u COLUMNS -u LINES -u NO_COLOR"
     # The shell stays when the command is over, so that the screen can still be read.
-    shell = f"{shlex.join(command)}; printf '\\033]2;over\\007'; sleep 600"
+    shell = f"{bare} {shlex.join(command)}; printf '\\033]2;over\\007'; sleep 600"
     tmux("new-session", "-d", "-s", "s", "-x", str(columns), "-y", str(rows), shell)
     tmux("set-option", "-g", "history-limit", "5000")
     try:

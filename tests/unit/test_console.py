@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,9 +232,9 @@ def test_colours_mark_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     console = LiveConsole(terminal, width=80)
     console.claim(False, "It has SNAT")
-    console.output("out")
+    console.claim(True, "It holds", evidence="name=n")
     assert "\x1b[31mIt has SNAT\x1b[0m" in terminal.getvalue()
-    assert "\x1b[2mout\x1b[0m" in terminal.getvalue()
+    assert "\x1b[2m    evidence  \x1b[0mname=n" in terminal.getvalue()
     assert "\x1b[2J" not in terminal.getvalue()
 
 
@@ -351,7 +352,7 @@ def test_the_console_is_a_subscriber() -> None:
     ],
 )
 def test_a_terminal_gets_what_it_can_show(
-    options: dict[str, bool], env: dict[str, str], kind: type
+    options: dict[str, Any], env: dict[str, str], kind: type
 ) -> None:
     console = make_console(stdout=Terminal(), stderr=Terminal(), env=env, **options)
     assert type(console) is kind

@@ -16,7 +16,7 @@ from labctl.guest import GuestError
 from labctl.i18n import set_language
 from labctl.prose import cell_width
 from labctl.walk import Walk, checked
-from labctl.walkview import verdict
+from labctl.walkwords import verdict
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks import CASES, WALKS, RecordedLab, shown, without_times
 

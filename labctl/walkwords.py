@@ -1,0 +1,238 @@
+"""What a walk says of itself, in words: the terminal and the report say the same. Pure.
+
+What comes from a guest is in these texts as it came: whoever shows them makes them safe.
+"""
+
+import re
+from collections.abc import Iterator
+
+from labctl.hops import Change, Hop, Path
+from labctl.i18n import tr
+from labctl.ovntrace import Event
+from labctl.packets import Frame
+from labctl.walk import Walk
+from labctl.walktrace import Traced
+
+
+def verdict(walk: Walk) -> str:
+    """How it went, in one sentence."""
+    last = walk.reply.last if walk.reply is not None else None
+    if walk.lost is None and last is not None:
+        took = f"{last.offset * 1000:.2f} ms"
+        if walk.answer == "refused" and walk.protocol == "tcp":
+            return tr("{target} refused the connection after {time}: nobody listens on port {port}",
+                      target=walk.target.name, time=took, port=walk.port)  # fmt: skip
+        if walk.answer == "refused":
+            return tr(
+                "{target} answered after {time} that nobody listens on port {port}",
+                target=walk.target.name, time=took, port=walk.port,
+            )  # fmt: skip
+        return tr("answered after {time}", time=took)
+    lost = walk.lost
+    if lost is None:
+        return tr("no answer")
+    seen = {"interface": lost.interface, "node": place_name(lost.node)}
+    if walk.answer == "error" and walk.reply is not None:
+        sender = walk.reply.hops[0].frame.src
+        return tr("{who} answered with an ICMP error: {what}", who=named(sender, walk),
+                  what=kind_of(walk.reply.hops[0].frame))  # fmt: skip
+    if lost.direction == "reply":
+        said = tr("the answer got lost; last seen on {interface} of {node}", **seen)
+    else:
+        said = tr("no answer; the packet was last seen on {interface} of {node}", **seen)
+    if lost.expected is not None and lost.expected.role != "internet":
+        said += tr(
+            ", not on {interface} of {node}",
+            interface=lost.expected.interface,
+            node=place_name(lost.expected.node),
+        )
+    if lost.reason is not None:
+        where = walk.labels.datapaths.get(lost.reason.datapath, lost.reason.datapath)
+        return f"{said}. {where}: {decision(lost.reason, walk)}"
+    if lost.untranslated:
+        return f"{said}. " + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
+    explained = walk.traced.get(lost.direction)
+    if explained is None or explained.trace is None or not explained.trace.outputs:
+        return said
+    return f"{said}. " + tr("OVN's logical flows let it pass: look below them, and at the end")
+
+
+def title_of(path: Path) -> str:
+    """Which of the two ways this is."""
+    kind = kind_of(path.hops[0].frame)
+    if path.direction == "request":
+        return tr("there: {what}", what=kind)
+    return tr("back: {what}", what=kind)
+
+
+def kind_of(frame: Frame) -> str:
+    """What sort of packet it is."""
+    if frame.quoted is not None:
+        codes = {("3", 0): "net unreachable", ("3", 1): "host unreachable",
+                 ("3", 3): "port unreachable", ("3", 13): "administratively prohibited",
+                 ("11", 0): "time exceeded"}  # fmt: skip
+        known = codes.get((frame.kind, frame.code or 0))
+        return f"ICMP {known}" if known else f"ICMP type {frame.kind} code {frame.code}"
+    if frame.protocol == "icmp":
+        return f"ICMP echo {frame.kind}"
+    if frame.protocol == "tcp":
+        names = {"S": "SYN", "A": "ACK", "R": "RST", "F": "FIN", "P": "PSH"}
+        return "TCP " + "+".join(names.get(letter, letter) for letter in frame.flags)
+    return frame.protocol.upper()
+
+
+def place_name(node: str) -> str:
+    """A node, or the Internet."""
+    return tr("the Internet") if node == "internet" else node
+
+
+def named(address: str, walk: Walk) -> str:
+    """An address with whose it is."""
+    name = walk.labels.addresses.get(address)
+    return f"{name} ({address})" if name else address
+
+
+def whereabouts(hop: Hop, walk: Walk) -> str:
+    """From whom it comes, or to whom it goes; empty behind the far end."""
+    outwards = hop.direction == "out"
+    match hop.role:
+        case "instance":
+            mac = hop.frame.dst_mac if outwards else hop.frame.src_mac
+            name = walk.labels.macs.get(mac, mac)
+            return tr("to {who}", who=name) if outwards else tr("from {who}", who=name)
+        case "underlay":
+            return tr("to the other nodes") if outwards else tr("from another node")
+        case "host":
+            return tr("to the node itself") if outwards else tr("from the node itself")
+        case "internet":
+            return ""
+    return tr("to the outside") if outwards else tr("from outside")
+
+
+def mac_label(mac: str, walk: Walk) -> str:
+    """A MAC address with whose it is."""
+    name = walk.labels.macs.get(mac)
+    return f"{mac} {name}" if name else mac
+
+
+FIELDS = {
+    "src": "src", "dst": "dst", "source_port": "src port", "destination_port": "dst port",
+    "identifier": "ICMP id", "src_mac": "src MAC", "dst_mac": "dst MAC",
+}  # fmt: skip
+"""Header fields for people, by their names in a frame; others are called as they are there."""
+
+
+def change_of(change: Change, walk: Walk) -> str:
+    """What happened to one field."""
+    match change.field:
+        case "tunnel" if change.why == "decapsulated":
+            return tr("out of the tunnel")
+        case "tunnel" if change.before is not None:
+            return tr("into another tunnel")
+        case "tunnel":
+            return tr("into the tunnel")
+        case "src_mac" | "dst_mac":
+            before, after = (mac_label(str(mac), walk) for mac in (change.before, change.after))
+            return f"{FIELDS[change.field]} {before} → {after}"
+        case name:
+            return f"{FIELDS.get(name, name)} {change.before} → {change.after}"
+
+
+def why_of(change: Change) -> str:
+    """Who changed it, and by what right; empty where there is nothing to say."""
+    match change.why:
+        case "snat" | "dnat":
+            said = change.why.upper()
+            if change.rule:
+                said = tr(
+                    "{kind} of {router}: {rule}",
+                    kind=said,
+                    router=change.by,
+                    rule=change.rule.split()[0],
+                )
+        case "unsnat" | "undnat":
+            said = tr("{kind} taken back by conntrack", kind=change.why[2:].upper())
+        case "routed" if change.field == "ttl":
+            said = tr("router {name}", name=change.by) if change.by else tr("a router")
+        case _:
+            return ""
+    return said
+
+
+def telling(said: Traced, walk: Walk) -> Iterator[Event]:
+    """The events that say something a person does not know yet."""
+    before: set[tuple[str, str]] = set()
+    for event in said.events:
+        text = decision(event, walk)
+        if text and (event.datapath, text) not in before:
+            before.add((event.datapath, text))
+            yield event
+
+
+_GROUP = re.compile(r"@(\w+)")
+_MEMBERS = re.compile(r"\$(pg_\w+)_ip4")
+"""The set of addresses of a security group's members."""
+
+
+def decision(event: Event, walk: Walk) -> str:
+    """One event in words; empty if it is not worth any."""
+    port = walk.labels.ports.get(event.detail, event.detail)
+    match event.kind:
+        case "enters":
+            return tr("in by {port}", port=port)
+        case "output":
+            return tr("out by {port}", port=port)
+        case "routed":
+            return tr("route {route}, ttl -1", route=event.detail)
+        case "snat" | "dnat":
+            return tr("{kind} to {address}", kind=event.kind.upper(), address=event.detail)
+        case "unsnat" | "undnat":
+            return ""  # every packet is looked up; what comes of it the hops show
+        case "redirected":
+            return tr("goes to {where}", where=port)
+        case "allowed":
+            return tr("allowed by {what}", what=_acl(event, walk))
+        case "denied":
+            return tr("denied by {what}", what=_acl(event, walk))
+        case "rejected":
+            return tr("rejected by {what}", what=_acl(event, walk))
+    return tr("dropped in {table}: {match}", table=event.table, match=event.detail)
+
+
+def _acl(event: Event, walk: Walk) -> str:
+    if "neutron_pg_drop" in event.detail:
+        if "_out_" in event.table:
+            return tr("default: no security group rule lets it in")
+        return tr("default: no security group rule lets it out")
+    if group := _GROUP.search(event.detail):
+        name = walk.labels.groups.get(group[1], group[1])
+        rest = re.sub(r"reg0\[\d+\] == 1 && |[()]|(in|out)port == @\w+ && ", "", event.detail)
+        rest = _MEMBERS.sub(lambda one: walk.labels.groups.get(one[1], one[1]), rest)
+        return tr("security group {name} ({match})", name=name, match=rest)
+    if "ct.rpl" in event.detail or event.detail == "reg0[17] == 1":
+        return tr("connection tracking: an answer")
+    return event.detail
+
+
+def notes_on(walk: Walk) -> Iterator[str]:
+    """What there is to say besides."""
+    yield from walk.notes
+    for node, skew in walk.skews.items():
+        yield tr(
+            "the clock of {node} is {ms} ms off; the times are corrected",
+            node=place_name(node),
+            ms=f"{skew * 1000:+.3f}",
+        )
+    astray = {
+        f"{place_name(hop.node)} {hop.interface}"
+        for path in (walk.request, walk.reply)
+        if path is not None
+        for hop in path.aside
+    }
+    if astray:
+        yield tr(
+            "a copy was flooded to {places}: br-ex did not know the MAC address yet",
+            places=", ".join(sorted(astray)),
+        )
+    if walk.pcaps:
+        yield tr("captures: {files}", files=", ".join(walk.pcaps.values()))

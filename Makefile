@@ -27,7 +27,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit integration e2e ## everything that CI checks
+test: setup lint unit integration e2e vm ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check
@@ -37,18 +37,18 @@ lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
 
 unit: dev ## tests of what decides: no root, seconds
-	$(BIN)/pytest tests/unit $(ARGS)
+	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
 integration: dev ## tests of one part against the real tools
-	$(BIN)/pytest tests/integration $(ARGS)
+	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --durations 10 $(ARGS)
 
 e2e: dev ## tests that create real labs: root, minutes
-	$(BIN)/pytest tests/e2e $(ARGS)
+	$(BIN)/pytest tests/e2e --durations 20 $(ARGS)
 
 vm: dev ## an OVN-only lab in virtual machines, emulated if need be
-	$(BIN)/pytest tests/vm -m 'not openstack' $(ARGS)
+	$(BIN)/pytest tests/vm -m 'not openstack' --durations 10 $(ARGS)
 
-vm-openstack: dev ## the whole lab in virtual machines: an hour where they are emulated
+vm-openstack: dev ## the whole lab in virtual machines: half an hour where they are emulated
 	$(BIN)/pytest tests/vm -m openstack $(ARGS)
 
 format: dev ## put imports and layout in order
@@ -59,6 +59,10 @@ pictures: dev ## draw the README's pictures anew, from a real lab (destroys the 
 	$(BIN)/labctl destroy
 	$(BIN)/python scripts/picture.py docs/images/create.svg --title 'labctl create' --rows 34 --until 'Placement' -- $(BIN)/labctl create
 	$(BIN)/labctl create
+	$(BIN)/labctl goto floating-ip/associate
+	$(BIN)/python scripts/picture.py docs/images/next.svg --title 'labctl next' --rows 50 -- $(BIN)/labctl next
+	$(BIN)/labctl goto floating-ip/ping-out
+	$(BIN)/python scripts/picture.py docs/images/walk.svg --title 'labctl walk ping vm_1 8.8.8.8' --columns 120 --rows 55 -- $(BIN)/labctl walk ping vm_1 8.8.8.8
 	$(BIN)/python scripts/picture.py docs/images/replay.svg --title 'labctl replay floating-ip' --rows 45 --until '10/11' -- $(BIN)/labctl replay floating-ip
 
 wheel: dev ## dist/*.whl

@@ -26,6 +26,7 @@ from labctl.invocation import (
     File,
     Json,
     Quiet,
+    Verbs,
     become_root,
     called,
     open_console,
@@ -33,6 +34,7 @@ from labctl.invocation import (
 )
 from labctl.keep import snapshots_app
 from labctl.learn import lessons_app
+from labctl.see import see_app
 
 if TYPE_CHECKING:
     pass
@@ -42,6 +44,7 @@ _UsageError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="labctl",
+    cls=Verbs,
     help="One YAML file becomes a real OpenStack on OVN, and a tutorial walks you through it.",
     no_args_is_help=True,
     add_completion=True,
@@ -272,8 +275,11 @@ def walk(
         raise typer.Exit(EXIT_CLAIM)
 
 
+app.add_typer(see_app)
+
+
 # -- boxes ---------------------------------------------------------------------------------------
-box_app = typer.Typer(help="Boxes for virtual machines.", no_args_is_help=True)
+box_app = typer.Typer(cls=Verbs, help="Boxes for virtual machines.", no_args_is_help=True)
 app.add_typer(box_app, name="box")
 
 

@@ -4,7 +4,8 @@
 #   scripts/setup.sh system   the system's packages, by apt, only those that are missing
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
 #   scripts/setup.sh dev      the same, and what `make test` needs
-#   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server.
+#   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server,
+#                             Chromium, and axe-core in tests/page.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #
 # On a terminal it asks once before it uses apt; YES=1, or no terminal: no question.
@@ -184,11 +185,21 @@ PYTHON
 # What tests drive and labctl can do without. No daemon of these is started here: the tests start
 # their own, in namespaces, and a developer's machine is not asked to run a libvirt.
 do_tools() {
+    tool_packages
+    # axe-core, for the tests of the report; its version and checksum are in the lock file. The
+    # registry is whichever npm is set up for.
+    [ -e tests/page/node_modules/axe-core/axe.min.js ] ||
+        npm ci --prefix tests/page --ignore-scripts --no-audit --no-fund
+}
+
+tool_packages() {
     local package missing=() policy=/usr/sbin/policy-rc.d
     for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
-        qemu-utils dnsmasq-base iptables openssh-server libxml2-utils; do
+        qemu-utils dnsmasq-base iptables openssh-server libxml2-utils \
+        chromium fonts-noto-cjk tmux; do
         dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
+    have npm || missing+=(npm) # others than Debian bring it inside their nodejs
     [ "${#missing[@]}" -gt 0 ] || return 0
     have apt-get || die "the tests need these and there is no apt-get to install them: ${missing[*]}"
     say "Installing ${missing[*]}"

@@ -1,4 +1,4 @@
-"""The whole lab in emulated machines, to the floating IP that answers: an hour or more."""
+"""The whole lab in emulated machines, to the floating IP that answers: half an hour."""
 
 from collections.abc import Callable
 

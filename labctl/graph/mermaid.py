@@ -1,0 +1,159 @@
+"""A graph as a Mermaid flowchart, for Markdown. Pure.
+
+Where GitHub shows it nothing is measured beforehand, so it says less than the SVG: no addresses of
+bridges, no ports but those that lead somewhere.
+"""
+
+import re
+from collections.abc import Iterator
+
+from labctl.graph.layout import tunnels_word
+from labctl.graph.machines import INSIDE, INTEGRATION, OUTSIDE
+from labctl.graph.model import Graph, Host
+from labctl.graph.shapes import clean
+from labctl.i18n import tr
+
+_MESH = 4
+"""More nodes than this share one box for their tunnels: lines between all would be a ball."""
+# What has no meaning in a label, in HTML, or in Markdown, wherever it stands.
+_PLAIN = re.compile(
+    r"[^\W_]|[ ,:@()→⇄·]"
+    r"|(?<=[^\W_])[-_./](?=[^\W_])"  # inside a word: 10.0.2.0/24, vm_1
+)
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph, in the current language."""
+    return "\n".join(_lines(graph)) + "\n"
+
+
+def quoted(*lines: str) -> str:
+    """Lines of text as one label, with everything escaped that Mermaid or a browser would obey."""
+    return '"' + "<br/>".join(_escape(clean(one)) for one in lines if clean(one)) + '"'
+
+
+def _escape(text: str) -> str:
+    plain = {match.start() for match in _PLAIN.finditer(text)}
+    return "".join(
+        letter if number in plain else f"#{ord(letter)};" for number, letter in enumerate(text)
+    )
+
+
+def _lines(graph: Graph) -> Iterator[str]:
+    yield "flowchart TB"
+    yield from _logical(graph)
+    for number, host in enumerate(graph.hosts):
+        yield from _host(number, host)
+    ids = {host.name: f"h{number}" for number, host in enumerate(graph.hosts)}
+    yield from _networks(graph, ids)
+    yield from _tunnels(graph, ids)
+    yield from _bindings(graph, ids)
+
+
+def _logical(graph: Graph) -> Iterator[str]:
+    if not graph.switches and not graph.routers:
+        return
+    yield f"    subgraph logical[{quoted(tr('Logical network (OVN)'))}]"
+    order = sorted(range(len(graph.switches)), key=lambda one: bool(graph.switches[one].localnet))
+    for number in order:  # inside, router, outside: as it is drawn
+        switch = graph.switches[number]
+        local = tr("localnet: {network}", network=switch.localnet) if switch.localnet else ""
+        yield f"        s{number}[{quoted(switch.label, ', '.join(switch.cidrs), local)}]"
+    for number, router in enumerate(graph.routers):
+        nat = [f"{one.type} {one.external} ⇄ {one.logical}" for one in router.nat]
+        shown = nat if len(nat) <= 6 else [*nat[:5], f"… +{len(nat) - 5}"]
+        yield f"        r{number}{{{{{quoted(router.label, *shown)}}}}}"
+    switches = {switch.name: number for number, switch in enumerate(graph.switches)}
+    for number, router in enumerate(graph.routers):
+        for port in router.ports:
+            if port.peer in switches:
+                label = quoted(*port.addresses)
+                line = f"|{label}|" if port.addresses else ""
+                ends = f"s{switches[port.peer]}", f"r{number}"
+                above, below = reversed(ends) if port.kind == "gateway" else ends
+                yield f"        {above} ---{line} {below}"
+    yield "    end"
+
+
+def _host(number: int, host: Host) -> Iterator[str]:
+    me = f"h{number}"
+    yield f"    subgraph {me}[{quoted(host.name, ', '.join(host.roles))}]"
+    bridges = [one.name for one in host.bridges]
+    for place, bridge in enumerate(bridges):
+        own = host.interface(bridge)
+        address = own.address if own is not None else ""
+        network = host.bridges[place].physical_network
+        yield f"        {me}b{place}[{quoted(bridge, address, network)}]"
+    for name in (OUTSIDE, INSIDE):
+        nic = host.interface(name)
+        if nic is not None:
+            yield f"        {me}{name}([{quoted(name, nic.address)}])"
+            if nic.bridge in bridges:
+                yield f"        {me}{name} --- {me}b{bridges.index(nic.bridge)}"
+    if INTEGRATION in bridges:
+        inner = bridges.index(INTEGRATION)
+        for place, bridge in enumerate(bridges):
+            patched = any(one.kind == "patch" and one.bridge == bridge for one in host.interfaces)
+            if patched and place != inner:
+                yield f"        {me}b{inner} --- {me}b{place}"
+        for place, vm in enumerate(host.vms):
+            floating = f"⇄ {vm.floating}" if vm.floating else ""
+            status = vm.status if vm.status != "ACTIVE" else ""
+            yield f"        {me}v{place}[{quoted(vm.name, vm.address, floating, status)}]"
+            yield f"        {me}v{place} --- {me}b{inner}"
+    yield "    end"
+
+
+def _networks(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
+    outward = [number for number, one in enumerate(graph.segments) if one.kind == "internet"]
+    for number, segment in enumerate(graph.segments):
+        word = {
+            "private": tr("private network"), "nat": "NAT", "internet": tr("Internet"),
+        }[segment.kind]  # fmt: skip
+        yield f"    net{number}([{quoted(word, segment.cidr)}])"
+        for place in segment.members if segment.kind != "internet" else ():
+            host, _, interface = place.rpartition("/")
+            if host in ids:
+                yield f"    {ids[host]}{interface} --- net{number}"
+    for number in outward:
+        members = set(graph.segments[number].members)
+        for other, segment in enumerate(graph.segments):
+            if segment.kind == "nat" and members & set(segment.members):
+                yield f"    net{other} --- net{number}"
+
+
+def _tunnels(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
+    inner = {
+        host.name: f"{ids[host.name]}b{place}"
+        for host in graph.hosts
+        for place, bridge in enumerate(host.bridges)
+        if bridge.name == INTEGRATION
+    }
+    tunnels = [one for one in graph.tunnels if all(name in inner for name in one.hosts)]
+    if len(graph.hosts) <= _MESH:
+        for one in tunnels:
+            yield f"    {inner[one.hosts[0]]} -. Geneve .- {inner[one.hosts[1]]}"
+        return
+    if tunnels:
+        yield f"    tunnels([{quoted(tunnels_word(graph.tunnels, graph.hosts))}])"
+        for name in dict.fromkeys(name for one in tunnels for name in one.hosts):
+            yield f"    {inner[name]} -.- tunnels"
+
+
+def _bindings(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
+    """Which logical port is where: instances, and the bridge that a localnet leads to."""
+    instances = {
+        vm.port: f"{ids[host.name]}v{place}"
+        for host in graph.hosts
+        if any(bridge.name == INTEGRATION for bridge in host.bridges)
+        for place, vm in enumerate(host.vms)
+        if vm.port
+    }
+    for number, switch in enumerate(graph.switches):
+        for port in switch.ports:
+            if port.name in instances:
+                yield f"    s{number} -.- {instances[port.name]}"
+        for host in graph.hosts:
+            for place, bridge in enumerate(host.bridges):
+                if switch.localnet and bridge.physical_network == switch.localnet:
+                    yield f"    s{number} -. localnet .- {ids[host.name]}b{place}"

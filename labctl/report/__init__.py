@@ -1,0 +1,1 @@
+"""`labctl report`: the lab, its lessons and its packet walks as one page that needs no network."""

@@ -1,0 +1,174 @@
+"""What the page is made of, gathered from a lab: one that runs, is down, or is not made yet."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+from labctl import __version__
+from labctl.course import Position
+from labctl.errors import LabError
+from labctl.graph.model import Graph
+from labctl.graph.planned import planned
+from labctl.graph.svg import svg
+from labctl.i18n import Language, tr
+from labctl.lesson import Lesson, available, load_lesson
+from labctl.record import read_records
+from labctl.report.lessons import LessonShown, lesson_shown, utc
+from labctl.report.page import Page
+from labctl.report.walks import walk_of, walk_shown, with_walk
+from labctl.report.words import Both, both, same, speaking
+from labctl.status import collect as status
+from labctl.topology import Topology
+from labctl.walk import Walk
+
+if TYPE_CHECKING:
+    from labctl.lab import Lab
+
+
+def collect(lab: "Lab") -> Page:
+    """Everything the page shows. What does not answer is shown as such."""
+    report = status(lab)
+    topology = lab.topology
+    walks = list(read_walks(lab))
+    graphs = _graphs(lab, report["state"], walks)
+    return Page(
+        title=same(topology.lab),
+        state=both(lambda: tr(report["state"])),
+        good=report["state"] == "up",
+        facts=tuple(_facts(topology, report)),
+        nodes=tuple(_node(topology, one) for one in report["nodes"]) or tuple(_planned(topology)),
+        instances=tuple(report["instances"]),
+        pictures=pictures(graphs),
+        lessons=tuple(_lessons(lab)),
+        walks=tuple(walk_shown(walk, graphs["en"]) for walk in walks),
+    )
+
+
+def pictures(graphs: Mapping[Language, Graph]) -> dict[Language, str]:
+    """The network drawn, with its words in each language."""
+    drawn: dict[Language, str] = {}
+    for language, graph in graphs.items():
+        with speaking(language):
+            drawn[language] = svg(graph, prefix=f"net-{language}")
+    return drawn
+
+
+def _graphs(lab: "Lab", state: str, walks: Sequence[Walk]) -> dict[Language, Graph]:
+    """The network, with notes in each language, and with all places that packets passed."""
+    seen: Graph | None = None
+    trouble = ""
+    if state not in ("absent", "halted"):
+        from labctl.graph.live import live
+
+        try:
+            seen = live(lab)
+        except LabError as error:
+            # A lab that half works still has a plan to be drawn, and the reason to be said.
+            trouble = error.message
+    found: dict[Language, Graph] = {}
+    for language in get_args(Language):
+        with speaking(language):
+            graph = seen or _unseen(lab, state, trouble)
+        for walk in walks:
+            graph = with_walk(graph, walk)
+        found[language] = graph
+    return found
+
+
+def _unseen(lab: "Lab", state: str, trouble: str) -> Graph:
+    graph = planned(lab.topology)
+    if state == "halted":
+        graph = replace(graph, hosts=tuple(replace(one, state="down") for one in graph.hosts))
+    return replace(graph, notes=(*graph.notes, trouble)) if trouble else graph
+
+
+def _facts(topology: Topology, report: Mapping[str, Any]) -> Iterator[tuple[Both, Both]]:
+    def fact(name: Any, value: str) -> tuple[Both, Both]:
+        return both(name), same(value)
+
+    yield fact(lambda: tr("Stack"), topology.stack)
+    yield fact(lambda: tr("Provider"), report["provider"] or "–")
+    yield fact(lambda: tr("Private network"), str(topology.private))
+    gateway = f"{topology.nat} → {topology.nat_gateway}"
+    yield fact(lambda: tr("NAT network and its gateway"), gateway)
+    yield fact(
+        lambda: tr("External network"),
+        f"{topology.external_network}, {topology.physical_network},"
+        f" {topology.pool.start} – {topology.pool.end}",
+    )
+    yield fact(
+        lambda: tr("Tenant network"),
+        f"{topology.tenant_network}, {topology.tenant_cidr}, {topology.router}",
+    )
+    yield fact(lambda: tr("Report made"), f"{utc(time.time())}, labctl {__version__}")
+
+
+def _node(topology: Topology, report: Mapping[str, Any]) -> dict[str, Any]:
+    node = topology.node(report["name"])
+    good = report["running"] and report["chassis"] and not report["failed"]
+    running, failed = report["running"], ", ".join(report["failed"])
+
+    def state() -> str:
+        if not running:
+            return tr("not running")
+        return tr("not active: {units}", units=failed) if failed else tr("running")
+
+    return {
+        **report,
+        "good": bool(good),
+        "state": both(state),
+        "processors": node.cpus,
+        "memory": f"{node.memory_mib} MiB",
+    }
+
+
+def _planned(topology: Topology) -> Iterator[dict[str, Any]]:
+    for node in topology.nodes:
+        yield {
+            "name": node.name,
+            "roles": sorted(node.roles),
+            "eth0": str(node.eth0.address),
+            "eth1": str(node.eth1.address),
+            "chassis": None,
+            "good": False,
+            "state": both(lambda: tr("planned")),
+            "processors": node.cpus,
+            "memory": f"{node.memory_mib} MiB",
+        }
+
+
+# -- what was done in it ---------------------------------------------------------------------------
+def _lessons(lab: "Lab") -> Iterator[LessonShown]:
+    """The lessons for this lab, those that were begun first."""
+    try:
+        position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
+    except LabError:
+        position = Position()
+    lessons = {lesson.id: lesson for lesson in _known(position)}
+    begun = [id for id in position.lessons if id in lessons]
+    for id in dict.fromkeys((*begun, *lessons)):
+        lesson = lessons[id]
+        records = read_records(lab.state, lesson)
+        if records or lesson.stack in (None, lab.topology.stack):
+            yield lesson_shown(lesson, records, position)
+
+
+def _known(position: Position) -> Iterator[Lesson]:
+    for source in (*available(), *(one.source for one in position.lessons.values())):
+        try:
+            yield load_lesson(source)
+        except LabError:
+            continue  # a file of the learner's that is gone
+
+
+def read_walks(lab: "Lab") -> Iterator[Walk]:
+    """The walks that are kept, the newest first; those of another version are left out."""
+    for path in sorted(lab.state.walks.glob("*.json"), reverse=True):
+        try:
+            walk = walk_of(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError):
+            continue
+        if walk is not None:
+            yield walk

@@ -1,0 +1,330 @@
+"use strict";
+// Everything the page says stands in its markup, in both languages: this script only shows, hides,
+// copies elements and moves the packet. It never makes markup from text.
+(() => {
+  const root = document.documentElement;
+  const NS = "http://www.w3.org/2000/svg";
+  const quiet = matchMedia("(prefers-reduced-motion: reduce)");
+  root.classList.add("script");
+
+  // -- choices that are remembered, where the browser lets a file remember anything --------------
+  const remember = (key, value) => {
+    try { localStorage.setItem("labctl-report-" + key, value); } catch { /* private window */ }
+  };
+  const recall = (key) => {
+    try { return localStorage.getItem("labctl-report-" + key); } catch { return null; }
+  };
+  const press = (name, value) => {
+    for (const button of document.querySelectorAll(`button[data-${name}]`)) {
+      button.setAttribute("aria-pressed", String(button.dataset[name] === value));
+    }
+  };
+  const players = [];
+
+  const setLanguage = (language) => {
+    root.lang = language;
+    document.title = language === "zh-TW" ? root.dataset.titleZhTw : root.dataset.titleEn;
+    press("language", language);
+    for (const player of players) player.redraw();
+    scrollers();
+  };
+  const setTheme = (theme) => {
+    root.classList.remove("theme-light", "theme-dark");
+    if (theme !== "system") root.classList.add("theme-" + theme);
+    press("theme", theme);
+  };
+  for (const button of document.querySelectorAll("button[data-language]")) {
+    button.addEventListener("click", () => {
+      setLanguage(button.dataset.language);
+      remember("language", button.dataset.language);
+    });
+  }
+  for (const button of document.querySelectorAll("button[data-theme]")) {
+    button.addEventListener("click", () => {
+      setTheme(button.dataset.theme);
+      remember("theme", button.dataset.theme);
+    });
+  }
+
+  // What scrolls can be reached by keyboard; what does not is no stop on the way.
+  const scrollers = () => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+
+  // -- a walk ------------------------------------------------------------------------------------
+  const make = (name, attributes, parent) => {
+    const element = document.createElementNS(NS, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    parent.append(element);
+    return element;
+  };
+
+  // A copy of the picture in the page's language, with ids of its own.
+  const picture = (suffix) => {
+    const original = document.querySelector(`.drawing[lang="${root.lang}"] svg`);
+    const svg = original.cloneNode(true);
+    const own = new Map();
+    for (const style of svg.querySelectorAll("style")) style.remove(); // the original's holds here too
+    for (const element of [svg, ...svg.querySelectorAll("[id]")]) {
+      if (!element.id) continue;
+      own.set(element.id, element.id + suffix);
+      element.id += suffix;
+    }
+    for (const element of [svg, ...svg.querySelectorAll("*")]) {
+      for (const { name, value } of [...element.attributes]) {
+        if (name === "id") continue;
+        const mended = name.startsWith("aria-")
+          ? value.split(" ").map((id) => own.get(id) ?? id).join(" ")
+          : value.replace(/#([^)"]+)/g, (all, id) => (own.has(id) ? "#" + own.get(id) : all));
+        if (mended !== value) element.setAttribute(name, mended);
+      }
+    }
+    return svg;
+  };
+
+  class Player {
+    constructor(section) {
+      this.section = section;
+      this.stage = section.querySelector(".stage");
+      this.now = section.querySelector(".now");
+      this.steps = [...section.querySelectorAll("li[data-step]")];
+      this.at = 0;
+      this.playing = false;
+      this.timer = 0;
+      this.frame = 0;
+      const on = (what, act) =>
+        section.querySelector(`[data-do="${what}"]`).addEventListener("click", act);
+      on("first", () => { this.pause(); this.go(0); });
+      on("previous", () => { this.pause(); this.go(this.at - 1); });
+      on("next", () => { this.pause(); this.go(this.at + 1); });
+      on("play", () => this.toggle());
+      this.steps.forEach((step, number) =>
+        step.querySelector("button.to").addEventListener("click", () => {
+          this.pause();
+          this.go(number);
+        }));
+      section.addEventListener("keydown", (event) => this.key(event));
+      section.addEventListener("toggle", () => { section.open ? this.open() : this.pause(); });
+      if (section.open) this.open();
+    }
+
+    open() {
+      if (this.svg) return;
+      this.redraw();
+      this.go(0, true);
+      scrollers();
+    }
+
+    redraw() {
+      if (!this.svg && !this.section.open) return;
+      cancelAnimationFrame(this.frame);
+      this.svg?.remove();
+      this.svg = picture("--" + this.section.id);
+      this.stage.append(this.svg);
+      this.overlay = make("g", { class: "walking", "aria-hidden": "true" }, this.svg);
+      this.show(1);
+    }
+
+    key(event) {
+      if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("select, .scroll")) return;
+      const acts = {
+        ArrowLeft: () => this.go(this.at - 1),
+        ArrowRight: () => this.go(this.at + 1),
+        Home: () => this.go(0),
+        End: () => this.go(this.steps.length - 1),
+        p: () => this.toggle(),
+        P: () => this.toggle(),
+      };
+      const act = acts[event.key];
+      if (!act) return;
+      event.preventDefault();
+      if (event.key.toLowerCase() !== "p") this.pause();
+      act();
+    }
+
+    get speed() { return Number(this.section.querySelector('[data-do="speed"]').value); }
+
+    toggle() {
+      if (this.playing) { this.pause(); return; }
+      this.playing = true;
+      this.section.classList.add("playing");
+      if (this.at === this.steps.length - 1) this.go(0, true);
+      this.later();
+    }
+
+    pause() {
+      this.playing = false;
+      this.section.classList.remove("playing");
+      clearTimeout(this.timer);
+    }
+
+    // A hop at which something was rewritten stays longer: there is more to read.
+    later() {
+      const changed = this.steps[this.at].querySelector(".changes");
+      this.timer = setTimeout(() => {
+        if (!this.playing) return;
+        this.go(this.at + 1);
+        if (this.at === this.steps.length - 1) this.pause();
+        else this.later();
+      }, (changed ? 2600 : 1500) / this.speed);
+    }
+
+    go(number, atOnce = false) {
+      const to = Math.max(0, Math.min(number, this.steps.length - 1));
+      const from = this.at;
+      this.at = to;
+      this.steps.forEach((step, n) => {
+        step.classList.toggle("current", n === to);
+        const button = step.querySelector("button.to");
+        if (n === to) button.setAttribute("aria-current", "step");
+        else button.removeAttribute("aria-current");
+      });
+      const can = (what, yes) =>
+        this.section.querySelector(`[data-do="${what}"]`).setAttribute("aria-disabled", String(!yes));
+      can("first", to > 0);
+      can("previous", to > 0);
+      can("next", to < this.steps.length - 1);
+      this.tell();
+      cancelAnimationFrame(this.frame);
+      if (atOnce || quiet.matches || Math.abs(to - from) !== 1) { this.show(1); return; }
+      const began = performance.now();
+      const takes = 700 / this.speed;
+      const move = (time) => {
+        const part = Math.min(1, Math.max(0, (time - began) / takes));
+        this.show(part * part * (3 - 2 * part), from);
+        if (part < 1) this.frame = requestAnimationFrame(move);
+      };
+      this.frame = requestAnimationFrame(move);
+    }
+
+    // What a screen reader says of the step, and everybody sees below the picture.
+    tell() {
+      const step = this.steps[this.at];
+      const said = [document.createTextNode(`${this.at + 1}/${this.steps.length} `)];
+      for (const part of step.querySelectorAll(".say")) {
+        const copy = document.createElement("span");
+        for (const item of part.matches("ul") ? part.children : [part]) {
+          const piece = document.createElement("span");
+          piece.className = part.matches("ul") ? "change" : "";
+          piece.append(...item.cloneNode(true).childNodes);
+          copy.append(piece, " ");
+        }
+        said.push(copy);
+      }
+      this.now.replaceChildren(...said);
+    }
+
+    // The corner of a place, where the packet does not hide its name, in the picture's own units;
+    // null where the picture does not have it.
+    point(place) {
+      const element = this.svg.querySelector(`[data-place="${CSS.escape(place)}"]`);
+      const here = this.svg.getScreenCTM();
+      if (!element || !here) return null;
+      const box = element.getBBox();
+      const corner = new DOMPoint(box.x + box.width, box.y);
+      return corner.matrixTransform(here.inverse().multiply(element.getScreenCTM()));
+    }
+
+    show(part, from = this.at) {
+      if (!this.svg) return;
+      const layer = this.overlay;
+      layer.replaceChildren();
+      for (const lit of this.svg.querySelectorAll(".lit")) lit.classList.remove("lit");
+      const step = this.steps[this.at];
+      const points = this.steps.map((one) => this.point(one.dataset.place));
+      const reached = part < 1 ? Math.min(this.at, from) : this.at;
+      for (let n = 1; n <= reached; n += 1) {
+        const [a, b] = [points[n - 1], points[n]];
+        if (!a || !b || (a.x === b.x && a.y === b.y)) continue;
+        make("line", { class: "trail " + this.steps[n].dataset.direction, x1: a.x, y1: a.y, x2: b.x, y2: b.y }, layer);
+      }
+      const [start, goal] = [points[from], points[this.at]];
+      if (!goal) return;
+      const x = start ? start.x + (goal.x - start.x) * part : goal.x;
+      const y = start ? start.y + (goal.y - start.y) * part : goal.y;
+      if (part < 1 && start) {
+        const way = this.steps[Math.max(this.at, from)].dataset.direction;
+        const back = this.at < from;
+        make("line", { class: "trail " + way, x1: back ? goal.x : start.x, y1: back ? goal.y : start.y, x2: x, y2: y }, layer);
+      }
+      const last = step.classList.contains("end");
+      const lost = last && step.classList.contains("bad");
+      const expected = this.section.dataset.expected && this.point(this.section.dataset.expected);
+      if (lost && expected) {
+        make("line", { class: "missing", x1: x, y1: y, x2: expected.x, y2: expected.y }, layer);
+        make("circle", { class: "missing", cx: expected.x, cy: expected.y, r: 11 }, layer);
+      }
+      for (const name of JSON.parse(step.dataset.logical)) {
+        this.svg.querySelector(`[data-logical="${CSS.escape(name)}"]`)?.classList.add("lit");
+      }
+      const packet = make("g", { class: `packet ${step.dataset.direction} ${lost ? "lost" : ""}` }, layer);
+      make("circle", { cx: x, cy: y, r: 9 }, packet);
+      const mark = make("text", { x, y: y + 4.5, class: "mark" }, packet);
+      mark.textContent = last ? (lost ? "✗" : "✓") : "";
+      this.label(step.dataset.line, x, y);
+      if (part === 1) this.follow(x, y);
+    }
+
+    // The header travels with the packet, beside it and inside the picture.
+    label(text, x, y) {
+      if (!text) return;
+      const group = make("g", { class: "header" }, this.overlay);
+      const box = make("rect", { rx: 4 }, group);
+      const words = make("text", {}, group);
+      words.textContent = text;
+      const size = words.getBBox();
+      const view = this.svg.viewBox.baseVal;
+      const width = size.width + 12;
+      const height = size.height + 8;
+      const left = Math.max(view.x + 4, Math.min(x - width / 2, view.x + view.width - width - 4));
+      const above = y - 18 - height;
+      const top = above > view.y + 4 ? above : y + 18;
+      for (const [key, value] of Object.entries({ x: left, y: top, width, height })) box.setAttribute(key, value);
+      words.setAttribute("x", left + 6);
+      words.setAttribute("y", top + 4 - size.y);
+    }
+
+    // On a small screen the picture is wider than its window: keep the packet in sight.
+    follow(x, y) {
+      const at = new DOMPoint(x, y).matrixTransform(this.svg.getScreenCTM());
+      const frame = this.stage.getBoundingClientRect();
+      this.stage.scrollTo({
+        left: this.stage.scrollLeft + at.x - frame.left - frame.width / 2,
+        top: this.stage.scrollTop + at.y - frame.top - frame.height / 2,
+        behavior: quiet.matches ? "auto" : "smooth",
+      });
+    }
+  }
+
+  for (const section of document.querySelectorAll("details.walk")) players.push(new Player(section));
+
+  // -- paper: white, everything open, every walk at its end --------------------------------------
+  let before = [];
+  let theme = "";
+  addEventListener("beforeprint", () => {
+    theme = document.querySelector('button[data-theme][aria-pressed="true"]').dataset.theme;
+    setTheme("light");
+    before = [...document.querySelectorAll("details:not([open])")];
+    for (const one of before) one.open = true;
+    for (const player of players) {
+      player.pause();
+      player.open();
+      player.kept = player.at;
+      player.go(player.steps.length - 1, true);
+    }
+  });
+  addEventListener("afterprint", () => {
+    setTheme(theme);
+    for (const one of before) one.open = false;
+    for (const player of players) player.go(player.kept, true);
+  });
+
+  setTheme(recall("theme") ?? "system");
+  setLanguage(recall("language") ?? root.lang);
+  addEventListener("resize", scrollers);
+  for (const one of document.querySelectorAll("details")) one.addEventListener("toggle", scrollers);
+})();

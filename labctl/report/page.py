@@ -1,0 +1,113 @@
+"""The page: data in, one HTML document out, which asks no network and obeys no guest. Pure.
+
+The template escapes whatever it inserts. Besides, the page forbids itself everything but its own
+script and styles (Content-Security-Policy with their hashes): were there a hole, nothing would run.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast, get_args
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import Language, tr
+from labctl.prose import sanitize
+from labctl.report.lessons import LessonShown
+from labctl.report.walks import WalkShown
+from labctl.report.words import Both, page_words
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the page shows."""
+
+    title: Both
+    state: Both
+    good: bool
+    """Whether all of the lab is up."""
+    facts: tuple[tuple[Both, Both], ...]
+    """Of the lab: name and value."""
+    nodes: tuple[Mapping[str, Any], ...]
+    """As `labctl status` has them."""
+    instances: tuple[Mapping[str, Any], ...]
+    pictures: Mapping[Language, str]
+    """The network as SVG, with its words in each language."""
+    lessons: tuple[LessonShown, ...]
+    walks: tuple[WalkShown, ...]
+
+
+def chosen(language: str) -> Language:
+    """The language of that name. Raises LabError for one that the page does not speak."""
+    for known in get_args(Language):
+        if language == known:
+            return cast(Language, known)
+    raise LabError(
+        tr("the page does not speak {language}", language=language),
+        hint=tr("choose en or zh-TW"),
+        code=EXIT_USAGE,
+    )
+
+
+def render(page: Page, language: Language) -> str:
+    """The HTML document; it opens in `language`."""
+    own_style, script = _text("page.css"), _text("page.js")
+    pictures = {one: Markup(svg) for one, svg in page.pictures.items()}
+    styles = [own_style, *(found for svg in page.pictures.values() for found in _styles(svg))]
+    return _template().render(
+        page=page,
+        pictures=pictures,
+        words=page_words(),
+        language=language,
+        policy=_policy(styles, [script]),
+        style=Markup(own_style),
+        script=Markup(script),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Terminals and browsers alike: no control character, no bidirectional override.
+        finalize=lambda value: sanitize(value) if type(value) is str else value,
+    )
+    return environment.from_string(_text("page.html.j2"))
+
+
+@cache
+def _text(name: str) -> str:
+    return files("labctl.report").joinpath(name).read_text("utf-8")
+
+
+_STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
+
+
+def _styles(svg: str) -> list[str]:
+    return _STYLE.findall(svg)
+
+
+def _policy(styles: list[str], scripts: list[str]) -> str:
+    """The Content-Security-Policy that lets exactly these run."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "style-src " + " ".join(dict.fromkeys(map(_hash, styles))),
+            "script-src " + " ".join(dict.fromkeys(map(_hash, scripts))),
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

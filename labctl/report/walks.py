@@ -1,0 +1,372 @@
+"""Packet walks as the page plays them: hop by hop, every header field, what changed it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+
+from pydantic import TypeAdapter, ValidationError
+
+from labctl.graph.model import INTERNET, Graph, Host, Interface
+from labctl.hops import Change, Encap, Hop, Path, Point
+from labctl.i18n import tr
+from labctl.report.lessons import utc
+from labctl.report.words import Both, both, same
+from labctl.walk import Walk
+from labctl.walktrace import Traced
+from labctl.walkwords import (
+    change_of,
+    decision,
+    kind_of,
+    mac_label,
+    notes_on,
+    place_name,
+    telling,
+    title_of,
+    verdict,
+    whereabouts,
+    why_of,
+)
+
+_ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
+
+
+def walk_of(data: object) -> Walk | None:
+    """A walk as `Walk.to_json` wrote it; None for what another version of labctl wrote."""
+    try:
+        return _ADAPTER.validate_python(data)
+    except ValidationError:
+        return None
+
+
+# -- on the picture --------------------------------------------------------------------------------
+def place_of(node: str, interface: str) -> str:
+    """Where the picture shows a sighting."""
+    return INTERNET if node == INTERNET else f"{node}/{interface}"
+
+
+def with_walk(graph: Graph, walk: Walk) -> Graph:
+    """The graph with every interface that the walk passed or should have passed.
+
+    An instance may be gone since, and its tap device with it; before a lab runs nobody knows taps.
+    """
+    roles = {(hop.node, hop.interface): hop.role for hop in _sightings(walk)}
+    for point in (*walk.way, *((walk.lost.expected,) if walk.lost and walk.lost.expected else ())):
+        roles.setdefault((point.node, point.interface), point.role)
+    hosts = list(graph.hosts)
+    for number, host in enumerate(hosts):
+        for (node, interface), role in roles.items():
+            if node == host.name:
+                host = _with_interface(host, interface, walk, inner=role == "instance")
+        hosts[number] = host
+    return replace(graph, hosts=tuple(hosts))
+
+
+def _with_interface(host: Host, name: str, walk: Walk, *, inner: bool) -> Host:
+    ends = [
+        end.name
+        for end in (walk.source, walk.target)
+        if (end.node, end.interface) == (host.name, name)
+    ]
+    vms = tuple(
+        replace(vm, interface=name) if not vm.interface and vm.name in ends else vm
+        for vm in host.vms
+    )
+    host = replace(host, vms=vms)
+    if host.interface(name) is not None:
+        return host
+    bridge = "br-int" if inner and any(one.name == "br-int" for one in host.bridges) else ""
+    added = Interface(name, "vif" if inner else "other", bridge=bridge)
+    return replace(host, interfaces=(*host.interfaces, added))
+
+
+def _sightings(walk: Walk) -> Iterator[Hop]:
+    for path in (walk.request, walk.reply):
+        if path is not None:
+            yield from path.hops
+
+
+# -- step by step ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Field:
+    """A header field at one hop."""
+
+    id: str
+    name: Both
+    before: str
+    """What it was at the hop before; empty if it is the same, or there is none."""
+    now: str
+    why: Both
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stop of the packet."""
+
+    number: int
+    """Counted over the whole walk, from 1."""
+    direction: str
+    place: str
+    node: Both
+    interface: str
+    arrow: str
+    offset: str
+    whereabouts: Both
+    line: str
+    """Addresses and TTL in one line, for the label that travels with the packet."""
+    fields: tuple[Field, ...]
+    changes: tuple[Both, ...]
+    logical: tuple[str, ...]
+    """OVN's names of the switches and routers that it passed since the hop before."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What ovn-trace says of one logical switch or router."""
+
+    name: str
+    kind: Both
+    decisions: tuple[tuple[Both, bool], ...]
+    """Each with whether it is against the packet."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What ovn-trace says of one direction."""
+
+    error: str
+    assumed: Both | None
+    passages: tuple[Passage, ...]
+    verdict: Both
+    good: bool
+    question: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction of a walk."""
+
+    direction: str
+    title: Both
+    steps: tuple[Step, ...]
+    explained: Explained | None
+
+
+@dataclass(frozen=True)
+class WalkShown:
+    """One walk."""
+
+    title: str
+    at: str
+    answered: bool
+    verdict: Both
+    command: str
+    ways: tuple[Way, ...]
+    last: str
+    """The place where it ended."""
+    expected: str
+    """The place where a lost packet should have been next; empty: it was not lost."""
+    notes: tuple[Both, ...]
+
+
+def walk_shown(walk: Walk, graph: Graph) -> WalkShown:
+    """A walk with all its steps, to be played on the picture of that graph."""
+    logical = {one.label: one.name for one in graph.switches}
+    logical |= {one.label: one.name for one in graph.routers}
+    ways: list[Way] = []
+    number = 0
+    for path in (walk.request, walk.reply):
+        if path is None:
+            continue
+        steps = tuple(_steps(path, walk, number, logical))
+        number += len(steps)
+        title = both(partial(title_of, path))
+        ways.append(Way(path.direction, title, steps, _explained(path, walk)))
+    expected: Point | None = walk.lost.expected if walk.lost is not None else None
+    last = (walk.reply or walk.request).last
+    return WalkShown(
+        title=_heading(walk),
+        at=utc(walk.began),
+        answered=walk.answered,
+        verdict=both(lambda: verdict(walk)),
+        command=walk.attempts[-1].command if walk.attempts else "",
+        ways=tuple(ways),
+        last=place_of(last.node, last.interface),
+        expected=place_of(expected.node, expected.interface) if expected is not None else "",
+        notes=_notes(walk),
+    )
+
+
+def _heading(walk: Walk) -> str:
+    target = walk.target.name
+    if walk.target.name != walk.target.address:
+        target = f"{target} ({walk.target.address})"
+    port = f" {walk.port}" if walk.port is not None else ""
+    return f"{walk.protocol}{port}: {walk.source.name} ({walk.source.address}) → {target}"
+
+
+def _notes(walk: Walk) -> tuple[Both, ...]:
+    # The captures' paths are of the machine that made the report: nobody else has them.
+    plain = replace(walk, pcaps={})
+    count = len(list(notes_on(plain)))
+
+    def note(number: int) -> str:
+        return list(notes_on(plain))[number]
+
+    return tuple(both(partial(note, number)) for number in range(count))
+
+
+def _steps(path: Path, walk: Walk, before: int, logical: Mapping[str, str]) -> Iterator[Step]:
+    for number, hop in enumerate(path.hops):
+        earlier = path.hops[number - 1] if number else None
+        yield Step(
+            number=before + number + 1,
+            direction=path.direction,
+            place=place_of(hop.node, hop.interface),
+            node=both(partial(place_name, hop.node)),
+            interface=hop.interface,
+            arrow="→" if hop.direction == "out" else "←",
+            offset=f"{hop.offset * 1000:.3f} ms",
+            whereabouts=both(partial(whereabouts, hop, walk)),
+            line=_line(hop),
+            fields=tuple(_fields(hop, earlier, walk)),
+            changes=tuple(_change(one, walk) for one in hop.changes),
+            logical=tuple(dict.fromkeys(logical[one] for one in _passed(hop) if one in logical)),
+        )
+
+
+def _passed(hop: Hop) -> Iterator[str]:
+    """The switches and routers, for people, that a hop tells of."""
+    yield from (change.by for change in hop.changes)
+    if hop.encap is not None:
+        yield hop.encap.datapath
+
+
+def _line(hop: Hop) -> str:
+    frame = hop.frame
+    ports = [
+        "" if one is None else f":{one}" for one in (frame.source_port, frame.destination_port)
+    ]
+    return f"{frame.src}{ports[0]} → {frame.dst}{ports[1]}  TTL {frame.ttl}"
+
+
+def _change(change: Change, walk: Walk) -> Both:
+    def say() -> str:
+        because = why_of(change)
+        return change_of(change, walk) + (f" ({because})" if because else "")
+
+    return both(say)
+
+
+def _fields(hop: Hop, earlier: Hop | None, walk: Walk) -> Iterator[Field]:
+    now = _values(hop, walk)
+    was = _values(earlier, walk) if earlier is not None else now
+    reasons = {change.field: change for change in hop.changes}
+    for id, (name, value) in now.items():
+        old = was.get(id, (name, ""))[1]
+        reason = reasons.get(id)
+        yield Field(
+            id=id,
+            name=name,
+            before=old if old != value else "",
+            now=value,
+            why=both(partial(why_of, reason)) if reason is not None else same(""),
+            changed=old != value,
+        )
+
+
+def _values(hop: Hop, walk: Walk) -> dict[str, tuple[Both, str]]:
+    """Every header field that is shown, by its name in a frame: its name for people, its value."""
+    frame = hop.frame
+    found: dict[str, tuple[Both, str]] = {
+        "kind": (both(lambda: tr("Packet")), kind_of(frame)),
+        "src": (both(lambda: tr("Source")), frame.src),
+        "dst": (both(lambda: tr("Destination")), frame.dst),
+        "ttl": (same("TTL"), str(frame.ttl)),
+    }
+    if frame.source_port is not None:
+        found["source_port"] = (both(lambda: tr("Source port")), str(frame.source_port))
+    if frame.destination_port is not None:
+        found["destination_port"] = (
+            both(lambda: tr("Destination port")),
+            str(frame.destination_port),
+        )
+    if frame.identifier is not None:
+        found["identifier"] = (same("ICMP ID"), str(frame.identifier))
+    if frame.vlan is not None:
+        found["vlan"] = (same("VLAN"), str(frame.vlan))
+    found["src_mac"] = (both(lambda: tr("Source MAC")), mac_label(frame.src_mac, walk))
+    found["dst_mac"] = (both(lambda: tr("Destination MAC")), mac_label(frame.dst_mac, walk))
+    found["tunnel"] = (both(lambda: tr("Geneve tunnel")), _tunnel(hop.encap))
+    if hop.encap is not None and hop.encap.ingress_key is not None:
+        found["option"] = (both(lambda: tr("OVN's option")), _option(hop.encap))
+    return found
+
+
+def _tunnel(encap: Encap | None) -> str:
+    if encap is None:
+        return "–"
+    where = f" = {encap.datapath}" if encap.datapath else ""
+    return f"{encap.src} → {encap.dst}, VNI {encap.vni}{where}"
+
+
+def _option(encap: Encap) -> str:
+    return (
+        f"{encap.option_data}: {encap.ingress_key} {encap.ingress_port}"
+        f" → {encap.egress_key} {encap.egress_port}"
+    )
+
+
+# -- beside it -------------------------------------------------------------------------------------
+def _explained(path: Path, walk: Walk) -> Explained | None:
+    said = walk.traced.get(path.direction)
+    if said is None:
+        return None
+    if said.trace is None:
+        return Explained(said.error, None, (), same(""), False, "")
+    assumed = said.trace.assumed
+    return Explained(
+        error="",
+        assumed=both(lambda: tr("told that conntrack translates {what}", what=assumed))
+        if assumed
+        else None,
+        passages=tuple(_passages(said, walk)),
+        verdict=_verdict(said, walk.labels.ports),
+        good=said.trace.verdict == "output",
+        question=" ".join(said.trace.command),
+    )
+
+
+def _verdict(said: Traced, ports: Mapping[str, str]) -> Both:
+    trace = said.trace
+    assert trace is not None
+    if trace.verdict == "output":
+        names = ", ".join(dict.fromkeys(ports.get(one.port, one.port) for one in trace.outputs))
+        return both(lambda: tr("delivered to {ports}", ports=names))
+    if trace.verdict == "drop":
+        return both(lambda: tr("dropped"))
+    return both(lambda: tr("no verdict"))
+
+
+def _router() -> str:
+    return tr("router")
+
+
+def _switch() -> str:
+    return tr("switch")
+
+
+_AGAINST = ("denied", "rejected", "dropped")
+
+
+def _passages(said: Traced, walk: Walk) -> Iterator[Passage]:
+    for datapath, group in groupby(telling(said, walk), key=lambda event: event.datapath):
+        router = datapath in walk.labels.routers
+        yield Passage(
+            name=walk.labels.datapaths.get(datapath, datapath),
+            kind=both(_router if router else _switch),
+            decisions=tuple(
+                (both(partial(decision, event, walk)), event.kind in _AGAINST) for event in group
+            ),
+        )

@@ -1,0 +1,149 @@
+"""The verbs that show a lab as a whole: parse, draw, exit code."""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import current_language, tr
+from labctl.invocation import DEFAULT, File, Json, called, open_console, open_lab
+
+if TYPE_CHECKING:
+    from labctl.graph.model import Graph
+    from labctl.lab import Lab
+
+see_app = typer.Typer()
+
+_SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text"}
+"""Of --output; in .md Mermaid stands in a fence."""
+_FORMATS = ("svg", "mermaid", "text")
+
+
+@see_app.command()
+def graph(
+    format_: Annotated[
+        str, typer.Option("--format", help="svg, mermaid or text; default: as --output ends.")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; default: stdout.")
+    ] = None,
+    planned: Annotated[
+        bool, typer.Option("--planned", help="As lab.yaml describes it; ask no running lab.")
+    ] = False,
+    file: File = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Draw the lab: nodes, networks, bridges, tunnels, and OVN's logical network over them."""
+    from labctl.lab import as_json
+
+    chosen = _format(format_, output)
+    with open_console(json=json) as console:
+        lab = _unasked(file)
+        if not planned and lab.state.root.exists():  # a plan asks for nothing that is root's
+            lab = open_lab(file, console)
+        drawn = graph_of(lab, planned=planned)
+        if json:
+            _put(as_json(asdict(drawn)) + "\n", output)
+        elif chosen == "text":
+            from labctl.graph.terminal import drawing
+
+            width = min(console.width or 100, 100) if output is None else 100
+            lines = drawing(drawn, width)
+            if output is None:
+                console.write(lines)
+            else:
+                _put("".join("".join(span.text for span in line) + "\n" for line in lines), output)
+        else:
+            from labctl.graph.mermaid import mermaid
+            from labctl.graph.svg import svg
+
+            text = svg(drawn) if chosen == "svg" else mermaid(drawn)
+            if chosen == "mermaid" and output is not None and output.suffix == ".md":
+                text = f"```mermaid\n{text}```\n"
+            _put(text, output)
+        if output is not None:
+            console.say(tr("{file} is written", file=str(output)))
+            if not planned and not lab.state.exists:
+                command = f"{called()} create"
+                console.say(tr("it shows what {command} will build", command=command))
+
+
+@see_app.command()
+def report(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The page to write; default: .labctl/report.html."),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--language", help="The page opens in it: en or zh-TW.")
+    ] = "",
+    file: File = DEFAULT,
+) -> None:
+    """Write one HTML page: the lab, what lessons did and proved, packet walks to be played."""
+    from labctl.report.collect import collect
+    from labctl.report.page import chosen, render
+    from labctl.state import write_atomic
+
+    opens_in = chosen(language) if language else current_language()
+    with open_console() as console:
+        lab = open_lab(file, console)
+        path = output.absolute() if output is not None else lab.state.report
+        if path.is_dir():
+            raise LabError(
+                tr("{path} is a directory", path=str(path)),
+                hint=tr("name a file: {example}", example=str(path / "report.html")),
+                code=EXIT_USAGE,
+            )
+        page = collect(lab)
+        if output is None:
+            lab.state.root.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(path, render(page, opens_in))
+        console.say(tr("{path} is written; open it in a browser", path=str(path)))
+        if output is None and os.environ.get("SUDO_UID"):
+            # The lab's state is root's alone, and a browser is not root.
+            console.say(tr("only root can read it there; `--output FILE` puts it elsewhere"))
+
+
+def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
+    """The lab as it is now; as lab.yaml describes it where none exists, or if `planned`."""
+    from labctl.graph.live import live
+    from labctl.graph.planned import planned as plan
+
+    if planned or not lab.state.exists:
+        return plan(lab.topology)
+    return live(lab)
+
+
+def _unasked(file: Path) -> "Lab":
+    from labctl.lab import Lab
+
+    return Lab(file)
+
+
+def _format(format_: str, output: Path | None) -> str:
+    if format_ and format_ not in _FORMATS:
+        raise LabError(f"--format {format_}: choose {', '.join(_FORMATS)}", code=EXIT_USAGE)
+    if format_:
+        return format_
+    if output is None:
+        return "text"
+    if output.suffix not in _SUFFIXES:
+        raise LabError(
+            tr("--output {file}: what to draw?", file=str(output)),
+            hint=tr("end it in .svg, .mmd or .txt, or say --format"),
+            code=EXIT_USAGE,
+        )
+    return _SUFFIXES[output.suffix]
+
+
+def _put(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from labctl.state import write_atomic
+
+    write_atomic(output.absolute(), text)

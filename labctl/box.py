@@ -25,7 +25,7 @@ from labctl.events import Event, EventBus, Note
 from labctl.i18n import tr
 from labctl.image import ALONE, ImageCache, only_one, require_space
 from labctl.run import stream
-from labctl.state import write_atomic
+from labctl.state import give_to_user, write_atomic
 from labctl.steps import Step, StepContext, run_steps
 from labctl.timings import Timings
 from labctl.waiting import Cancelled
@@ -216,7 +216,7 @@ class BoxBuilder:
         files = self._small_files(provider, disk.stat().st_size)
         pack(partial, files, disk, context.cancelled)
         disk.unlink()
-        _to_the_user(partial)
+        give_to_user(partial)
         partial.rename(target)
 
     def _small_files(self, provider: str, disk_size: int) -> dict[str, str]:
@@ -256,7 +256,7 @@ class BoxBuilder:
     def _make_catalogue(self, context: StepContext) -> None:
         boxes = self._boxes()
         write_atomic(self.catalogue, json.dumps(catalogue(self.version, boxes), indent=1) + "\n")
-        _to_the_user(self.catalogue)
+        give_to_user(self.catalogue)
 
     def _catalogued(self) -> list[Box]:
         known = json.loads(self.catalogue.read_text(encoding="utf-8"))
@@ -347,16 +347,9 @@ def _make_directory(directory: Path) -> None:
     try:
         if not directory.is_dir():
             directory.mkdir(parents=True)
-            _to_the_user(directory)
+            give_to_user(directory)
     except OSError as error:
         raise LabError(
             f"cannot make the directory {directory}: {error.strerror}",
             hint="choose another one with --output",
         ) from error
-
-
-def _to_the_user(path: Path) -> None:
-    """Whoever called sudo gets what was made for them."""
-    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if user.isdecimal() and group.isdecimal():
-        os.chown(path, int(user), int(group))

@@ -131,7 +131,7 @@ def transcript(
     file: File = DEFAULT,
 ) -> None:
     """A lesson's last run as Markdown: explanations, commands, their output, claims."""
-    from labctl.state import write_atomic
+    from labctl.state import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
         raise LabError(f"--lang {lang}: choose en or zh-TW", code=EXIT_USAGE)
@@ -144,7 +144,7 @@ def transcript(
         if output is None:
             typer.echo(text, nl=False)
         else:
-            write_atomic(output, text)
+            write_for_user(output, text)
             console.say(tr("{file} is written", file=output))
 
 

@@ -1,6 +1,5 @@
 """The verbs that show a lab as a whole: parse, draw, exit code."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -76,7 +75,7 @@ def graph(
 def report(
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page to write; default: .labctl/report.html."),
+        typer.Option("-o", "--output", help="The page; default: report.html beside lab.yaml."),
     ] = None,
     language: Annotated[
         str, typer.Option("--language", help="The page opens in it: en or zh-TW.")
@@ -86,26 +85,20 @@ def report(
     """Write one HTML page: the lab, what lessons did and proved, packet walks to be played."""
     from labctl.report.collect import collect
     from labctl.report.page import chosen, render
-    from labctl.state import write_atomic
+    from labctl.state import write_for_user
 
     opens_in = chosen(language) if language else current_language()
     with open_console() as console:
         lab = open_lab(file, console)
-        path = output.absolute() if output is not None else lab.state.report
+        path = output or lab.file.with_name("report.html")
         if path.is_dir():
             raise LabError(
                 tr("{path} is a directory", path=str(path)),
                 hint=tr("name a file: {example}", example=str(path / "report.html")),
                 code=EXIT_USAGE,
             )
-        page = collect(lab)
-        if output is None:
-            lab.state.root.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(path, render(page, opens_in))
+        write_for_user(path, render(collect(lab), opens_in))
         console.say(tr("{path} is written; open it in a browser", path=str(path)))
-        if output is None and os.environ.get("SUDO_UID"):
-            # The lab's state is root's alone, and a browser is not root.
-            console.say(tr("only root can read it there; `--output FILE` puts it elsewhere"))
 
 
 def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
@@ -144,6 +137,6 @@ def _put(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from labctl.state import write_atomic
+    from labctl.state import write_for_user
 
-    write_atomic(output.absolute(), text)
+    write_for_user(output, text)

@@ -49,6 +49,19 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def give_to_user(path: Path) -> None:
+    """Whoever called sudo gets what was made for them outside the lab's state."""
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if user.isdecimal() and group.isdecimal():
+        os.chown(path, int(user), int(group))
+
+
+def write_for_user(path: Path, text: str) -> None:
+    """Replace a file that the user asked for, in one step; it belongs to them. Raises LabError."""
+    write_atomic(path.absolute(), text)
+    give_to_user(path)
+
+
 @dataclass(frozen=True)
 class Secrets:
     """Passwords of one lab; each 128 random bits as hexadecimal digits."""
@@ -165,11 +178,6 @@ class LabState:
     def walks(self) -> Path:
         """Directory of the last packet walks, each a JSON document, named by its time."""
         return self.root / "walks"
-
-    @property
-    def report(self) -> Path:
-        """The page that `labctl report` writes when it is told no other place."""
-        return self.root / "report.html"
 
     def record(self, lesson: str, checkpoint: str) -> Path:
         """What the last run of a checkpoint said and proved; transcripts are made of it."""

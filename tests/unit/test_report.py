@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -329,10 +330,21 @@ def in_a_new_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_before_there_is_a_lab(in_a_new_lab: Path) -> None:
     done = CliRunner().invoke(app, ["--lang", "en", "report", "--language", "zh-TW"])
     assert done.exit_code == 0, done.output
-    file = in_a_new_lab / ".labctl" / "report.html"
+    file = in_a_new_lab / "report.html"
     assert str(file) in done.output.replace("\n", "")
     assert '<html lang="zh-TW"' in file.read_text("utf-8")
-    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in in_a_new_lab.iterdir()) == ["lab.yaml", "report.html"]
+
+
+def test_it_belongs_to_whoever_called_sudo(
+    in_a_new_lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, *owner: given.append((Path(path).name, *owner)))
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "1001")
+    assert CliRunner().invoke(app, ["report"]).exit_code == 0
+    assert given == [("report.html", 1000, 1001)]
 
 
 def test_where_it_is_told(in_a_new_lab: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_and_survived(
         subprocess.run(words, check=True)
 
     spec = (lab.directory / "lab.yaml").read_text()
-    mount("size=24m")
+    mount("size=1m")
     try:
         (lab.directory / "lab.yaml").write_text(spec)
         lab("create", expect=1)

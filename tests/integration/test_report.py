@@ -4,19 +4,21 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from labctl.hops import Hop
+from labctl.hops import Hop, Point
 from labctl.packets import Frame, frames
 from labctl.report.page import render
 from labctl.walk import Walk
 from tests.conftest import in_ci
 from tests.unit.reports import SHOWN, RecordedReport, walks_of
+from tests.unit.test_graph_layout import big
 from tests.unit.walks import CASES, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
@@ -166,6 +168,18 @@ def all_walks(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return written(tmp_path_factory.mktemp("walks"), walks=CASES)
 
 
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A walk from the last row of a large lab to the first."""
+    graph = big(10, 20)
+    kept = [one for one in graph.hosts if one.name != "compute-02"]
+    last = [one for one in graph.hosts if one.name == "compute-02"]
+    graph = replace(graph, hosts=(*kept, *last))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordedReport, "graph", lambda made: graph)
+        return written(tmp_path_factory.mktemp("spread"), walks=["east-west", "out"])
+
+
 def test_what_is_played_is_what_was_captured(all_walks: Written, opened: Opener) -> None:
     with opened(all_walks) as page:
         for number, case in enumerate(reversed(CASES), 1):
@@ -242,6 +256,71 @@ def test_the_packet_is_where_it_was_seen(report: Written, opened: Opener) -> Non
                 open_walk(walk)
                 for place, *off in walk.evaluate(PACKET):
                     assert off == pytest.approx([0, 0], abs=2), place
+
+
+RUNS = """walk => {
+  const svg = walk.querySelector(".stage svg");
+  const pieces = [...svg.querySelectorAll(".walking .trail, .walking polyline.missing")]
+    .flatMap((trail) => {
+      const seen = trail.getScreenCTM();
+      const points = [...trail.points].map((one) => one.matrixTransform(seen));
+      return points.slice(1).map((b, n) => [points[n], b]);
+    });
+  const over = (element) => {
+    const box = element.getBoundingClientRect();
+    return pieces.some(([a, b]) => Math.max(a.x, b.x) > box.left && Math.min(a.x, b.x) < box.right
+      && Math.max(a.y, b.y) > box.top && Math.min(a.y, b.y) < box.bottom);
+  };
+  const all = (selector) => [...svg.querySelectorAll(selector)];
+  return {
+    slanted: pieces.filter(([a, b]) => Math.min(Math.abs(a.x - b.x), Math.abs(a.y - b.y)) > 0.1),
+    words: all("text").filter((one) => !one.closest(".walking") && over(one))
+      .map((one) => one.textContent),
+    through: all("[data-bridge], [data-segment]").filter((one) => over(one.querySelector(".b")))
+      .map((one) => one.dataset.bridge ?? one.dataset.segment),
+  };
+}"""
+"""What a walk's trails run over or through."""
+
+
+def test_the_packet_goes_through_what_is_drawn(
+    all_walks: Written, spread: Written, opened: Opener
+) -> None:
+    for report, language in ((all_walks, "en"), (spread, "en"), (spread, "zh-TW")):
+        with opened(report) as page:
+            page.locator(f'[data-language="{language}"]').click()
+            nodes = "[...document.querySelectorAll('[data-node]')].map((one) => one.dataset.node)"
+            drawn = {*page.evaluate(nodes), "internet"}
+            for number, recorded in enumerate(report.walks, 1):
+                walk = page.locator(f"#walk-{number}")
+                open_walk(walk)
+                walk.locator("button.to").last.click()
+                runs = walk.evaluate(RUNS)
+                assert runs["slanted"] == runs["words"] == [], f"{number}: {language}"
+                # br-phy is where eth1 is, in containers: whoever comes to eth1 is in it.
+                through = {one for one in runs["through"] if not one.endswith("/br-phy")}
+                assert through == passed(recorded, drawn), f"{number}: {language}"
+
+
+def passed(walk: Walk, drawn: set[str]) -> set[str]:
+    """What a walk must run through on a picture of those nodes, from where it was seen."""
+    found: set[str] = set()
+    paths = [path.hops for path in (walk.request, walk.reply) if path is not None]
+    ways: list[tuple[Hop, Hop | Point]] = [pair for hops in paths for pair in pairwise(hops)]
+    if walk.lost is not None and walk.lost.expected is not None:
+        ways.append((paths[-1][-1], walk.lost.expected))  # the dashed line
+    for a, b in ways:
+        ends = {a.node, b.node}
+        if not ends <= drawn:
+            continue
+        if "internet" in ends:
+            found.add(f"nat/{next(iter(ends - {'internet'}))}")
+        elif len(ends) == 2:
+            found.add("private")
+        elif a.interface != b.interface:
+            found.add(f"{a.node}/br-int")
+        found |= {f"{one.node}/br-ex" for one in (a, b) if one.interface in ("br-ex", "eth0")}
+    return found
 
 
 def test_a_lost_packet_ends_where_it_was_lost(report: Written, opened: Opener) -> None:
@@ -321,7 +400,11 @@ def test_stepping_with_the_keyboard(report: Written, opened: Opener) -> None:
 def test_everything_is_reached_by_tab(report: Written, opened: Opener) -> None:
     with opened(report) as page:
         seen: set[str] = set()
+        wanted = {"first", "previous", "play", "next", "speed", *LANGUAGES, "system", "light",
+                  "dark", "skip", "to"}  # fmt: skip
         for _ in range(200):
+            if wanted <= seen:
+                break
             page.keyboard.press("Tab")
             seen.add(
                 page.evaluate(
@@ -329,8 +412,6 @@ def test_everything_is_reached_by_tab(report: Written, opened: Opener) -> None:
                     return dataset.do ?? dataset.language ?? dataset.theme ?? className; }"""
                 )
             )
-        wanted = {"first", "previous", "play", "next", "speed", *LANGUAGES, "system", "light",
-                  "dark", "skip", "to"}  # fmt: skip
         assert wanted <= seen
 
 
@@ -372,7 +453,8 @@ def test_playing_and_pausing(report: Written, opened: Opener) -> None:
 POSITIONS = """walk => new Promise((resolve) => {
   const seen = new Set(), began = performance.now();
   const look = () => {
-    seen.add(walk.querySelector(".packet circle").getAttribute("cx"));
+    const dot = walk.querySelector(".packet circle");
+    seen.add(`${dot.getAttribute("cx")} ${dot.getAttribute("cy")}`);
     if (performance.now() - began < 900) requestAnimationFrame(look); else resolve(seen.size);
   };
   walk.querySelector('[data-do="next"]').click();
@@ -405,8 +487,16 @@ def test_the_language_switch(report: Written, opened: Opener) -> None:
         assert set(shown) == {"zh-TW"}
         page.reload()
         assert heading.inner_text() == "封包追蹤"
+        # A walk that is closed meanwhile speaks the other language when it is opened again.
+        walk = page.locator("#walk-1")
+        do(walk, "next")
+        walk.evaluate("walk => { walk.open = false }")
         page.get_by_role("button", name="English").click()
         assert heading.inner_text() == "Packet walks"
+        open_walk(walk)
+        expect(walk.locator(".stage svg")).to_have_attribute("lang", "en")
+        expect(walk.locator(".packet circle")).to_have_count(1)
+        assert step_at(walk) == 2
 
 
 COLOURS = """() => ["body", ".drawing:not([hidden]) svg .bg", ".stage svg .bg"].map((one) => {
@@ -483,7 +573,7 @@ def test_no_guest_can_change_the_page(hostile: Written, report: Written, opened:
             [one.tagName, ...one.getAttributeNames().filter((name) => /^on|href/.test(name))])"""
         )
         assert set(inside) <= {
-            "svg", "title", "desc", "style", "g", "rect", "circle", "line", "polyline", "text",
+            "svg", "title", "desc", "style", "g", "rect", "circle", "polyline", "text", "tspan",
         }  # fmt: skip
         text = page.evaluate("document.body.textContent")
         for at in (".terminal", ".claims", "#instances + div", ".hops", ".trace"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from labctl.graph.model import Graph, Host
+from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.report import collect
 from labctl.report.page import Page
@@ -105,11 +105,6 @@ class RecordedReport:
             self.monkeypatch.setattr(collect, "status", lambda lab: self.status())
             self.monkeypatch.setattr("labctl.graph.live.live", lambda lab: self.graph())
         return collect.collect(self)  # type: ignore[arg-type]
-
-
-def _hostile(host: Host) -> Host:
-    vms = tuple(replace(vm, name=HOSTILE) for vm in host.vms)
-    return replace(host, chassis=HOSTILE, vms=vms)
 
 
 _LABELS = {"datapaths", "ports", "macs", "addresses", "groups"}

@@ -314,7 +314,8 @@ def test_what_a_guest_calls_itself_is_only_text(name: str) -> None:
     tags = {one.tag.rpartition("}")[2] for one in root.iter()}
     assert tags == {"svg", "title", "desc", "style", "rect", "g", "text", "polyline", "circle"}
     allowed = {"x", "y", "cx", "cy", "r", "rx", "width", "height", "points", "class", "id", "role",
-               "lang", "viewBox", "aria-labelledby", "data-place", "data-logical"}  # fmt: skip
+               "lang", "viewBox", "aria-labelledby", "data-place", "data-logical", "data-node",
+               "data-bridge", "data-segment"}  # fmt: skip
     assert {key for one in root.iter() for key in one.attrib} <= allowed
     assert not set(drawn) & {"\x1b", "\x07"}
     assert not set(plain(tree)) & {"\x1b", "\x07"}
@@ -327,6 +328,11 @@ def test_the_svg_says_where_packets_can_be_seen() -> None:
     places = {one.get("data-place") for one in root.iter()}
     assert set(graph.places()) <= places
     assert {f"{COMPUTE}/tap3ba44b78-d1", f"{CONTROLLER}/br-ex", INTERNET} <= places
+    assert {one.get("data-node") for one in root.iter()} - {None} == {CONTROLLER, COMPUTE}
+    bridges = {one.get("data-bridge") for one in root.iter()} - {None}
+    assert bridges == {f"{one.name}/{bridge.name}" for one in graph.hosts for bridge in one.bridges}
+    segments = {one.get("data-segment") for one in root.iter()} - {None}
+    assert segments == {one.name for one in graph.segments if one.kind != "internet"}
     logical = {one.get("data-logical") for one in root.iter()} - {None}
     names = {one.name for one in graph.switches} | {one.name for one in graph.routers}
     assert logical == names

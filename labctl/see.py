@@ -119,7 +119,11 @@ def _unasked(file: Path) -> "Lab":
 
 def _format(format_: str, output: Path | None) -> str:
     if format_ and format_ not in _FORMATS:
-        raise LabError(f"--format {format_}: choose {', '.join(_FORMATS)}", code=EXIT_USAGE)
+        raise LabError(
+            tr("--format {format}: nothing can be drawn as that", format=format_),
+            hint=tr("choose svg, mermaid or text"),
+            code=EXIT_USAGE,
+        )
     if format_:
         return format_
     if output is None:

@@ -165,7 +165,7 @@ def _nat_box(nat: Segment) -> Box:
     entries: list[tuple[str, Style]] = [(f"NAT {nat.cidr}", "mono")]
     if nat.gateway:
         entries.append((tr("gateway {address}", address=nat.gateway), "small"))
-    return label_box("net nat", entries)
+    return replace(label_box("net nat", entries), mark=("segment", clean(nat.name)))
 
 
 def _widened(bar: Box, width: int) -> Box:
@@ -214,11 +214,12 @@ class _Layer:
         self._y += GAP
 
     def _private(self, segment: Segment, tunnels: str) -> Box:
-        bar = self._bar("net private", f"{tr('private network')} {segment.cidr}", tunnels)
+        word = f"{tr('private network')} {segment.cidr}"
+        bar = self._bar("net private", segment.name, word, tunnels)
         self._buses.setdefault("private", []).append(bar.middle[1])
         return bar
 
-    def _bar(self, kind: str, word: str, tunnels: str = "") -> Box:
+    def _bar(self, kind: str, name: str, word: str, tunnels: str = "") -> Box:
         """A network below or above all nodes of a row; the tunnels run inside it."""
         texts, width, bottom = lines_of([(shorten(clean(word), 90), "mono")], y=4)
         self._width = max(self._width, width)
@@ -229,7 +230,7 @@ class _Layer:
             tube = (replace(inside, w=self._width - 2 * PAD).at(PAD, bottom - 4),)
             bottom = tube[0].bottom + PAD
         box = Box(kind, self._width, bottom - 4 if not tunnels else bottom, texts=texts,
-                  children=tube).at(self._x, self._y)  # fmt: skip
+                  children=tube, mark=("segment", clean(name))).at(self._x, self._y)  # fmt: skip
         self._boxes.append(box)
         self._y = box.bottom + _DROP
         return box
@@ -244,7 +245,7 @@ class _Layer:
         """The NAT networks below a row; where the lines to the Internet begin."""
         ends = []
         if shared is not None:
-            bar = self._bar("net nat", f"NAT {shared.cidr}")
+            bar = self._bar("net nat", shared.name, f"NAT {shared.cidr}")
             self._buses.setdefault("nat", []).append(bar.middle[1])
             for host, box in put:
                 if (point := nic_point(box, host, OUTSIDE)) is not None:

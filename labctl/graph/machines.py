@@ -14,6 +14,7 @@ from labctl.graph.shapes import (
     PAD,
     Box,
     Line,
+    Mark,
     Point,
     Style,
     clean,
@@ -113,6 +114,7 @@ def host_box(host: Host, tone: int) -> Box:
         children=tuple(children),
         lines=tuple(lines),
         tone=tone,
+        mark=("node", clean(host.name)),
     )
 
 
@@ -206,6 +208,10 @@ def _own(host: Host, bridge: str, network: str) -> Box:
     return replace(box, place=place, title=title, key=host.place(bridge))
 
 
+def _marked(host: Host, bridge: str) -> Mark:
+    return "bridge", shown_place(host.name, bridge)
+
+
 def _bridge(host: Host, name: str) -> Bridge:
     return next((one for one in host.bridges if one.name == name), Bridge(name))
 
@@ -233,7 +239,8 @@ def _group(host: Host, side: list[Interface], *, outside: bool) -> Box:
     children = tuple(
         inner for one in parts for inner in (one.children if one.kind == "space" else (one,))
     )
-    return Box("bridge", width + PAD, bottom + PAD, children=children)
+    return Box("bridge", width + PAD, bottom + PAD, children=children,
+               mark=_marked(host, about.name))  # fmt: skip
 
 
 def _integration(host: Host, taken: set[str]) -> Box | None:
@@ -250,7 +257,8 @@ def _integration(host: Host, taken: set[str]) -> Box | None:
     own = _own(host, INTEGRATION, "").at(PAD, PAD)
     chips = flow(_chips(host, ports), _CHIPS_WIDE, own.right + 6, PAD)
     right, bottom = extent([own, *chips])
-    return Box("bridge integration", right + PAD, bottom + PAD, children=(own, *chips))
+    return Box("bridge integration", right + PAD, bottom + PAD, children=(own, *chips),
+               mark=_marked(host, INTEGRATION))  # fmt: skip
 
 
 def _below(
@@ -270,7 +278,8 @@ def _below(
         own = _own(host, name, _bridge(host, name).physical_network).at(PAD, PAD)
         chips = flow(_chips(host, ports), _CHIPS_WIDE // 2, PAD, own.bottom + 6)
         right, bottom = extent([own, *chips])
-        ways.append(Box("bridge", right + PAD, bottom + PAD, children=(own, *chips)))
+        ways.append(Box("bridge", right + PAD, bottom + PAD, children=(own, *chips),
+                        mark=_marked(host, name)))  # fmt: skip
     stray = [one for one in host.interfaces if not one.bridge and one.name not in taken]
     ways += [_chip(host, one) for one in stray]
     if lower:

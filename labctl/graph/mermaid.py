@@ -77,7 +77,8 @@ def _logical(graph: Graph) -> Iterator[str]:
 
 def _host(number: int, host: Host) -> Iterator[str]:
     me = f"h{number}"
-    yield f"    subgraph {me}[{quoted(host.name, ', '.join(host.roles))}]"
+    chassis = f"chassis {host.chassis}" if host.chassis else ""
+    yield f"    subgraph {me}[{quoted(host.name, ', '.join(host.roles), chassis)}]"
     bridges = [one.name for one in host.bridges]
     for place, bridge in enumerate(bridges):
         own = host.interface(bridge)

@@ -13,6 +13,8 @@ from labctl.prose import cell_width, sanitize
 
 Style: TypeAlias = Literal["title", "heading", "name", "mono", "small", "label"]
 Point: TypeAlias = tuple[int, int]
+Mark: TypeAlias = tuple[Literal["node", "bridge", "segment"], str]
+"""What a box is, and its name: a packet that is played over the picture goes through it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Box:
     """The place that it is, for walks; empty: none."""
     logical: str = ""
     """Name of the logical switch or router that it is; empty: none."""
+    mark: Mark | None = None
+    """The node, bridge or segment that it is; None: none of them."""
     title: str = ""
     """More than fits in; shown when pointed at."""
     tone: int | None = None

@@ -2,7 +2,8 @@
 
 Colours are CSS custom properties of the element. They follow the reader's preference; a parent
 with the class `theme-light` or `theme-dark` overrides it. Every place of a packet has `data-place`,
-every logical switch and router `data-logical`.
+every logical switch and router `data-logical`; nodes, bridges and networks have `data-node`,
+`data-bridge` and `data-segment`, for whoever draws a packet's way over the picture.
 """
 
 import re
@@ -156,6 +157,9 @@ def _box(box: Box) -> Iterator[str]:
         marks += f' data-place="{xml(box.place)}"'
     if box.logical:
         marks += f' data-logical="{xml(box.logical)}"'
+    if box.mark:
+        attribute, name = box.mark
+        marks += f' data-{attribute}="{xml(name)}"'
     yield f"<g{marks}>"
     if box.title:
         yield f"<title>{xml(box.title)}</title>"

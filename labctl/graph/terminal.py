@@ -175,6 +175,8 @@ def _host_title(host: Host) -> list[Span]:
     word = state_word(host)
     if word:
         title.append(Span(f" {word}", "ok" if host.state == "running" else "bad"))
+    if host.chassis:
+        title.append(Span(f" · chassis {shorten(clean(host.chassis), 26)}", "dim"))
     return title
 
 

@@ -46,9 +46,11 @@
     });
   }
 
-  // What scrolls can be reached by keyboard; what does not is no stop on the way.
+  // What scrolls can be reached by keyboard; what does not is no stop on the way. To measure what is
+  // closed would have the browser lay it out: that waits until it is opened.
   const scrollers = () => {
     for (const box of document.querySelectorAll(".scroll")) {
+      if (box.closest("details:not([open])")) continue;
       const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
       if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
@@ -86,6 +88,24 @@
     return svg;
   };
 
+  // The beginning of a way, so much of it as a part of its length.
+  const along = (points, part) => {
+    const far = (a, b) => Math.hypot(b.x - a.x, b.y - a.y);
+    let left = part * points.slice(1).reduce((sum, one, n) => sum + far(points[n], one), 0);
+    const gone = points.slice(0, 1);
+    for (let n = 1; n < points.length; n += 1) {
+      const [a, b] = [points[n - 1], points[n]];
+      const length = far(a, b);
+      if (length >= left) {
+        const share = length ? left / length : 0;
+        return [...gone, { x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * share }];
+      }
+      gone.push(b);
+      left -= length;
+    }
+    return gone;
+  };
+
   class Player {
     constructor(section) {
       this.section = section;
@@ -115,7 +135,7 @@
     open() {
       if (this.svg) return;
       this.redraw();
-      this.go(0, true);
+      this.go(this.at, true);
       scrollers();
     }
 
@@ -123,7 +143,10 @@
       if (!this.svg && !this.section.open) return;
       cancelAnimationFrame(this.frame);
       this.svg?.remove();
+      this.svg = null;
+      if (!this.section.open) return; // nothing can be measured that is not shown
       this.svg = picture("--" + this.section.id);
+      this.ways = new Map();
       this.stage.append(this.svg);
       this.overlay = make("g", { class: "walking", "aria-hidden": "true" }, this.svg);
       this.show(1);
@@ -218,15 +241,40 @@
       this.now.replaceChildren(...said);
     }
 
+    element(place) { return this.svg.querySelector(`[data-place="${CSS.escape(place)}"]`); }
+
     // The corner of a place, where the packet does not hide its name, in the picture's own units;
     // null where the picture does not have it.
     point(place) {
-      const element = this.svg.querySelector(`[data-place="${CSS.escape(place)}"]`);
+      const element = this.element(place);
       const here = this.svg.getScreenCTM();
       if (!element || !here) return null;
       const box = element.getBBox();
       const corner = new DOMPoint(box.x + box.width, box.y);
-      return corner.matrixTransform(here.inverse().multiply(element.getScreenCTM()));
+      const at = corner.matrixTransform(here.inverse().multiply(element.getScreenCTM()));
+      return { x: Math.round(at.x * 2) / 2, y: Math.round(at.y * 2) / 2 };
+    }
+
+    // From one place to another, corner by corner; empty where the picture lacks either. There and
+    // back it is the same.
+    way(from, to) {
+      const [one, other] = [from, to].sort();
+      const name = `${one} ${other}`;
+      if (!this.ways.has(name)) {
+        const [start, goal] = [this.point(one), this.point(other)];
+        if (!start || !goal || one === other) return [];
+        this.ways.set(name, labctlWay.between(this.svg, this.element(one), this.element(other), start, goal));
+      }
+      const points = this.ways.get(name);
+      return one === from ? points : [...points].reverse();
+    }
+
+    // Between the hops of these numbers.
+    hop(from, to) { return this.way(this.steps[from].dataset.place, this.steps[to].dataset.place); }
+
+    draw(points, looks) {
+      const all = points.map(({ x, y }) => `${x},${y}`).join(" ");
+      if (points.length > 1) make("polyline", { class: looks, points: all }, this.overlay);
     }
 
     show(part, from = this.at) {
@@ -235,27 +283,22 @@
       layer.replaceChildren();
       for (const lit of this.svg.querySelectorAll(".lit")) lit.classList.remove("lit");
       const step = this.steps[this.at];
-      const points = this.steps.map((one) => this.point(one.dataset.place));
+      const trail = (n) => "trail " + this.steps[n].dataset.direction;
       const reached = part < 1 ? Math.min(this.at, from) : this.at;
-      for (let n = 1; n <= reached; n += 1) {
-        const [a, b] = [points[n - 1], points[n]];
-        if (!a || !b || (a.x === b.x && a.y === b.y)) continue;
-        make("line", { class: "trail " + this.steps[n].dataset.direction, x1: a.x, y1: a.y, x2: b.x, y2: b.y }, layer);
-      }
-      const [start, goal] = [points[from], points[this.at]];
+      for (let n = 1; n <= reached; n += 1) this.draw(this.hop(n - 1, n), trail(n));
+      const goal = this.point(step.dataset.place);
       if (!goal) return;
-      const x = start ? start.x + (goal.x - start.x) * part : goal.x;
-      const y = start ? start.y + (goal.y - start.y) * part : goal.y;
-      if (part < 1 && start) {
-        const way = this.steps[Math.max(this.at, from)].dataset.direction;
+      const gone = part < 1 ? along(this.hop(from, this.at), part) : [];
+      const { x, y } = gone.at(-1) ?? goal;
+      if (gone.length) {
         const back = this.at < from;
-        make("line", { class: "trail " + way, x1: back ? goal.x : start.x, y1: back ? goal.y : start.y, x2: x, y2: y }, layer);
+        this.draw(back ? along(this.hop(this.at, from), 1 - part) : gone, trail(Math.max(this.at, from)));
       }
       const last = step.classList.contains("end");
       const lost = last && step.classList.contains("bad");
       const expected = this.section.dataset.expected && this.point(this.section.dataset.expected);
       if (lost && expected) {
-        make("line", { class: "missing", x1: x, y1: y, x2: expected.x, y2: expected.y }, layer);
+        this.draw(this.way(step.dataset.place, this.section.dataset.expected), "missing");
         make("circle", { class: "missing", cx: expected.x, cy: expected.y, r: 11 }, layer);
       }
       for (const name of JSON.parse(step.dataset.logical)) {
@@ -276,6 +319,14 @@
       const box = make("rect", { rx: 4 }, group);
       const words = make("text", {}, group);
       words.textContent = text;
+      // A phone is narrower than the line: there the TTL stands below the addresses.
+      const scale = this.svg.getScreenCTM()?.a || 1;
+      if ((words.getBBox().width + 12) * scale > this.stage.clientWidth) {
+        words.textContent = "";
+        for (const [n, part] of text.split("  ").entries()) {
+          make("tspan", { x: 0, dy: n ? 16 : 0 }, words).textContent = part;
+        }
+      }
       const size = words.getBBox();
       const view = this.svg.viewBox.baseVal;
       const width = size.width + 12;
@@ -284,7 +335,7 @@
       const above = y - 18 - height;
       const top = above > view.y + 4 ? above : y + 18;
       for (const [key, value] of Object.entries({ x: left, y: top, width, height })) box.setAttribute(key, value);
-      words.setAttribute("x", left + 6);
+      for (const one of [words, ...words.children]) one.setAttribute("x", left + 6);
       words.setAttribute("y", top + 4 - size.y);
     }
 

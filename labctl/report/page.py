@@ -57,7 +57,7 @@ def chosen(language: str) -> Language:
 
 def render(page: Page, language: Language) -> str:
     """The HTML document; it opens in `language`."""
-    own_style, script = _text("page.css"), _text("page.js")
+    own_style, script = _text("page.css"), _text("way.js") + _text("page.js")
     pictures = {one: Markup(svg) for one, svg in page.pictures.items()}
     styles = [own_style, *(found for svg in page.pictures.values() for found in _styles(svg))]
     return _template().render(

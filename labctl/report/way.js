@@ -1,0 +1,250 @@
+"use strict";
+// The way of a packet over the picture: upright and level, through the bridges and networks that it
+// really passes, and not over words. Asks the picture, changes nothing in it.
+const labctlWay = (() => {
+  const MARGIN = 4; // pixels between the way and a frame
+  const HALF = 3; // of the trail's own width
+  const APART = 4; // the trail of the reply lies so much lower and further right (page.css)
+  const BEND = 14; // a bend costs as much as so many pixels
+  const FOREIGN = 3; // a pixel in somebody else's box, or along a frame, costs as much as so many
+  const OUTSIDE = 2; // and so does one that is in nothing that has to be passed
+  const WORDS = 2000; // a piece of the way over words
+  const MOST = 400_000; // of states; a picture so large gets straight lines
+
+  // -- boxes in the picture's own units ----------------------------------------------------------
+  const boxOf = (svg, element) => {
+    const box = element.getBBox();
+    const turn = svg.getScreenCTM().inverse().multiply(element.getScreenCTM());
+    const from = new DOMPoint(box.x, box.y).matrixTransform(turn);
+    const to = new DOMPoint(box.x + box.width, box.y + box.height).matrixTransform(turn);
+    return { left: from.x, top: from.y, right: to.x, bottom: to.y };
+  };
+  const holds = (box, x, y) => x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
+  const inset = (box, by) => ({
+    left: box.left + by, top: box.top + by, right: box.right - by, bottom: box.bottom - by,
+  });
+  // How much of an upright or level piece is in a box.
+  const within = (box, a, b) => {
+    const wide = Math.min(Math.max(a.x, b.x), box.right) - Math.max(Math.min(a.x, b.x), box.left);
+    const high = Math.min(Math.max(a.y, b.y), box.bottom) - Math.max(Math.min(a.y, b.y), box.top);
+    return wide >= 0 && high >= 0 ? Math.max(wide, high) : 0;
+  };
+
+  // -- what a packet passes between two places ---------------------------------------------------
+  const marked = (svg, kind, name) => svg.querySelector(`[data-${kind}="${CSS.escape(name)}"]`);
+
+  // Of the bars of a network that is drawn once per row of nodes: the one at this node.
+  const nearest = (svg, name, node) => {
+    const at = boxOf(svg, node);
+    const bars = [...svg.querySelectorAll(`[data-segment="${CSS.escape(name)}"]`)];
+    const away = (bar) => {
+      const box = boxOf(svg, bar);
+      return Math.min(Math.abs(box.bottom - at.top), Math.abs(box.top - at.bottom));
+    };
+    return bars.sort((a, b) => away(a) - away(b))[0] ?? null;
+  };
+
+  // The upright line at the left that joins the rows.
+  const lane = (svg, bar) => {
+    const edge = boxOf(svg, bar).left;
+    return [...svg.querySelectorAll(".l-private")].find((line) => {
+      const box = boxOf(svg, line);
+      return box.right < edge && box.bottom > box.top;
+    });
+  };
+
+  const bridge = (element) => element.closest("[data-bridge]");
+
+  // What has to be passed, in this order; null where the picture does not have it.
+  const stations = (svg, from, to) => {
+    const [here, there] = [from, to].map((one) => one.closest("[data-node]"));
+    if (here && here === there) {
+      if (bridge(from) && bridge(from) === bridge(to)) return [];
+      return [bridge(from), marked(svg, "bridge", `${here.dataset.node}/br-int`), bridge(to)];
+    }
+    if (here && there) {
+      const bars = [here, there].map((one) => nearest(svg, "private", one));
+      if (bars.includes(null)) return null;
+      const tubes = bars.map((one) => one.querySelector(".tube") ?? one);
+      return bars[0] === bars[1] ? [tubes[0]] : [tubes[0], lane(svg, bars[0]), tubes[1]];
+    }
+    const node = here ?? there; // the other is the Internet
+    if (!node) return null;
+    const own = marked(svg, "segment", `nat/${node.dataset.node}`);
+    const way = [bridge(here ? from : to), own ?? nearest(svg, "nat", node)];
+    return here ? way : way.reverse();
+  };
+
+  // -- what is in the way ------------------------------------------------------------------------
+  const BOXES = ".port, .vm, .own, .net, .host";
+
+  const obstacles = (svg, layer, from, to, passed) => {
+    const ends = [from, to];
+    const nodes = ends.map((one) => one.closest("[data-node]"));
+    const mine = (element) =>
+      passed.some((one) => element.contains(one)) ||
+      ends.some((one) => element !== one && element.contains(one));
+    const hidden = [...layer.querySelectorAll(".host")].filter((one) => !nodes.includes(one));
+    const seen = (element) => !hidden.some((one) => one !== element && one.contains(element));
+    // The reply's trail beside this one must not touch the words either.
+    const words = [...layer.querySelectorAll("text")].filter(seen).map((one) => {
+      const box = boxOf(svg, one);
+      return {
+        left: box.left - HALF - APART, top: box.top - HALF - APART,
+        right: box.right + HALF, bottom: box.bottom + HALF,
+      };
+    });
+    const boxes = [...layer.querySelectorAll(BOXES)]
+      .filter((one) => seen(one) && !mine(one))
+      .map((one) => boxOf(svg, one.querySelector(".b") ?? one));
+    return { words, boxes };
+  };
+
+  // -- the cheapest way, in a grid of everything that could be kept clear of ---------------------
+  const sorted = (numbers) => [...new Set(numbers.map((one) => Math.round(one * 2) / 2))].sort((a, b) => a - b);
+
+  const grid = (scope, start, goal, regions, { words, boxes }) => {
+    const [xs, ys] = [[start.x, goal.x], [start.y, goal.y]];
+    for (const one of words) {
+      xs.push(one.left - 0.5, one.right + 0.5);
+      ys.push(one.top - 0.5, one.bottom + 0.5);
+    }
+    for (const one of boxes) {
+      xs.push(one.left - MARGIN - APART, one.right + MARGIN);
+      ys.push(one.top - MARGIN - APART, one.bottom + MARGIN);
+    }
+    for (const one of regions) {
+      xs.push(one.left, one.right, (one.left + one.right) / 2);
+      ys.push(one.top, one.bottom, (one.top + one.bottom) / 2);
+    }
+    return [
+      sorted(xs.filter((x) => x >= scope.left && x <= scope.right)),
+      sorted(ys.filter((y) => y >= scope.top && y <= scope.bottom)),
+    ];
+  };
+
+  class Queue {
+    #heap = [];
+    get size() { return this.#heap.length; }
+    push(cost, item) {
+      const heap = this.#heap;
+      let at = heap.push([cost, item]) - 1;
+      while (at && heap[(at - 1) >> 1][0] > cost) {
+        [heap[at], heap[(at - 1) >> 1]] = [heap[(at - 1) >> 1], heap[at]];
+        at = (at - 1) >> 1;
+      }
+    }
+    pop() {
+      const heap = this.#heap;
+      const first = heap[0];
+      const last = heap.pop();
+      if (heap.length) {
+        heap[0] = last;
+        for (let at = 0; ;) {
+          let least = at;
+          for (const child of [2 * at + 1, 2 * at + 2]) {
+            if (child < heap.length && heap[child][0] < heap[least][0]) least = child;
+          }
+          if (least === at) break;
+          [heap[at], heap[least]] = [heap[least], heap[at]];
+          at = least;
+        }
+      }
+      return first;
+    }
+  }
+
+  const STEPS = [[1, 0], [0, 1], [-1, 0], [0, -1]];
+
+  const search = (start, goal, regions, scope, things) => {
+    const [xs, ys] = grid(scope, start, goal, regions, things);
+    const [wide, high, stops] = [xs.length, ys.length, regions.length];
+    const count = wide * high * 4 * (stops + 1);
+    const nearestTo = (list, value) =>
+      list.reduce((best, one, n) => (Math.abs(one - value) < Math.abs(list[best] - value) ? n : best), 0);
+    if (!wide || !high || count > MOST) return null;
+    const point = (cell) => ({ x: xs[cell % wide], y: ys[Math.floor(cell / wide)] });
+    // Stations that a cell is in count as passed, in their order.
+    const passed = (cell, before) => {
+      const { x, y } = point(cell);
+      let after = before;
+      while (after < stops && holds(regions[after], x, y)) after += 1;
+      return after;
+    };
+    const prices = new Map();
+    const price = (a, b) => {
+      const key = Math.min(a, b) * wide * high + Math.max(a, b);
+      if (!prices.has(key)) {
+        const [from, to] = [point(a), point(b)];
+        const length = Math.abs(from.x - to.x) + Math.abs(from.y - to.y);
+        const middle = [(from.x + to.x) / 2, (from.y + to.y) / 2];
+        let sum = length * (regions.some((one) => holds(one, ...middle)) ? 1 : OUTSIDE);
+        for (const one of things.boxes) sum += (FOREIGN - 1) * within(one, from, to);
+        for (const one of things.words) if (within(one, from, to)) sum += WORDS;
+        prices.set(key, sum);
+      }
+      return prices.get(key);
+    };
+    const first = nearestTo(ys, start.y) * wide + nearestTo(xs, start.x);
+    const last = nearestTo(ys, goal.y) * wide + nearestTo(xs, goal.x);
+    const costs = new Float64Array(count).fill(Infinity);
+    const before = new Int32Array(count).fill(-1);
+    const queue = new Queue();
+    const state = (cell, way, done) => (cell * (stops + 1) + done) * 4 + way;
+    const done = passed(first, 0);
+    for (let way = 0; way < 4; way += 1) {
+      costs[state(first, way, done)] = 0;
+      queue.push(0, state(first, way, done));
+    }
+    while (queue.size) {
+      const [cost, now] = queue.pop();
+      if (cost > costs[now]) continue;
+      const way = now % 4;
+      const stage = Math.floor(now / 4) % (stops + 1);
+      const cell = Math.floor(now / 4 / (stops + 1));
+      if (cell === last && stage === stops) {
+        const points = [];
+        for (let one = now; one >= 0; one = before[one]) points.unshift(point(Math.floor(one / 4 / (stops + 1))));
+        return points;
+      }
+      STEPS.forEach(([dx, dy], to) => {
+        const [column, row] = [(cell % wide) + dx, Math.floor(cell / wide) + dy];
+        if (column < 0 || row < 0 || column >= wide || row >= high || (to + 2) % 4 === way) return;
+        const next = row * wide + column;
+        const all = cost + price(cell, next) + (to === way ? 0 : BEND);
+        const there = state(next, to, passed(next, stage));
+        if (all >= costs[there]) return;
+        costs[there] = all;
+        before[there] = now;
+        queue.push(all, there);
+      });
+    }
+    return null;
+  };
+
+  // Only the corners.
+  const corners = (points) =>
+    points.filter((one, n) => {
+      const [a, b] = [points[n - 1], points[n + 1]];
+      return !a || !b || !((a.x === one.x && b.x === one.x) || (a.y === one.y && b.y === one.y));
+    });
+
+  // From corner to corner, both ends included; a straight line where nothing better is known.
+  const between = (svg, from, to, start, goal) => {
+    const straight = [start, goal];
+    const found = stations(svg, from, to);
+    if (!found) return straight;
+    const passed = found.filter((one, n) => one && found.indexOf(one) === n);
+    const layer = (from.closest("[data-node]") ?? to.closest("[data-node]")).closest(".layer");
+    const inside = from.closest("[data-node]") === to.closest("[data-node]");
+    const scope = inside ? inset(boxOf(svg, from.closest("[data-node]").querySelector(".b")), MARGIN) : boxOf(svg, layer);
+    const regions = passed.map((one) => {
+      const box = boxOf(svg, one.querySelector(".b") ?? one);
+      return box.right - box.left > 2 * MARGIN ? inset(box, MARGIN) : inset(box, -1);
+    });
+    const points = search(start, goal, regions, scope, obstacles(svg, layer, from, to, passed));
+    return points ? corners([start, ...points.slice(1, -1), goal]) : straight;
+  };
+
+  return { between };
+})();

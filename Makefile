@@ -64,6 +64,11 @@ pictures: dev ## draw the README's pictures anew, from a real lab (destroys the 
 	$(BIN)/labctl goto floating-ip/ping-out
 	$(BIN)/python scripts/picture.py docs/images/walk.svg --title 'labctl walk ping vm_1 8.8.8.8' --columns 120 --rows 55 -- $(BIN)/labctl walk ping vm_1 8.8.8.8
 	$(BIN)/python scripts/picture.py docs/images/replay.svg --title 'labctl replay floating-ip' --rows 45 --until '10/11' -- $(BIN)/labctl replay floating-ip
+	$(BIN)/labctl graph --output docs/images/graph.svg
+	$(BIN)/labctl walk ping vm_1 8.8.8.8
+	$(BIN)/labctl report
+	$(BIN)/python scripts/page-picture.py report.html docs/images/report.png
+	rm report.html
 
 wheel: dev ## dist/*.whl
 	$(BIN)/python -m hatchling build -t wheel

@@ -76,6 +76,7 @@ def account(total: float, report: Mapping[str, Any]) -> Account:
 
 def stepping(directory: Path) -> list[str]:
     """Lines of Markdown: where a replay and a check of all that it proved spend their time."""
+    labctl(directory, "reset", "--to", "base")  # what a replay takes back first is not its own
     replay, check = (
         account(seconds, json.loads(said))
         for seconds, said in (

@@ -148,8 +148,9 @@ def resets(one: Lab, instances: bool) -> None:
         + CROWD
         + "E\nopenstack server create --image cirros --flavor m1.nano --network n1"
         " --min {n} --max {n} --wait many >/dev/null || true;"
-        " for i in $(seq 120); do openstack server list -f value -c Status | grep -q BUILD || break;"
-        " sleep 5; done; openstack server list -f value -c Status | sort | uniq -c"
+        " for i in $(seq 120); do sleep 5;"
+        " openstack server list -f value -c Status | grep -q BUILD || break; done;"
+        " openstack server list -f value -c Status | sort | uniq -c"
     )
     works = {
         "nothing": "",

@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -108,9 +110,9 @@ def restore(place):
     connection = connect()
     now = everyone(connection)
     shared(place)
-    for uuid in now:
-        if uuid not in kept:
-            remove(connection, uuid)
+    # libvirt looks only every fifth of a second whether an emulator has ended.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(partial(remove, connection), sorted(now.keys() - kept.keys())))
     for path in DIRECTORY.iterdir():
         if path.name not in (*kept, SHARED, *LEFT) and path.is_dir():
             shutil.rmtree(path)

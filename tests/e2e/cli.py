@@ -129,7 +129,7 @@ def claims(report: Any) -> dict[str, Any]:
 
 def failing(cli: Cli) -> set[str]:
     """What of the lesson so far does not hold now; `check` must say it by its exit code, too."""
-    # What was just changed in OVN's databases is to have reached the nodes; a dead one never says so.
+    # What was just changed in the databases has to reach the nodes first; a dead one never says so.
     on(cli, "network-controller", "ovn-nbctl --timeout=5 --wait=hv sync || true")
     done = cli.run("check", "--all", "--json")
     assert done.returncode in (0, 3), done.stderr[-3000:]

@@ -6,6 +6,7 @@ Whatever is slow to import is imported by the verb that needs it: `labctl --help
 import os
 import sys
 from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -352,6 +353,9 @@ def main() -> int:
         return _report(error)
     except BrokenPipeError:
         return _reader_gone()
+    except OSError as error:
+        # Logs and records are written all the time; what needs more room says so itself.
+        return _report(_full(error)) if error.errno in (ENOSPC, EDQUOT) else _broken(error)
     except Exception as error:
         return _broken(error)
 
@@ -366,6 +370,13 @@ def _reader_gone() -> int:
     """`labctl status | head -1`: what is still to be flushed at exit goes nowhere, silently."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
+
+
+def _full(error: OSError) -> LabError:
+    return LabError(
+        tr("the disk is full: {path}", path=error.filename or error.strerror),
+        hint=tr("free some space, then run the same command again; it goes on where it stopped"),
+    )
 
 
 def _broken(error: Exception) -> int:

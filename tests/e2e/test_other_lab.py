@@ -132,6 +132,7 @@ def test_a_full_disk_is_told_and_survived(
         monkeypatch.setenv("LABCTL_DOCTOR_IGNORE", "disk")
         lab("create", expect=1)
         assert "space" in lab.stderr.lower()
+        assert "labctl-crash-" not in lab.stderr
         monkeypatch.delenv("LABCTL_DOCTOR_IGNORE")
         mount("remount", "size=1g")
         lab("create")

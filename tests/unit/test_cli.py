@@ -1,5 +1,6 @@
 """The command line without a lab: exit codes, messages, no traceback."""
 
+import errno
 import json
 import resource
 import subprocess
@@ -137,6 +138,17 @@ def test_our_own_defects_leave_a_report_and_no_traceback(
     log = next(word for word in err.split() if "labctl-crash-" in word)
     assert "ZeroDivisionError: on purpose" in Path(log).read_text()
     Path(log).unlink()
+
+
+def test_a_full_disk_is_no_defect_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/lab/.labctl/events.jsonl")
+
+    monkeypatch.setattr("labctl.lesson.available", full)
+    code, _, err = run("lessons")
+    assert code == 1
+    assert "the disk is full: /lab/.labctl/events.jsonl" in err
+    assert "labctl-crash-" not in err
 
 
 def test_help_is_instant() -> None:

@@ -115,6 +115,9 @@ class NspawnProvider:
         """Namespaces, veth pairs, the private switch, and the Internet behind each eth0."""
         run(["modprobe", "-q", "-a", "openvswitch", "geneve"], check=False)  # userspace otherwise
         self._make_keys()
+        with suppress(OSError):  # not ours to change: then it has to do
+            if int(_WATCHES.read_text()) < _ENOUGH_WATCHES:
+                _WATCHES.write_text(str(_ENOUGH_WATCHES))
         netns.ensure(self.private_namespace)
         if not netns.has_link(self.private_namespace, "switch"):
             run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
@@ -417,7 +420,14 @@ class NspawnProvider:
         return found
 
 
-_SSHD = """# No PAM session for each of labctl's commands.
+_WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
+_ENOUGH_WATCHES = 1024
+"""Linux allows root 128, which all containers share; a systemd without one starts no service."""
+
+_SSHD = """# All of labctl's connections come from one address. It must not be shut out for one
+# that a killed labctl broke off.
+PerSourcePenalties no
+# No PAM session for each of labctl's commands.
 UsePAM no
 HostKey /etc/ssh/ssh_host_ed25519_key
 """

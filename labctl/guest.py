@@ -28,6 +28,12 @@ Dial = Callable[[str, int], socket.socket]
 OnLine = Callable[[str, str], None]
 """Receives each line as it arrives: (line, "stdout" | "stderr")."""
 
+_SILENCE = 120
+"""Seconds in which a node's kernel acknowledges what it is sent, or the connection is over.
+
+Linux itself would go on trying for a quarter of an hour (tcp(7), tcp_retries2).
+"""
+
 
 @dataclass(frozen=True)
 class GuestResult:
@@ -46,6 +52,10 @@ class GuestResult:
 
 class GuestError(LabError):
     """A command in a node failed, or the node cannot be reached."""
+
+
+class UnreachableError(GuestError):
+    """No SSH server answers: whatever was to be asked has not been."""
 
 
 class Guest(Protocol):
@@ -153,7 +163,7 @@ class SSHGuest:
             try:
                 self._transport = self._connect()
             except (OSError, EOFError, paramiko.SSHException) as error:
-                raise GuestError(
+                raise UnreachableError(
                     f"{self.name} cannot be reached by SSH: {str(error) or type(error).__name__}",
                     hint="is the lab up? see `labctl status`, start it with `labctl up`",
                 ) from error
@@ -166,6 +176,8 @@ class SSHGuest:
             # A command begins with several small packets. None may wait until the server has got
             # around to acknowledging the one before: that took 40 of the 55 ms of each command.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError, AttributeError):  # Linux has it, and not for every kind of socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE * 1000)
         transport = paramiko.Transport(sock)
         try:
             transport.banner_timeout = 30 * self.patience

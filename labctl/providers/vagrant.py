@@ -19,7 +19,7 @@ import paramiko
 from labctl import keys
 from labctl.adopt import adopt
 from labctl.errors import LabError
-from labctl.guest import SSHGuest
+from labctl.guest import SSHGuest, UnreachableError
 from labctl.providers import Cancel, Progress
 from labctl.providers.hypervisors import Hypervisor
 from labctl.render import PUBLIC_BOX, vagrantfile
@@ -272,8 +272,12 @@ class VagrantProvider:
         """Ask the node to power off, let Vagrant cut what does not within `deadline` seconds."""
         guest = self.guest(node)
         if deadline > 0 and self.running(node):
-            with suppress(LabError):  # it may be gone before it has answered
+            try:
                 guest.run(["systemctl", "poweroff"], timeout=20, check=False)
+            except UnreachableError:
+                deadline = 0  # nobody was asked, and nothing will come of waiting
+            except LabError:
+                pass  # it may be gone before it has answered
             with suppress(WaitTimeout):
                 wait_until(
                     f"{node.name} powers off",

@@ -15,7 +15,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from labctl.guest import GuestError, SSHGuest
+from labctl import netns
+from labctl.guest import GuestError, SSHGuest, UnreachableError
 from labctl.waiting import Cancelled
 
 MEGABYTE = 1 << 20
@@ -39,10 +40,11 @@ def make_key(path: Path) -> Path:
 
 
 class Server:
-    """An sshd that lets root in with one key."""
+    """An sshd that lets root in with one key, perhaps in a network namespace of its own."""
 
-    def __init__(self, directory: Path, sshd: str) -> None:
+    def __init__(self, directory: Path, sshd: str, namespace: str = "") -> None:
         self.directory = directory
+        self._namespace = namespace
         self.host_key = make_key(directory / "host")
         self.key = make_key(directory / "id")
         with socket.socket() as probe:
@@ -62,16 +64,22 @@ class Server:
             SetEnv HOME={directory}
             """
         )
-        self._argv = [sshd, "-D", "-e", "-f", str(directory / "config")]
+        into = ["ip", "netns", "exec", namespace] if namespace else []
+        self._argv = [*into, sshd, "-D", "-e", "-f", str(directory / "config")]
         self._process: subprocess.Popen[bytes] | None = None
         self.dialled = 0
+
+    def _open(self) -> socket.socket:
+        if self._namespace:
+            return netns.dial(self._namespace, "127.0.0.1", self.port, 5)
+        return socket.create_connection(("127.0.0.1", self.port), 5)
 
     def start(self) -> None:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self._argv, stderr=log, start_new_session=True)
         for _ in range(500):
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                self._open().close()
                 return
             except OSError:
                 time.sleep(0.01)
@@ -103,18 +111,23 @@ class Server:
         """The way into the node: its port 22 is the server's."""
         assert (host, port) == ("127.0.0.1", 22)
         self.dialled += 1
-        return socket.create_connection(("127.0.0.1", self.port), 5)
+        return self._open()
 
     def guest(self, *, key: Path | None = None, host_key: Path | None = None) -> SSHGuest:
         return SSHGuest("node-1", self.dial, key or self.key, host_key or self.host_key)
 
 
 @pytest.fixture
-def server(tmp_path: Path, require: Callable[..., None]) -> Iterator[Server]:
-    require("sshd", "ps", root=True)
-    sshd = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ.get("PATH", ""))
-    assert sshd is not None
+def sshd(require: Callable[..., None]) -> str:
+    require("sshd", "ps", "ip", root=True)
+    found = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ.get("PATH", ""))
+    assert found is not None
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what a Debian sshd refuses to do without
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path, sshd: str) -> Iterator[Server]:
     made = Server(tmp_path, sshd)
     made.start()
     yield made
@@ -395,3 +408,30 @@ def settles(condition: Callable[[], bool]) -> bool:
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
     return condition()
+
+
+# -- silence ---------------------------------------------------------------------------------------
+def test_a_node_that_hangs_is_given_up(
+    tmp_path: Path, sshd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.guest._SILENCE", 2)
+    namespace = f"labctl-test-{os.getpid()}"
+    netns.ensure(namespace)
+    try:
+        server = Server(tmp_path, sshd, namespace)
+        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
+        server.start()
+        guest = server.guest()
+        assert guest.run("true").ok
+        # From now on nothing that is sent arrives, and nobody says so.
+        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "down"], check=True)
+        began = time.monotonic()
+        with pytest.raises(GuestError):
+            guest.run("true", timeout=300)
+        with pytest.raises(UnreachableError):
+            guest.run("true", timeout=300)
+        assert time.monotonic() - began < 60
+        server.stop()
+    finally:
+        netns.kill(namespace)
+        netns.delete(namespace)

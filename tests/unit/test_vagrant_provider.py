@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import paramiko
 import pytest
 
 from labctl.errors import LabError
-from labctl.guest import GuestError, GuestResult
+from labctl.guest import GuestError, GuestResult, UnreachableError
 from labctl.lab import Lab
 from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
 from labctl.providers.vagrant import VagrantProvider
@@ -564,13 +565,30 @@ def test_stop_cuts_what_does_not_listen(
     world: World, make: Callable[..., VagrantProvider], guests: Guests
 ) -> None:
     def deaf(name: str) -> None:
-        raise GuestError(f"{name} cannot be reached by SSH")
+        raise GuestError(f"{name}: `systemctl poweroff` was killed")
 
     guests.off = deaf
     provider = make(VirtualBox)
     start(provider, A)
     world.calls()
     provider.stop(node(provider, A), deadline=0.1)
+    assert world.calls(verb="halt") == [f"vagrant halt {A} --force"]
+    assert not provider.running(node(provider, A))
+
+
+def test_stop_does_not_wait_for_what_could_not_be_asked(
+    world: World, make: Callable[..., VagrantProvider], guests: Guests
+) -> None:
+    def hung(name: str) -> None:
+        raise UnreachableError(f"{name} cannot be reached by SSH")
+
+    guests.off = hung
+    provider = make(VirtualBox)
+    start(provider, A)
+    world.calls()
+    began = time.monotonic()
+    provider.stop(node(provider, A), deadline=60)
+    assert time.monotonic() - began < 30
     assert world.calls(verb="halt") == [f"vagrant halt {A} --force"]
     assert not provider.running(node(provider, A))
 

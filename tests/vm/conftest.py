@@ -43,6 +43,16 @@ class VmCli(Cli):
         assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
         return done
 
+    def __call__(
+        self, *words: str, expect: int | tuple[int, ...] = 0, timeout: float = 1500
+    ) -> str:
+        """As Cli's; a failure shows what the machines are doing."""
+        try:
+            return super().__call__(*words, expect=expect, timeout=timeout)
+        except (AssertionError, subprocess.TimeoutExpired):
+            subprocess.run([RIG, "look", self._rig], timeout=120, check=False)
+            raise
+
     def in_rig(self, *words: str) -> str:
         """A command in the rig; its stdout."""
         return subprocess.run(

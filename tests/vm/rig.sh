@@ -5,10 +5,11 @@
 #
 # usage: rig.sh start DIR            DIR keeps libvirt's files
 #        rig.sh exec DIR COMMAND…    run a command in it
+#        rig.sh look DIR             what its machines are doing, for the report of a failed test
 #        rig.sh stop DIR             end it and everything in it
 set -euo pipefail
 
-verb=${1:?start, exec or stop}
+verb=${1:?start, exec, look or stop}
 directory=$(realpath -m "${2:?a directory}")
 shift 2
 
@@ -70,6 +71,20 @@ C
         # The child of unshare is process 1 of the namespaces.
         init=$(cat "/proc/$(cat "$directory/pid")/task/$(cat "$directory/pid")/children")
         exec nsenter --target "${init%% *}" --mount --net --pid -- "$@"
+        ;;
+    look)
+        # A machine whose processors stand still, or run in a circle, hangs in its emulator.
+        for domain in $("$0" exec "$directory" virsh -q list --all --name); do
+            echo "$domain: $("$0" exec "$directory" virsh -q domstate --reason "$domain")"
+            for _ in 1 2 3; do
+                "$0" exec "$directory" virsh -q qemu-monitor-command "$domain" --hmp 'info registers -a' 2>&1 |
+                    grep -oE 'CPU#[0-9]+|RIP=[0-9a-f]+|HLT=[01]' | paste -sd' ' || true
+                sleep 1
+            done
+        done
+        "$0" exec "$directory" ip neigh
+        uptime
+        df -h "$directory" | tail -n 1
         ;;
     stop)
         [ -s "$directory/pid" ] || exit 0

@@ -41,7 +41,7 @@ from labctl.stepping import Classroom, OneLogin
 from labctl.steps import RunResult, Step, StepContext, run_steps
 from labctl.timings import Timings
 from labctl.topology import Node, Topology, build_topology
-from labctl.vault import Surroundings, Vault
+from labctl.vault import Surroundings, Vault, halt_steps
 from labctl.warm import Warm
 from labctl.yesterday import Yesterday
 
@@ -60,9 +60,6 @@ CHOSEN = "LABCTL_PROVIDER"
 """Environment variable: the provider that `auto` means, once that has been found out."""
 
 KEPT_WALKS = 20
-
-HALT_SECONDS = 30
-"""How long a node may take to shut down before its power is cut."""
 
 
 def cache_directory(*, roots: bool = False) -> Path:
@@ -316,16 +313,7 @@ class Lab:
         """Shut all nodes down; what is on their disks stays."""
         with self._changing("halt"):
             self._must_exist()
-            steps = [
-                Step(
-                    f"halt:{node.name}",
-                    tr("shut down"),
-                    lambda context, node=node: self.provider.stop(node, deadline=HALT_SECONDS),  # type: ignore[misc]
-                    done=lambda node=node: not self.provider.running(node),  # type: ignore[misc]
-                    node=node.name,
-                )
-                for node in self.topology.nodes
-            ]
+            steps = halt_steps(self.provider, self.topology.nodes)
             result = self._run(tr("halt {lab}", lab=self.topology.lab), steps)
             result.raise_if_failed()
         return result

@@ -5,7 +5,7 @@ is put back is warm.py's. Here is the order, in which a kill at any moment leave
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +34,28 @@ from labctl.waiting import Cancelled
 
 T = TypeVar("T")
 HALT_SECONDS = 30
-"""How long a node may take to shut down for a snapshot before its power is cut."""
+"""How long a node may take to shut down before its power is cut."""
+
+
+def halt_steps(
+    provider: Provider,
+    nodes: Iterable[Node],
+    needs: tuple[str, ...] = (),
+    *,
+    deadline: float = HALT_SECONDS,
+) -> list[Step]:
+    """Steps that shut the nodes down, each within `deadline` seconds or by cutting its power."""
+    return [
+        Step(
+            f"halt:{node.name}",
+            tr("shut down"),
+            lambda context, node=node: provider.stop(node, deadline=deadline),  # type: ignore[misc]
+            needs,
+            done=lambda node=node: not provider.running(node),  # type: ignore[misc]
+            node=node.name,
+        )
+        for node in nodes
+    ]
 
 
 class WarmWay(Protocol):
@@ -158,7 +179,7 @@ class Vault:
         if files:
             needs = tuple(step.id for step in steps)
             if up and not lab.provider.features.live_snapshots:
-                halts = self._halt_steps(needs, HALT_SECONDS)
+                halts = halt_steps(self._lab.provider, self._lab.topology.nodes, needs)
                 steps += halts
                 needs = tuple(step.id for step in halts)
             steps.append(Step("files", tr("files of all nodes"), kept, needs))
@@ -272,7 +293,12 @@ class Vault:
                 Step("check", tr("the snapshot is whole"), check),
                 Step("stage", tr("files made ready"), stage, ("check",)),
             ]
-        halts = self._halt_steps(tuple(step.id for step in steps[-1:]), 0)
+        halts = halt_steps(
+            self._lab.provider,
+            self._lab.topology.nodes,
+            tuple(step.id for step in steps[-1:]),
+            deadline=0,
+        )
         needs = tuple(step.id for step in halts)
         steps += [*halts, Step("files", tr("files of all nodes"), files, needs)]
         title = tr("restore {name}", name=name)
@@ -424,20 +450,6 @@ class Vault:
                 hint=tr("`labctl up` or `labctl halt` first"),
             )
         return all(running)
-
-    def _halt_steps(self, needs: tuple[str, ...], deadline: float) -> list[Step]:
-        provider = self._lab.provider
-        return [
-            Step(
-                f"halt:{node.name}",
-                tr("shut down"),
-                lambda context, node=node: provider.stop(node, deadline=deadline),  # type: ignore[misc]
-                needs,
-                done=lambda node=node: not provider.running(node),  # type: ignore[misc]
-                node=node.name,
-            )
-            for node in self._lab.topology.nodes
-        ]
 
     def _each(self, work: Callable[[Node], T], context: StepContext) -> dict[str, T]:
         """The same work on all nodes at once; the first failure after all have ended."""

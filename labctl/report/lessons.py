@@ -9,12 +9,16 @@ from labctl.claims import ClaimResult
 from labctl.course import Position
 from labctl.i18n import tr
 from labctl.lesson import Checkpoint, Lesson
-from labctl.prose import sanitize
+from labctl.prose import cell_width, sanitize
 from labctl.record import Record, abbreviated
+from labctl.reflow import fit_output
 from labctl.report.words import Both, Prose, both
 
 Standing = Literal["passed", "failed", "back", "open"]
 """back: it ran, and was taken back since; open: it never ran."""
+
+_PAPER = 100
+"""Columns of a terminal that fit on a page."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,13 @@ class Command:
     prompt: str
     command: str
     output: str
+
+    @property
+    def paper(self) -> str:
+        """The output with its tables made narrow for a page; "" if it fits as it is."""
+        if all(cell_width(line) <= _PAPER for line in self.output.splitlines()):
+            return ""
+        return "\n".join(fit_output(self.output, _PAPER))
 
 
 @dataclass(frozen=True)

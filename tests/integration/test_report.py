@@ -646,6 +646,20 @@ def test_paper(report: Written, opened: Opener, tmp_path: Path) -> None:
             .map((one) => `${one.className} ${one.scrollWidth} ${one.clientWidth}`)"""
         )
         assert overflowing == []
+        # A client's table is wider than a page, and is a table on paper, too.
+        wide = page.locator(".folded:not(:empty)")
+        assert wide.count() > 0
+        assert wide.filter(visible=True).count() == wide.count()
+        assert page.locator(".unfolded").filter(visible=True).count() == 0
+        folded = wide.evaluate_all(
+            """(all) => all.map((one) => {
+              const range = document.createRange();
+              range.selectNodeContents(one);
+              const tops = [...range.getClientRects()].map((box) => Math.round(box.top));
+              return [new Set(tops).size, one.textContent.split("\\n").length];
+            }).filter(([rows, lines]) => rows !== lines)"""
+        )
+        assert folded == []
 
 
 def test_without_scripts_everything_is_there(report: Written, opened: Opener) -> None:

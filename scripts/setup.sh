@@ -5,7 +5,7 @@
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
 #   scripts/setup.sh dev      the same, and what `make test` needs
 #   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server,
-#                             Chromium, and axe-core in tests/page.
+#                             Chromium, and axe-core and Mermaid in tests/page.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #
 # On a terminal it asks once before it uses apt; YES=1, or no terminal: no question.
@@ -186,9 +186,9 @@ PYTHON
 # their own, in namespaces, and a developer's machine is not asked to run a libvirt.
 do_tools() {
     tool_packages
-    # axe-core, for the tests of the report; its version and checksum are in the lock file. The
-    # registry is whichever npm is set up for.
-    [ -e tests/page/node_modules/axe-core/axe.min.js ] ||
+    # axe-core for the tests of the report, Mermaid for those of the graph; their versions and
+    # checksums are in the lock file. The registry is whichever npm is set up for.
+    [ tests/page/node_modules/.package-lock.json -nt tests/page/package-lock.json ] ||
         npm ci --prefix tests/page --ignore-scripts --no-audit --no-fund
 }
 

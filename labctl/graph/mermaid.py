@@ -29,7 +29,8 @@ def mermaid(graph: Graph) -> str:
 
 def quoted(*lines: str) -> str:
     """Lines of text as one label, with everything escaped that Mermaid or a browser would obey."""
-    return '"' + "<br/>".join(_escape(clean(one)) for one in lines if clean(one)) + '"'
+    # (Mermaid does not read an empty label.)
+    return '"' + ("<br/>".join(_escape(clean(one)) for one in lines if clean(one)) or " ") + '"'
 
 
 def _escape(text: str) -> str:

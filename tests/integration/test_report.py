@@ -1,8 +1,7 @@
 """The report in a real browser: headless Chromium, driven by Playwright."""
 
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from labctl.hops import Hop, Point
 from labctl.packets import Frame, frames
 from labctl.report.page import render
 from labctl.walk import Walk
 from tests.conftest import in_ci
+from tests.unit.graphs import big
 from tests.unit.reports import SHOWN, RecordedReport, walks_of
-from tests.unit.test_graph_layout import big
 from tests.unit.walks import CASES, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
@@ -54,18 +53,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Written:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """The same lab, with guests that try to break out of the page."""
     return written(tmp_path_factory.mktemp("hostile"), hostile=True)
-
-
-@pytest.fixture(scope="module")
-def chromium(require: Callable[..., None]) -> Iterator[Browser]:
-    require("chromium")
-    arguments = ["--disable-gpu", "--disable-quic"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # Chromium's sandbox refuses root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        yield browser
-        browser.close()
 
 
 @dataclass

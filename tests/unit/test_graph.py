@@ -1,11 +1,10 @@
 """The lab as a graph: planned from lab.yaml, read from recorded answers of real labs, and drawn."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +12,6 @@ from typer.testing import CliRunner
 
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
-from labctl.graph.live import live
 from labctl.graph.mermaid import mermaid
 from labctl.graph.model import INTERNET, Graph, Host, Interface, NatRule, Segment, Vm
 from labctl.graph.planned import planned
@@ -21,74 +19,16 @@ from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.guest import GuestError
 from labctl.i18n import set_language
-from labctl.parts import LabParts
 from labctl.see import see_app
-from labctl.topology import Topology
-from tests.unit.fakes import FakeGuest, no_cloud, topology
+from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
-
-CONTROLLER, COMPUTE = "network-controller", "compute-01"
-CASES = {"tutorial": "name: ovn-tutorial\n", "ovn-only": "name: ovn-only\nstack: ovn\n"}
+from tests.unit.graphs import CASES, COMPUTE, CONTROLLER, HOSTILE, RecordedLab, renamed
 
 
 @pytest.fixture(autouse=True)
 def _english_afterwards() -> Iterator[None]:
     yield
     set_language("en")
-
-
-@dataclass
-class RecordedLab:
-    """A lab that answers as a real one did; `tests/golden/graph/CASE` has its answers."""
-
-    case: str
-    topology: Topology = field(init=False)
-    down: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.topology = topology(CASES[self.case])
-        self.provider = SimpleNamespace(running=lambda node: node.name not in self.down)
-        self.guests = {
-            node.name: FakeGuest(node.name).on("^ask", self.said(f"{node.name}.txt"))
-            for node in self.topology.nodes
-        }
-        self.guests[CONTROLLER].on("^set -e", self.said("ovn.txt"))
-        self.cloud: Callable[[], Any] = no_cloud
-        if self.topology.stack == "openstack":
-            self.cloud = self._recorded_cloud
-
-    def said(self, name: str) -> str:
-        return (GOLDEN / "graph" / self.case / name).read_text("utf-8")
-
-    def guest(self, name: str) -> FakeGuest:
-        return self.guests[name]
-
-    def graph(self) -> Graph:
-        return live(cast(LabParts, self))
-
-    def _recorded_cloud(self) -> Any:
-        known = json.loads(self.said("cloud.json"))
-
-        def server(row: dict[str, str]) -> SimpleNamespace:
-            addresses = [
-                {"addr": row[kind], "OS-EXT-IPS:type": kind}
-                for kind in ("fixed", "floating")
-                if row[kind]
-            ]
-            return SimpleNamespace(
-                id=row["id"], name=row["name"], status=row["status"],
-                compute_host=row["host"], addresses={"n1": addresses},
-            )  # fmt: skip
-
-        subnets = [
-            SimpleNamespace(network_id=network, cidr=cidr)
-            for network, cidrs in known["subnets"].items()
-            for cidr in cidrs
-        ]
-        return SimpleNamespace(
-            compute=SimpleNamespace(servers=lambda **_: [server(one) for one in known["servers"]]),
-            network=SimpleNamespace(subnets=lambda: subnets),
-        )
 
 
 def plain(graph: Graph, width: int = 100) -> str:
@@ -279,36 +219,9 @@ def test_missing_tables_are_named() -> None:
 
 
 # -- drawn -----------------------------------------------------------------------------------------
-_HOSTILE = (
-    "<script>alert(1)</script>",
-    '" onload="alert(1)',
-    "\x1b[31mred\x1b[0m\x1b]0;title\x07",
-    "]]></style><svg/onload=alert(1)>",
-)
-
-
-@pytest.mark.parametrize("name", _HOSTILE)
+@pytest.mark.parametrize("name", HOSTILE)
 def test_what_a_guest_calls_itself_is_only_text(name: str) -> None:
-    graph = RecordedLab("tutorial").graph()
-    tree = replace(
-        graph,
-        lab=name,
-        notes=(name,),
-        hosts=tuple(
-            replace(
-                one,
-                chassis=name,
-                vms=tuple(replace(vm, name=name, status=name, address=name) for vm in one.vms),
-                interfaces=tuple(replace(i, address=name, use=name) for i in one.interfaces),
-            )
-            for one in graph.hosts
-        ),
-        switches=tuple(
-            replace(one, label=name, name=f"{number}{name}")
-            for number, one in enumerate(graph.switches)
-        ),
-        segments=tuple(replace(one, cidr=name) for one in graph.segments),
-    )
+    tree = renamed(name)
     drawn = svg(tree)
     root = ElementTree.fromstring(drawn)
     tags = {one.tag.rpartition("}")[2] for one in root.iter()}

@@ -69,7 +69,9 @@ def memory(facts: HostFacts, case: Case, need: int, *, machines: bool) -> Iterat
         )  # fmt: skip
 
 
-def processors(facts: HostFacts, case: Case, *, machines: bool) -> Iterator[Finding]:
+def processors(
+    facts: HostFacts, case: Case, *, machines: bool, emulated: bool = False
+) -> Iterator[Finding]:
     """Too few of them make a lab slow, not impossible."""
     if not facts.cpus:
         return
@@ -81,6 +83,15 @@ def processors(facts: HostFacts, case: Case, *, machines: bool) -> Iterator[Find
                node=most.name, cpus=most.cpus, host=facts.cpus),
             breaks=tr("its virtual CPUs wait for one another; the lab is slower than with fewer"),
             mend=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
+        )  # fmt: skip
+    elif emulated and (together := sum(node.cpus for node in case.topology.nodes)) > facts.cpus:
+        # Seen once: a machine of two, on a host of two beside another such, stood still for good.
+        yield Finding(
+            "cpus", "warning", "machine",
+            tr("the nodes have {cpus} emulated CPUs together, and this machine has {host}",
+               cpus=together, host=facts.cpus),
+            breaks=tr("the CPUs of a node wait for one another, in vain at worst: a node may hang"),
+            mend=tr("write `cpus: {host}` in lab.yaml", host=1),
         )  # fmt: skip
     elif facts.cpus < 2:
         yield Finding(

@@ -89,7 +89,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     topology = case.topology
     yield from accelerated(facts)
     yield from memory(facts, case, machine_memory(case), machines=True)
-    yield from processors(facts, case, machines=True)
+    yield from processors(facts, case, machines=True, emulated=not facts.kvm.works)
     yield from disks(facts, disk_needs(facts, case, "libvirt"))
     networks = {"nat.subnet": topology.nat}
     if topology.attach == "hostonly":

@@ -297,6 +297,15 @@ def test_who_has_the_processor(kernel: str, version: str, at_load: bool | None, 
 
 
 @pytest.mark.parametrize(
+    ("cpus", "kvm", "expected"), [(4, False, 0), (3, False, 1), (3, True, 0), (2, False, 1)]
+)
+def test_emulated_processors_are_counted_together(cpus: int, kvm: bool, expected: int) -> None:
+    facts = laptop(cpus=cpus, kvm={"works": kvm})
+    findings = judge("libvirt", facts, Case(topology("name: x\n"), LabHere())).findings
+    assert sum(one.id == "cpus" for one in findings) == expected
+
+
+@pytest.mark.parametrize(
     ("family", "version", "allowed"),
     [
         ("linux", "6.1.26", True),

@@ -11,10 +11,14 @@ from tests.vm.conftest import VmCli
 
 pytestmark = pytest.mark.timeout(3600)
 
+# One CPU each: the cores of a small CI machine, and what `labctl doctor` advises where QEMU emulates.
 SPEC = """
 name: vm-week
 provider: libvirt
 stack: ovn
+nodes:
+  network-controller: {cpus: 1}
+  compute-01: {cpus: 1}
 """
 
 
@@ -111,6 +115,7 @@ def test_back_to_base_while_the_machines_run(lab: VmCli) -> None:
     assert on(lab, "network-controller", "cat", "/proc/sys/kernel/random/boot_id") == boots
 
 
+@pytest.mark.long
 def test_back_to_a_snapshot_of_all_machines(lab: VmCli) -> None:
     lab("snapshot", "save", "kept")  # halts them, and starts them again
     on(lab, "network-controller", "ovn-nbctl", "ls-add", "mine")

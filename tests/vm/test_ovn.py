@@ -11,7 +11,7 @@ from tests.vm.conftest import VmCli
 
 pytestmark = pytest.mark.timeout(3600)
 
-# One CPU each: the cores of a small CI machine, and what `labctl doctor` advises where QEMU emulates.
+# One CPU each: a small CI machine has two, and where QEMU emulates, `labctl doctor` advises it.
 SPEC = """
 name: vm-week
 provider: libvirt

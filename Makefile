@@ -10,7 +10,7 @@ export YES PYTHON
 BIN := .venv/bin
 ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
-SHELL_SCRIPTS = $(shell { find provision scripts tests -name '*.sh'; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
+SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
 .PHONY: help lab setup dev test lint unit integration e2e vm-short vm vm-openstack format pictures wheel lock clean
 

@@ -21,7 +21,7 @@ from labctl.errors import (
     EXIT_USAGE,
     LabError,
 )
-from labctl.i18n import detect_language, set_language, tr
+from labctl.i18n import current_language, detect_language, set_language, tr
 from labctl.invocation import (
     DEFAULT,
     File,
@@ -61,12 +61,16 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Options of every verb."""
-    if lang and lang not in ("en", "zh-TW"):
-        raise LabError(f"--lang {lang}: choose en or zh-TW", code=EXIT_USAGE)
-    set_language(lang or detect_language(os.environ))
+    set_language(_language(lang))
     if version:
         typer.echo(f"labctl {__version__}")
         raise typer.Exit
+
+
+def _language(asked: str) -> str:
+    if asked and asked not in ("en", "zh-TW"):
+        raise LabError(f"--lang {asked}: choose en or zh-TW", code=EXIT_USAGE)
+    return asked or detect_language(os.environ)
 
 
 # -- before a lab exists -------------------------------------------------------------------------
@@ -337,7 +341,7 @@ def main() -> int:
 
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
-        code = run(standalone_mode=False)
+        code = _localized(run)(standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C
             return _interrupted()
@@ -345,8 +349,7 @@ def main() -> int:
     except typer.Exit as error:
         return error.exit_code
     except _UsageError as error:
-        error.show()
-        return EXIT_USAGE
+        return _misused(error)
     except (KeyboardInterrupt, typer.Abort, Cancelled):
         return _interrupted()
     except (LabError, SpecError) as error:
@@ -358,6 +361,29 @@ def main() -> int:
         return _report(_full(error)) if error.errno in (ENOSPC, EDQUOT) else _broken(error)
     except Exception as error:
         return _broken(error)
+
+
+def _localized(command: Any) -> Any:
+    """The command, with its help in the reader's language if that is not English."""
+    from labctl.helping import asked_language, localize
+
+    set_language(_language(asked_language(sys.argv[1:])))
+    if current_language() != "en":
+        localize(command)
+    return command
+
+
+def _misused(error: Any) -> int:
+    if current_language() == "en":
+        error.show()
+        return EXIT_USAGE
+    from labctl.helping import usage_message
+
+    if error.ctx is not None:
+        typer.echo(error.ctx.get_usage(), err=True)
+        typer.echo(tr("more: {command}", command=f"{error.ctx.command_path} --help"), err=True)
+    typer.echo("✗ " + usage_message(error), err=True)
+    return EXIT_USAGE
 
 
 def _interrupted() -> int:

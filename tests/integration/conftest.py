@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(require: Callable[..., None]) -> Iterator[Browser]:
     require("chromium")
     arguments = ["--disable-gpu", "--disable-quic"]

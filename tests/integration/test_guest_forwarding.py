@@ -16,9 +16,9 @@ import paramiko
 import pytest
 
 from labctl.guest import GuestError, SSHGuest
-from tests.integration.test_guest import MEGABYTE, Server, make_key, server, settles
+from tests.integration.test_guest import MEGABYTE, Server, make_key, server, settles, sshd
 
-__all__ = ["server"]  # the fixture
+__all__ = ["server", "sshd"]  # the fixtures
 
 
 @pytest.fixture

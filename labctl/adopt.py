@@ -13,6 +13,7 @@ import paramiko
 
 from labctl import keys
 from labctl.errors import LabError
+from labctl.i18n import tr
 
 _SCRIPT = """set -eu
 umask 077
@@ -65,8 +66,12 @@ def adopt(
         said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
         if channel.recv_exit_status() != 0:
             raise LabError(
-                f"{node}: the box refuses to be prepared: {said or 'no reason given'}",
-                hint=f"the user {user} of a Vagrant box needs passwordless sudo",
+                tr(
+                    "{node}: the box refuses to be prepared: {said}",
+                    node=node,
+                    said=said or tr("no reason given"),
+                ),
+                hint=tr("the user {user} of a Vagrant box needs passwordless sudo", user=user),
             )
     finally:
         transport.close()
@@ -90,6 +95,10 @@ def _log_in(transport: paramiko.Transport, node: str, user: str, files: Sequence
             continue
         return
     raise LabError(
-        f"{node}: the box lets {user} in neither with the lab's key nor with Vagrant's",
-        hint="is it a box for Vagrant? `labctl box build` makes one that fits",
+        tr(
+            "{node}: the box lets {user} in neither with the lab's key nor with Vagrant's",
+            node=node,
+            user=user,
+        ),
+        hint=tr("is it a box for Vagrant? `labctl box build` makes one that fits"),
     )

@@ -110,7 +110,7 @@ class BoxBuilder:
         Needs root and, the first time, a Debian mirror. Raises LabError, StepFailed, Cancelled.
         """
         if os.geteuid() != 0:
-            raise LabError("building a box needs root", hint="run the command with sudo")
+            raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
         self._cache.mkdir(parents=True, exist_ok=True)
         _make_directory(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")
@@ -166,7 +166,9 @@ class BoxBuilder:
     ) -> None:
         image = self._images.find()
         if image is None:
-            raise LabError("the baked image has gone meanwhile", hint="run the same command again")
+            raise LabError(
+                tr("the baked image has gone meanwhile"), hint=tr("run the same command again")
+            )
         layers = list(image.layers)
         if self._has_layer():
             layers.insert(0, self._layer / "root")
@@ -180,12 +182,12 @@ class BoxBuilder:
             timeout=timeout,
             cancel=context.cancelled,
             on_line=context.progress,
-            hint="is there a network? the first box on a machine downloads a kernel from a Debian"
-            " mirror" if script == "system.sh" else None,
+            hint=tr("is there a network? the first box on a machine downloads a kernel from a"
+                    " Debian mirror") if script == "system.sh" else None,
         )  # fmt: skip
 
     def _make_layer(self, context: StepContext) -> None:
-        require_space(self._cache, 1, "the layer of the box")
+        require_space(self._cache, 1, tr("the layer of the box"))
         partial = self._cache / f"layer-{self.key}.partial"
         for name in ("root", "work", "merged", "out"):
             (partial / name).mkdir(parents=True)
@@ -197,7 +199,7 @@ class BoxBuilder:
         partial.rename(self._layer)
 
     def _make_disk(self, context: StepContext) -> None:
-        require_space(self._cache, 5, "the disk of the box")
+        require_space(self._cache, 5, tr("the disk of the box"))
         shutil.rmtree(self._disk, ignore_errors=True)
         for name in ("merged", "out"):
             (self._disk / name).mkdir(parents=True)
@@ -208,7 +210,7 @@ class BoxBuilder:
     def _make_box(self, provider: str, context: StepContext) -> None:
         kind, name = _DISKS[provider]
         target = self.file(provider)
-        require_space(self._output, 2, "a box")
+        require_space(self._output, 2, tr("a box"))
         self._enter(context, self._disk, "disk.sh", kind, timeout=3600)
         disk = self._disk / "out" / name
         context.progress(target.name)
@@ -315,8 +317,8 @@ def pack(target: Path, files: dict[str, str], disk: Path, cancelled: Callable[[]
             archive.addfile(_member(disk.name, disk.stat().st_size), _Interruptible(big, cancelled))
     except OSError as error:
         raise LabError(
-            f"cannot write {target}: {error.strerror}",
-            hint="free some disk space, or choose another directory with --output",
+            tr("cannot write {path}: {error}", path=target, error=error.strerror),
+            hint=tr("free some disk space, or choose another directory with --output"),
         ) from error
 
 
@@ -350,6 +352,6 @@ def _make_directory(directory: Path) -> None:
             give_to_user(directory)
     except OSError as error:
         raise LabError(
-            f"cannot make the directory {directory}: {error.strerror}",
-            hint="choose another one with --output",
+            tr("cannot make the directory {path}: {error}", path=directory, error=error.strerror),
+            hint=tr("choose another one with --output"),
         ) from error

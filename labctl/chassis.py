@@ -21,7 +21,7 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
     """
     seen = {row["name"] for row in chassis(Sight(topology, cloud, lambda name: controller), {})}
     if missing := [node.name for node in topology.nodes if node.name not in seen]:
-        raise NotYet(f"{', '.join(missing)} not yet registered")
+        raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
     # A row outlives its node: what shows life is that each chassis catches up with the database.
     synced = controller.run(
         ["ovn-nbctl", f"--timeout={15 * controller.patience}", "--wait=hv", "sync"],
@@ -29,7 +29,7 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
         check=False,
     )
     if not synced.ok:
-        raise NotYet("a chassis has not caught up with the databases")
+        raise NotYet(tr("a chassis has not caught up with the databases"))
     return True
 
 
@@ -47,7 +47,7 @@ def wait_for_chassis(
         tr("every node is a chassis"),
         lambda: chassis_ready(topology, controller, cloud),
         deadline=120 * controller.patience,
-        hint="`labctl logs NODE ovn-controller` tells what it waits for",
+        hint=tr("`labctl logs NODE {service}` tells what it waits for", service="ovn-controller"),
         transient=(GuestError, ValueError),
         interval=0.5,
         cancelled=cancelled,

@@ -250,7 +250,9 @@ class Prover:
     def _ask(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
         """What a probe sees; within `one_look` what it saw already, but for the wire."""
         if probe not in PROBES:
-            raise LabError(f"a lesson asks an unknown probe: {probe}", code=EXIT_USAGE)
+            raise LabError(
+                tr("a lesson asks an unknown probe: {probe}", probe=probe), code=EXIT_USAGE
+            )
         if self._known is None or probe.startswith("wire."):
             return self._ask_now(probe, arguments, sight)
         question = (probe, *sorted(arguments.items()))
@@ -376,7 +378,9 @@ def _count(claim: Claim, values: Mapping[str, Any]) -> int | None:
         return claim.count
     text = fill(claim.count, values)
     if not text.strip().isdecimal():
-        raise LabError(f"claim {claim.id}: count is no number: {text!r}", code=EXIT_USAGE)
+        raise LabError(
+            tr("claim {id}: count is no number: {text!r}", id=claim.id, text=text), code=EXIT_USAGE
+        )
     return int(text)
 
 

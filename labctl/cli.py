@@ -69,7 +69,8 @@ def options(
 
 def _language(asked: str) -> str:
     if asked and asked not in ("en", "zh-TW"):
-        raise LabError(f"--lang {asked}: choose en or zh-TW", code=EXIT_USAGE)
+        set_language(detect_language(os.environ))  # to say so in it
+        raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=asked), code=EXIT_USAGE)
     return asked or detect_language(os.environ)
 
 
@@ -128,7 +129,11 @@ def doctor(
     from labctl.lab import Lab, as_json
 
     if provider and provider not in PROVIDERS:
-        raise LabError(f"--provider {provider}: choose {', '.join(PROVIDERS)}", code=EXIT_USAGE)
+        raise LabError(
+            tr("--provider {provider}: choose {names}", provider=provider,
+               names=", ".join(PROVIDERS)),
+            code=EXIT_USAGE,
+        )  # fmt: skip
     with make_console(quiet=quiet, json=json) as console:
         report = Lab(file).examine(provider, thorough=True)
         if json:
@@ -301,7 +306,10 @@ def box_build(
     from labctl.lab import cache_directory
 
     if provider not in (*PROVIDERS, "all"):
-        raise LabError(f"--provider {provider}: choose libvirt, virtualbox or all", code=EXIT_USAGE)
+        raise LabError(
+            tr("--provider {provider}: choose libvirt, virtualbox or all", provider=provider),
+            code=EXIT_USAGE,
+        )
     become_root()
     chosen = PROVIDERS if provider == "all" else (provider,)
     provision = assets() / "provision"

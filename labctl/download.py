@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.waiting import Cancelled
 
 
@@ -40,14 +41,18 @@ def download(
                     raise Cancelled(url)
                 sink.write(chunk)
                 done = sink.tell() / 1e6
-                progress(f"{done:.0f} of {total / 1e6:.0f} MB" if total else f"{done:.0f} MB")
+                progress(
+                    tr("{done} of {total} MB", done=f"{done:.0f}", total=f"{total / 1e6:.0f}")
+                    if total
+                    else f"{done:.0f} MB"
+                )
             if total and sink.tell() != total:
-                raise OSError(f"{sink.tell()} of {total} bytes came")
+                raise OSError(tr("{n} of {total} bytes came", n=sink.tell(), total=total))
         partial.replace(target)
     except (OSError, requests.RequestException) as error:
         raise LabError(
-            f"image.source: {url} cannot be fetched: {error}",
-            hint="check the address and the network, or name a file on this machine",
+            tr("image.source: {url} cannot be fetched: {error}", url=url, error=error),
+            hint=tr("check the address and the network, or name a file on this machine"),
         ) from error
     finally:
         partial.unlink(missing_ok=True)

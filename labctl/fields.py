@@ -13,19 +13,21 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from labctl.i18n import tr
 from labctl.problems import did_you_mean, quoted, shown
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 
-# Networks no lab may use, each with the reason a learner will want to know.
+# Networks no lab may use, each with the reason a learner will want to know. Here and in all tables
+# of texts: they are made before the language is known, so `tr` is asked when something is said.
 RESERVED = {
-    IPv4Network("0.0.0.0/8"): "means “this network” and is never routed",
-    IPv4Network("127.0.0.0/8"): "is every machine's loopback",
+    IPv4Network("0.0.0.0/8"): "{network} means “this network” and is never routed",
+    IPv4Network("127.0.0.0/8"): "{network} is every machine's loopback",
     IPv4Network(
         "169.254.0.0/16"
-    ): "is link-local; OVN answers metadata requests at 169.254.169.254",
-    IPv4Network("224.0.0.0/4"): "is multicast",
-    IPv4Network("240.0.0.0/4"): "is reserved and never routed",
+    ): "{network} is link-local; OVN answers metadata requests at 169.254.169.254",
+    IPv4Network("224.0.0.0/4"): "{network} is multicast",
+    IPv4Network("240.0.0.0/4"): "{network} is reserved and never routed",
 }
 
 _LONGEST_NAME = 64
@@ -52,22 +54,26 @@ def _address(value: Any) -> Any:
     try:
         address = ip_address(text)
     except ValueError:
-        mend = "write four numbers from 0 to 255, such as 192.168.33.10"
         if "/" in text:
-            mend = "leave out the prefix length: it is the subnet's"
+            mend = tr("leave out the prefix length: it is the subnet's")
         elif re.search(r"(^|\.)0\d", text):
-            mend = "leave out the leading zeros"
-        raise complaint(f"{quoted(text)} is not an IPv4 address", mend) from None
+            mend = tr("leave out the leading zeros")
+        else:
+            mend = tr("write four numbers from 0 to 255, such as 192.168.33.10")
+        raise complaint(tr("{value} is not an IPv4 address", value=quoted(text)), mend) from None
     if not isinstance(address, IPv4Address):
         raise complaint(
-            f"{shown(text)} is an IPv6 address, and labs are IPv4 only", "give an IPv4 address"
+            tr("{value} is an IPv6 address, and labs are IPv4 only", value=shown(text)),
+            tr("give an IPv4 address"),
         )
     for network, reason in RESERVED.items():
         if address in network:
-            raise complaint(
-                f"{address} cannot be used: {network} {reason}", "choose another address"
-            )
+            raise complaint(_unusable(address, network, reason), tr("choose another address"))
     return address
+
+
+def _unusable(value: IPv4Address | IPv4Network, network: IPv4Network, reason: str) -> str:
+    return tr("{value} cannot be used: {reason}", value=value, reason=tr(reason, network=network))
 
 
 def _subnet(value: Any) -> Any:
@@ -79,34 +85,49 @@ def _subnet(value: Any) -> Any:
         network = ip_network(text, strict=False)
     except ValueError:
         raise complaint(
-            f"{quoted(text)} is not an IPv4 network",
-            "write an address and a prefix length, such as 192.168.33.0/24",
+            tr("{value} is not an IPv4 network", value=quoted(text)),
+            tr("write an address and a prefix length, such as 192.168.33.0/24"),
         ) from None
     if isinstance(network, IPv6Network):
         raise complaint(
-            f"{shown(text)} is an IPv6 network, and labs are IPv4 only", "give an IPv4 network"
+            tr("{value} is an IPv6 network, and labs are IPv4 only", value=shown(text)),
+            tr("give an IPv4 network"),
         )
     if not slash:
         guess = IPv4Network(f"{address}/24", strict=False)
-        raise complaint(f"{address} has no prefix length", f"did you mean {guess}?")
-    if not prefix.isdecimal():
-        raise complaint(f"{text} has a netmask for a prefix length", f"write {network}")
-    if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
-        size = "large" if network.prefixlen < SHORTEST_PREFIX else "small"
         raise complaint(
-            f"{network} is too {size} for a lab",
-            f"choose a prefix length from /{SHORTEST_PREFIX} to /{LONGEST_PREFIX}",
+            tr("{address} has no prefix length", address=address),
+            tr("did you mean {meant}?", meant=guess),
+        )
+    if not prefix.isdecimal():
+        raise complaint(
+            tr("{value} has a netmask for a prefix length", value=text),
+            tr("write {value}", value=network),
+        )
+    if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
+        raise complaint(
+            tr("{network} is too large for a lab", network=network)
+            if network.prefixlen < SHORTEST_PREFIX
+            else tr("{network} is too small for a lab", network=network),
+            tr(
+                "choose a prefix length from /{shortest} to /{longest}",
+                shortest=SHORTEST_PREFIX,
+                longest=LONGEST_PREFIX,
+            ),
         )
     if address != str(network.network_address):
         raise complaint(
-            f"{text} has bits set behind its prefix: it is an address, not a network",
-            f"did you mean {network}?",
+            tr(
+                "{value} has bits set behind its prefix: it is an address, not a network",
+                value=text,
+            ),
+            tr("did you mean {meant}?", meant=network),
         )
     for reserved, reason in RESERVED.items():
         if network.overlaps(reserved):
             raise complaint(
-                f"{network} cannot be used: {reserved} {reason}",
-                "choose a private range, such as 192.168.33.0/24",
+                _unusable(network, reserved, reason),
+                tr("choose a private range, such as 192.168.33.0/24"),
             )
     return network
 
@@ -118,16 +139,21 @@ def _mac(value: Any) -> Any:
     mac = text.lower().replace("-", ":")
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
         raise complaint(
-            f"{quoted(text)} is not a MAC address",
-            "write six pairs of hexadecimal digits, such as 52:54:00:12:34:56",
+            tr("{value} is not a MAC address", value=quoted(text)),
+            tr("write six pairs of hexadecimal digits, such as 52:54:00:12:34:56"),
         )
     if int(mac[:2], 16) & 1:
         raise complaint(
-            f"{mac} is a multicast address, which no interface may have",
-            f"make the first pair even, such as {int(mac[:2], 16) - 1:02x}{mac[2:]}",
+            tr("{mac} is a multicast address, which no interface may have", mac=mac),
+            tr(
+                "make the first pair even, such as {mac}",
+                mac=f"{int(mac[:2], 16) - 1:02x}{mac[2:]}",
+            ),
         )
     if mac == "00:00:00:00:00:00":
-        raise complaint(f"{mac} is no interface's address", "leave mac out and one is made")
+        raise complaint(
+            tr("{mac} is no interface's address", mac=mac), tr("leave mac out and one is made")
+        )
     return mac
 
 
@@ -137,16 +163,20 @@ def _whole_number(unit: str) -> Callable[[Any], Any]:
         if text is None or re.fullmatch(r"-?[0-9]{1,18}", text):
             return value
         if re.fullmatch(r"-?[0-9]+", text):
-            raise complaint(f"{shown(text)} is out of all bounds")
-        of_unit = f" of {unit}" if unit else ""
-        mend = "write digits only"
+            raise complaint(tr("{value} is out of all bounds", value=shown(text)))
+        mend = tr("write digits only")
         giga = re.fullmatch(r"([0-9]{1,9}) ?(g|gb|gib)", text.lower())
         mega = re.fullmatch(r"([0-9]{1,9}) ?(m|mb|mib)", text.lower())
         if unit == "MiB" and giga:
-            mend = f"write {int(giga[1]) * 1024}"
+            mend = tr("write {value}", value=int(giga[1]) * 1024)
         elif (unit == "MiB" and mega) or (unit == "GiB" and giga):
-            mend = f"write {(mega or giga)[1]}"  # type: ignore[index]
-        raise complaint(f"{quoted(text)} is not a whole number{of_unit}", mend)
+            mend = tr("write {value}", value=(mega or giga)[1])  # type: ignore[index]
+        raise complaint(
+            tr("{value} is not a whole number of {unit}", value=quoted(text), unit=unit)
+            if unit
+            else tr("{value} is not a whole number", value=quoted(text)),
+            mend,
+        )
 
     return number
 
@@ -155,28 +185,35 @@ def _openstack_name(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if not value:
-        raise complaint("is empty", "give it a name, or leave the key out")
+        raise complaint(tr("is empty"), tr("give it a name, or leave the key out"))
     if len(value) > _LONGEST_NAME:
-        raise complaint(f"is longer than {_LONGEST_NAME} characters", "shorten it")
+        raise complaint(tr("is longer than {n} characters", n=_LONGEST_NAME), tr("shorten it"))
     if not value.isprintable():
-        raise complaint(f"{quoted(value)} holds a control character", "use printable text")
+        raise complaint(
+            tr("{value} holds a control character", value=quoted(value)), tr("use printable text")
+        )
     if value != value.strip():
-        raise complaint(f"{quoted(value)} begins or ends with a space", "remove it")
+        raise complaint(
+            tr("{value} begins or ends with a space", value=quoted(value)), tr("remove it")
+        )
     if value.startswith("-"):
         raise complaint(
-            f"{quoted(value)} begins with a hyphen: the openstack command would read an option",
-            "begin with a letter or a digit",
+            tr(
+                "{value} begins with a hyphen: the openstack command would read an option",
+                value=quoted(value),
+            ),
+            tr("begin with a letter or a digit"),
         )
     return value
 
 
-def _matching(pattern: str, message: str, mend: str = "") -> BeforeValidator:
+def _matching(pattern: str, message: str, mend: str) -> BeforeValidator:
     """A validator that wants the whole text to match and has a better message than the regex."""
     compiled = re.compile(pattern)
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and not compiled.fullmatch(value):
-            raise complaint(f"{quoted(value)} {message}", mend)
+            raise complaint(tr(message, value=quoted(value)), tr(mend))
         return value
 
     return BeforeValidator(check)
@@ -186,7 +223,10 @@ def _source(value: Any) -> Any:
     if not isinstance(value, str) or value == "builtin":
         return value
     if not value.isprintable() or not value.strip():
-        raise complaint(f"{quoted(value)} is neither a path nor a URL", "write builtin")
+        raise complaint(
+            tr("{value} is neither a path nor a URL", value=quoted(value)),
+            tr("write {value}", value="builtin"),
+        )
     if "://" in value:
         try:
             url = urlsplit(value)
@@ -195,14 +235,15 @@ def _source(value: Any) -> Any:
             usable = False
         if not usable:
             raise complaint(
-                f"{shown(value)} is not a URL an image can be fetched from",
-                "give an http:// or https:// URL, a path, or builtin",
+                tr("{value} is not a URL an image can be fetched from", value=shown(value)),
+                tr("give an http:// or https:// URL, a path, or builtin"),
             )
     elif "/" not in value and "." not in value:
-        mend = "did you mean builtin?" if did_you_mean(value, ["builtin"]) else ""
         raise complaint(
-            f"{quoted(value)} is neither builtin nor a URL nor a path",
-            mend or f"for a file write ./{shown(value)}",
+            tr("{value} is neither builtin nor a URL nor a path", value=quoted(value)),
+            tr("did you mean {meant}?", meant="builtin")
+            if did_you_mean(value, ["builtin"])
+            else tr("for a file write {path}", path=f"./{shown(value)}"),
         )
     return value
 
@@ -213,7 +254,9 @@ def _flag(value: Any) -> Any:
         return value
     meant = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     if text.lower() not in meant:
-        raise complaint(f"{quoted(text)} is neither true nor false", "write true or false")
+        raise complaint(
+            tr("{value} is neither true nor false", value=quoted(text)), tr("write true or false")
+        )
     return meant[text.lower()]
 
 
@@ -239,7 +282,7 @@ LabName = Annotated[
     str,
     _matching(
         LAB_NAME,
-        "is not a lab's name",
+        "{value} is not a lab's name",
         "use up to 31 small letters, digits and hyphens, beginning with a letter",
     ),
     Field(json_schema_extra={"pattern": LAB_NAME}),
@@ -253,7 +296,7 @@ PhysicalNetwork = Annotated[
     str,
     _matching(
         _PHYSICAL_NETWORK,
-        "cannot name a physical network",
+        "{value} cannot name a physical network",
         "use up to 64 letters, digits, dots, hyphens and underscores, as in extnet0",
     ),
     Field(json_schema_extra={"pattern": _PHYSICAL_NETWORK}),
@@ -262,7 +305,7 @@ KeypairName = Annotated[
     str,
     _matching(
         _KEYPAIR,
-        "cannot name a keypair",
+        "{value} cannot name a keypair",
         "Nova allows letters, digits, spaces, hyphens and underscores; up to 64 here",
     ),
     AfterValidator(_openstack_name),
@@ -272,7 +315,7 @@ UserName = Annotated[
     str,
     _matching(
         _USER,
-        "is not a Linux user's name",
+        "{value} is not a Linux user's name",
         "use up to 32 small letters, digits, hyphens and underscores",
     ),
     Field(json_schema_extra={"pattern": _USER}),
@@ -281,7 +324,7 @@ BoxName = Annotated[
     str,
     _matching(
         _BOX_NAME,
-        "is not the name of a Vagrant box",
+        "{value} is not the name of a Vagrant box",
         "write it as Vagrant does, as in debian/bookworm64, or auto",
     ),
     Field(json_schema_extra={"pattern": _BOX_NAME}),
@@ -290,7 +333,7 @@ BoxVersion = Annotated[
     str,
     _matching(
         _BOX_VERSION,
-        "is not the version of a Vagrant box",
+        "{value} is not the version of a Vagrant box",
         "write one version, such as 12.20250126.1, or leave it out for any",
     ),
     Field(json_schema_extra={"pattern": _BOX_VERSION}),

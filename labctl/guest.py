@@ -17,6 +17,7 @@ from typing import Protocol
 import paramiko
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.waiting import Cancelled
 
 # paramiko logs what it raises as well, and a logger without a handler prints: tracebacks in the
@@ -164,8 +165,12 @@ class SSHGuest:
                 self._transport = self._connect()
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise UnreachableError(
-                    f"{self.name} cannot be reached by SSH: {str(error) or type(error).__name__}",
-                    hint="is the lab up? see `labctl status`, start it with `labctl up`",
+                    tr(
+                        "{name} cannot be reached by SSH: {error}",
+                        name=self.name,
+                        error=str(error) or type(error).__name__,
+                    ),
+                    hint=tr("is the lab up? see `labctl status`, start it with `labctl up`"),
                 ) from error
             return self._transport
 
@@ -186,9 +191,11 @@ class SSHGuest:
             transport.start_client(timeout=30 * self.patience)
             if transport.get_remote_server_key() != expected:
                 raise GuestError(
-                    f"{self.name}: an SSH server with an unknown host key answered",
-                    hint="something else listens on the node's port 22;"
-                    " `labctl destroy`, then create",
+                    tr("{name}: an SSH server with an unknown host key answered", name=self.name),
+                    hint=tr(
+                        "something else listens on the node's port 22;"
+                        " `labctl destroy`, then create"
+                    ),
                 )
             key = paramiko.Ed25519Key.from_private_key_file(str(self._key))
             transport.auth_publickey("root", key)
@@ -221,7 +228,9 @@ class SSHGuest:
             try:
                 channel = self._connected().open_session(timeout=30 * self.patience)
             except (OSError, EOFError, paramiko.SSHException) as error:
-                raise GuestError(f"{self.name}: SSH opens no session: {error}") from error
+                raise GuestError(
+                    tr("{name}: SSH opens no session: {error}", name=self.name, error=error)
+                ) from error
         try:
             yield channel
         finally:
@@ -269,8 +278,13 @@ class SSHGuest:
                     raise Cancelled(f"`{shown}` on {self.name}")
                 if time.monotonic() - began > timeout:
                     raise GuestError(
-                        f"{self.name}: `{shown}` did not finish within {timeout:.0f} s",
-                        hint=f"look at the node: `labctl ssh {self.name}`",
+                        tr(
+                            "{name}: `{command}` did not finish within {seconds} s",
+                            name=self.name,
+                            command=shown,
+                            seconds=f"{timeout:.0f}",
+                        ),
+                        hint=tr("look at the node: `labctl ssh {name}`", name=self.name),
                     )
                 if not busy and channel.status_event.wait(0.02):
                     time.sleep(0.005)  # it has ended; the end of its output is on its way
@@ -282,13 +296,23 @@ class SSHGuest:
         result = GuestResult(code, out.end(), err.end(), time.monotonic() - began)
         if code == -1:
             raise GuestError(
-                f"{self.name}: `{shown}` was killed, or the connection broke while it ran",
-                hint="see `labctl status`; the node may have stopped",
+                tr(
+                    "{name}: `{command}` was killed, or the connection broke while it ran",
+                    name=self.name,
+                    command=shown,
+                ),
+                hint=tr("see `labctl status`; the node may have stopped"),
             )
         if check and code != 0:
             said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
             raise GuestError(
-                f"{self.name}: `{shown}` failed (exit {code}): " + " / ".join(said[-3:])
+                tr(
+                    "{name}: `{command}` failed (exit {code}): {said}",
+                    name=self.name,
+                    command=shown,
+                    code=code,
+                    said=" / ".join(said[-3:]),
+                )
             )
         return result
 
@@ -312,17 +336,24 @@ class SSHGuest:
                 while chunk := channel.recv(65536):
                     content += chunk
             except TimeoutError:
-                raise GuestError(f"{self.name}: {path}: nothing comes any more") from None
+                raise GuestError(
+                    tr("{name}: {path}: nothing comes any more", name=self.name, path=path)
+                ) from None
             if channel.recv_exit_status() != 0:
                 said = channel.recv_stderr(4096).decode(errors="replace").strip()
-                raise GuestError(f"{self.name}: {path} cannot be read: {said}")
+                raise GuestError(
+                    tr("{name}: {path} cannot be read: {error}",
+                       name=self.name, path=path, error=said)
+                )  # fmt: skip
         return bytes(content)
 
     def _start(self, channel: paramiko.Channel, command: str) -> None:
         try:
             channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise GuestError(f"{self.name}: SSH starts no command: {error}") from error
+            raise GuestError(
+                tr("{name}: SSH starts no command: {error}", name=self.name, error=error)
+            ) from error
 
 
 def _host_key(path: Path) -> paramiko.PKey:

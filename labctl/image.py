@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.run import stream
 
 SUITE = "trixie"
@@ -105,7 +106,7 @@ class ImageCache:
             for leftover in self.root.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
             packages = self.root / f"packages-{self.packages_key}"
-            require_space(self.root, 1 if packages.is_dir() else 5, "the baked image")
+            require_space(self.root, 1 if packages.is_dir() else 5, tr("the baked image"))
             if not packages.is_dir():
                 self._bootstrap(packages, log, progress, cancel)
             self._bake(packages, self.root / f"baked-{self.key}", log, progress, cancel)
@@ -126,12 +127,14 @@ class ImageCache:
             for word in line.partition("#")[0].split()
         ]
         hook = self._provision / "image" / "before-packages.sh"
-        progress(f"{len(wanted)} packages and what they need, from Debian {SUITE}")
+        progress(
+            tr("{n} packages and what they need, from Debian {suite}", n=len(wanted), suite=SUITE)
+        )
         mirror = os.environ.get("LABCTL_MIRROR")
         if shutil.which("mmdebstrap") is None:
             raise LabError(
-                "the command 'mmdebstrap' is not installed",
-                hint="install it; README.md, Requirements",
+                tr("the command {command!r} is not installed", command="mmdebstrap"),
+                hint=tr("install it; README.md, Requirements"),
             )
         stream(
             [
@@ -156,8 +159,8 @@ class ImageCache:
             timeout=3600,
             cancel=cancel,
             on_line=_apt_progress(progress),
-            hint="is there a network? the first lab on a machine downloads 400 MB from a Debian"
-            " mirror (LABCTL_MIRROR chooses another one)",
+            hint=tr("is there a network? the first lab on a machine downloads 400 MB from a Debian"
+                    " mirror (LABCTL_MIRROR chooses another one)"),
         )  # fmt: skip
         partial.rename(target)
 
@@ -172,7 +175,7 @@ class ImageCache:
         partial = target.with_name(target.name + ".partial")
         for name in ("root", "work", "merged"):
             (partial / name).mkdir(parents=True)
-        progress("instance image and database schemas")
+        progress(tr("instance image and database schemas"))
         script = self._provision / "image" / "enter.sh"
         stream(
             [*ALONE, "bash", str(script),
@@ -195,7 +198,7 @@ def only_one(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            progress("another lab builds the image; waiting for it")
+            progress(tr("another lab builds the image; waiting for it"))
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -205,9 +208,10 @@ def require_space(directory: Path, gib: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if free < gib * 2**30:
         raise LabError(
-            f"{directory} has {free / 2**30:.1f} GiB free; {what} needs {gib} GiB",
-            hint="free some space, or set LABCTL_CACHE to a directory on a larger disk",
-        )
+            tr("{path} has {free} GiB free; {what} needs {need} GiB",
+               path=directory, free=f"{free / 2**30:.1f}", what=what, need=gib),
+            hint=tr("free some space, or set LABCTL_CACHE to a directory on a larger disk"),
+        )  # fmt: skip
 
 
 def _shell_word(path: Path) -> str:
@@ -223,7 +227,7 @@ def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
         nonlocal count
         if line.startswith("Setting up "):
             count += 1
-            progress(f"{count} packages: {line.split()[2]}")
+            progress(tr("{n} packages: {name}", n=count, name=line.split()[2]))
         elif line.startswith("I: "):
             progress(line[3:])
 

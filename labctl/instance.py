@@ -148,8 +148,13 @@ class InstanceGuest:
         if check and not result.ok:
             said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
             raise GuestError(
-                f"{self.name}: `{_shown(command)}` failed (exit {result.returncode}): "
-                + " / ".join(said[-3:])
+                tr(
+                    "{name}: `{command}` failed (exit {code}): {said}",
+                    name=self.name,
+                    command=_shown(command),
+                    code=result.returncode,
+                    said=" / ".join(said[-3:]),
+                )
             )
         return result
 

@@ -533,8 +533,8 @@ class Lab:
         self.provider.destroy(context.progress)
         if left := self.provider.leftovers():
             raise LabError(
-                "this could not be removed: " + "; ".join(left),
-                hint="end what uses it, then run `labctl destroy` again",
+                tr("this could not be removed: {what}", what="; ".join(left)),
+                hint=tr("end what uses it, then run `labctl destroy` again"),
             )
         if self._purge:
             self.provider.purge(context.progress)
@@ -549,7 +549,7 @@ def _tail(path: Path, lines: int) -> str:
         with path.open(errors="replace") as stream:
             return "".join(deque(stream, lines))
     except FileNotFoundError:
-        raise LabError(f"there is no {path.name} yet") from None
+        raise LabError(tr("there is no {file} yet", file=path.name)) from None
 
 
 def as_json(data: Any) -> str:

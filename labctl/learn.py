@@ -134,7 +134,7 @@ def transcript(
     from labctl.state import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
-        raise LabError(f"--lang {lang}: choose en or zh-TW", code=EXIT_USAGE)
+        raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=lang), code=EXIT_USAGE)
     spoken = current_language()
     with open_console() as console:
         lab = open_lab(file, console)

@@ -33,7 +33,7 @@ from labctl.phrases import OPERATORS, environment
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
-from labctl.problems import Path, Problem, SpecError, did_you_mean, quoted
+from labctl.problems import Path, Problem, SpecError, choices_of, did_you_mean, either, quoted
 from labctl.topology import Instance, Topology
 from labctl.yamlsource import YamlSource, read_yaml
 
@@ -251,15 +251,21 @@ def load_lesson(name: str) -> Lesson:
         path = path / "lesson.yaml"
     if not path.is_file():
         raise LabError(
-            f"there is no lesson {name!r}",
-            hint=f"the lessons are: {', '.join(available())}; a path to a lesson's file works too,"
-            " or to a directory with a lesson.yaml",
+            tr("there is no lesson {name}", name=repr(name)),
+            hint=tr(
+                "the lessons are: {names}; a path to a lesson's file works too,"
+                " or to a directory with a lesson.yaml",
+                names=", ".join(available()),
+            ),
             code=EXIT_USAGE,
         )
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise LabError(f"{path} cannot be read: {error.strerror}", code=EXIT_USAGE) from error
+        raise LabError(
+            tr("{path} cannot be read: {error}", path=path, error=error.strerror),
+            code=EXIT_USAGE,
+        ) from error
     return parse_lesson(content, str(path))
 
 
@@ -295,18 +301,21 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     if path[-1:] == ("[key]",):
         path = _written_key(source.data, path[:-1])
     if path[-1:] == ("str",):
-        return source.problem(path[:-1], "must be a number, or a template that gives one")
+        return source.problem(path[:-1], tr("must be a number, or a template that gives one"))
     match error["type"]:
         case "extra_forbidden":
             meant = did_you_mean(str(path[-1]), _keys())
-            return source.problem(path, "unknown key", f"did you mean {meant}?" if meant else "")
+            mend = tr("did you mean {meant}?", meant=meant) if meant else ""
+            return source.problem(path, tr("unknown key"), mend)
         case "literal_error":
-            expected = error["ctx"]["expected"].replace("'", "")
-            return source.problem(path, f"must be {expected}")
+            choices = either(choices_of(error["ctx"]["expected"]))
+            return source.problem(path, tr("must be {choices}", choices=choices))
         case "string_pattern_mismatch":
-            return source.problem(path, f"must match {error['ctx']['pattern']}")
+            pattern = error["ctx"]["pattern"]
+            return source.problem(path, tr("must match {pattern}", pattern=pattern))
         case kind:
-            return source.problem(path, _SAYS.get(kind) or error["msg"])
+            says = _SAYS.get(kind)
+            return source.problem(path, tr(says) if says else error["msg"])
 
 
 def _written_key(data: Any, path: Path) -> Path:
@@ -317,6 +326,7 @@ def _written_key(data: Any, path: Path) -> Path:
     return (*above, data.index(name) if isinstance(data, list) else name)
 
 
+# By the kinds of pydantic's errors; for `tr`.
 _SAYS = {
     "missing": "is missing",
     "model_type": "must hold keys and values",
@@ -342,7 +352,7 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
     """What is wrong although every value has its type."""
     for place, need in enumerate(lesson.needs):
         if need not in available():
-            message = f"there is no lesson {quoted(need)}"
+            message = tr("there is no lesson {name}", name=quoted(need))
             yield source.problem(("needs", place), message, _mend(need, available()))
     for name in lesson.facts:
         yield from _look_slips(lesson.facts[name], ("facts", name), source)
@@ -351,17 +361,17 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
     for number, checkpoint in enumerate(lesson.checkpoints):
         path: Path = ("checkpoints", number)
         if checkpoint.id in checkpoints:
-            yield source.problem((*path, "id"), "another checkpoint has this id")
+            yield source.problem((*path, "id"), tr("another checkpoint has this id"))
         checkpoints.add(checkpoint.id)
         for place, claim in enumerate(checkpoint.claims):
             where = (*path, "claims", place)
             if claim.id in claims:
-                yield source.problem((*where, "id"), "another claim has this id")
+                yield source.problem((*where, "id"), tr("another claim has this id"))
             claims.add(claim.id)
             yield from _look_slips(claim, where, source)
             later = [one.id for one in lesson.checkpoints[number + 1 :]]
             if claim.until and claim.until not in later:
-                message = f"{quoted(claim.until)} is no later checkpoint"
+                message = tr("{name} is no later checkpoint", name=quoted(claim.until))
                 mend = _mend(claim.until, later) if later else ""
                 yield source.problem((*where, "until"), message, mend)
     for place_of_text, text in _texts(source.data):
@@ -371,14 +381,14 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
 
 def _look_slips(look: Look, path: Path, source: YamlSource) -> Iterator[Problem]:
     if look.probe not in PROBES:
-        message = f"there is no probe {quoted(look.probe)}"
+        message = tr("there is no probe {name}", name=quoted(look.probe))
         yield source.problem((*path, "probe"), message, _mend(look.probe, PROBES))
     for part in ("where", "each"):
         for column, expected in getattr(look, part, {}).items():
             for name in expected if isinstance(expected, Mapping) else ():
                 if name not in OPERATORS:
                     at = (*path, part, column, str(name))
-                    yield source.problem(at, "unknown operator", _mend(str(name), OPERATORS))
+                    yield source.problem(at, tr("unknown operator"), _mend(str(name), OPERATORS))
 
 
 def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
@@ -393,19 +403,23 @@ def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
     try:
         template = environment(False).parse(text)
     except TemplateError as error:
-        yield f"is no template: {error}", ""
+        yield tr("is no template: {error}", error=error), ""
         return
     for name in sorted(find_undeclared_variables(template) - set(known)):
-        yield f"asks for {quoted(name)}", f"templates know {', '.join(known)}"
+        mend = tr("templates know {names}", names=", ".join(known))
+        yield tr("asks for {name}", name=quoted(name)), mend
     for get in template.find_all(Getattr):
         if isinstance(get.node, Name) and get.attr not in known.get(get.node.name, (get.attr,)):
-            message = f"asks for {get.node.name}.{get.attr}, which does not exist"
+            name = f"{get.node.name}.{get.attr}"
+            message = tr("asks for {name}, which does not exist", name=name)
             yield message, _mend(get.attr, known[get.node.name])
 
 
 def _mend(word: str, known: Iterable[str]) -> str:
     meant = did_you_mean(word, known)
-    return f"did you mean {meant}?" if meant else f"known are {', '.join(known)}"
+    if meant:
+        return tr("did you mean {meant}?", meant=meant)
+    return tr("known are {names}", names=", ".join(known))
 
 
 def _attributes(of: type) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.run import run
 
 T = TypeVar("T")
@@ -49,8 +50,10 @@ def delete(namespace: str) -> None:
     if (NAMESPACES / namespace).exists():
         run(
             ["ip", "netns", "delete", namespace],
-            hint="if it is busy although no process is in it, something made this machine's mounts"
-            " private (mmdebstrap as root does); after a reboot it can be removed",
+            hint=tr(
+                "if it is busy although no process is in it, something made this machine's mounts"
+                " private (mmdebstrap as root does); after a reboot it can be removed"
+            ),
         )
 
 
@@ -106,7 +109,7 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
             with (NAMESPACES / namespace).open("rb") as stream:
                 libc = ctypes.CDLL(None, use_errno=True)
                 if libc.setns(stream.fileno(), _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
+                    raise OSError(ctypes.get_errno(), tr("cannot enter the network namespace"))
             result.append(work())
         except BaseException as error:
             failure.append(error)
@@ -122,5 +125,7 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
 def dial(namespace: str, host: str, port: int, timeout: float = 10) -> socket.socket:
     """A TCP connection made inside the namespace; OSError when it fails, LabError without root."""
     if os.geteuid() != 0:
-        raise LabError("only root may enter a network namespace", hint="run labctl with sudo")
+        raise LabError(
+            tr("only root may enter a network namespace"), hint=tr("run labctl with sudo")
+        )
     return inside(namespace, lambda: socket.create_connection((host, port), timeout))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     if len(pcap) < _FILE_HEADER:
         return []
     if int.from_bytes(pcap[:4]) not in _MAGIC:
-        raise LabError(f"what was captured on {interface} of {node} is no pcap")
+        raise LabError(
+            tr("what was captured on {interface} of {node} is no pcap",
+               interface=interface, node=node)
+        )  # fmt: skip
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.inet import IP
     from scapy.layers.l2 import Ether
@@ -123,7 +127,10 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     found = []
     reader = RawPcapReader(io.BytesIO(pcap))  # type: ignore[arg-type]  # a file serves as well
     if reader.linktype != _ETHERNET:
-        raise LabError(f"the capture on {interface} of {node} holds no Ethernet frames")
+        raise LabError(
+            tr("the capture on {interface} of {node} holds no Ethernet frames",
+               interface=interface, node=node)
+        )  # fmt: skip
     with reader:
         for data, meta in reader:
             if len(data) < meta.caplen:

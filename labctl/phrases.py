@@ -11,6 +11,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr
 
 
 # -- templates -----------------------------------------------------------------------------------
@@ -41,7 +42,9 @@ def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) ->
     try:
         return _compiled(template, quoting).render(context)
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-        raise LabError(f"cannot fill in {template!r}: {error}") from error
+        raise LabError(
+            tr("cannot fill in {template!r}: {error}", template=template, error=error)
+        ) from error
 
 
 def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
@@ -101,6 +104,8 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
         return False  # what was seen is not an address or a number at all
     except re.error as error:
         raise LabError(
-            f"a lesson holds the wrong regular expression {operand!r}: {error}", code=EXIT_USAGE
-        ) from error
-    raise LabError(f"a lesson uses the unknown operator {name!r}", code=EXIT_USAGE)
+            tr("a lesson holds the wrong regular expression {operand!r}: {error}",
+               operand=operand, error=error),
+            code=EXIT_USAGE,
+        ) from error  # fmt: skip
+    raise LabError(tr("a lesson uses the unknown operator {name!r}", name=name), code=EXIT_USAGE)

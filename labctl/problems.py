@@ -6,10 +6,11 @@ because mending a file one error at a time is what people remember about bad too
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr
 
 Path = tuple[str | int, ...]
 """Where a value stands in lab.yaml: keys of mappings (str) and positions in lists (int)."""
@@ -33,7 +34,8 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f"{place}: {self.path}" if self.path else place
-        return f"{where}: {self.message}" + (f"; {self.mend}" if self.mend else "")
+        # The place stays as editors know it, whatever the language.
+        return f"{where}: {self.message}" + (f"{tr('; ')}{self.mend}" if self.mend else "")
 
 
 class SpecError(LabError):
@@ -69,6 +71,17 @@ def dotted(path: Path) -> str:
             key = shown(step) if _PLAIN_KEY.fullmatch(step) else f'"{shown(step)}"'
             text += f".{key}" if text else key
     return text
+
+
+def choices_of(expected: str) -> list[str]:
+    """The words in what pydantic expects: ``'a', 'b' or 'c'``."""
+    return re.findall(r"'([^']*)'", expected)
+
+
+def either(choices: Sequence[str]) -> str:
+    """The choices as a sentence lists them: ``a, b or c``."""
+    *others, last = choices
+    return tr("{names} or {last}", names=", ".join(others), last=last) if others else last
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

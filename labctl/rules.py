@@ -11,6 +11,7 @@ from itertools import combinations
 
 from labctl.defaults import LEAST_MEMORY, metadata_port
 from labctl.fields import INSTANCE_NAME, NODE_NAME
+from labctl.i18n import tr
 from labctl.labmodel import LabSpec
 from labctl.problems import Path, Problem, dotted, quoted, shown
 from labctl.yamlsource import YamlSource
@@ -73,7 +74,9 @@ class _Judge:
 
     def another(self, path: Path, subnet: IPv4Network) -> str:
         """The mend for an address; it names the subnet unless that is doubtful itself."""
-        return "choose another address" + (f" in {subnet}" if self.trusts(path) else "")
+        if self.trusts(path):
+            return tr("choose another address in {subnet}", subnet=subnet)
+        return tr("choose another address")
 
     def later_first(self, one: Path, other: Path) -> tuple[Path, Path]:
         """The two in the order to complain: at the one written, or else written last."""
@@ -86,22 +89,27 @@ class _Judge:
 
 def _nodes(spec: LabSpec, judge: _Judge) -> None:
     if not spec.nodes:
-        judge.say(("nodes",), "is empty", "leave it out for the two nodes of the tutorial")
+        judge.say(("nodes",), tr("is empty"), tr("leave it out for the two nodes of the tutorial"))
     for name in spec.nodes:
         at: Path = ("nodes", name)
         if not re.fullmatch(NODE_NAME, name):
             judge.say_key(
                 at,
-                "is not a host name",
-                "use up to 40 small letters, digits and hyphens, "
-                "with a letter or digit at both ends",
+                tr("is not a host name"),
+                tr(
+                    "use up to 40 small letters, digits and hyphens, "
+                    "with a letter or digit at both ends"
+                ),
             )
         elif name.isdecimal():
+            address = IPv4Address(int(name) % 2**32)
             judge.say_key(
-                at, f"would be read as the address {IPv4Address(int(name) % 2**32)}", "add a letter"
+                at,
+                tr("would be read as the address {address}", address=address),
+                tr("add a letter"),
             )
         elif name == "localhost":
-            judge.say_key(at, "is what every machine calls itself", "choose another name")
+            judge.say_key(at, tr("is what every machine calls itself"), tr("choose another name"))
 
 
 def _roles(spec: LabSpec, judge: _Judge) -> None:
@@ -111,42 +119,46 @@ def _roles(spec: LabSpec, judge: _Judge) -> None:
     for name, node in spec.nodes.items():
         at: Path = ("nodes", name, "roles")
         if not node.roles:
-            judge.say(at, "is empty", "give the node a role, or leave roles out")
+            judge.say(at, tr("is empty"), tr("give the node a role, or leave roles out"))
         elif {"controller", "compute"} <= set(node.roles):
             judge.say(
                 at,
-                "a node is either controller or compute for now",
-                "remove compute here and add a node such as compute-01:",
+                tr("a node is either controller or compute for now"),
+                tr("remove compute here and add a node such as compute-01:"),
             )
         for role in set(node.roles):
             where[role].append(name)
     controllers, gateways, computes = where["controller"], where["gateway"], where["compute"]
     if not controllers:
         judge.say(
-            ("nodes",), "no node has the role controller", "give one node [controller, gateway]"
+            ("nodes",),
+            tr("no node has the role {role}", role="controller"),
+            tr("give one node [controller, gateway]"),
         )
     for name in controllers[1:]:
         judge.say(
             ("nodes", name, "roles"),
-            f"{shown(controllers[0])} is the controller already, and a lab has one",
-            "make this node [compute]",
+            tr("{node} is the controller already, and a lab has one", node=shown(controllers[0])),
+            tr("make this node [compute]"),
         )
     if controllers and not gateways:
         judge.say(
             ("nodes", controllers[0], "roles"),
-            "no node has the role gateway",
-            "write [controller, gateway]",
+            tr("no node has the role {role}", role="gateway"),
+            tr("write {value}", value="[controller, gateway]"),
         )
     for name in gateways:
         if controllers and name not in controllers:
             judge.say(
                 ("nodes", name, "roles"),
-                "for now the controller is the only gateway a lab can have",
-                f"give the role gateway to {shown(controllers[0])} alone",
+                tr("for now the controller is the only gateway a lab can have"),
+                tr("give the role gateway to {node} alone", node=shown(controllers[0])),
             )
     if not computes:
         judge.say(
-            ("nodes",), "no node has the role compute", "add a node for instances: compute-01:"
+            ("nodes",),
+            tr("no node has the role {role}", role="compute"),
+            tr("add a node for instances: compute-01:"),
         )
 
 
@@ -156,19 +168,22 @@ def _eth1(spec: LabSpec, judge: _Judge) -> None:
     for name, node in spec.nodes.items():
         at: Path = ("nodes", name, "eth1")
         if wrong := _no_host(node.eth1, subnet):
-            judge.say(at, wrong, f"choose an address in {subnet}", also=[_PRIVATE])
+            judge.say(at, wrong, _inside(subnet), also=[_PRIVATE])
         elif node.eth1 == subnet[1]:
             judge.say(
                 at,
-                f"{node.eth1} is the host's own address on VirtualBox's and libvirt's networks",
-                f"choose another address in {subnet}",
+                tr(
+                    "{address} is the host's own address on VirtualBox's and libvirt's networks",
+                    address=node.eth1,
+                ),
+                tr("choose another address in {subnet}", subnet=subnet),
                 also=[_PRIVATE],
             )
         if (owner := owners.setdefault(node.eth1, name)) != name:
             at, other = judge.later_first(at, ("nodes", owner, "eth1"))
             judge.say(
                 at,
-                f"{node.eth1} is already the address of {shown(other[1])}",
+                _taken(node.eth1, other[1]),
                 judge.another(_PRIVATE, subnet),
                 also=[other],
             )
@@ -182,8 +197,13 @@ def _macs(spec: LabSpec, judge: _Judge) -> None:
             if mac is not None and (owner := owners.setdefault(mac, at)) != at:
                 judge.say(
                     at,
-                    f"{mac} is already the MAC address of {shown(owner[1])}'s {owner[3]}",
-                    "choose another, or leave it out and one is made",
+                    tr(
+                        "{mac} is already the MAC address of {node}'s {nic}",
+                        mac=mac,
+                        node=shown(owner[1]),
+                        nic=owner[3],
+                    ),
+                    tr("choose another, or leave it out and one is made"),
                     also=[owner],
                 )
 
@@ -195,12 +215,13 @@ def _sizes(spec: LabSpec, judge: _Judge) -> None:
         if openstack and "controller" in node.roles and node.memory < _LEAST_CONTROLLER_MEMORY:
             judge.say(
                 at,
-                f"{node.memory} MiB is too little for the controller",
-                f"give it {_LEAST_CONTROLLER_MEMORY} or more",
+                tr("{memory} MiB is too little for the controller", memory=node.memory),
+                tr("give it {least} or more", least=_LEAST_CONTROLLER_MEMORY),
                 also=[("nodes", name, "roles"), _STACK],
             )
         elif node.memory < least:
-            judge.say(at, f"{node.memory} is too small: the least is {least}", also=[_STACK])
+            small = tr("{value} is too small: the least is {least}", value=node.memory, least=least)
+            judge.say(at, small, also=[_STACK])
     if openstack and judge.trusts(_STACK) and judge.roles_known():
         _flavor(spec, judge)
 
@@ -214,8 +235,12 @@ def _flavor(spec: LabSpec, judge: _Judge) -> None:
     if spec.flavor.vcpus > cpus:
         judge.say(
             ("flavor", "vcpus"),
-            f"{spec.flavor.vcpus} vCPUs fit on no compute: the largest has {cpus}",
-            f"ask for {cpus} or fewer, or give a compute more cpus",
+            tr(
+                "{vcpus} vCPUs fit on no compute: the largest has {cpus}",
+                vcpus=spec.flavor.vcpus,
+                cpus=cpus,
+            ),
+            tr("ask for {cpus} or fewer, or give a compute more cpus", cpus=cpus),
             also=[("nodes", name, "cpus") for name in computes],
         )
     room = max(node.memory for node in computes.values()) - _RESERVED_HOST_MEMORY
@@ -224,8 +249,12 @@ def _flavor(spec: LabSpec, judge: _Judge) -> None:
     if spec.flavor.memory > room and not small:
         judge.say(
             ("flavor", "memory"),
-            f"{spec.flavor.memory} MiB fit on no compute: the largest has {room} for instances",
-            f"ask for {room} or less, or give a compute more memory",
+            tr(
+                "{memory} MiB fit on no compute: the largest has {room} for instances",
+                memory=spec.flavor.memory,
+                room=room,
+            ),
+            tr("ask for {room} or less, or give a compute more memory", room=room),
             also=[("nodes", name, "memory") for name in computes],
         )
 
@@ -241,16 +270,25 @@ def _subnets(spec: LabSpec, judge: _Judge) -> None:
             at, other = judge.later_first(two, one)
             judge.say(
                 at,
-                f"{networks[at]} overlaps {dotted(other)} {networks[other]}",
-                f"choose a network apart from it, such as {_apart(networks)}",
+                tr(
+                    "{network} overlaps {key} {other}",
+                    network=networks[at],
+                    key=dotted(other),
+                    other=networks[other],
+                ),
+                tr("choose a network apart from it, such as {network}", network=_apart(networks)),
                 also=[other],
             )
     for at, network in networks.items():
         if INTERNET_HOST in network:
             judge.say(
                 at,
-                f"{network} covers {INTERNET_HOST}, the Internet host that lessons ping",
-                f"choose a private network, such as {_apart(networks)}",
+                tr(
+                    "{network} covers {address}, the Internet host that lessons ping",
+                    network=network,
+                    address=INTERNET_HOST,
+                ),
+                tr("choose a private network, such as {network}", network=_apart(networks)),
             )
 
 
@@ -267,12 +305,12 @@ def _nat(spec: LabSpec, judge: _Judge) -> None:
     subnet = spec.nat.subnet
     for at, value in ((gateway, spec.nat.gateway), (address, spec.nat.address)):
         if wrong := _no_host(value, subnet):
-            judge.say(at, wrong, f"choose an address in {subnet}", also=[_NAT])
+            judge.say(at, wrong, _inside(subnet), also=[_NAT])
     if spec.nat.gateway == spec.nat.address:
         at, other = judge.later_first(address, gateway)
         judge.say(
             at,
-            f"{spec.nat.address} is already {dotted(other)}",
+            tr("{address} is already {key}", address=spec.nat.address, key=dotted(other)),
             judge.another(_NAT, subnet),
             also=[other],
         )
@@ -286,15 +324,21 @@ def _pool(spec: LabSpec, judge: _Judge) -> None:
     for at, value in ((start, pool.start), (end, pool.end)):
         if wrong := _no_host(value, subnet, "nat.subnet "):
             outside = True
-            judge.say(at, wrong, f"choose an address in {subnet}", also=[_NAT])
+            judge.say(at, wrong, _inside(subnet), also=[_NAT])
     if outside:
         return
     if pool.start > pool.end:
         at, _ = judge.later_first(end, start)
         judge.say(
             at,
-            f"the pool ends at {pool.end}, before it starts at {pool.start}",
-            "swap start and end" if start in judge.source.lines else "choose an address behind it",
+            tr(
+                "the pool ends at {end}, before it starts at {start}",
+                end=pool.end,
+                start=pool.start,
+            ),
+            tr("swap start and end")
+            if start in judge.source.lines
+            else tr("choose an address behind it"),
             also=[start, end],
         )
         return
@@ -302,21 +346,23 @@ def _pool(spec: LabSpec, judge: _Judge) -> None:
         at, _ = judge.later_first(end, start)
         judge.say(
             at,
-            f"the pool holds only {pool.start}",
-            "make room for two addresses: the router's gateway port and one floating IP",
+            tr("the pool holds only {address}", address=pool.start),
+            tr("make room for two addresses: the router's gateway port and one floating IP"),
             also=[start, end],
         )
-    for what, key, value in (
-        ("the gateway", "gateway", spec.nat.gateway),
-        ("eth0's address", "address", spec.nat.address),
-    ):
+    for key, value in (("gateway", spec.nat.gateway), ("address", spec.nat.address)):
         if pool.start <= value <= pool.end:
+            span = f"{pool.start}-{pool.end}"
             at, _ = judge.later_first(start, end)
             at, _ = judge.later_first(at, ("nat", key))
             judge.say(
                 at,
-                f"the pool {pool.start}-{pool.end} covers {what} {value}",
-                "choose a range without it",
+                tr("the pool {pool} covers the gateway {address}", pool=span, address=value)
+                if key == "gateway"
+                else tr(
+                    "the pool {pool} covers eth0's address {address}", pool=span, address=value
+                ),
+                tr("choose a range without it"),
                 also=[start, end, _NAT, ("nat", key)],
             )
 
@@ -324,13 +370,19 @@ def _pool(spec: LabSpec, judge: _Judge) -> None:
 def _tenant(spec: LabSpec, judge: _Judge) -> None:
     tenant, gateway_at, dns_at = spec.tenant, ("tenant", "gateway"), ("tenant", "dns")
     if wrong := _no_host(tenant.gateway, tenant.cidr):
-        judge.say(gateway_at, wrong, f"choose an address in {tenant.cidr}", also=[_TENANT])
+        judge.say(gateway_at, wrong, _inside(tenant.cidr), also=[_TENANT])
     for position, server in enumerate(tenant.dns):
         if server in tenant.dns[:position]:
-            judge.say((*dns_at, position), f"{server} is given twice", "keep one of them")
+            judge.say(
+                (*dns_at, position),
+                tr("{value} is given twice", value=server),
+                tr("keep one of them"),
+            )
     if len(tenant.dns) > _MOST_DNS_SERVERS:
         judge.say(
-            dns_at, f"Neutron takes at most {_MOST_DNS_SERVERS} DNS servers", "remove the others"
+            dns_at,
+            tr("Neutron takes at most {n} DNS servers", n=_MOST_DNS_SERVERS),
+            tr("remove the others"),
         )
     _instances(spec, judge)
 
@@ -340,38 +392,41 @@ def _instances(spec: LabSpec, judge: _Judge) -> None:
     another = judge.another(_TENANT, cidr)
     owners: dict[IPv4Address, str] = {}
     if not spec.instances:
-        judge.say(("instances",), "is empty", "leave it out for vm_1 of the tutorial")
+        judge.say(("instances",), tr("is empty"), tr("leave it out for vm_1 of the tutorial"))
     for name, instance in spec.instances.items():
         address = instance.address
         if not re.fullmatch(INSTANCE_NAME, name):
             judge.say_key(
                 ("instances", name),
-                "cannot name an instance",
-                "use up to 64 letters, digits, dots, hyphens and underscores, "
-                "beginning with a letter, digit or underscore",
+                tr("cannot name an instance"),
+                tr(
+                    "use up to 64 letters, digits, dots, hyphens and underscores, "
+                    "beginning with a letter, digit or underscore"
+                ),
             )
         at: Path = ("instances", name, "address")
         if wrong := _no_host(address, cidr):
-            judge.say(at, wrong, f"choose an address in {cidr}", also=[_TENANT])
+            judge.say(at, wrong, _inside(cidr), also=[_TENANT])
         elif address == gateway:
             judge.say(
                 at,
-                f"{address} is the address of tenant.gateway",
+                tr("{address} is the address of tenant.gateway", address=address),
                 another,
                 also=[_TENANT, ("tenant", "gateway")],
             )
         elif spec.stack == "openstack" and address == metadata_port(cidr, gateway):
             judge.say(
                 at,
-                f"{address} is the address Neutron gives to OVN's DHCP and metadata port",
+                tr(
+                    "{address} is the address Neutron gives to OVN's DHCP and metadata port",
+                    address=address,
+                ),
                 another,
                 also=[_TENANT, ("tenant", "gateway")],
             )
         if (owner := owners.setdefault(address, name)) != name:
             at, other = judge.later_first(at, ("instances", owner, "address"))
-            judge.say(
-                at, f"{address} is already the address of {shown(other[1])}", another, also=[other]
-            )
+            judge.say(at, _taken(address, other[1]), another, also=[other])
 
 
 def _names(spec: LabSpec, judge: _Judge) -> None:
@@ -383,24 +438,33 @@ def _names(spec: LabSpec, judge: _Judge) -> None:
             at, other = judge.later_first(tenant, external)
             judge.say(
                 at,
-                f"{quoted(name)} is already the name of {dotted(other)}",
-                "choose another name: the openstack command could not tell them apart",
+                tr("{name} is already the name of {key}", name=quoted(name), key=dotted(other)),
+                tr("choose another name: the openstack command could not tell them apart"),
                 also=[other],
             )
     if spec.security_group.lower() == "default":
         judge.say(
             ("security_group",),
-            "Neutron makes a group of that name in every project",
-            "choose another name",
+            tr("Neutron makes a group of that name in every project"),
+            tr("choose another name"),
         )
 
 
 def _no_host(address: IPv4Address, subnet: IPv4Network, name: str = "") -> str | None:
     """Why no machine can have this address in this subnet, or None."""
+    called = f"{name}{subnet}"
     if address not in subnet:
-        return f"{address} is not in {name}{subnet}"
+        return tr("{address} is not in {subnet}", address=address, subnet=called)
     if address == subnet.network_address:
-        return f"{address} is the network address of {name}{subnet}"
+        return tr("{address} is the network address of {subnet}", address=address, subnet=called)
     if address == subnet.broadcast_address:
-        return f"{address} is the broadcast address of {name}{subnet}"
+        return tr("{address} is the broadcast address of {subnet}", address=address, subnet=called)
     return None
+
+
+def _inside(subnet: IPv4Network) -> str:
+    return tr("choose an address in {subnet}", subnet=subnet)
+
+
+def _taken(address: IPv4Address, owner: str | int) -> str:
+    return tr("{address} is already the address of {owner}", address=address, owner=shown(owner))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.waiting import Cancelled
 
 __all__ = ["CommandFailed", "Completed", "outlived_by", "retire", "run", "spawn", "stream"]
@@ -69,13 +70,17 @@ def run(
         raise _cannot_start(words[0], error, hint) from error
     except subprocess.TimeoutExpired as error:
         raise LabError(
-            f"`{shlex.join(words)}` did not finish within {timeout:.0f} s", hint=hint
-        ) from error
+            tr("`{command}` did not finish within {seconds} s",
+               command=shlex.join(words), seconds=f"{timeout:.0f}"),
+            hint=hint,
+        ) from error  # fmt: skip
     if check and done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()[-4:]
         raise LabError(
-            f"`{shlex.join(words)}` failed (exit {done.returncode}): " + " / ".join(said), hint=hint
-        )
+            tr("`{command}` failed (exit {code}): {said}",
+               command=shlex.join(words), code=done.returncode, said=" / ".join(said)),
+            hint=hint,
+        )  # fmt: skip
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
@@ -124,7 +129,7 @@ def _serve(argv: Argv, log: Path, unit: str, properties: Sequence[str]) -> None:
          *(f"--property={word}" for word in wanted), "--",
          # systemd expands variables in a command; nobody else does.
          *(str(word).replace("$", "$$") for word in argv)],
-        hint=f"see `systemctl status {unit}` and `journalctl -u {unit}`",
+        hint=tr("see `systemctl status {unit}` and `journalctl -u {unit}`", unit=unit),
     )  # fmt: skip
 
 
@@ -155,7 +160,7 @@ def outlived_by(argv: Argv) -> Iterator[None]:
         process.stdin.close()
         code = process.wait(timeout=60)
     if code != 0:
-        raise LabError(f"{words[0]} failed (exit {code})")
+        raise LabError(tr("{command} failed (exit {code})", command=words[0], code=code))
 
 
 def stream(
@@ -195,7 +200,11 @@ def stream(
             if cancel():
                 raise Cancelled(words[0])
             if time.monotonic() - began > timeout:
-                raise LabError(f"{words[0]} did not finish within {timeout:.0f} s", hint=hint)
+                raise LabError(
+                    tr("{command} did not finish within {seconds} s",
+                       command=words[0], seconds=f"{timeout:.0f}"),
+                    hint=hint,
+                )  # fmt: skip
 
         def take(line: bytes) -> None:
             if text := line.decode(errors="replace").strip():
@@ -227,7 +236,11 @@ def stream(
             _end_group(process)
             raise
     if code != 0:
-        failure = LabError(f"{words[0]} failed (exit {code}): " + " / ".join(tail), hint=hint)
+        failure = LabError(
+            tr("{command} failed (exit {code}): {said}",
+               command=words[0], code=code, said=" / ".join(tail)),
+            hint=hint,
+        )  # fmt: skip
         failure.log = log
         raise failure
 
@@ -235,10 +248,12 @@ def stream(
 def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
     if isinstance(error, FileNotFoundError) and error.filename == command:
         return LabError(
-            f"the command {command!r} is not installed",
-            hint=hint or "install it; README.md, Requirements",
+            tr("the command {command!r} is not installed", command=command),
+            hint=hint or tr("install it; README.md, Requirements"),
         )
-    return LabError(f"{command!r} cannot be run: {error}", hint=hint)
+    return LabError(
+        tr("{command!r} cannot be run: {error}", command=command, error=error), hint=hint
+    )
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:

@@ -213,7 +213,9 @@ class SnapshotStore:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.mkdir(mode=0o700)
         except OSError as error:
-            raise LabError(f"cannot write {place}: {error.strerror}") from error
+            raise LabError(
+                tr("cannot write {path}: {error}", path=place, error=error.strerror)
+            ) from error
         return place
 
     def finish(self, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from labctl.assets import PACKAGE, assets
 from labctl.defaults import fill_defaults
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.fields import PROBLEM
+from labctl.i18n import tr
 from labctl.labmodel import (
     BoxSpec,
     ExternalSpec,
@@ -32,7 +33,16 @@ from labctl.labmodel import (
     PrivateSpec,
     TenantSpec,
 )
-from labctl.problems import Path, Problem, SpecError, did_you_mean, quoted, shown
+from labctl.problems import (
+    Path,
+    Problem,
+    SpecError,
+    choices_of,
+    did_you_mean,
+    either,
+    quoted,
+    shown,
+)
 from labctl.rules import broken_rules
 from labctl.yamlsource import LARGEST_FILE, YamlSource, read_yaml, too_large
 
@@ -65,17 +75,17 @@ def load_spec(path: FilePath) -> LabSpec:
     file = str(path)
     try:
         if path.is_dir():
-            raise SpecError([_about(file, "is a directory", f"give the file: {path / 'lab.yaml'}")])
+            give = tr("give the file: {path}", path=path / "lab.yaml")
+            raise SpecError([_about(file, tr("is a directory"), give)])
         with path.open("rb") as stream:
             # One byte more than allowed tells "too large" without reading all of /dev/zero.
             content = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise SpecError(
-            [_about(file, "there is no such file", "labctl init writes one, -f names another")]
-        ) from None
+        mend = tr("labctl init writes one, -f names another")
+        raise SpecError([_about(file, tr("there is no such file"), mend)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError([_about(file, f"cannot be read: {reason}")]) from None
+        raise SpecError([_about(file, tr("cannot be read: {reason}", reason=reason))]) from None
     if len(content) > LARGEST_FILE:
         raise SpecError([too_large(file)])
     return parse_spec(content, file)
@@ -96,10 +106,15 @@ def write_default(path: FilePath, name: str) -> None:
             stream.write(text)
     except FileExistsError:
         raise LabError(
-            f"{path} exists already", hint="-f names another file", code=EXIT_USAGE
+            tr("{path} exists already", path=path),
+            hint=tr("-f names another file"),
+            code=EXIT_USAGE,
         ) from None
     except OSError as error:
-        raise LabError(f"{path} cannot be written: {error.strerror}", code=EXIT_USAGE) from error
+        raise LabError(
+            tr("{path} cannot be written: {error}", path=path, error=error.strerror),
+            code=EXIT_USAGE,
+        ) from error
 
 
 def parse_spec(text: bytes, filename: str) -> LabSpec:
@@ -110,19 +125,12 @@ def parse_spec(text: bytes, filename: str) -> LabSpec:
     """
     source = read_yaml(text, filename)
     if source.data is None:
-        raise SpecError([_about(filename, "is empty", "one line is enough: name: ovn-tutorial", 1)])
+        mend = tr("one line is enough: {example}", example="name: ovn-tutorial")
+        raise SpecError([_about(filename, tr("is empty"), mend, 1)])
     if not isinstance(source.data, dict):
-        found = _kind(source.data)
-        raise SpecError(
-            [
-                _about(
-                    filename,
-                    f"must hold keys and values, not {found}",
-                    "begin with name: my-lab",
-                    1,
-                )
-            ]
-        )
+        message = tr("must hold keys and values, not {found}", found=_kind(source.data))
+        mend = tr("begin with {example}", example="name: my-lab")
+        raise SpecError([_about(filename, message, mend, 1)])
     problems = [problem for _, problem in source.repeated]
     # Which of the two was meant is not known, so no rule may rely on either.
     doubtful = {path for path, _ in source.repeated}
@@ -206,8 +214,10 @@ def _no_room(
         homeless = [shown(error["loc"][1]) for error in errors if error["loc"][0] == section]
         if homeless:
             names = ", ".join(homeless[:3]) + (", …" if len(homeless) > 3 else "")
-            message = f"{network} has no free address left for {names}"
-            yield source.problem(subnet, message, "choose a larger network")
+            message = tr(
+                "{network} has no free address left for {names}", network=network, names=names
+            )
+            yield source.problem(subnet, message, tr("choose a larger network"))
 
 
 def _without(data: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
@@ -244,46 +254,58 @@ def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
     found = _kind(value)
     match kind:
         case "missing":
-            return "is missing", "give the lab a name, such as name: ovn-tutorial", None
+            mend = tr("give the lab a name, such as {example}", example="name: ovn-tutorial")
+            return tr("is missing"), mend, None
         case "literal_error":
-            choices = context["expected"].replace("'", "")
-            known = choices.replace(" or ", ", ").split(", ")
+            known = choices_of(context["expected"])
             meant = did_you_mean(value, known) if isinstance(value, str) else None
             return (
-                f"must be {choices}, not {found}",
-                f"did you mean {meant}?" if meant else "",
+                tr("must be {choices}, not {found}", choices=either(known), found=found),
+                tr("did you mean {meant}?", meant=meant) if meant else "",
                 None,
             )
         case "model_type" | "model_attributes_type" | "dict_type":
-            by_name = _BY_NAME.get(path)
-            mend = f"write a name and a colon for each, as in {by_name}:" if by_name else ""
-            mend = mend or f"its keys are {', '.join(_keys_at(path))}"
-            return f"must hold keys and values, not {found}", mend, None
+            if by_name := _BY_NAME.get(path):
+                mend = tr("write a name and a colon for each, as in {example}", example=by_name)
+            else:
+                mend = tr("its keys are {names}", names=", ".join(_keys_at(path)))
+            return tr("must hold keys and values, not {found}", found=found), mend, None
         case "tuple_type" | "list_type":
-            mend = f"write [{shown(value)}]" if isinstance(value, str) else ""
-            return f"must be a list, not {found}", mend, None
+            mend = tr("write {value}", value=f"[{shown(value)}]") if isinstance(value, str) else ""
+            return tr("must be a list, not {found}", found=found), mend, None
         case "greater_than_equal":
-            return f"{value} is too small: the least is {context['ge']}", "", None
+            least = context["ge"]
+            return (
+                tr("{value} is too small: the least is {least}", value=value, least=least),
+                "",
+                None,
+            )
         case "less_than_equal":
-            return f"{value} is too large: the most is {context['le']}", "", None
+            most = context["le"]
+            return tr("{value} is too large: the most is {most}", value=value, most=most), "", None
     wanted = next((want for start, want in _WANTED.items() if kind.startswith(start)), None)
-    return (f"must be {wanted}, not {found}" if wanted else error["msg"]), "", None
+    return (tr(wanted, found=found) if wanted else error["msg"]), "", None
 
 
-_BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01", ("instances",): "vm_1"}
+_BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01:", ("instances",): "vm_1:"}
+# By how the kinds of pydantic's errors begin; for `tr`.
 _WANTED = {
-    "string": "text",
-    "bool": "true or false",
-    "int": "a whole number",
-    "ip_v4_address": "an IPv4 address",
-    "ip_v4_network": "an IPv4 network",
+    "string": "must be text, not {found}",
+    "bool": "must be true or false, not {found}",
+    "int": "must be a whole number, not {found}",
+    "ip_v4_address": "must be an IPv4 address, not {found}",
+    "ip_v4_network": "must be an IPv4 network, not {found}",
 }
 
 
 def _explain_unknown(key: str, known: Sequence[str]) -> tuple[str, str, str | None]:
     meant = did_you_mean(key, known)
-    mend = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
-    return "unknown key", mend, meant
+    mend = (
+        tr("did you mean {meant}?", meant=meant)
+        if meant
+        else tr("known here: {names}", names=", ".join(known))
+    )
+    return tr("unknown key"), mend, meant
 
 
 def _keys_at(path: Path) -> list[str]:
@@ -299,10 +321,10 @@ def _keys_at(path: Path) -> list[str]:
 
 def _kind(value: Any) -> str:
     if value is None:
-        return "nothing"
+        return tr("nothing")
     if isinstance(value, dict):
-        return "a mapping"
-    return "a list" if isinstance(value, list) else quoted(value)
+        return tr("a mapping")
+    return tr("a list") if isinstance(value, list) else quoted(value)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ class Provisioner:
             tr("{node} answers SSH", node=node.name),
             lambda: guest.run(["true"], timeout=10).ok,
             deadline=120 * provider.patience,
-            hint=f"see {self._state.logs / node.name / 'console.log'}",
+            hint=tr("see {log}", log=self._state.logs / node.name / "console.log"),
             transient=(GuestError,),
             cancelled=context.cancelled,
         )
@@ -258,13 +258,15 @@ class Provisioner:
                 last = [line for line in said if line.strip()][-3:]
                 free = shutil.disk_usage(self._state.root).free
                 raise LabError(
-                    f"provision/{script.file} failed (exit {result.returncode}): "
-                    + " / ".join(last),
+                    tr("{command} failed (exit {code}): {said}",
+                       command=f"provision/{script.file}", code=result.returncode,
+                       said=" / ".join(last)),
                     # Services seldom say that the disk is full; they hang or exit.
-                    hint=f"no space is left under {self._state.root}; free some, then create again"
+                    hint=tr("no space is left under {path}; free some, then create again",
+                            path=self._state.root)
                     if free < _FULL
-                    else f"read {log}, mend the cause, then run `labctl create` again",
-                )
+                    else tr("read {log}, mend the cause, then run `labctl create` again", log=log),
+                )  # fmt: skip
             if script.confirm:
                 self._confirm(node, script, mark, context)
 
@@ -273,9 +275,10 @@ class Provisioner:
     def _confirm(self, node: Node, script: Script, mark: str, context: StepContext) -> None:
         """Come in anew, say that we are there, and only then count the script as done."""
         other = self._provider.guest(node).another()
-        hint = (
+        hint = tr(
             "the node takes the change back by itself; then `labctl create` tries again,"
-            f" and {self._log(node, script)} tells what was done"
+            " and {log} tells what was done",
+            log=self._log(node, script),
         )
 
         def there() -> bool:
@@ -285,8 +288,10 @@ class Provisioner:
                 other.close()
             if not result.ok:  # it came too late, and would do so again
                 raise LabError(
-                    f"{node.name}: `{script.confirm}` failed: {result.stderr.strip()}", hint=hint
-                )
+                    tr("{name}: `{command}` failed: {said}",
+                       name=node.name, command=script.confirm, said=result.stderr.strip()),
+                    hint=hint,
+                )  # fmt: skip
             return True
 
         wait_until(

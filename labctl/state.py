@@ -41,8 +41,10 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise LabError(
-            f"cannot write {path}: {error.strerror}",
-            hint="free some disk space or mend the permissions, then run the same command again",
+            tr("cannot write {path}: {error}", path=path, error=error.strerror),
+            hint=tr(
+                "free some disk space or mend the permissions, then run the same command again"
+            ),
         ) from error
     finally:
         if temporary is not None:
@@ -238,7 +240,8 @@ class LabState:
             raise _of_another_user(path) from error
         except (OSError, ValueError) as error:
             raise LabError(
-                f"{path} cannot be read: {error}", hint="`labctl destroy` and `labctl create` anew"
+                tr("{path} cannot be read: {error}", path=path, error=error),
+                hint=tr("`labctl destroy` and `labctl create` anew"),
             ) from error
         if not isinstance(data, dict):
             raise _not_ours(path)
@@ -263,7 +266,9 @@ class LabState:
         except PermissionError as error:
             raise _of_another_user(path) from error
         except OSError as error:
-            raise LabError(f"cannot write {path}: {error.strerror}") from error
+            raise LabError(
+                tr("cannot write {path}: {error}", path=path, error=error.strerror)
+            ) from error
         with lock as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -279,9 +284,11 @@ class LabState:
                     hint=tr("run the same command again"),
                 )
             stream.truncate(0)
+            since = time.strftime("%H:%M:%S")
             stream.write(
-                f"`labctl {verb}`, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
-            )
+                tr("`labctl {verb}`, process {pid}, since {time}",
+                   verb=verb, pid=os.getpid(), time=since)
+            )  # fmt: skip
             stream.flush()
             yield
 
@@ -292,12 +299,13 @@ class LabState:
 
 def _of_another_user(path: Path) -> LabError:
     return LabError(
-        f"{path} belongs to another user", hint="run labctl as the user who made the lab"
+        tr("{path} belongs to another user", path=path),
+        hint=tr("run labctl as the user who made the lab"),
     )
 
 
 def _not_ours(path: Path) -> LabError:
     return LabError(
-        f"{path} does not hold what this version of labctl writes there",
-        hint="`labctl destroy` and `labctl create` anew",
+        tr("{path} does not hold what this version of labctl writes there", path=path),
+        hint=tr("`labctl destroy` and `labctl create` anew"),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr
 from labctl.labmodel import LabSpec, NodeSpec
 
 _API_PORTS = {
@@ -276,10 +277,11 @@ def _eth0_each(spec: LabSpec) -> Mapping[str, IPv4Address]:
         address = nat.address if "gateway" in node.roles else next(free, None)
         if address is None:
             raise LabError(
-                f"nat.subnet: {nat.subnet} has no free address left for {name}'s eth0",
-                hint="choose a larger network, or a smaller external.pool",
+                tr("nat.subnet: {subnet} has no free address left for {name}'s eth0",
+                   subnet=nat.subnet, name=name),
+                hint=tr("choose a larger network, or a smaller external.pool"),
                 code=EXIT_USAGE,
-            )
+            )  # fmt: skip
         given[name] = address
     return given
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from labctl import netns
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.run import run, spawn
 from labctl.topology import Topology
 from labctl.waiting import wait_until
@@ -37,10 +38,10 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
             unit=nat,
         )  # fmt: skip
         wait_until(
-            f"{INTERNET_HOST} answers inside {nat}",
+            tr("{address} answers inside {namespace}", address=INTERNET_HOST, namespace=nat),
             lambda: running(nat, topology),
             deadline=20,
-            hint=f"see {log}",
+            hint=tr("see {log}", log=log),
             interval=0.1,
         )
 
@@ -112,7 +113,7 @@ table ip {table} {{
     run(
         [*prefix, "nft", "-f", "-"],
         input=rules,
-        hint="`nat.uplink: host` needs nftables: apt install nftables",
+        hint=tr("`nat.uplink: host` needs nftables: {command}", command="apt install nftables"),
     )
 
 

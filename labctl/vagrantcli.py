@@ -119,10 +119,10 @@ class VagrantCommand:
                 raise
 
         (said,) = wait_until(
-            f"`vagrant {words[0]}` gets the machine",
+            tr("`vagrant {words}` gets the machine", words=words[0]),
             attempt,
             deadline=timeout,
-            hint=f"end the other Vagrant; see {self.log}",
+            hint=tr("end the other Vagrant; see {log}", log=self.log),
             interval=_ASK_AGAIN,
             transient=(MachineHeldError,),
             cancelled=cancel,
@@ -155,12 +155,15 @@ class VagrantCommand:
                 cancel=cancel,
                 on_line=on_line,
                 env=self.environment(),
-                hint=f"see {self.log}",
+                hint=tr("see {log}", log=self.log),
             )
         except LabError as error:
             if reason := failure(said):
                 kind = MachineHeldError if _held(said) else LabError
-                better = kind(f"`vagrant {words[0]}` failed: {reason}", hint=f"see {self.log}")
+                better = kind(
+                    tr("`vagrant {words}` failed: {reason}", words=words[0], reason=reason),
+                    hint=tr("see {log}", log=self.log),
+                )
                 better.log = self.log
                 raise better from error
             raise
@@ -187,15 +190,20 @@ class VagrantCommand:
             with self.log.open("rb") as log:
                 log.seek(before)
                 complaint = " ".join(log.read().decode(errors="replace").split())
-            reason = failure(said) or complaint[-600:] or f"exit {error.returncode}"
-            failed = LabError(f"`vagrant {words}` failed: {reason}", hint=f"see {self.log}")
+            reason = failure(said) or complaint[-600:]
+            reason = reason or tr("exit {code}", code=error.returncode)
+            failed = LabError(
+                tr("`vagrant {words}` failed: {reason}", words=words, reason=reason),
+                hint=tr("see {log}", log=self.log),
+            )
             failed.log = self.log
             raise failed from error
         except (ValueError, IndexError) as error:
             raise LabError(
-                f"Vagrant says what python-vagrant does not understand: {error}",
-                hint=f"see {self.log}; run `vagrant status` yourself in {self.root}",
-            ) from error
+                tr("Vagrant says what python-vagrant does not understand: {error}", error=error),
+                hint=tr("see {log}; run `vagrant status` yourself in {directory}",
+                        log=self.log, directory=self.root),
+            ) from error  # fmt: skip
 
     @contextmanager
     def _sink(self) -> Iterator[TextIO]:
@@ -218,6 +226,8 @@ def _assignments(environment: Mapping[str, str]) -> list[str]:
 def _executable() -> None:
     if shutil.which("vagrant") is None:
         raise LabError(
-            "the command 'vagrant' is not installed",
-            hint="install it; README.md, Requirements (`labctl doctor` says what else is missing)",
+            tr("the command {command!r} is not installed", command="vagrant"),
+            hint=tr(
+                "install it; README.md, Requirements (`labctl doctor` says what else is missing)"
+            ),
         )

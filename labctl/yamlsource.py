@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from labctl.i18n import tr
 from labctl.problems import Path, Problem, SpecError, dotted, shown
 
 LARGEST_FILE = 1 << 20
@@ -64,9 +65,9 @@ def read_yaml(content: bytes, file: str) -> YamlSource:
     except (ValueError, OverflowError):
         # PyYAML passes chr()'s error through, without a mark, for "\UFFFFFFFF" and the like.
         line = next((n for n, text in _lines(text) if _NO_CHARACTER.search(text)), 1)
-        raise SpecError([Problem(file, line, "", *_ESCAPE)]) from None
+        raise SpecError([Problem(file, line, "", *_no_character())]) from None
     except yaml.YAMLError as error:
-        raise SpecError([Problem(file, 1, "", f"cannot be read as YAML: {shown(error)}")]) from None
+        raise SpecError([Problem(file, 1, "", _unreadable(error))]) from None
     return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
 
 
@@ -78,29 +79,23 @@ def _decode(content: bytes, file: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
-        raise SpecError(
-            [Problem(file, line, "", f"is not UTF-8 text (byte 0x{byte:02x})", "save it as UTF-8")]
-        ) from None
+        message = tr("is not UTF-8 text (byte {byte})", byte=f"0x{byte:02x}")
+        raise SpecError([Problem(file, line, "", message, tr("save it as UTF-8"))]) from None
     if bad := _UNPRINTABLE.search(text):
         line = len(_LINE_BREAK.findall(text, 0, bad.start())) + 1
-        raise SpecError(
-            [
-                Problem(
-                    file,
-                    line,
-                    "",
-                    f"holds the control character U+{ord(bad[0]):04X}",
-                    "remove it; is this a text file?",
-                )
-            ]
-        )
+        message = tr("holds the control character {character}", character=f"U+{ord(bad[0]):04X}")
+        raise SpecError([Problem(file, line, "", message, tr("remove it; is this a text file?"))])
     return text
 
 
 def too_large(file: str) -> Problem:
     """What is said about a file larger than any lab.yaml."""
     return Problem(
-        file, 0, "", "is larger than 1 MiB, so it is not a lab.yaml", "give the right file with -f"
+        file,
+        0,
+        "",
+        tr("is larger than 1 MiB, so it is not a lab.yaml"),
+        tr("give the right file with -f"),
     )
 
 
@@ -132,12 +127,14 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise self._refusal(line, "a second document begins here", "remove the --- line")
+                raise self._refusal(
+                    line, tr("a second document begins here"), tr("remove the --- line")
+                )
         elif isinstance(event, yaml.AliasEvent):
             raise self._refusal(
                 line,
-                f"refers to *{shown(event.anchor)}: aliases are not read",
-                "write the value out",
+                tr("refers to {alias}: aliases are not read", alias=f"*{shown(event.anchor)}"),
+                tr("write the value out"),
             )
         elif isinstance(event, yaml.NodeEvent):
             self._take_value(event, line)
@@ -148,12 +145,14 @@ class _Builder:
         self._values += 1
         if self._values > _MOST_VALUES:
             raise self._refusal(
-                line, "there are more values than any lab has", "is this a lab.yaml?"
+                line, tr("there are more values than any lab has"), tr("is this a lab.yaml?")
             )
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             tag = tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._refusal(line, f"the tag {shown(tag)} is not read", "remove it")
+            raise self._refusal(
+                line, tr("the tag {tag} is not read", tag=shown(tag)), tr("remove it")
+            )
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.into, dict) and top.key is None:
             self._take_key(top, event, line)
@@ -168,19 +167,23 @@ class _Builder:
         path, ignored = self._place(top, value, line)
         if not isinstance(event, yaml.ScalarEvent):
             if len(self._open) == _DEEPEST:
-                raise self._refusal(line, "is nested too deeply", "see the documented lab.yaml")
+                raise self._refusal(
+                    line, tr("is nested too deeply"), tr("see the documented lab.yaml")
+                )
             self._open.append(_Open(path, value, ignored=ignored))
 
     def _take_key(self, mapping: _Open, event: yaml.NodeEvent, line: int) -> None:
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refusal(line, "a list or mapping stands where a key should", "use a word")
+            raise self._refusal(
+                line, tr("a list or mapping stands where a key should"), tr("use a word")
+            )
         key = mapping.key = self._text(event, line)
         path = (*mapping.path, key)
         if mapping.ignored:
             return
         if key in mapping.into:
-            message = f"is given twice, first on line {self.lines[path]}"
-            problem = Problem(self.file, line, dotted(path), message, "keep one of them")
+            message = tr("is given twice, first on line {line}", line=self.lines[path])
+            problem = Problem(self.file, line, dotted(path), message, tr("keep one of them"))
             self.repeated.append((path, problem))
         else:
             self.lines[path] = line
@@ -189,7 +192,7 @@ class _Builder:
         text: str = scalar.value
         if any("\ud800" <= c <= "\udfff" for c in text):
             # Half of a surrogate pair, written as an escape: no encoder or terminal takes it.
-            raise self._refusal(line, *_ESCAPE)
+            raise self._refusal(line, *_no_character())
         return text
 
     def _place(self, top: _Open | None, value: Any, line: int) -> tuple[Path, bool]:
@@ -221,16 +224,26 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
     first = began.line + 1 if began else line
     for number, content in _lines(text, line):
         if number in (line, first) and "\t" in content[: len(content) - len(content.lstrip())]:
-            return Problem(
-                file, number, "", "is indented with a tab, which YAML forbids", "use spaces"
-            )
+            message = tr("is indented with a tab, which YAML forbids")
+            return Problem(file, number, "", message, tr("use spaces"))
     problem = error.problem or ""
     for phrase, message, mend in _SYNTAX:
         if phrase in problem:
             # What was never closed is mended where it was opened, not at the end of the file.
             opened = phrase in _NEVER_CLOSED
-            return Problem(file, first if opened else line, "", message, mend)
-    return Problem(file, line, "", f"cannot be read as YAML: {shown(problem)}")
+            return Problem(file, first if opened else line, "", tr(message), tr(mend))
+    return Problem(file, line, "", _unreadable(problem))
+
+
+def _unreadable(said: object) -> str:
+    return tr("cannot be read as YAML: {said}", said=shown(said))
+
+
+def _no_character() -> tuple[str, str]:
+    return (
+        tr("an escape in double quotes stands for no character"),
+        tr("write the character itself"),
+    )
 
 
 def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
@@ -238,10 +251,9 @@ def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
 
 
 _NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
-_ESCAPE = ("an escape in double quotes stands for no character", "write the character itself")
 _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
-# PyYAML's words, and what a person needs to hear instead.
+# PyYAML's words, and what a person needs to hear instead: message and mend, for `tr`.
 _SYNTAX = (
     ("mapping values are not allowed", "there is a colon too many, or the indentation is wrong",
      "put each key on its own line, and quote text that holds a colon and a space"),
@@ -250,7 +262,7 @@ _SYNTAX = (
     ("expected <block end>", "the indentation does not match the lines above",
      "begin keys of the same mapping in the same column"),
     ("expected ',' or", "a bracket that opens here is not closed, or a comma in it is missing",
-     "close every [ with ] and every { with }"),
+     "close every [ with ] and every {{ with }}"),
     ("unexpected end of stream", "a quote that opens here is not closed", "close it"),
     ("found undefined alias", "refers to an alias that is not defined", "write the value out"),
     ("'\\t' that cannot start", "a tab stands where a value should", "use spaces"),

@@ -43,7 +43,7 @@ def compute_ready(cloud: "Connection", topology: Topology) -> bool:
         if list(cloud.placement.resource_provider_inventories(provider))
     }
     if missing := sorted(wanted - (mapped & alive & placeable)):
-        raise NotYet(f"{', '.join(missing)} not yet registered")
+        raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
     return True
 
 
@@ -163,22 +163,24 @@ def make_instance(
         now = cloud.compute.get_server(server.id)
         progress(f"{now.status} {now.task_state or ''}".strip())
         if now.status == "ERROR":
-            fault = (now.fault or {}).get("message", "no reason given")
+            fault = (now.fault or {}).get("message", tr("no reason given"))
             raise LabError(
-                f"Nova could not start {instance.name}: {fault}",
-                hint="read nova-compute's log: `labctl logs NODE nova-compute`, then create again",
+                tr("Nova could not start {name}: {fault}", name=instance.name, fault=fault),
+                hint=tr(
+                    "read nova-compute's log: `labctl logs NODE nova-compute`, then create again"
+                ),
             )
         if now.status == "SHUTOFF" and now.task_state is None:
             cloud.compute.start_server(server.id)
         if now.status != "ACTIVE":
-            raise NotYet(f"{now.status}, task {now.task_state}")
+            raise NotYet(tr("{status}, task {task}", status=now.status, task=now.task_state))
         return True
 
     wait_until(
         tr("{name} is ACTIVE", name=instance.name),
         active,
         deadline=300 * patience,
-        hint="`labctl ssh` to the controller and run `openstack server show` on it",
+        hint=tr("`labctl ssh` to the controller and run `openstack server show` on it"),
         interval=0.7,
         cancelled=cancelled,
     )
@@ -291,10 +293,11 @@ class Yesterday:
         path = (self._lab.file.parent / source).resolve()
         if not path.is_file():
             raise LabError(
-                f"{self._lab.file.name}: image.source: there is no file {path}",
-                hint="the path counts from the directory of lab.yaml",
+                tr("{file}: image.source: there is no file {path}",
+                   file=self._lab.file.name, path=path),
+                hint=tr("the path counts from the directory of lab.yaml"),
                 code=EXIT_USAGE,
-            )
+            )  # fmt: skip
         return path
 
     def _from_controller(self, context: StepContext) -> Path:
@@ -324,7 +327,7 @@ class Yesterday:
             tr("every service is active"),
             active,
             deadline=240 * self._lab.provider.patience,
-            hint="`labctl status` names what is missing, `labctl logs NODE SERVICE` says why",
+            hint=tr("`labctl status` names what is missing, `labctl logs NODE SERVICE` says why"),
             transient=(GuestError,),
             interval=0.7,
             cancelled=context.cancelled,
@@ -337,7 +340,7 @@ class Yesterday:
             tr("every compute node is registered"),
             lambda: compute_ready(self._lab.cloud(), self._lab.topology),
             deadline=240 * self._lab.provider.patience,
-            hint="`labctl logs NODE nova-compute` tells what it waits for",
+            hint=tr("`labctl logs NODE {service}` tells what it waits for", service="nova-compute"),
             transient=API_ERRORS,
             interval=0.7,
             cancelled=context.cancelled,
@@ -370,7 +373,7 @@ class Yesterday:
             tr("the instances run again"),
             back,
             deadline=180 * self._lab.provider.patience,
-            hint="`labctl logs NODE nova-compute`; `openstack server start` starts one by hand",
+            hint=tr("`labctl logs NODE nova-compute`; `openstack server start` starts one by hand"),
             transient=API_ERRORS,
             interval=0.7,
             cancelled=context.cancelled,

@@ -6,6 +6,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from labctl.graph.model import LogicalPort, NatRule, PortKind, Router, Switch
+from labctl.i18n import tr
 from labctl.probes import Rows
 from labctl.probes.ovn import parse_table
 
@@ -54,7 +55,7 @@ def understand(said: str, instances: Mapping[str, str], *, openstack: bool) -> O
         if text.startswith("{")
     }
     if missing := [table for _, table, _ in _TABLES if table not in tables]:
-        raise ValueError(f"no {', '.join(missing)}")
+        raise ValueError(tr("no {tables}", tables=", ".join(missing)))
     return _Databases(tables, instances, openstack).facts()
 
 

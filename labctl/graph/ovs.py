@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.graph.model import Bridge, Interface, Kind
+from labctl.i18n import tr
 from labctl.probes import Rows
 from labctl.probes.ovn import parse_table
 
@@ -45,7 +46,7 @@ def understand(said: str) -> NodeFacts:
     """What `QUESTION` prints -> facts. Raises ValueError when it is none of that."""
     parts = dict(_documents(said))
     if "addresses" not in parts:
-        raise ValueError("no answer from `ip addr`")
+        raise ValueError(tr("no answer from `{command}`", command="ip addr"))
     addresses = {row["ifname"]: row for row in json.loads(parts["addresses"])}
     tables = {
         name: parse_table(parts[name]) if name in parts else []

@@ -142,11 +142,12 @@ class VirtualBox:
         if shutil.which("VBoxManage") is None:
             return []  # no VirtualBox, no machine of it
         known = set((machines() or {}).values())
-        return [f"VirtualBox machine {name}" for name in _machines(topology) if name in known]
+        names = [name for name in _machines(topology) if name in known]
+        return [tr("VirtualBox machine {name}", name=name) for name in names]
 
     def kept(self, home: Path, box: str) -> list[str]:
         """The machine that the lab's were clones of."""
-        return [f"VirtualBox machine {master.name}" for master in masters(home, box)]
+        return [tr("VirtualBox machine {name}", name=one.name) for one in masters(home, box)]
 
     def purge(self, home: Path, box: str) -> None:
         """That machine gone. Raises LabError while another lab has clones of it."""
@@ -189,7 +190,9 @@ class Libvirt:
         return {"LABCTL_LIBVIRT_DRIVER": "qemu", "LABCTL_BOOT_SECONDS": "1800"}
 
     def _virsh(self, *words: str, check: bool = True, input: str | None = None) -> str:
-        hint = "is libvirtd running, and are you in the group libvirt? `labctl doctor` tells more"
+        hint = tr(
+            "is libvirtd running, and are you in the group libvirt? `labctl doctor` tells more"
+        )
         argv = ["virsh", "--quiet", "-c", "qemu:///system", *words]
         return run(argv, check=check, input=input, hint=hint).stdout
 
@@ -244,10 +247,12 @@ class Libvirt:
         networks = set(self._virsh("net-list", "--all", "--name", check=False).split())
         volumes = self._volumes("")
         return [
-            *(f"libvirt domain {name}" for name in names if name in domains),
-            *(f"libvirt network {name}" for name in self._networks(topology) if name in networks),
-            *(f"libvirt volume {disk}" for name in names for disk in _disks(volumes, name)),
-        ]
+            *(tr("libvirt domain {name}", name=name) for name in names if name in domains),
+            *(tr("libvirt network {name}", name=name)
+              for name in self._networks(topology) if name in networks),
+            *(tr("libvirt volume {name}", name=disk)
+              for name in names for disk in _disks(volumes, name)),
+        ]  # fmt: skip
 
     def _volumes(self, prefix: str) -> list[str]:
         said = self._virsh("vol-list", "default", check=False).splitlines()
@@ -260,7 +265,7 @@ class Libvirt:
 
     def kept(self, home: Path, box: str) -> list[str]:
         """The box as a volume."""
-        return [f"libvirt volume {name}" for name in self._images(box)]
+        return [tr("libvirt volume {name}", name=name) for name in self._images(box)]
 
     def purge(self, home: Path, box: str) -> None:
         """That volume gone. Raises LabError while another lab's disks stand on it."""

@@ -63,7 +63,9 @@ def stage(file: Path, directory: Path) -> None:
         )  # fmt: skip
         new.rename(directory / _STAGED)
     except OSError as error:
-        raise LabError(f"cannot write {new}: {error.strerror}") from error
+        raise LabError(
+            tr("cannot write {path}: {error}", path=new, error=error.strerror)
+        ) from error
     except LabError as error:
         failure = _told(error, file)
         unstage(directory)
@@ -107,7 +109,9 @@ def _remove(path: Path) -> None:
         if path.exists():
             shutil.rmtree(path, ignore_errors=True)
     if path.exists():
-        raise LabError(f"cannot remove {path}", hint="remove it yourself, then go on")
+        raise LabError(
+            tr("cannot remove {path}", path=path), hint=tr("remove it yourself, then go on")
+        )
 
 
 def _digest(file: Path) -> str:

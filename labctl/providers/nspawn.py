@@ -18,6 +18,7 @@ from labctl import keys, netns, uplink
 from labctl.errors import LabError
 from labctl.farside import FarSide
 from labctl.guest import SSHGuest
+from labctl.i18n import tr
 from labctl.image import BakedImage, ImageCache
 from labctl.kvm import kvm_works
 from labctl.providers import Cancel, Features, Progress, layers
@@ -82,9 +83,10 @@ class NspawnProvider:
         """Build the image, unless the cache has it."""
         if self._identity.image and not self.prepared():
             raise LabError(
-                f"the image {self._identity.image} under this lab's nodes is gone from the cache",
-                hint="`labctl destroy`, then `labctl create`",
-            )
+                tr("the image {image} under this lab's nodes is gone from the cache",
+                   image=self._identity.image),
+                hint=tr("`labctl destroy`, then `labctl create`"),
+            )  # fmt: skip
         self._images.build(log=self._state.logs / "image.log", progress=progress, cancel=cancel)
 
     def image_file(self, path: str) -> Path | None:
@@ -145,7 +147,7 @@ class NspawnProvider:
             return
         image = self._image()
         if image is None:
-            raise LabError("the baked image is missing", hint="run `labctl create`")
+            raise LabError(tr("the baked image is missing"), hint=tr("run `labctl create`"))
         if self._identity.image != image.key:
             self._identity = Identity(**{**self._identity.__dict__, "image": image.key})
             self._state.save_identity(self._identity)
@@ -165,8 +167,8 @@ class NspawnProvider:
             ["mount", "-t", "overlay", f"labctl-{self._identity.lab_id}", "-o",
              f"lowerdir={layers},upperdir=upper,workdir=work", "root"],
             cwd=directory,
-            hint="the lab's directory must lie on a local file system that overlayfs can write to"
-            " (ext4, xfs, btrfs), not on an overlay or a network share",
+            hint=tr("the lab's directory must lie on a local file system that overlayfs can write"
+                    " to (ext4, xfs, btrfs), not on an overlay or a network share"),
         )  # fmt: skip
 
     def _make_keys(self) -> None:
@@ -223,12 +225,14 @@ class NspawnProvider:
             # systemd-nspawn has no command line, and is not seen for a moment.
             if not running and said and not any(name in one for one in self._processes()):
                 raise LabError(
-                    f"systemd-nspawn does not start {node.name}: " + said.rpartition("\n")[2],
-                    hint=f"see {log}",
-                )
+                    tr("systemd-nspawn does not start {node}: {said}",
+                       node=node.name, said=said.rpartition("\n")[2]),
+                    hint=tr("see {log}", log=log),
+                )  # fmt: skip
             return running
 
-        wait_until(f"{node.name} starts", started, deadline=20, hint=f"see {log}")
+        wait_until(tr("{node} starts", node=node.name), started, deadline=20,
+                   hint=tr("see {log}", log=log))  # fmt: skip
 
     def _init_pid(self, node: Node) -> int | None:
         """Process ID, on the host, of the container's init."""
@@ -259,7 +263,7 @@ class NspawnProvider:
             os.kill(pid, signal.SIGRTMIN + 4)
             with suppress(WaitTimeout):  # the power is cut below
                 wait_until(
-                    f"{node.name} powers off",
+                    tr("{node} powers off", node=node.name),
                     lambda: not netns.processes(self.namespace(node)),
                     deadline=deadline,
                     hint="",
@@ -274,10 +278,10 @@ class NspawnProvider:
         """Kill what lives in a namespace, and wait until it is gone."""
         netns.kill(name)
         wait_until(
-            f"the processes in {name} end",
+            tr("the processes in {namespace} end", namespace=name),
             lambda: not netns.processes(name),
             deadline=20,
-            hint=f"`ip netns pids {name}` lists them",
+            hint=tr("`ip netns pids {namespace}` lists them", namespace=name),
         )
         _sweep(name)
 
@@ -286,10 +290,10 @@ class NspawnProvider:
         # nspawn itself lives outside the namespace and may hold the mount a moment longer.
         if os.path.ismount(root):
             wait_until(
-                f"{root} is released",
+                tr("{path} is released", path=root),
                 lambda: run(["umount", root], check=False).returncode == 0,
                 deadline=20,
-                hint=f"`fuser -vm {root}` names who uses it",
+                hint=tr("`fuser -vm {path}` names who uses it", path=root),
             )
 
     # -- access ----------------------------------------------------------------------------------
@@ -375,10 +379,10 @@ class NspawnProvider:
         for root in sorted(nodes.glob("*/root")) if nodes.is_dir() else []:
             self._release(root)
         wait_until(
-            "systemd-nspawn ends",
+            tr("systemd-nspawn ends"),
             lambda: not self._processes(),
             deadline=20,
-            hint=f"`pgrep -af {self._prefix}` lists what still runs",
+            hint=tr("`pgrep -af {prefix}` lists what still runs", prefix=self._prefix),
         )
         for name in netns.listed(self._prefix):
             netns.delete(name)
@@ -395,10 +399,10 @@ class NspawnProvider:
 
     def leftovers(self) -> list[str]:
         """Namespaces, processes and mounts that carry this lab's ID."""
-        found = [f"network namespace {name}" for name in netns.listed(self._prefix)]
+        found = [tr("network namespace {name}", name=name) for name in netns.listed(self._prefix)]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [
-            f"mount {line.split()[4]}"
+            tr("mount {path}", path=line.split()[4])
             for line in mounts
             if f" labctl-{self._identity.lab_id} " in line
         ]
@@ -416,7 +420,9 @@ class NspawnProvider:
             except OSError:
                 continue
             if "systemd-nspawn " in command and f" --machine={self._prefix}" in command:
-                found.append(f"process {process.parent.name}: {command}")
+                found.append(
+                    tr("process {pid}: {command}", pid=process.parent.name, command=command)
+                )
         return found
 
 
@@ -476,7 +482,7 @@ def _await_stop(pid: int) -> None:
         return state in "TtZX"
 
     if not stopped():
-        wait_until(f"process {pid} stops", stopped, deadline=20, hint="", interval=0.01)
+        wait_until(tr("process {pid} stops", pid=pid), stopped, deadline=20, hint="", interval=0.01)
 
 
 def _sweep(name: str) -> None:

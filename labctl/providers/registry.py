@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.image import ImageCache
 from labctl.providers import Features, Provider
 from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
@@ -26,7 +27,9 @@ def make_provider(
 ) -> Provider:
     """The provider of that name for one lab. Raises LabError without the rights it needs."""
     if FEATURES[name].needs_root and os.geteuid() != 0:
-        raise LabError(f"the {name} provider needs root", hint="run the command with sudo")
+        raise LabError(
+            tr("the {name} provider needs root", name=name), hint=tr("run the command with sudo")
+        )
     if name in HYPERVISORS:
         return VagrantProvider(topology, state, HYPERVISORS[name](), template)
     return NspawnProvider(topology, state, state.identity(), images)

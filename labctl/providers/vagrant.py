@@ -20,6 +20,7 @@ from labctl import keys
 from labctl.adopt import adopt
 from labctl.errors import LabError
 from labctl.guest import SSHGuest, UnreachableError
+from labctl.i18n import tr
 from labctl.providers import Cancel, Progress
 from labctl.providers.hypervisors import Hypervisor
 from labctl.render import PUBLIC_BOX, vagrantfile
@@ -135,7 +136,7 @@ class VagrantProvider:
                 on_said=_teller(progress),
             )  # fmt: skip
         except LabError as error:
-            error.hint = (
+            error.hint = tr(
                 "no network, or no such box: `labctl box build` on a Linux machine makes one,"
                 " see docs/boxes.md"
             )
@@ -228,19 +229,20 @@ class VagrantProvider:
             told, user = (config["HostName"], int(config["Port"])), config.get("User", "vagrant")
         except (KeyError, ValueError) as error:
             raise LabError(
-                f"`vagrant ssh-config {node.name}` does not tell where its SSH server is: {said!r}",
-                hint=f"run it yourself in {self._state.vagrant}",
-            ) from error
+                tr("`vagrant ssh-config {node}` does not tell where its SSH server is: {said!r}",
+                   node=node.name, said=said),
+                hint=tr("run it yourself in {directory}", directory=self._state.vagrant),
+            ) from error  # fmt: skip
         host, port = self._hypervisor.address(node, *told)
         self._state.write_json(self._state.address(node.name), {"host": host, "port": port})
         known = self._state.public_host_key(node.name)
         if known.exists():
             self._write_known_hosts()  # we may have been killed before it
             return
-        progress("the lab's own SSH key")
+        progress(tr("the lab's own SSH key"))
         home = _home()
         key = wait_until(
-            f"{node.name} lets Vagrant's key in",
+            tr("{node} lets Vagrant's key in", node=node.name),
             lambda: adopt(
                 lambda: self._connect(node),
                 node=node.name,
@@ -252,7 +254,7 @@ class VagrantProvider:
                 user=user,
             ),
             deadline=60 * self.patience,
-            hint=f"see {self._vagrant.log}",
+            hint=tr("see {log}", log=self._vagrant.log),
             transient=(OSError, EOFError, paramiko.SSHException),
             interval=2,
         )
@@ -280,7 +282,7 @@ class VagrantProvider:
                 pass  # it may be gone before it has answered
             with suppress(WaitTimeout):
                 wait_until(
-                    f"{node.name} powers off",
+                    tr("{node} powers off", node=node.name),
                     lambda: not self.running(node),
                     deadline=deadline * self.patience,
                     hint="",
@@ -298,7 +300,7 @@ class VagrantProvider:
     def _connect(self, node: Node) -> socket.socket:
         address = self._state.read_json(self._state.address(node.name))
         if address is None:
-            raise ConnectionRefusedError(f"{node.name} has not been booted by labctl")
+            raise ConnectionRefusedError(tr("{node} has not been booted by labctl", node=node.name))
         return socket.create_connection((address["host"], address["port"]), timeout=30)
 
     def guest(self, node: Node) -> SSHGuest:
@@ -319,7 +321,9 @@ class VagrantProvider:
         """OpenSSH's client."""
         address = self._state.read_json(self._state.address(node.name))
         if address is None:
-            raise LabError(f"{node.name} has not been booted", hint="run `labctl up`")
+            raise LabError(
+                tr("{node} has not been booted", node=node.name), hint=tr("run `labctl up`")
+            )
         return [
             *keys.client(self._state.ssh_key, self._state.known_hosts, node.name),
             "-p", str(address["port"]), f"root@{address['host']}",
@@ -332,7 +336,7 @@ class VagrantProvider:
     @contextmanager
     def standstill(self) -> Iterator[None]:
         """Hypervisors stop one machine after the other: their files are never of one moment."""
-        raise LabError("virtual machines must be down for a snapshot of their files")
+        raise LabError(tr("virtual machines must be down for a snapshot of their files"))
         yield
 
     def _snapshots(self, node: Node) -> set[str]:
@@ -350,7 +354,9 @@ class VagrantProvider:
         """`vagrant snapshot save`; believed only when the list has it."""
         with self._one_at_a_time:
             if not self._made(node):
-                raise LabError(f"{node.name} was never made", hint="run `labctl create`")
+                raise LabError(
+                    tr("{node} was never made", node=node.name), hint=tr("run `labctl create`")
+                )
             # What an attempt that was interrupted left would be in the way.
             if name in self._snapshots(node):
                 self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
@@ -358,8 +364,8 @@ class VagrantProvider:
             # It says "Skipping" and exits 0 for a machine that it does not find.
             if name not in self._snapshots(node):
                 raise LabError(
-                    f"Vagrant made no snapshot {name} of {node.name}",
-                    hint=f"see {self._vagrant.log}",
+                    tr("Vagrant made no snapshot {name} of {node}", name=name, node=node.name),
+                    hint=tr("see {log}", log=self._vagrant.log),
                 )
             machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
         return {"machine": machine.strip()}
@@ -368,12 +374,12 @@ class VagrantProvider:
         """Whether the same machine still has that snapshot."""
         with self._one_at_a_time:
             if not self._made(node):
-                return f"the machine {node.name} is gone"
+                return tr("the machine {node} is gone", node=node.name)
             machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
             if machine.strip() != proof.get("machine"):
-                return f"{node.name} is another machine now"
+                return tr("{node} is another machine now", node=node.name)
             if name not in self._snapshots(node):
-                return f"{node.name} has no snapshot {name}"
+                return tr("{node} has no snapshot {name}", node=node.name, name=name)
         return ""
 
     def stage_node(self, node: Node, name: str, directory: Path) -> None:
@@ -404,9 +410,10 @@ class VagrantProvider:
                 self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
             except LabError as error:
                 # VirtualBox: the one the machine stands on, with others on top of it.
-                error.hint = (
+                error.hint = tr(
                     "a snapshot that others stand on may have to stay until they are deleted;"
-                    f" see {self._vagrant.log}"
+                    " see {log}",
+                    log=self._vagrant.log,
                 )
                 raise
 

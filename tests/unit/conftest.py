@@ -1,9 +1,11 @@
 """Fixtures of several modules."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from labctl.i18n import set_language
 from labctl.lesson import PROBES
 from tests.unit.bench import Bench
 
@@ -25,3 +27,10 @@ def with_profile(bench: Bench) -> Bench:
     bench.node.put(moved.replace("/root/", f"{bench.node.root}/root/").encode(),
                    "/etc/profile.d/labctl.sh")  # fmt: skip
     return bench
+
+
+@pytest.fixture(autouse=True)
+def _english_afterwards() -> Iterator[None]:
+    """The language is the process's: no test may leave its own to the next."""
+    yield
+    set_language("en")

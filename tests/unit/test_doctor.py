@@ -8,7 +8,7 @@ import ast
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,12 +33,6 @@ from tests.unit.golden import GOLDEN, expect_json, expect_text
 
 CASES = sorted((GOLDEN / "doctor").glob("*.yaml"))
 FACTS, HERE = TypeAdapter(HostFacts), TypeAdapter(LabHere)
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 def merged(base: Any, more: Any) -> Any:

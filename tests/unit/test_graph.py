@@ -1,7 +1,6 @@
 """The lab as a graph: planned from lab.yaml, read from recorded answers of real labs, and drawn."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,6 @@ from labctl.see import see_app
 from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 from tests.unit.graphs import CASES, COMPUTE, CONTROLLER, HOSTILE, RecordedLab, renamed
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 def plain(graph: Graph, width: int = 100) -> str:

@@ -11,16 +11,10 @@ import yaml
 
 from labctl.cli import app, main
 from labctl.helping import asked_language
-from labctl.i18n import catalogue_path, set_language
+from labctl.i18n import catalogue_path
 from labctl.prose import cell_width
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 def helps(command: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import ast
 import string
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from labctl.i18n import catalogue_path, current_language, detect_language, set_l
 CATALOGUE = catalogue_path("zh-TW")
 # What these say through tr is ours to translate; other modules may stay English.
 TRANSLATED = ("console", "live", "steps", "waiting")
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 def entries() -> list[tuple[object, object]]:

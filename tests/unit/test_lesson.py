@@ -49,12 +49,6 @@ security_group: "a && touch pwned || b"
 """
 
 
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
-
-
 @pytest.fixture(scope="module", params=available())
 def lesson(request: pytest.FixtureRequest) -> Lesson:
     return load_lesson(request.param)

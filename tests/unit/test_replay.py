@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,13 +26,6 @@ from tests.unit.bench import COMPUTE, CONTROLLER, Bench, lesson
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, topology
 from tests.unit.golden import GOLDEN
 from tests.unit.test_cloud import connection, pytestmark  # noqa: F401  # it counts here too
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
-
 
 ONE = """
   - id: one

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +18,7 @@ from labctl.cli import app
 from labctl.errors import LabError
 from labctl.graph.model import INTERNET
 from labctl.graph.planned import planned
-from labctl.i18n import current_language, set_language
+from labctl.i18n import current_language
 from labctl.lesson import load_lesson
 from labctl.report.page import chosen, render
 from labctl.report.walks import walk_of, walk_shown, with_walk
@@ -31,12 +30,6 @@ from tests.unit.reports import HOSTILE, LESSON, RECORDED, SHOWN, RecordedReport
 from tests.unit.walks import CASES, WALKS, RecordedLab
 
 PACKAGE = Path(__file__).parents[2] / "labctl" / "report"
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 @pytest.fixture

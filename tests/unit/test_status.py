@@ -1,6 +1,6 @@
 """The state of a lab: what is asked, what is made of it, and how it is shown."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +19,6 @@ from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
 CONTROLLER, COMPUTE = "network-controller", "compute-01"
 CHASSIS = '{"headings": ["hostname", "encaps"], "data": [ROWS]}'
 ENCAPS = '{"headings": ["_uuid", "type", "ip"], "data": [ROWS]}'
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Walking through lessons with commands that really run and claims on scripted sights."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,6 @@ DAY = """
 """
 FACTS = "{ip: {probe: test.rows, where: {name: ip}, column: address}}"
 NET, IP = {"name": "net"}, {"name": "ip", "address": "10.0.2.9"}
-
-
-@pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
-    yield
-    set_language("en")
 
 
 @pytest.fixture

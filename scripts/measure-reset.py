@@ -140,8 +140,8 @@ def lab(computes: int) -> Iterator[Lab]:
             made("destroy")
 
 
-def resets(one: Lab, instances: bool) -> None:
-    """Print how long it takes to come back from what."""
+def resets(one: Lab, instances: bool, settle: float) -> None:
+    """Print how long it takes to come back from what, `settle` seconds after it was done."""
     ports = "for i in $(seq {n}); do openstack port create --network n1 p$i >/dev/null; done"
     servers = (
         "openstack quota set --instances -1 --cores -1 --ram -1 admin; python3 - <<'E'\n"
@@ -165,6 +165,7 @@ def resets(one: Lab, instances: bool) -> None:
     print("| since the snapshot | seconds | of which | load |\n|---|---|---|---|")
     for what, script in works.items():
         said = one.run(script).split() if script else []
+        time.sleep(settle)
         load = os.getloadavg()[0]
         seconds = one.timed("reset", "--to", "base")
         made = f" ({' '.join(said)})" if said else ""
@@ -213,9 +214,10 @@ def main() -> None:
     parser.add_argument("--computes", type=int, default=1)
     parser.add_argument("--instances", action="store_true", help=f"also with {MANY} instances")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--settle", type=float, default=0, help="seconds to wait before each reset")
     wanted = parser.parse_args()
     with lab(wanted.computes) as one:
-        resets(one, wanted.instances)
+        resets(one, wanted.instances, wanted.settle)
         if wanted.rounds:
             rounds(one, wanted.rounds)
 

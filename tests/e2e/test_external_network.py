@@ -37,7 +37,13 @@ def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, An
         shared_lab, "network-controller", "ovn-nbctl --bare --columns=name list logical_router"
     )
     rule = f"{router.strip()} dnat_and_snat 10.0.2.220"
-    on(shared_lab, "network-controller", f"ovn-nbctl lr-nat-add {rule} 172.16.100.10")
+    # `lr-nat-add` of OVN 25.03 dies of SIGSEGV on one in seven of Neutron's routers (9 of 60).
+    on(
+        shared_lab,
+        "network-controller",
+        "ovn-nbctl --id=@rule create NAT type=dnat_and_snat external_ip=10.0.2.220"
+        f" logical_ip=172.16.100.10 -- add Logical_Router {router.strip()} nat @rule",
+    )
     try:
         assert failing(shared_lab) == {
             "snat-is-the-only-rule",

@@ -6,10 +6,11 @@
 # usage: rig.sh start DIR            DIR keeps libvirt's files
 #        rig.sh exec DIR COMMAND…    run a command in it
 #        rig.sh look DIR             what its machines are doing, for the report of a failed test
+#        rig.sh awake DIR MACHINE    whether the kernel in a machine answers, within a minute
 #        rig.sh stop DIR             end it and everything in it
 set -euo pipefail
 
-verb=${1:?start, exec, look or stop}
+verb=${1:?start, exec, look, awake or stop}
 directory=$(realpath -m "${2:?a directory}")
 shift 2
 
@@ -73,11 +74,10 @@ C
         exec nsenter --target "${init%% *}" --mount --net --pid -- "$@"
         ;;
     look)
-        # A machine whose processors stand still, or run in a circle, hangs in its emulator.
         for domain in $("$0" exec "$directory" virsh -q list --all --name); do
             echo "$domain: $("$0" exec "$directory" virsh -q domstate --reason "$domain")"
             for _ in 1 2 3; do
-                "$0" exec "$directory" virsh -q qemu-monitor-command "$domain" --hmp 'info registers -a' 2>&1 |
+                "$0" exec "$directory" timeout 10 virsh -q qemu-monitor-command "$domain" --hmp 'info registers -a' 2>&1 |
                     grep -oE 'CPU#[0-9]+|RIP=[0-9a-f]+|HLT=[01]' | paste -sd' ' || true
                 sleep 1
             done
@@ -85,6 +85,17 @@ C
         "$0" exec "$directory" ip neigh
         uptime
         df -h "$directory" | tail -n 1
+        ;;
+    awake)
+        # Its login prompt on the serial console, which takes no network to be seen.
+        tty=$("$0" exec "$directory" virsh -q ttyconsole "${3:?a machine}")
+        # shellcheck disable=SC2016 # "$1" is for the shell inside
+        "$0" exec "$directory" timeout 60 bash -c '
+            stty -F "$1" raw -echo
+            exec 3<>"$1"
+            while read -rt 0.5 -N 1 -u 3; do :; done # what it said long ago
+            until read -rt 3 -N 1 -u 3; do printf "\r" >&3; done
+        ' awake "$tty"
         ;;
     stop)
         [ -s "$directory/pid" ] || exit 0

@@ -129,6 +129,21 @@ def test_back_to_a_snapshot_of_all_machines(lab: VmCli) -> None:
     assert (row["current"], row["cold"]) == (True, True)
 
 
+@pytest.mark.long
+def test_a_machine_that_hangs_is_cut_and_brought_back(lab: VmCli) -> None:
+    assert lab.hung() == []
+    name = next(
+        one for one in lab.in_rig("virsh", "-q", "list", "--name").split() if "compute" in one
+    )
+    lab.in_rig("pkill", "-STOP", "-f", f"guest={name},")
+    assert lab.hung() == [name]
+    nodes = {one["name"]: one for one in lab.json("status", expect=(0, 1))["nodes"]}
+    assert nodes["compute-01"]["services"] == {"ssh": "unreachable"}
+    lab("halt")
+    lab("up")
+    replayed(lab)
+
+
 def test_purge_takes_the_machines_disk_image_too(lab: VmCli) -> None:
     lab("destroy", "--purge")
     volumes = lab.in_rig("virsh", "-q", "vol-list", "default")

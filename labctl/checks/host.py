@@ -85,7 +85,7 @@ def processors(
             mend=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
         )  # fmt: skip
     elif emulated and (together := sum(node.cpus for node in case.topology.nodes)) > facts.cpus:
-        # Seen once: a machine of two, on a host of two beside another such, stood still for good.
+        # Seems to have happened once: see docs/providers.md.
         yield Finding(
             "cpus", "warning", "machine",
             tr("the nodes have {cpus} emulated CPUs together, and this machine has {host}",

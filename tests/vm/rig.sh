@@ -88,7 +88,7 @@ C
         ;;
     awake)
         # Its login prompt on the serial console, which takes no network to be seen.
-        tty=$("$0" exec "$directory" virsh -q ttyconsole "${3:?a machine}")
+        tty=$("$0" exec "$directory" virsh -q ttyconsole "${1:?a machine}")
         # shellcheck disable=SC2016 # "$1" is for the shell inside
         "$0" exec "$directory" timeout 60 bash -c '
             stty -F "$1" raw -echo

@@ -55,6 +55,10 @@ class Hypervisor(Protocol):
         """Remove what `create_network` made."""
         ...
 
+    def cut(self, topology: Topology, node: Node) -> bool:
+        """Cut a running machine's power; False if that is to be left to Vagrant."""
+        ...
+
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
         """Where the node's SSH server is; `host` and `port` are what `vagrant ssh-config` says."""
         ...
@@ -129,6 +133,10 @@ class VirtualBox:
             disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
             if name not in known.values() and not disks:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def cut(self, topology: Topology, node: Node) -> bool:
+        """Cut a running machine's power; False if that is to be left to Vagrant."""
+        return False
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
         """The forwarded port, which Vagrant may have had to move."""
@@ -226,6 +234,12 @@ class Libvirt:
             if name in defined:
                 self._virsh("net-destroy", name, check=False)
                 self._virsh("net-undefine", name)
+
+    def cut(self, topology: Topology, node: Node) -> bool:
+        """Cut a running machine's power; False if that is to be left to Vagrant."""
+        # `vagrant halt --force` asks by ACPI first, and fails where nobody answers within a minute.
+        self._virsh("destroy", _machine(topology, node))
+        return True
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
         """The node's own address: the host is on its NAT network."""

@@ -292,7 +292,10 @@ class VagrantProvider:
         with self._one_at_a_time:
             if self._made(node) and self._status(fresh=True).get(node.name) == "running":
                 try:
-                    self._vagrant.run("halt", node.name, "--force", timeout=_HALT * self.patience)
+                    if not self._hypervisor.cut(self._topology, node):
+                        self._vagrant.run(
+                            "halt", node.name, "--force", timeout=_HALT * self.patience
+                        )
                 finally:
                     self._states = (0.0, {})
 

@@ -202,6 +202,8 @@ def virsh(words: list[str]) -> None:
             networks[name]["running"] = False
         case ["net-undefine", name]:
             del networks[name]
+        case ["destroy", name]:
+            world["machines"][name]["state"] = "shutoff"
         case ["list", "--all", "--name"]:
             print("\n".join(world["machines"]))
         case ["vol-list", "default"]:

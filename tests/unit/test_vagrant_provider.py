@@ -593,6 +593,19 @@ def test_stop_does_not_wait_for_what_could_not_be_asked(
     assert not provider.running(node(provider, A))
 
 
+def test_libvirt_cuts_without_vagrant(
+    world: World, make: Callable[..., VagrantProvider], guests: Guests
+) -> None:
+    provider = make(Libvirt)
+    start(provider, A)
+    world.calls()
+    provider.stop(node(provider, A), deadline=0)
+    ran = world.calls("")
+    assert any(one.endswith(f" destroy labctl-x-{A}") for one in ran)
+    assert not any("halt" in one for one in ran)
+    assert not provider.running(node(provider, A))
+
+
 def test_stop_without_asking(
     world: World, make: Callable[..., VagrantProvider], guests: Guests
 ) -> None:

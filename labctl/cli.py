@@ -21,7 +21,7 @@ from labctl.errors import (
     EXIT_USAGE,
     LabError,
 )
-from labctl.i18n import current_language, detect_language, set_language, tr
+from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
 from labctl.invocation import (
     DEFAULT,
     File,
@@ -373,10 +373,10 @@ def main() -> int:
 
 def _localized(command: Any) -> Any:
     """The command, with its help in the reader's language if that is not English."""
-    from labctl.helping import asked_language, localize
-
     set_language(_language(asked_language(sys.argv[1:])))
     if current_language() != "en":
+        from labctl.helping import localize
+
         localize(command)
     return command
 

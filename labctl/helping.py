@@ -5,7 +5,7 @@ over the edge. An English reader gets click's own help, untouched.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -31,21 +31,6 @@ _COMMON = (
     (r"Invalid value for (?P<name>.*?): (?P<what>.*)", "{name} does not fit: {what}"),
 )  # fmt: skip
 """What click says of wrong use -> what we say."""
-
-
-def asked_language(words: Sequence[str]) -> str:
-    """What `--lang` says, before anything is parsed; "" if it is not there.
-
-    `words` are those after the program's name. `--help` acts before any other option is looked at.
-    """
-    for number, word in enumerate(words):
-        if word.startswith("--lang="):
-            return word.removeprefix("--lang=")
-        if word == "--lang":
-            return next(iter(words[number + 1 :]), "")
-        if not word.startswith("-"):
-            break  # the verb; what follows is its own
-    return ""
 
 
 def localize(command: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -39,6 +39,21 @@ def detect_language(env: Mapping[str, str]) -> Language:
             wanted = value.replace("-", "_").lower()
             return "zh-TW" if wanted.startswith(("zh_tw", "zh_hk", "zh_hant")) else "en"
     return "en"
+
+
+def asked_language(words: Sequence[str]) -> str:
+    """What `--lang` says, before anything is parsed; "" if it is not there.
+
+    `words` are those after the program's name. `--help` acts before any other option is looked at.
+    """
+    for number, word in enumerate(words):
+        if word.startswith("--lang="):
+            return word.removeprefix("--lang=")
+        if word == "--lang":
+            return next(iter(words[number + 1 :]), "")
+        if not word.startswith("-"):
+            break  # the verb; what follows is its own
+    return ""
 
 
 def tr(text: str, /, **params: Any) -> str:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from labctl.fields import RESERVED
+from labctl.helping import _COMMON
 from labctl.i18n import catalogue_path
 from labctl.lesson import _SAYS
 from labctl.spec import _WANTED
@@ -39,6 +40,7 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from (("status", state) for state in STATES)
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
     yield from (("spec._WANTED", wanted) for wanted in _WANTED.values())
+    yield from (("helping._COMMON", ours) for _, ours in _COMMON)
     yield from (("lesson._SAYS", says) for says in _SAYS.values())
     yield from (("yamlsource._SYNTAX", text) for _, *texts in _SYNTAX for text in texts)
     for node in ast.walk(ast.parse((PACKAGE / "fields.py").read_text(encoding="utf-8"))):

@@ -10,8 +10,7 @@ import typer
 import yaml
 
 from labctl.cli import app, main
-from labctl.helping import asked_language
-from labctl.i18n import catalogue_path
+from labctl.i18n import asked_language, catalogue_path
 from labctl.prose import cell_width
 
 CHINESE = re.compile("[\u4e00-\u9fff]")

@@ -5,7 +5,6 @@ expected of it. Adding a case is recording one.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from labctl.walk import Walk, checked
 from labctl.walkwords import verdict
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks import CASES, WALKS, RecordedLab, shown, without_times
-
-
-@pytest.fixture(autouse=True)
-def _english() -> Iterator[None]:
-    set_language("en")
-    yield
-    set_language("en")
 
 
 def lab(case: str, monkeypatch: pytest.MonkeyPatch) -> RecordedLab:

@@ -81,7 +81,7 @@ def init(
     file: File = DEFAULT,
 ) -> None:
     """Write a lab.yaml with every value of the tutorial's lab, explained, to start from."""
-    from labctl.spec import write_default
+    from labctl.spec.load import write_default
 
     write_default(file, name)
     typer.echo(
@@ -93,8 +93,8 @@ def init(
 def validate(file: File = DEFAULT, json: Json = False) -> None:
     """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
     from labctl.lab import as_json
-    from labctl.problems import SpecError
-    from labctl.spec import load_spec
+    from labctl.spec.load import load_spec
+    from labctl.spec.problems import SpecError
     from labctl.topology import build_topology
 
     try:
@@ -328,7 +328,7 @@ def box_build(
 def _report(error: Any) -> int:
     """Print an error a person can act on; its exit code."""
     from labctl.console import make_console
-    from labctl.problems import SpecError
+    from labctl.spec.problems import SpecError
 
     stream = make_console(stdout=sys.stderr)
     with stream:
@@ -344,7 +344,7 @@ def _report(error: Any) -> int:
 
 def main() -> int:
     """Run the command line; its exit code: 0 done, 1 failed, 2 wrong use, 3 a claim fails."""
-    from labctl.problems import SpecError
+    from labctl.spec.problems import SpecError
     from labctl.waiting import Cancelled
 
     run: Callable[..., Any] = typer.main.get_command(app)

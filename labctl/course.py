@@ -12,7 +12,7 @@ from typing import Any
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lesson import Checkpoint, Claim, Lesson
-from labctl.problems import did_you_mean
+from labctl.spec.problems import did_you_mean
 
 Load = Callable[[str], Lesson]
 """Finds a lesson by what it was called by: a built-in id, or a path."""

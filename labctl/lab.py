@@ -34,7 +34,7 @@ from labctl.providers.registry import FEATURES, make_provider
 from labctl.record import Scene, read_records, transcript
 from labctl.replay import read_position
 from labctl.snapshots import BASE, Manifest, Row, SnapshotStore
-from labctl.spec import LabSpec, load_spec
+from labctl.spec.load import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
 from labctl.stepping import Classroom, OneLogin

@@ -33,9 +33,9 @@ from labctl.phrases import OPERATORS, environment
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
-from labctl.problems import Path, Problem, SpecError, choices_of, did_you_mean, either, quoted
+from labctl.spec.problems import Path, Problem, SpecError, choices_of, did_you_mean, either, quoted
+from labctl.spec.source import YamlSource, read_yaml
 from labctl.topology import Instance, Topology
-from labctl.yamlsource import YamlSource, read_yaml
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
 """Every probe that claims and facts may ask, by its name."""

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.labmodel import LabSpec, NodeSpec
+from labctl.spec.model import LabSpec, NodeSpec
 
 _API_PORTS = {
     "keystone": 5000,

@@ -4,7 +4,7 @@
     .venv/bin/python scripts/lab-yaml-doc.py            write it
     .venv/bin/python scripts/lab-yaml-doc.py --check    exit 1 if it is not current
 
-Meanings, limits and defaults all come from labctl/labmodel.py: change them there.
+Meanings, limits and defaults all come from labctl/spec/model.py: change them there.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.spec import json_schema, parse_spec
+from labctl.spec.load import json_schema, parse_spec
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "lab-yaml.md"
 BEGIN = "<!-- fields: written by scripts/lab-yaml-doc.py, do not edit -->"

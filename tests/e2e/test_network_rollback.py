@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labctl.spec import load_spec
+from labctl.spec.load import load_spec
 from labctl.topology import build_topology
 from tests.e2e.cli import Cli, on
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from labctl import netns, uplink
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
 from labctl.topology import Topology, build_topology
 
 OUTSIDE = "203.0.113.1"

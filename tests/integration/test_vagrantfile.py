@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labctl.assets import assets
 from labctl.render import ruby, vagrantfile
-from labctl.spec import load_spec
+from labctl.spec.load import load_spec
 from labctl.topology import Box, Topology, build_topology
 from tests.unit.golden import GOLDEN
 

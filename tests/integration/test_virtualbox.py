@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from labctl import keys
-from labctl.spec import load_spec
+from labctl.spec.load import load_spec
 from labctl.state import LabState
 from labctl.topology import Node, Topology, build_topology
 from tests.virtualbox.rig import BOX, TOOLS, Rig

@@ -13,7 +13,7 @@ from typing import Any
 from labctl.console import Page
 from labctl.guest import GuestError, GuestResult, OnLine
 from labctl.prose import Line
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
 from labctl.state import Secrets
 from labctl.topology import Topology, build_topology
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labctl.fields import RESERVED
 from labctl.helping import _COMMON
 from labctl.i18n import catalogue_path
 from labctl.lesson import _SAYS
-from labctl.spec import _WANTED
+from labctl.spec.fields import RESERVED
+from labctl.spec.load import _WANTED
+from labctl.spec.source import _SYNTAX
 from labctl.stages import SCRIPTS
-from labctl.yamlsource import _SYNTAX
 
 PACKAGE = Path(__file__).parents[2] / "labctl"
 STATES = {"absent", "unfinished", "halted", "degraded", "up"}
@@ -43,7 +43,7 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from (("helping._COMMON", ours) for _, ours in _COMMON)
     yield from (("lesson._SAYS", says) for says in _SAYS.values())
     yield from (("yamlsource._SYNTAX", text) for _, *texts in _SYNTAX for text in texts)
-    for node in ast.walk(ast.parse((PACKAGE / "fields.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((PACKAGE / "spec/fields.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_matching":
             for text in node.args[1:]:
                 yield f"fields.py:{node.lineno}", ast.literal_eval(text)

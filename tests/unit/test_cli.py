@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labctl import cli
-from labctl.spec import load_spec
+from labctl.spec.load import load_spec
 
 
 @pytest.fixture

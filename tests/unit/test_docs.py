@@ -20,7 +20,7 @@ from labctl.packets import Frame
 from labctl.parts import LabParts
 from labctl.phrases import OPERATORS
 from labctl.providers.nspawn import NspawnProvider
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets
 from labctl.steps import Step

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from labctl.problems import SpecError
 from labctl.providers.hypervisors import Libvirt, VirtualBox, nat_network, private_network
 from labctl.providers.registry import FEATURES, HYPERVISORS
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
+from labctl.spec.problems import SpecError
 from labctl.topology import Topology, build_topology
 from tests.unit.fakes import topology
 

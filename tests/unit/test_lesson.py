@@ -27,7 +27,7 @@ from labctl.lesson import (
     source_of,
 )
 from labctl.phrases import OPERATORS, fill, fill_all, matches
-from labctl.problems import SpecError
+from labctl.spec.problems import SpecError
 from labctl.topology import Topology
 from tests.unit.fakes import LocalGuest, topology
 from tests.unit.golden import GOLDEN, expect_text

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.spec import LabSpec, Problem, SpecError, json_schema, load_spec, parse_spec
+from labctl.spec.load import LabSpec, Problem, SpecError, json_schema, load_spec, parse_spec
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "validate"
@@ -381,9 +381,9 @@ def test_a_quoted_null_is_a_word() -> None:
 
 def test_the_committed_schema_is_current() -> None:
     committed = (ROOT / "labctl/schema/lab.schema.json").read_text(encoding="utf-8")
-    command = [sys.executable, "-m", "labctl.spec"]
+    command = [sys.executable, "-m", "labctl.spec.load"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    assert printed == committed, "run python -m labctl.spec > labctl/schema/lab.schema.json"
+    assert printed == committed, "run python -m labctl.spec.load > labctl/schema/lab.schema.json"
     assert json.loads(printed) == json_schema()
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from labctl.i18n import Language, set_language
 from labctl.lesson import load_lesson, parse_lesson
-from labctl.problems import Problem, SpecError
-from labctl.spec import load_spec, parse_spec
+from labctl.spec.load import load_spec, parse_spec
+from labctl.spec.problems import Problem, SpecError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from labctl import topology
 from labctl.errors import LabError
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
 from labctl.topology import Box, Flavor, Image, Instance, Pool, Topology, build_topology
 
 

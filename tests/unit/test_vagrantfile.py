@@ -10,7 +10,7 @@ import pytest
 
 from labctl.assets import assets
 from labctl.render import ruby, vagrantfile
-from labctl.spec import load_spec
+from labctl.spec.load import load_spec
 from labctl.topology import Topology, build_topology
 from tests.unit.golden import GOLDEN, expect_text
 

@@ -1,6 +1,6 @@
 """lab.yaml -> :class:`LabSpec`: load, fill defaults, validate, and say everything that is wrong.
 
-``python -m labctl.spec > labctl/schema/lab.schema.json`` writes the JSON Schema for editors.
+``python -m labctl.spec.load > labctl/schema/lab.schema.json`` writes the JSON Schema for editors.
 """
 
 import copy
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.assets import PACKAGE, assets
-from labctl.defaults import fill_defaults
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.fields import PROBLEM
 from labctl.i18n import tr
-from labctl.labmodel import (
+from labctl.spec.defaults import fill_defaults
+from labctl.spec.fields import PROBLEM
+from labctl.spec.model import (
     BoxSpec,
     ExternalSpec,
     FlavorSpec,
@@ -33,7 +33,7 @@ from labctl.labmodel import (
     PrivateSpec,
     TenantSpec,
 )
-from labctl.problems import (
+from labctl.spec.problems import (
     Path,
     Problem,
     SpecError,
@@ -43,8 +43,8 @@ from labctl.problems import (
     quoted,
     shown,
 )
-from labctl.rules import broken_rules
-from labctl.yamlsource import LARGEST_FILE, YamlSource, read_yaml, too_large
+from labctl.spec.rules import broken_rules
+from labctl.spec.source import LARGEST_FILE, YamlSource, read_yaml, too_large
 
 __all__ = [
     "BoxSpec",

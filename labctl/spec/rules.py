@@ -4,14 +4,14 @@ import re
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
-from labctl import netrules
-from labctl.defaults import LEAST_MEMORY
-from labctl.fields import NODE_NAME
 from labctl.i18n import tr
-from labctl.judging import PRIVATE, STACK, Judge, inside, no_host, taken
-from labctl.labmodel import LabSpec
-from labctl.problems import Path, Problem, shown
-from labctl.yamlsource import YamlSource
+from labctl.spec import network_rules
+from labctl.spec.defaults import LEAST_MEMORY
+from labctl.spec.fields import NODE_NAME
+from labctl.spec.model import LabSpec
+from labctl.spec.problems import Path, Problem, shown
+from labctl.spec.source import YamlSource
+from labctl.spec.verdicts import PRIVATE, STACK, Judge, inside, no_host, taken
 
 _LEAST_CONTROLLER_MEMORY = 2048
 _RESERVED_HOST_MEMORY = 512  # nova.conf's reserved_host_memory_mb
@@ -22,7 +22,7 @@ def broken_rules(
 ) -> list[Problem]:
     """Every rule the spec breaks, each told at the line where it is best mended."""
     judge = Judge(source, doubtful)
-    for rule in (_nodes, _roles, _eth1, _macs, _sizes, *netrules.RULES):
+    for rule in (_nodes, _roles, _eth1, _macs, _sizes, *network_rules.RULES):
         rule(spec, judge)
     return judge.problems
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import chain, pairwise
 from typing import Any
 
-from labctl.fields import LONGEST_PREFIX, SHORTEST_PREFIX
+from labctl.spec.fields import LONGEST_PREFIX, SHORTEST_PREFIX
 
 NAT, PRIVATE, TENANT = "10.0.2.0/24", "192.168.33.0/24", "172.16.100.0/24"
 # The series' first days, OVN without OpenStack, have a network of their own (Day 07).

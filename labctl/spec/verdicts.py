@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.i18n import tr
-from labctl.problems import Path, Problem, shown
-from labctl.yamlsource import YamlSource
+from labctl.spec.problems import Path, Problem, shown
+from labctl.spec.source import YamlSource
 
 STACK: Path = ("stack",)
 NAT: Path = ("nat", "subnet")

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from labctl.i18n import tr
-from labctl.problems import Path, Problem, SpecError, dotted, shown
+from labctl.spec.problems import Path, Problem, SpecError, dotted, shown
 
 LARGEST_FILE = 1 << 20
 """A lab.yaml of this size is not one. Bytes."""

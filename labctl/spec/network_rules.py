@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
-from labctl.defaults import metadata_port
-from labctl.fields import INSTANCE_NAME
 from labctl.i18n import tr
-from labctl.judging import NAT, PRIVATE, TENANT, Judge, inside, no_host, taken
-from labctl.labmodel import LabSpec
-from labctl.problems import Path, dotted, quoted
+from labctl.spec.defaults import metadata_port
+from labctl.spec.fields import INSTANCE_NAME
+from labctl.spec.model import LabSpec
+from labctl.spec.problems import Path, dotted, quoted
+from labctl.spec.verdicts import NAT, PRIVATE, TENANT, Judge, inside, no_host, taken
 
 INTERNET_HOST = IPv4Address("8.8.8.8")
 """The host the lessons ping to show that the Internet is reached."""

@@ -1,17 +1,17 @@
 """lab.yaml as frozen models. The descriptions here are what an editor shows while one types.
 
-Every field is filled before it is validated (:func:`labctl.defaults.fill_defaults`), so whoever
-holds a :class:`LabSpec` never meets a missing value. What one value must look like is said in
-:mod:`labctl.fields`; what several values must have in common is checked by :mod:`labctl.rules`,
-which :func:`labctl.spec.parse_spec` runs: make a LabSpec that way.
+Every field is filled before it is validated (`defaults.fill_defaults`), so whoever holds a
+`LabSpec` never meets a missing value. What one value must look like is said in `fields.py`; what
+several values must have in common is checked by `rules.py`, which `load.parse_spec` runs: make a
+LabSpec that way.
 """
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labctl.defaults import LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaults
-from labctl.fields import (
+from labctl.spec.defaults import LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaults
+from labctl.spec.fields import (
     INSTANCE_NAME,
     NODE_NAME,
     Address,
@@ -79,7 +79,7 @@ class NodeSpec(_Model):
         description="Memory in MiB. Default: 4096 for the controller (at least 2048), "
         "3072 for a compute (at least 1024); with stack ovn 512 for every node (at least 384).",
         examples=[4096, 3072],
-        # What is the least depends on the stack: labctl.rules has it.
+        # What is the least depends on the stack: labctl.spec.rules has it.
         json_schema_extra={"minimum": min(LEAST_MEMORY.values())},
     )
     mac: MacSpec = Field(MacSpec(), description="MAC addresses of the interfaces; best left out.")

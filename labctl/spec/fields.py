@@ -1,7 +1,7 @@
 """The types of single values in lab.yaml: text in, value out, or a sentence that helps.
 
 Whatever can be judged by looking at one value alone is judged here. What needs two values is in
-:mod:`labctl.rules`.
+:mod:`labctl.spec.rules`.
 """
 
 import re
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from labctl.i18n import tr
-from labctl.problems import did_you_mean, quoted, shown
+from labctl.spec.problems import did_you_mean, quoted, shown
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 

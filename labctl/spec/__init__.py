@@ -1,0 +1,1 @@
+"""lab.yaml: read, filled with defaults, validated, with every problem at its line."""

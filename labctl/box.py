@@ -20,15 +20,14 @@ from pathlib import Path
 from string import Template
 from typing import IO, Any
 
-from labctl.errors import LabError
-from labctl.events import Event, EventBus, Note
+from labctl.engine.events import Event, EventBus, Note
+from labctl.engine.steps import Step, StepContext, run_steps
+from labctl.engine.timings import Timings
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 from labctl.image import ALONE, ImageCache, only_one, require_space
 from labctl.run import stream
 from labctl.state import give_to_user, write_atomic
-from labctl.steps import Step, StepContext, run_steps
-from labctl.timings import Timings
-from labctl.waiting import Cancelled
 
 NAME = "labctl/lab"
 """What Vagrant knows the box by, on every machine."""

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labctl.engine.wait import NotYet, wait_until
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.probes import Sight
 from labctl.probes.ovn import chassis
 from labctl.topology import Topology
-from labctl.waiting import NotYet, wait_until
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.guest import Guest
 from labctl.i18n import tr
@@ -17,7 +18,6 @@ from labctl.packets import Frame, sighting
 from labctl.phrases import fill, fill_all, matches
 from labctl.probes import Answers, Rows, Sight
 from labctl.topology import Node, Topology
-from labctl.waiting import WaitTimeout, wait_until
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

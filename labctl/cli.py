@@ -344,8 +344,8 @@ def _report(error: Any) -> int:
 
 def main() -> int:
     """Run the command line; its exit code: 0 done, 1 failed, 2 wrong use, 3 a claim fails."""
+    from labctl.errors import Cancelled
     from labctl.spec.problems import SpecError
-    from labctl.waiting import Cancelled
 
     run: Callable[..., Any] = typer.main.get_command(app)
     try:

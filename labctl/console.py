@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self, TextIO
 
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     Note,
     Outcome,

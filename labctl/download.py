@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.waiting import Cancelled
 
 
 def download(

@@ -23,3 +23,7 @@ class LabError(Exception):
         self.code = code
         self.log: Path | None = None
         """The file that tells more, if there is one."""
+
+
+class Cancelled(Exception):  # noqa: N818 - a state, not a mistake
+    """The work was told to stop before it was finished."""

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from labctl.chassis import chassis_ready
+from labctl.engine.steps import StepContext
+from labctl.engine.wait import NotYet, wait_until
 from labctl.guest import GuestError
 from labctl.i18n import tr
 from labctl.instance import instance_guest
 from labctl.parts import LabParts
-from labctl.steps import StepContext
 from labctl.topology import Node
 from labctl.units import units_of
-from labctl.waiting import NotYet, wait_until
 
 CLOCK_SECONDS = 2.0
 """How far a node's clock may be from ours."""

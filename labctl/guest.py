@@ -16,9 +16,8 @@ from typing import Protocol
 
 import paramiko
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.waiting import Cancelled
 
 # paramiko logs what it raises as well, and a logger without a handler prints: tracebacks in the
 # middle of a wait for a node that is still booting.

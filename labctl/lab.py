@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.assets import assets
 from labctl.console import Console
-from labctl.errors import EXIT_USAGE, LabError
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     EventBus,
     Note,
@@ -24,6 +23,9 @@ from labctl.events import (
     StepProgress,
     StepStarted,
 )
+from labctl.engine.steps import RunResult, Step, StepContext, run_steps
+from labctl.engine.timings import Timings
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.gate import Gate
 from labctl.guest import Guest
 from labctl.i18n import tr
@@ -38,8 +40,6 @@ from labctl.spec.load import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
 from labctl.stepping import Classroom, OneLogin
-from labctl.steps import RunResult, Step, StepContext, run_steps
-from labctl.timings import Timings
 from labctl.topology import Node, Topology, build_topology
 from labctl.vault import Surroundings, Vault, halt_steps
 from labctl.warm import Warm

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from labctl.console import Page, Tally, failure_details, note_line
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     Note,
     Outcome,

@@ -13,6 +13,7 @@ from labctl.capture import Tap, capturing
 from labctl.claims import ClaimFails, ClaimResult, Prover
 from labctl.console import Console
 from labctl.course import Position
+from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.guest import Guest, GuestResult
 from labctl.i18n import tr
@@ -23,7 +24,6 @@ from labctl.phrases import fill
 from labctl.probes import Answers
 from labctl.record import write_record
 from labctl.state import LabState
-from labctl.steps import StepContext
 from labctl.topology import Topology
 
 if TYPE_CHECKING:

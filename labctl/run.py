@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.waiting import Cancelled
 
 __all__ = ["CommandFailed", "Completed", "outlived_by", "retire", "run", "spawn", "stream"]
 

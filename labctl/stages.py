@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.engine.steps import Step, StepContext
+from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.providers import Provider
 from labctl.render import lab_env
 from labctl.state import LabState, Secrets
-from labctl.steps import Step, StepContext
 from labctl.topology import Node, Topology
-from labctl.waiting import wait_until
 
 REMOTE = "/opt/labctl/provision"
 _DONE = "/var/lib/labctl/done"

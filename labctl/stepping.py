@@ -23,6 +23,7 @@ from labctl.course import (
     way,
     with_needs,
 )
+from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.guest import Guest
 from labctl.i18n import tr
@@ -30,7 +31,6 @@ from labctl.lesson import FIRST, Checkpoint, Lesson, available, load_lesson, sou
 from labctl.record import write_record
 from labctl.replay import CheckpointResult, Runner, read_position, write_position
 from labctl.state import LabState
-from labctl.steps import RunResult, Step, StepContext
 from labctl.topology import Topology
 
 if TYPE_CHECKING:

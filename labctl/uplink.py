@@ -11,11 +11,11 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from labctl import netns
+from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.run import run, spawn
 from labctl.topology import Topology
-from labctl.waiting import wait_until
 
 INTERNET_HOST = "8.8.8.8"
 INTERNET_PORT = 80

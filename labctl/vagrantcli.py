@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.run import CommandFailed, stream
-from labctl.waiting import wait_until
 
 _ASK_AGAIN = 3
 """Seconds between two tries to get a machine that another Vagrant holds."""

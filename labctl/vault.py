@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from labctl.errors import EXIT_USAGE, LabError
-from labctl.events import EventBus, Note
+from labctl.engine.events import EventBus, Note
+from labctl.engine.steps import RunResult, Step, StepContext
+from labctl.errors import EXIT_USAGE, Cancelled, LabError
 from labctl.i18n import tr
 from labctl.providers import Provider
 from labctl.snapshots import (
@@ -28,9 +29,7 @@ from labctl.snapshots import (
     ways,
 )
 from labctl.state import LabState
-from labctl.steps import RunResult, Step, StepContext
 from labctl.topology import Node, Topology
-from labctl.waiting import Cancelled
 
 T = TypeVar("T")
 HALT_SECONDS = 30

@@ -15,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.engine.steps import StepContext
+from labctl.engine.wait import wait_until
 from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.snapshots import Proof
-from labctl.steps import StepContext
 from labctl.topology import Node, Topology
 from labctl.units import units_of
-from labctl.waiting import wait_until
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

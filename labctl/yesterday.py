@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.chassis import wait_for_chassis
 from labctl.download import download
+from labctl.engine.steps import Step, StepContext
+from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.parts import LabParts
 from labctl.state import write_atomic
-from labctl.steps import Step, StepContext
 from labctl.topology import Instance, Topology
 from labctl.units import inactive_units
-from labctl.waiting import NotYet, wait_until
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

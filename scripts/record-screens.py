@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import labctl.console
 from labctl.cli import main as labctl_main
-from labctl.events import Event
+from labctl.engine.events import Event
 
 SCREENS = Path(__file__).parents[1] / "tests/golden/screens"
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b")

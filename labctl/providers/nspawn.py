@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import keys, netns, uplink
+from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.farside import FarSide
 from labctl.guest import SSHGuest
@@ -25,7 +26,6 @@ from labctl.providers import Cancel, Features, Progress, layers
 from labctl.run import outlived_by, retire, run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
-from labctl.waiting import WaitTimeout, wait_until
 
 
 class NspawnProvider:

@@ -18,6 +18,7 @@ import paramiko
 
 from labctl import keys
 from labctl.adopt import adopt
+from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.guest import SSHGuest, UnreachableError
 from labctl.i18n import tr
@@ -27,7 +28,6 @@ from labctl.render import PUBLIC_BOX, vagrantfile
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
 from labctl.vagrantcli import Said, VagrantCommand
-from labctl.waiting import WaitTimeout, wait_until
 
 OWN_BOX = "labctl/lab"
 """The name under which a box of `labctl box build` is added to Vagrant."""

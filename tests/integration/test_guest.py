@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl import netns
+from labctl.errors import Cancelled
 from labctl.guest import GuestError, SSHGuest, UnreachableError
-from labctl.waiting import Cancelled
 
 MEGABYTE = 1 << 20
 

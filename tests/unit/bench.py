@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.engine.events import EventBus
+from labctl.engine.steps import RunResult, Step, run_steps
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.events import EventBus
 from labctl.guest import Guest
 from labctl.lesson import Lesson, parse_lesson
 from labctl.probes import Rows, Sight
 from labctl.replay import Runner
 from labctl.state import LabState
 from labctl.stepping import Classroom, Report
-from labctl.steps import RunResult, Step, run_steps
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"

@@ -24,10 +24,9 @@ import pytest
 
 import labctl.box
 from labctl.box import BoxBuilder, pack, root_uuid, version_of
-from labctl.errors import LabError
+from labctl.engine.steps import StepFailed
+from labctl.errors import Cancelled, LabError
 from labctl.image import BakedImage, ImageCache
-from labctl.steps import StepFailed
-from labctl.waiting import Cancelled
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labctl.console import Console, PlainConsole, make_console
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     EventBus,
     Note,
@@ -374,7 +374,7 @@ def test_with_json_stdout_is_left_alone(stderr: io.StringIO) -> None:
 
 def test_plain_work_imports_neither_rich_nor_yaml() -> None:
     code = (
-        "import sys, labctl.console, labctl.steps, labctl.waiting\n"
+        "import sys, labctl.console, labctl.engine.steps, labctl.engine.wait\n"
         "labctl.console.make_console(env={}).say('hi')\n"
         "sys.exit(not {'rich', 'yaml'}.isdisjoint(sys.modules))"
     )

@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from labctl.cli import app
+from labctl.engine.steps import Step
 from labctl.lesson import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, parse_lesson
 from labctl.packets import Frame
 from labctl.parts import LabParts
@@ -23,7 +24,6 @@ from labctl.providers.nspawn import NspawnProvider
 from labctl.spec.load import parse_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets
-from labctl.steps import Step
 from labctl.topology import Topology, build_topology
 from labctl.yesterday import Yesterday
 

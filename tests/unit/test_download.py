@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from labctl.download import download
-from labctl.errors import LabError
-from labctl.waiting import Cancelled
+from labctl.errors import Cancelled, LabError
 
 CONTENT = bytes(range(256)) * 10_000  # 2.56 MB: more than one chunk
 

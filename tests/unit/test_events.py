@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     EventBus,
     Note,

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 import labctl.image
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.image import BakedImage, ImageCache
-from labctl.waiting import Cancelled
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from labctl.engine.steps import StepContext
 from labctl.lesson import PROBES, Checkpoint
 from labctl.packets import Frame
 from labctl.probes import Answers
 from labctl.record import write_record
 from labctl.replay import CheckpointResult, Runner
-from labctl.steps import StepContext
 from tests.unit.bench import Bench, lesson
 from tests.unit.test_cloud import WiredGuest, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.test_replay import Recorded

@@ -10,6 +10,7 @@ import pytest
 import labctl.chassis
 from labctl.chassis import chassis_ready, wait_for_chassis
 from labctl.claims import Prover
+from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import GuestError
 from labctl.lesson import FIRST, PROBES, Claim, Text, available, load_lesson
@@ -20,7 +21,6 @@ from labctl.state import LabState
 from labctl.status import collect
 from labctl.topology import Topology
 from labctl.units import units_of
-from labctl.waiting import NotYet, WaitTimeout
 from labctl.yesterday import Yesterday
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.plan import Plan
-from labctl.steps import Step, StepContext
+from labctl.engine.plan import Plan
+from labctl.engine.steps import Step, StepContext
 
 
 def nothing(context: StepContext) -> None:

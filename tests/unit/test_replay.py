@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from labctl.claims import ClaimFails, describe
-from labctl.errors import EXIT_CLAIM, EXIT_FAILED, EXIT_USAGE, LabError
+from labctl.engine.steps import RunResult, StepContext
+from labctl.errors import EXIT_CLAIM, EXIT_FAILED, EXIT_USAGE, Cancelled, LabError
 from labctl.i18n import set_language
 from labctl.lesson import CAPTURED, PROBES, Claim, load_lesson
 from labctl.packets import Frame, frames
@@ -20,8 +21,6 @@ from labctl.phrases import fill
 from labctl.probes import Rows, Sight
 from labctl.replay import Runner
 from labctl.state import LabState
-from labctl.steps import RunResult, StepContext
-from labctl.waiting import Cancelled
 from tests.unit.bench import COMPUTE, CONTROLLER, Bench, lesson
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, topology
 from tests.unit.golden import GOLDEN

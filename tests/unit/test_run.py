@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.errors import EXIT_FAILED, LabError
+from labctl.errors import EXIT_FAILED, Cancelled, LabError
 from labctl.run import retire, run, spawn, stream
-from labctl.waiting import Cancelled
 
 
 def never() -> bool:

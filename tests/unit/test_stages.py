@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 
+from labctl.engine.events import Event, EventBus, OutputLine, StepProgress
+from labctl.engine.plan import Plan
+from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.events import Event, EventBus, OutputLine, StepProgress
 from labctl.guest import Guest, GuestError
-from labctl.plan import Plan
 from labctl.providers import Features, Provider
 from labctl.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState
-from labctl.steps import Step, StepContext, run_steps
 from labctl.topology import Node
 from labctl.yesterday import Yesterday
 from tests.unit.fakes import SECRETS, FakeGuest, LocalGuest, topology

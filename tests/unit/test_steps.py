@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.errors import LabError
-from labctl.events import (
+from labctl.engine.events import (
     Event,
     EventBus,
     Note,
@@ -26,9 +25,9 @@ from labctl.events import (
     StepProgress,
     StepStarted,
 )
-from labctl.steps import Step, StepContext, StepFailed, run_steps
-from labctl.timings import Timings
-from labctl.waiting import Cancelled
+from labctl.engine.steps import Step, StepContext, StepFailed, run_steps
+from labctl.engine.timings import Timings
+from labctl.errors import Cancelled, LabError
 
 Work = Callable[[StepContext], None]
 

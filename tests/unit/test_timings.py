@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.timings import Timings
+from labctl.engine.timings import Timings
 
 
 def test_prefixes_share_a_file_without_losing_each_others_times(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.guest import GuestError, GuestResult, UnreachableError
 from labctl.lab import Lab
 from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
@@ -19,7 +19,6 @@ from labctl.providers.vagrant import VagrantProvider
 from labctl.render import PUBLIC_BOX
 from labctl.state import LabState
 from labctl.topology import Node
-from labctl.waiting import Cancelled
 from tests.unit.fakes import topology
 
 TEMPLATE = Path(__file__).parents[2] / "Vagrantfile.j2"
@@ -372,7 +371,7 @@ def test_nobody_is_let_in(
     def adopt(*words: Any, **how: Any) -> str:
         raise answers.pop(0)
 
-    monkeypatch.setattr("labctl.waiting.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("labctl.engine.wait.time.sleep", lambda seconds: None)
     monkeypatch.setattr("labctl.providers.vagrant.adopt", adopt)
     with pytest.raises(LabError, match="lets vagrant in neither"):
         start(make(VirtualBox), A)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.vagrantcli import Said, VagrantCommand, failure, parse
-from labctl.waiting import Cancelled
 
 RECORDED = yaml.safe_load(
     (Path(__file__).parents[1] / "golden" / "vagrant" / "lines.yaml").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import pytest
 
+from labctl.engine.events import Event, EventBus, Note
+from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.events import Event, EventBus, Note
 from labctl.providers import Features, Provider
 from labctl.providers.layers import discard, exchange, keep, stage, trouble, unstage
 from labctl.snapshots import SnapshotStore
 from labctl.state import Identity, LabState
-from labctl.steps import RunResult, Step, StepContext, run_steps
 from labctl.topology import Node
 from labctl.vault import Surroundings, Vault, WarmWay
 from tests.unit.fakes import topology

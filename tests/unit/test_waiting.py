@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from labctl.errors import LabError
-from labctl.waiting import Cancelled, NotYet, WaitTimeout, wait_until
+from labctl.engine.wait import NotYet, WaitTimeout, wait_until
+from labctl.errors import Cancelled, LabError
 
 
 class Clock:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.assets import assets
-from labctl.steps import StepContext
+from labctl.engine.steps import StepContext
 from labctl.warm import Warm
 from tests.unit.fakes import FakeGuest, topology
 

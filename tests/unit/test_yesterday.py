@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 import labctl.yesterday
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.engine.steps import StepContext
+from labctl.engine.wait import NotYet, wait_until
+from labctl.errors import EXIT_USAGE, Cancelled, LabError
 from labctl.guest import GuestError
-from labctl.steps import StepContext
 from labctl.topology import Topology
 from labctl.units import units_of
-from labctl.waiting import Cancelled, NotYet, wait_until
 from labctl.yesterday import (
     Yesterday,
     compute_ready,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from labctl.errors import LabError
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 
 T = TypeVar("T")
@@ -14,10 +14,6 @@ T = TypeVar("T")
 
 class NotYet(Exception):  # noqa: N818 - a state, not a mistake
     """Raised by a probe to say what it saw instead of what is awaited; always asked again."""
-
-
-class Cancelled(Exception):  # noqa: N818 - a state, not a mistake
-    """The work was told to stop before it was finished."""
 
 
 class WaitTimeout(LabError):  # noqa: N818 - a state, not a mistake

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl.errors import LabError
-from labctl.events import (
+from labctl.engine.events import (
     EventBus,
     Note,
     Outcome,
@@ -30,10 +29,10 @@ from labctl.events import (
     StepStarted,
     Stream,
 )
+from labctl.engine.plan import Plan
+from labctl.engine.timings import Timings
+from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.plan import Plan
-from labctl.timings import Timings
-from labctl.waiting import Cancelled
 
 
 class StepContext:

@@ -1,0 +1,1 @@
+"""The engine: steps with needs, the events they emit, waiting with a deadline."""

@@ -124,9 +124,9 @@ def doctor(
     quiet: Quiet = False,
 ) -> None:
     """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
-    from labctl.console import make_console
     from labctl.doctor import PROVIDERS, show
     from labctl.lab import Lab, as_json
+    from labctl.terminal.console import make_console
 
     if provider and provider not in PROVIDERS:
         raise LabError(
@@ -150,8 +150,8 @@ def render(
     stdout: Annotated[bool, typer.Option("--stdout", help="Print it, write nothing.")] = False,
 ) -> None:
     """Write the Vagrantfile that follows from lab.yaml, for VirtualBox and libvirt."""
-    from labctl.console import make_console
     from labctl.lab import Lab
+    from labctl.terminal.console import make_console
 
     lab = Lab(file, make_console(quiet=True))
     if stdout:
@@ -207,7 +207,7 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000)] = 50,
 ) -> None:
     """The end of a log: of a stage of `create`, or of a service on a node."""
-    from labctl.prose import sanitize
+    from labctl.terminal.text import sanitize
 
     with open_console() as console:
         typer.echo(sanitize(open_lab(file, console).log(node, unit, lines)))
@@ -327,8 +327,8 @@ def box_build(
 # -- the machinery -------------------------------------------------------------------------------
 def _report(error: Any) -> int:
     """Print an error a person can act on; its exit code."""
-    from labctl.console import make_console
     from labctl.spec.problems import SpecError
+    from labctl.terminal.console import make_console
 
     stream = make_console(stdout=sys.stderr)
     with stream:

@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 from labctl.checks import Case, Finding, Group, Level, libvirt, nspawn, virtualbox
 from labctl.checks.well import well
-from labctl.console import Console
 from labctl.errors import LabError
 from labctl.hostfacts import HostFacts, LabHere
 from labctl.hostfiles import read
@@ -20,6 +19,7 @@ from labctl.i18n import tr
 from labctl.image import ImageCache
 from labctl.state import LabState
 from labctl.survey import Survey
+from labctl.terminal.console import Console
 from labctl.topology import Topology
 
 IGNORE = "LABCTL_DOCTOR_IGNORE"

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from labctl.i18n import tr
-from labctl.prose import Span, cell_width, wrap
+from labctl.terminal.text import Span, cell_width, wrap
 
 _HelpFormatter: Any = typer.Context.formatter_class
 _HELP_OPTION = "Show this message and exit."

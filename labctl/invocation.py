@@ -12,8 +12,8 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 
 if TYPE_CHECKING:
-    from labctl.console import Console
     from labctl.lab import Lab
+    from labctl.terminal.console import Console
 
 File = Annotated[
     Path, typer.Option("-f", "--file", help="The lab to work on.", envvar="LABCTL_FILE")
@@ -37,7 +37,7 @@ class Verbs(TyperGroup):
 
 def open_console(*, quiet: bool = False, json: bool = False) -> "Console":
     """What people see of the work; with `json` it is on stderr."""
-    from labctl.console import make_console
+    from labctl.terminal.console import make_console
 
     return make_console(quiet=quiet, json=json)
 

@@ -10,8 +10,8 @@ from labctl.i18n import tr
 from labctl.invocation import DEFAULT, File, Json, Quiet, Verbs, called, open_console, open_lab
 
 if TYPE_CHECKING:
-    from labctl.console import Console
     from labctl.snapshots import Row
+    from labctl.terminal.console import Console
 
 snapshots_app = typer.Typer()
 snapshot_app = typer.Typer(cls=Verbs, help="Named states of the whole lab.", no_args_is_help=True)
@@ -86,8 +86,8 @@ def reset(
 
 
 def _show(rows: "list[Row]", console: "Console") -> None:
-    from labctl.prose import Span
-    from labctl.reflow import table
+    from labctl.terminal.fit import table
+    from labctl.terminal.text import Span
 
     if not rows:
         command = f"{called()} snapshot save NAME"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.assets import assets
-from labctl.console import Console
 from labctl.engine.events import (
     Event,
     EventBus,
@@ -40,6 +39,7 @@ from labctl.spec.load import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
 from labctl.stepping import Classroom, OneLogin
+from labctl.terminal.console import Console
 from labctl.topology import Node, Topology, build_topology
 from labctl.vault import Surroundings, Vault, halt_steps
 from labctl.warm import Warm

@@ -17,8 +17,8 @@ from labctl.claims import ClaimResult, Prover
 from labctl.i18n import Language, current_language, tr
 from labctl.lesson import Checkpoint, Lesson, Text
 from labctl.phrases import fill
-from labctl.prose import sanitize
 from labctl.state import LabState
+from labctl.terminal.text import sanitize
 
 if TYPE_CHECKING:
     from labctl.replay import CheckpointResult, CommandResult

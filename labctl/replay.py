@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.capture import Tap, capturing
 from labctl.claims import ClaimFails, ClaimResult, Prover
-from labctl.console import Console
 from labctl.course import Position
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
@@ -24,6 +23,7 @@ from labctl.phrases import fill
 from labctl.probes import Answers
 from labctl.record import write_record
 from labctl.state import LabState
+from labctl.terminal.console import Console
 from labctl.topology import Topology
 
 if TYPE_CHECKING:

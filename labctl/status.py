@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from labctl.console import Console
 from labctl.course import Position
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -11,8 +10,9 @@ from labctl.lesson import Lesson, load_lesson
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
-from labctl.prose import Span, one_line
-from labctl.reflow import table
+from labctl.terminal.console import Console
+from labctl.terminal.fit import table
+from labctl.terminal.text import Span, one_line
 from labctl.topology import Node
 from labctl.units import inactive_units, units_of
 

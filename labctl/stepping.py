@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labctl.console import Console
 from labctl.course import (
     Leg,
     Position,
@@ -31,6 +30,7 @@ from labctl.lesson import FIRST, Checkpoint, Lesson, available, load_lesson, sou
 from labctl.record import write_record
 from labctl.replay import CheckpointResult, Runner, read_position, write_position
 from labctl.state import LabState
+from labctl.terminal.console import Console
 from labctl.topology import Topology
 
 if TYPE_CHECKING:

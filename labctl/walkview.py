@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
-from labctl.console import Console
 from labctl.hops import Change, Encap, Hop, Path
 from labctl.i18n import tr
 from labctl.packets import Frame
-from labctl.prose import Line, Span, Style, cell_width, hang, sanitize
+from labctl.terminal.console import Console
+from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
 from labctl.walk import Walk
 from labctl.walkwords import (
     change_of,

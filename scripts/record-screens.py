@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import labctl.console
+import labctl.terminal.console
 from labctl.cli import main as labctl_main
 from labctl.engine.events import Event
 
@@ -75,8 +75,8 @@ def steady(text: str) -> str:
 def main(scene: str, *words: str) -> int:
     """Run labctl and write the scene."""
     calls: list[dict[str, Any]] = []
-    real = labctl.console.make_console
-    labctl.console.make_console = lambda **options: Recorder(real(**options), calls)
+    real = labctl.terminal.console.make_console
+    labctl.terminal.console.make_console = lambda **options: Recorder(real(**options), calls)
     sys.argv = ["labctl", *words]
     SCREENS.mkdir(parents=True, exist_ok=True)
     if "--json" in words:

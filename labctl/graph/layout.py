@@ -25,7 +25,7 @@ from labctl.graph.shapes import (
     shorten,
 )
 from labctl.i18n import tr
-from labctl.prose import Span, wrap
+from labctl.terminal.text import Span, wrap
 
 MARGIN = 20
 _WIDEST = 1240

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from labctl.prose import cell_width, sanitize
+from labctl.terminal.text import cell_width, sanitize
 
 Style: TypeAlias = Literal["title", "heading", "name", "mono", "small", "label"]
 Point: TypeAlias = tuple[int, int]

@@ -8,7 +8,7 @@ from labctl.graph.machines import INTEGRATION, OUTSIDE, short_name, state_word
 from labctl.graph.model import Graph, Host, Interface, LogicalPort, Router, Switch
 from labctl.graph.shapes import clean, shorten
 from labctl.i18n import tr
-from labctl.prose import Line, Span, Style, cell_width, wrap
+from labctl.terminal.text import Line, Span, Style, cell_width, wrap
 
 _LANE = 2
 """Cells of a line at the right."""

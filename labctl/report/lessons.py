@@ -9,10 +9,10 @@ from labctl.claims import ClaimResult
 from labctl.course import Position
 from labctl.i18n import tr
 from labctl.lesson import Checkpoint, Lesson
-from labctl.prose import cell_width, sanitize
 from labctl.record import Record, abbreviated
-from labctl.reflow import fit_output
 from labctl.report.words import Both, Prose, both
+from labctl.terminal.fit import fit_output
+from labctl.terminal.text import cell_width, sanitize
 
 Standing = Literal["passed", "failed", "back", "open"]
 """back: it ran, and was taken back since; open: it never ran."""

@@ -18,10 +18,10 @@ from markupsafe import Markup
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, tr
-from labctl.prose import sanitize
 from labctl.report.lessons import LessonShown
 from labctl.report.walks import WalkShown
 from labctl.report.words import Both, page_words
+from labctl.terminal.text import sanitize
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from labctl.i18n import Language, current_language, set_language, tr
-from labctl.prose import Line, paragraphs, sanitize
+from labctl.terminal.text import Line, paragraphs, sanitize
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from labctl.console import Console, make_console  # noqa: E402
 from labctl.engine import events  # noqa: E402
 from labctl.i18n import set_language  # noqa: E402
+from labctl.terminal.console import Console, make_console  # noqa: E402
 
 SCREENS = ROOT / "tests/golden/screens"
 MIDDLE = 14

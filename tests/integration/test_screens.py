@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from labctl.prose import cell_width, sanitize
+from labctl.terminal.text import cell_width, sanitize
 from tests.unit.golden import GOLDEN, expect_text
 
 PLAYER = Path(__file__).parent / "play_screen.py"

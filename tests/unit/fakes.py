@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl.console import Page
 from labctl.guest import GuestError, GuestResult, OnLine
-from labctl.prose import Line
 from labctl.spec.load import parse_spec
 from labctl.state import Secrets
+from labctl.terminal.page import Page
+from labctl.terminal.text import Line
 from labctl.topology import Topology, build_topology
 
 SECRETS = Secrets(

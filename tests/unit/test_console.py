@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from labctl.console import Console, PlainConsole, make_console
 from labctl.engine.events import (
     Event,
     EventBus,
@@ -25,8 +24,10 @@ from labctl.engine.events import (
     StepStarted,
 )
 from labctl.i18n import set_language
-from labctl.live import LiveConsole
-from labctl.prose import cell_width, sanitize
+from labctl.terminal.console import Console, make_console
+from labctl.terminal.live import LiveConsole
+from labctl.terminal.plain import PlainConsole
+from labctl.terminal.text import cell_width, sanitize
 
 PLAN = (
     PlannedStep("image", "Bake the image"),
@@ -374,8 +375,8 @@ def test_with_json_stdout_is_left_alone(stderr: io.StringIO) -> None:
 
 def test_plain_work_imports_neither_rich_nor_yaml() -> None:
     code = (
-        "import sys, labctl.console, labctl.engine.steps, labctl.engine.wait\n"
-        "labctl.console.make_console(env={}).say('hi')\n"
+        "import sys, labctl.terminal.console, labctl.engine.steps, labctl.engine.wait\n"
+        "labctl.terminal.console.make_console(env={}).say('hi')\n"
         "sys.exit(not {'rich', 'yaml'}.isdisjoint(sys.modules))"
     )
     root = Path(__file__).parents[2]

@@ -21,13 +21,13 @@ from labctl import box, doctor
 from labctl.checks import Case, Group
 from labctl.checks.vagrant import BUILT_BOX
 from labctl.cli import main
-from labctl.console import PlainConsole
 from labctl.doctor import Report, judge, show
 from labctl.errors import LabError
 from labctl.hostfacts import HostFacts, LabHere, numbers
 from labctl.i18n import catalogue_path, set_language
-from labctl.prose import cell_width
 from labctl.survey import Survey
+from labctl.terminal.plain import PlainConsole
+from labctl.terminal.text import cell_width
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 

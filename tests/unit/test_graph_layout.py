@@ -18,7 +18,7 @@ from labctl.graph.model import (
 from labctl.graph.shapes import Box, Line, Text, clean, measure, shorten, shown_place
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
-from labctl.prose import cell_width
+from labctl.terminal.text import cell_width
 from tests.unit.graphs import NASTY, big, graphs
 
 

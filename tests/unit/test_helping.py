@@ -11,7 +11,7 @@ import yaml
 
 from labctl.cli import app, main
 from labctl.i18n import asked_language, catalogue_path
-from labctl.prose import cell_width
+from labctl.terminal.text import cell_width
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 

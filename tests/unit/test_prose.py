@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.prose import Line, Span, cell_width, duration, hang, one_line, pad, paragraphs, sanitize
+from labctl.terminal.text import (
+    Line,
+    Span,
+    cell_width,
+    duration,
+    hang,
+    one_line,
+    pad,
+    paragraphs,
+    sanitize,
+)
 
 
 def flat(lines: list[Line]) -> list[str]:

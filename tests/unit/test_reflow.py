@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from labctl.prose import Span, cell_width
-from labctl.reflow import fit_command, fit_output, shares, table
+from labctl.terminal.fit import fit_command, fit_output, shares, table
+from labctl.terminal.text import Span, cell_width
 
 COMMANDS = [
     "openstack network create --provider-network-type flat --external ext_n2",

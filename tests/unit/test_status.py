@@ -224,7 +224,7 @@ def place(
 
 
 def test_columns_stay_below_each_other_in_chinese(lab: FakeLab) -> None:
-    from labctl.prose import cell_width
+    from labctl.terminal.text import cell_width
 
     set_language("zh-TW")
     lines = lab.shown().splitlines()

@@ -13,7 +13,7 @@ import pytest
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.guest import GuestError
 from labctl.i18n import set_language
-from labctl.prose import cell_width
+from labctl.terminal.text import cell_width
 from labctl.walk import Walk, checked
 from labctl.walkwords import verdict
 from tests.unit.golden import expect_json, expect_text

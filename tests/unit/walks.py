@@ -127,7 +127,7 @@ def shown(walk: walking.Walk, width: int) -> str:
     """A walk as a terminal of that width shows it, without colours."""
     import io
 
-    from labctl.console import PlainConsole
+    from labctl.terminal.plain import PlainConsole
     from labctl.walkview import show
 
     stream = io.StringIO()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from labctl.prose import Line, Span, cell_width, pad, wrap
+from labctl.terminal.text import Line, Span, cell_width, pad, wrap
 
 _BORDER = re.compile(r"\+(?:-+\+)+")
 _NARROWEST = 6

@@ -15,7 +15,6 @@ from rich.console import ConsoleRenderable, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from labctl.console import Page, Tally, failure_details, note_line
 from labctl.engine.events import (
     Event,
     Note,
@@ -29,7 +28,8 @@ from labctl.engine.events import (
     StepStarted,
 )
 from labctl.i18n import tr
-from labctl.prose import Line, Span, Style, cell_width, duration, fold, one_line, pad
+from labctl.terminal.page import Page, Tally, failure_details, note_line
+from labctl.terminal.text import Line, Span, Style, cell_width, duration, fold, one_line, pad
 
 # Of the eight colours every terminal has, magenta and red are readable as text on white and on
 # black in the usual themes. Green and yellow are pale on white: they colour marks, not sentences.

@@ -1,34 +1,16 @@
-"""What people see of the work: a subscriber of events, and the page a lesson is shown on.
-
-`make_console` chooses. `PlainConsole` is here and knows no terminal; the live display with
-its spinners is in `live.py`, so that rich is imported only where a terminal will show it.
-"""
+"""A page of lines for people: spans and their marks, what every display draws with."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self, TextIO
+from typing import Literal, Self
 
-from labctl.engine.events import (
-    Event,
-    Note,
-    Outcome,
-    OutputLine,
-    RunFinished,
-    RunForecast,
-    RunStarted,
-    StepFinished,
-    StepProgress,
-    StepStarted,
-)
+from labctl.engine.events import Note, Outcome, RunFinished, RunStarted, StepFinished
 from labctl.i18n import tr
-from labctl.prose import (
+from labctl.terminal.fit import fit_command, fit_output
+from labctl.terminal.text import (
     Line,
     Span,
     Style,
@@ -40,72 +22,6 @@ from labctl.prose import (
     paragraphs,
     sanitize,
 )
-from labctl.reflow import fit_command, fit_output
-
-
-class Console(Protocol):
-    """A subscriber of events that can also show the parts of a lesson.
-
-    All text may come from a guest or a lab.yaml: none of it can command the terminal.
-    """
-
-    def __call__(self, event: Event) -> None: ...
-
-    @property
-    def width(self) -> int | None:
-        """Cells in a line of the terminal; None where lines have no end, as in a pipe."""
-
-    def write(self, lines: Sequence[Line]) -> None:
-        """Sanitized lines in styles, broken between words where the terminal ends."""
-
-    def heading(self, text: str) -> None:
-        """A title above what follows."""
-
-    def say(self, text: str = "") -> None:
-        """One line as it is; an empty one parts things."""
-
-    def explain(self, text: str) -> None:
-        """Paragraphs, with `code`, **bold** and "- " items; wrapped."""
-
-    def command(self, command: str, prompt: str = "$") -> None:
-        """A command as it is typed, e.g. with the prompt "network-controller#"."""
-
-    def output(self, text: str) -> None:
-        """What a command printed, every line of it."""
-
-    def claim(
-        self, ok: bool, text: str, *, evidence: str = "", expected: str = "", seen: str = ""
-    ) -> None:
-        """Whether a claim holds and how that is known; if not, what was expected and seen."""
-
-    def finding(
-        self,
-        level: Level,
-        text: str,
-        *,
-        breaks: str = "",
-        mend: str = "",
-        commands: Sequence[str] = (),
-    ) -> None:
-        """What was found about the host: what is so, what it breaks, what to do and to type."""
-
-    def summary(self, ok: bool, text: str) -> None:
-        """The last line: how it went."""
-
-    def error(self, message: str, hint: str = "", log: str = "") -> None:
-        """Why the work ends here, and what to do."""
-
-    def close(self) -> None:
-        """Leaves the terminal as it was; also on the way out of `with`."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class Page(ABC):
@@ -239,6 +155,7 @@ def _lines(text: str, style: Style = "plain") -> list[Line]:
 
 
 Level = Literal["ok", "note", "warning", "error"]
+
 _LEVELS: Mapping[Level, tuple[str, Style]] = {
     "ok": ("✓", "ok"),
     "note": ("·", "dim"),
@@ -319,133 +236,3 @@ class Tally:
             parts.insert(0, tr("interrupted"))
         text = " · ".join([*filter(None, [self.title]), *parts, duration(event.seconds)])
         return (_mark(event.ok), Span(text, "bold" if event.ok else "bad"))
-
-
-class PlainConsole(Page):
-    """Plain lines for pipes, logs, NO_COLOR and --quiet: no escapes, nothing rewritten.
-
-    The time in front is since the start of the run, as in a kernel log. `quiet` keeps
-    failures, warnings, claims that do not hold, and summaries.
-    """
-
-    # One line per step in this many seconds shows CI that a long step is alive.
-    progress_every = 15.0
-
-    def __init__(
-        self,
-        stream: TextIO,
-        *,
-        quiet: bool = False,
-        width: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.quiet = quiet
-        self._width = width
-        self._stream = stream
-        self._clock = clock
-        self._began = clock()
-        self._tally: Tally | None = None
-        self._names: dict[str, str] = {}
-        self._spoke: dict[str, float] = {}
-        self._broken = False
-
-    @property
-    def width(self) -> int | None:
-        return self._width
-
-    def close(self) -> None:
-        """Nothing to restore: nothing was ever redrawn."""
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case RunStarted():
-                self._began = self._clock()
-                self._tally = Tally(event)
-                if event.title:
-                    self.heading(event.title)
-            case StepStarted():
-                name = one_line(event.title)
-                self._names[event.id] = f"{name} ({one_line(event.node)})" if event.node else name
-                self._spoke[event.id] = self._clock()
-                self._unless_quiet([self._line(tr("started"), event.id)])
-            case StepProgress():
-                self._progress(event)
-            case StepFinished():
-                self._finished(event)
-            case RunFinished():
-                if self._tally and not (self.quiet and event.ok):
-                    self.write([self._tally.line(event)])
-                self._tally = None
-            case Note():
-                if event.level != "info" or not self.quiet:
-                    self.write([note_line(event)])
-            case RunForecast() | OutputLine():
-                pass  # an estimate would not stay true on a line that stays; output is logged
-
-    def _progress(self, event: StepProgress) -> None:
-        now = self._clock()
-        if now - self._spoke.get(event.id, 0.0) >= self.progress_every:
-            self._spoke[event.id] = now
-            line = self._line(tr("running"), event.id, f": {one_line(event.message)}")
-            self._unless_quiet([line])
-
-    def _finished(self, event: StepFinished) -> None:
-        if self._tally:
-            self._tally.add(event)
-        if event.outcome == "failed":
-            self.write([self._line(tr("failed"), event.id, f"  {duration(event.seconds)}")])
-            self.write(failure_details(event))
-        elif event.outcome == "done":
-            line = self._line(tr("done"), event.id, f"  {duration(event.seconds)}")
-            self._unless_quiet([line])
-        elif event.outcome == "already":
-            self._unless_quiet([self._line(tr("already"), event.id)])
-        # What was skipped is counted in the last line; thirty lines of it would hide the failure.
-
-    def _line(self, word: str, id: str, rest: str = "") -> Line:
-        elapsed = f"{self._clock() - self._began:.1f}s"
-        name = self._names.get(id, one_line(id))
-        return (Span(f"[{elapsed:>8}] {pad(word, 8)} "), Span(f"{name}{rest}"))
-
-    def verbatim(self, lines: Sequence[Line]) -> None:
-        text = "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
-        if self._broken:
-            return
-        try:
-            try:
-                self._stream.write(text)
-            except UnicodeEncodeError:
-                encoding = self._stream.encoding or "ascii"
-                self._stream.write(text.encode(encoding, "replace").decode(encoding))
-            self._stream.flush()
-        except BrokenPipeError:
-            # `labctl create | head`: the reader has seen enough, the lab is still wanted.
-            self._broken = True
-
-
-def make_console(
-    *,
-    quiet: bool = False,
-    json: bool = False,
-    no_color: bool = False,
-    stdout: TextIO | None = None,
-    stderr: TextIO | None = None,
-    env: Mapping[str, str] | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Console:
-    """The console for these options and this terminal.
-
-    With `json` it writes to stderr, so that stdout holds the JSON alone. Live only where a
-    terminal can show it: a tty that is not dumb, in UTF-8, without NO_COLOR (if not empty).
-    `clock` counts seconds, for the times that are shown.
-    """
-    env = os.environ if env is None else env
-    stream = (stderr or sys.stderr) if json else (stdout or sys.stdout)
-    plain = quiet or no_color or bool(env.get("NO_COLOR")) or env.get("TERM", "") in ("", "dumb")
-    utf8 = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    if plain or not utf8 or not stream.isatty():
-        columns = shutil.get_terminal_size((80, 24)).columns if stream.isatty() else None
-        return PlainConsole(stream, quiet=quiet, width=columns, clock=clock)
-    from labctl.live import LiveConsole
-
-    return LiveConsole(stream, clock=clock)

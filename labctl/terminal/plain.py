@@ -1,0 +1,124 @@
+"""The console for pipes, logs and CI: plain lines, no terminal needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from labctl.engine.events import (
+    Event,
+    Note,
+    OutputLine,
+    RunFinished,
+    RunForecast,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+)
+from labctl.i18n import tr
+from labctl.terminal.page import Page, Tally, failure_details, note_line
+from labctl.terminal.text import Line, Span, duration, one_line, pad
+
+
+class PlainConsole(Page):
+    """Plain lines for pipes, logs, NO_COLOR and --quiet: no escapes, nothing rewritten.
+
+    The time in front is since the start of the run, as in a kernel log. `quiet` keeps
+    failures, warnings, claims that do not hold, and summaries.
+    """
+
+    # One line per step in this many seconds shows CI that a long step is alive.
+    progress_every = 15.0
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        width: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.quiet = quiet
+        self._width = width
+        self._stream = stream
+        self._clock = clock
+        self._began = clock()
+        self._tally: Tally | None = None
+        self._names: dict[str, str] = {}
+        self._spoke: dict[str, float] = {}
+        self._broken = False
+
+    @property
+    def width(self) -> int | None:
+        return self._width
+
+    def close(self) -> None:
+        """Nothing to restore: nothing was ever redrawn."""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._began = self._clock()
+                self._tally = Tally(event)
+                if event.title:
+                    self.heading(event.title)
+            case StepStarted():
+                name = one_line(event.title)
+                self._names[event.id] = f"{name} ({one_line(event.node)})" if event.node else name
+                self._spoke[event.id] = self._clock()
+                self._unless_quiet([self._line(tr("started"), event.id)])
+            case StepProgress():
+                self._progress(event)
+            case StepFinished():
+                self._finished(event)
+            case RunFinished():
+                if self._tally and not (self.quiet and event.ok):
+                    self.write([self._tally.line(event)])
+                self._tally = None
+            case Note():
+                if event.level != "info" or not self.quiet:
+                    self.write([note_line(event)])
+            case RunForecast() | OutputLine():
+                pass  # an estimate would not stay true on a line that stays; output is logged
+
+    def _progress(self, event: StepProgress) -> None:
+        now = self._clock()
+        if now - self._spoke.get(event.id, 0.0) >= self.progress_every:
+            self._spoke[event.id] = now
+            line = self._line(tr("running"), event.id, f": {one_line(event.message)}")
+            self._unless_quiet([line])
+
+    def _finished(self, event: StepFinished) -> None:
+        if self._tally:
+            self._tally.add(event)
+        if event.outcome == "failed":
+            self.write([self._line(tr("failed"), event.id, f"  {duration(event.seconds)}")])
+            self.write(failure_details(event))
+        elif event.outcome == "done":
+            line = self._line(tr("done"), event.id, f"  {duration(event.seconds)}")
+            self._unless_quiet([line])
+        elif event.outcome == "already":
+            self._unless_quiet([self._line(tr("already"), event.id)])
+        # What was skipped is counted in the last line; thirty lines of it would hide the failure.
+
+    def _line(self, word: str, id: str, rest: str = "") -> Line:
+        elapsed = f"{self._clock() - self._began:.1f}s"
+        name = self._names.get(id, one_line(id))
+        return (Span(f"[{elapsed:>8}] {pad(word, 8)} "), Span(f"{name}{rest}"))
+
+    def verbatim(self, lines: Sequence[Line]) -> None:
+        text = "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
+        if self._broken:
+            return
+        try:
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding or "ascii"
+                self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+        except BrokenPipeError:
+            # `labctl create | head`: the reader has seen enough, the lab is still wanted.
+            self._broken = True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import paramiko
 
-from labctl import keys
+from labctl.access import keys
 from labctl.errors import LabError
 from labctl.i18n import tr
 

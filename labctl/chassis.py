@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labctl.access.guest import Guest, GuestError
 from labctl.engine.wait import NotYet, wait_until
-from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.probes import Sight
 from labctl.probes.ovn import chassis

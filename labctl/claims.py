@@ -9,14 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.guest import Guest
+from labctl.access.ovsdb import Rows
+from labctl.access.packets import Frame, sighting
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.lesson import CAPTURED, NODES, PROBES, Claim, Fact, Look
-from labctl.packets import Frame, sighting
 from labctl.phrases import fill, fill_all, matches
-from labctl.probes import Answers, Rows, Sight
+from labctl.probes import Answers, Sight
 from labctl.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -265,7 +266,9 @@ class Prover:
         except LabError:
             raise
         except Exception as error:
-            from labctl.cloud import API_ERRORS  # slow to import, and not every lab has an API
+            from labctl.access.cloud import (
+                API_ERRORS,  # slow to import, and not every lab has an API
+            )
 
             if not isinstance(error, API_ERRORS):
                 raise

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from labctl.access.guest import GuestError
+from labctl.access.instance import instance_guest
 from labctl.chassis import chassis_ready
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import NotYet, wait_until
-from labctl.guest import GuestError
 from labctl.i18n import tr
-from labctl.instance import instance_guest
 from labctl.parts import LabParts
 from labctl.topology import Node
 from labctl.units import units_of
@@ -154,7 +154,7 @@ class Gate:
             one.result()
 
     def _await(self, name: str, look: Callable[[], None], context: StepContext) -> None:
-        from labctl.cloud import API_ERRORS
+        from labctl.access.cloud import API_ERRORS
 
         def whole() -> bool:
             try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labctl.packets import Frame
+from labctl.access.packets import Frame
 
 Role = Literal["host", "instance", "underlay", "external", "internet"]
 Direction = Literal["request", "reply"]

@@ -8,9 +8,9 @@ import re
 import shlex
 from collections.abc import Callable
 
+from labctl.access.guest import GuestResult
+from labctl.access.instance import instance_guest
 from labctl.errors import LabError
-from labctl.guest import GuestResult
-from labctl.instance import instance_guest
 from labctl.probes import Sight
 
 _SSH_FAILED = re.compile(r"^(ssh: |Connection |kex_|Permission denied|Host key)|port 22: ", re.M)

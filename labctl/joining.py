@@ -8,6 +8,7 @@ between clocks the sender of a frame comes before its receiver.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from labctl.access.packets import Frame
 from labctl.hops import (
     Answer,
     Clocks,
@@ -21,7 +22,6 @@ from labctl.hops import (
     receiver,
     sender,
 )
-from labctl.packets import Frame
 
 
 def join(frames: Iterable[Frame], probe: Probe, points: Sequence[Point], names: Names) -> Joined:

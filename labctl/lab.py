@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.cloud import OneLogin
+from labctl.access.guest import Guest
 from labctl.assets import assets
 from labctl.engine.events import (
     Event,
@@ -26,7 +28,6 @@ from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.gate import Gate
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.image import ImageCache
 from labctl.lesson import load_lesson
@@ -38,7 +39,7 @@ from labctl.snapshots import BASE, Manifest, Row, SnapshotStore
 from labctl.spec.load import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
-from labctl.stepping import Classroom, OneLogin
+from labctl.stepping import Classroom
 from labctl.terminal.console import Console
 from labctl.topology import Node, Topology, build_topology
 from labctl.vault import Surroundings, Vault, halt_steps
@@ -207,7 +208,7 @@ class Lab:
         return self._clouds[thread]
 
     def _connect(self) -> "Connection":
-        from labctl.cloud import connect
+        from labctl.access.cloud import connect
 
         password = self.state.secrets().admin
         return connect(self.topology, self.controller, password)

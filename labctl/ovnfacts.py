@@ -7,10 +7,9 @@ built with `ovn-nbctl` alone.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
+from labctl.access.ovsdb import Rows, parse_table
 from labctl.hops import Names, NatRule
-from labctl.probes import Rows
-from labctl.probes.ovn import parse_table
 from labctl.topology import Topology
 
 _TABLES = (

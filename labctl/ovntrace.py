@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labctl.packets import Frame
+from labctl.access.packets import Frame
 
 Verdict = Literal["output", "drop", "unknown"]
 

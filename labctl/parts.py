@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
 from labctl.providers import Provider
 from labctl.topology import Topology
 

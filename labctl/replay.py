@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from labctl.capture import Tap, capturing
+from labctl.access.capture import Tap, capturing
+from labctl.access.guest import Guest, GuestResult
+from labctl.access.packets import Frame
 from labctl.claims import ClaimFails, ClaimResult, Prover
 from labctl.course import Position
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
-from labctl.guest import Guest, GuestResult
 from labctl.i18n import tr
 from labctl.inside import run_inside
 from labctl.lesson import CAPTURED, Checkpoint, Claim, Lesson
-from labctl.packets import Frame
 from labctl.phrases import fill
 from labctl.probes import Answers
 from labctl.record import write_record

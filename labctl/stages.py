@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.access.guest import Guest, GuestError
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import wait_until
 from labctl.errors import LabError
-from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.providers import Provider
 from labctl.render import lab_env

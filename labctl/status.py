@@ -100,7 +100,7 @@ def _chassis(lab: "Lab") -> dict[str, str]:
 
 
 def _instances(lab: "Lab") -> list[Report]:
-    from labctl.cloud import API_ERRORS
+    from labctl.access.cloud import API_ERRORS
 
     trouble: tuple[type[Exception], ...] = (LabError, *API_ERRORS)
     try:

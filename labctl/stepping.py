@@ -4,14 +4,13 @@ The way is decided in course.py and walked by the engine, one step for each chec
 back or run.
 """
 
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.guest import Guest
 from labctl.course import (
     Leg,
     Position,
@@ -24,7 +23,6 @@ from labctl.course import (
 )
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.lesson import FIRST, Checkpoint, Lesson, available, load_lesson, source_of
 from labctl.record import write_record
@@ -35,30 +33,6 @@ from labctl.topology import Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
-
-
-class OneLogin:
-    """One connection to OpenStack for all steps: they run one after the other.
-
-    Connecting begins at once, beside the first command: it takes longer than most claims.
-    """
-
-    def __init__(self, connect: "Callable[[], Connection]") -> None:
-        self._connect = connect
-        self._lock = threading.Lock()
-        self._made: Connection | None = None
-        threading.Thread(target=self._log_in, daemon=True).start()
-
-    def __call__(self) -> "Connection":
-        """The connection. Raises what `connect` raises."""
-        with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
-
-    def _log_in(self) -> None:
-        with suppress(Exception):  # whoever needs the connection will hear of it
-            self().session.get_token()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
 from labctl.topology import Node
 
 _OPENSTACK = {

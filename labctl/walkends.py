@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labctl import ovnfacts
-from labctl.cloud import API_ERRORS
+from labctl.access.cloud import API_ERRORS
+from labctl.access.guest import Guest
+from labctl.access.instance import find_instance
+from labctl.access.ovsdb import parse_table
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest
 from labctl.hops import Names
 from labctl.i18n import tr
-from labctl.instance import find_instance
 from labctl.ovnfacts import OvnFacts, Port
-from labctl.probes.ovn import parse_table
 from labctl.topology import Topology
 from labctl.uplink import INTERNET_HOST
 from labctl.walkplan import End

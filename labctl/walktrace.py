@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
+from labctl.access.packets import Frame
 from labctl.hops import Direction, Hop, Joined, NatRule, Path, Point
 from labctl.i18n import tr
 from labctl.ovnfacts import OvnFacts, Port
 from labctl.ovntrace import Event, Trace, command, events, parse
-from labctl.packets import Frame
 from labctl.walkplan import End
 
 

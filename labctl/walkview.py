@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
+from labctl.access.packets import Frame
 from labctl.hops import Change, Encap, Hop, Path
 from labctl.i18n import tr
-from labctl.packets import Frame
 from labctl.terminal.console import Console
 from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
 from labctl.walk import Walk

@@ -6,10 +6,10 @@ What comes from a guest is in these texts as it came: whoever shows them makes t
 import re
 from collections.abc import Iterator
 
+from labctl.access.packets import Frame
 from labctl.hops import Change, Hop, Path
 from labctl.i18n import tr
 from labctl.ovntrace import Event
-from labctl.packets import Frame
 from labctl.walk import Walk
 from labctl.walktrace import Traced
 

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.guest import Guest
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.snapshots import Proof
 from labctl.topology import Node, Topology
@@ -84,7 +84,7 @@ class Warm:
             self._reboot(reboot, context)
 
     def _reboot(self, instances: Sequence[str], context: StepContext) -> None:
-        from labctl.cloud import API_ERRORS
+        from labctl.access.cloud import API_ERRORS
 
         for uuid in instances:
 

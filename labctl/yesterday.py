@@ -9,12 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.guest import Guest, GuestError
 from labctl.chassis import wait_for_chassis
 from labctl.download import download
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest, GuestError
 from labctl.i18n import tr
 from labctl.parts import LabParts
 from labctl.state import write_atomic
@@ -334,7 +334,7 @@ class Yesterday:
         )
 
     def _computes(self, context: StepContext) -> None:
-        from labctl.cloud import API_ERRORS
+        from labctl.access.cloud import API_ERRORS
 
         wait_until(
             tr("every compute node is registered"),
@@ -357,7 +357,7 @@ class Yesterday:
         )
 
     def _back(self, context: StepContext) -> None:
-        from labctl.cloud import API_ERRORS
+        from labctl.access.cloud import API_ERRORS
 
         def back() -> bool:
             waiting = [

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from labctl import walk as walking
-from labctl.instance import find_instance
+from labctl.access.instance import find_instance
 from labctl.lab import Lab
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden/walk"

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from labctl.access.guest import Guest
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
 from labctl.graph.model import Graph, Host, Interface, Switch, Tunnel, Vm
 from labctl.graph.ovn import OvnFacts
 from labctl.graph.ovs import NodeFacts
 from labctl.graph.planned import planned, planned_host, segments
-from labctl.guest import Guest
 from labctl.i18n import tr
 from labctl.parts import LabParts
 from labctl.topology import Node, Topology
@@ -135,7 +135,7 @@ def _ask_ovn(controller: Guest) -> str:
 
 
 def _answer(ask: Callable[[], _T]) -> tuple[_T | None, str]:
-    from labctl.cloud import API_ERRORS
+    from labctl.access.cloud import API_ERRORS
 
     trouble: tuple[type[Exception], ...] = (LabError, ValueError, *API_ERRORS)
     try:

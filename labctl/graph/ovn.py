@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
+from labctl.access.ovsdb import Rows, parse_table
 from labctl.graph.model import LogicalPort, NatRule, PortKind, Router, Switch
 from labctl.i18n import tr
-from labctl.probes import Rows
-from labctl.probes.ovn import parse_table
 
 _TABLES = (
     ("nb", "Logical_Switch", "name,ports,external_ids"),

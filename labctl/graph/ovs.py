@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from labctl.access.ovsdb import Rows, parse_table
 from labctl.graph.model import Bridge, Interface, Kind
 from labctl.i18n import tr
-from labctl.probes import Rows
-from labctl.probes.ovn import parse_table
 
 # Each part by itself: a node whose Open vSwitch is down still has interfaces.
 QUESTION = """ask() { printf '%s ' "$1"; shift; "$@" 2>/dev/null | tr -d '\\n'; echo; }

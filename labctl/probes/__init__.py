@@ -10,15 +10,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
+from labctl.access.ovsdb import Rows
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-    from labctl.packets import Frame
-
-Rows = list[dict[str, Any]]
+    from labctl.access.packets import Frame
 
 
 class Answers:

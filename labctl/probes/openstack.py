@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from labctl.probes import Probe, Rows, Sight
+from labctl.access.ovsdb import Rows
+from labctl.probes import Probe, Sight
 
 
 def _list(sight: Sight, service: str, noun: str) -> list[Any]:

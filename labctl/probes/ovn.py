@@ -1,39 +1,10 @@
 """What OVN's databases say. Each probe is a command with JSON output and a pure parser."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labctl.probes import Probe, Rows, Sight
-
-
-def parse_table(text: str) -> Rows:
-    """The rows of `ovn-nbctl --format=json list TABLE` (RFC 7047 values made plain).
-
-    A set becomes its one element, None when it is empty, or a list; a map becomes a dict.
-    """
-    data = json.loads(text)
-    return [
-        dict(zip(data["headings"], (_plain(cell) for cell in row), strict=True))
-        for row in data["data"]
-    ]
-
-
-def _plain(cell: Any) -> Any:
-    match cell:
-        case ["uuid", str(value)]:
-            return value
-        case ["set", list(items)]:
-            values = [_plain(item) for item in items]
-            return values[0] if len(values) == 1 else values or None
-        case ["map", list(pairs)]:
-            return {key: _plain(value) for key, value in pairs}
-        case _:
-            return cell
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+from labctl.access.ovsdb import Rows, _as_list, parse_table
+from labctl.probes import Probe, Sight
 
 
 def _table(sight: Sight, tool: str, table: str, columns: str) -> Rows:

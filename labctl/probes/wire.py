@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from labctl.access.ovsdb import Rows
+from labctl.access.packets import Frame
 from labctl.inside import run_inside
-from labctl.packets import Frame
-from labctl.probes import Probe, Rows, Sight
+from labctl.probes import Probe, Sight
 
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+)(?: packets)? received")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from labctl.access.guest import Guest
 from labctl.farside import FarSide
-from labctl.guest import Guest
 from labctl.topology import Node
 
 Progress = Callable[[str], None]

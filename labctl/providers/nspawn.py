@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from labctl import keys, netns, uplink
+from labctl import netns, uplink
+from labctl.access import keys
+from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.farside import FarSide
-from labctl.guest import SSHGuest
 from labctl.i18n import tr
 from labctl.image import BakedImage, ImageCache
 from labctl.kvm import kvm_works

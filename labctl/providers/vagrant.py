@@ -16,11 +16,12 @@ from typing import Any
 
 import paramiko
 
-from labctl import keys
+from labctl.access import keys
+from labctl.access.guest import UnreachableError
+from labctl.access.ssh import SSHGuest
 from labctl.adopt import adopt
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
-from labctl.guest import SSHGuest, UnreachableError
 from labctl.i18n import tr
 from labctl.providers import Cancel, Progress
 from labctl.providers.hypervisors import Hypervisor

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labctl.packets import frames
+from labctl.access.packets import frames
 from tests.e2e.cli import Cli
 
 TUNNELS = {"192.168.33.10", "192.168.33.20"}

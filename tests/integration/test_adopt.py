@@ -16,10 +16,10 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from labctl import keys
+from labctl.access import keys
+from labctl.access.ssh import SSHGuest
 from labctl.adopt import adopt
 from labctl.errors import LabError
-from labctl.guest import SSHGuest
 
 # What the mount namespace sees in the place of this machine's own.
 _INSIDE = """set -e

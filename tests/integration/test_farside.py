@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from labctl import netns
+from labctl.access.packets import frames
 from labctl.farside import FarSide, listening, pcap
-from labctl.packets import frames
 
 
 @pytest.fixture

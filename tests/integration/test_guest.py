@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl import netns
+from labctl.access.guest import GuestError, UnreachableError
+from labctl.access.ssh import SSHGuest
 from labctl.errors import Cancelled
-from labctl.guest import GuestError, SSHGuest, UnreachableError
 
 MEGABYTE = 1 << 20
 
@@ -414,7 +415,7 @@ def settles(condition: Callable[[], bool]) -> bool:
 def test_a_node_that_hangs_is_given_up(
     tmp_path: Path, sshd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.guest._SILENCE", 2)
+    monkeypatch.setattr("labctl.access.ssh._SILENCE", 2)
     namespace = f"labctl-test-{os.getpid()}"
     netns.ensure(namespace)
     try:

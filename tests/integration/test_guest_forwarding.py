@@ -15,7 +15,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from labctl.guest import GuestError, SSHGuest
+from labctl.access.guest import GuestError
+from labctl.access.ssh import SSHGuest
 from tests.integration.test_guest import MEGABYTE, Server, make_key, server, settles, sshd
 
 __all__ = ["server", "sshd"]  # the fixtures

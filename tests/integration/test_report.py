@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from labctl.access.packets import Frame, frames
 from labctl.hops import Hop, Point
-from labctl.packets import Frame, frames
 from labctl.report.page import render
 from labctl.walk import Walk
 from tests.conftest import in_ci

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from labctl import keys
+from labctl.access import keys
 from labctl.spec.load import load_spec
 from labctl.state import LabState
 from labctl.topology import Node, Topology, build_topology

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.access.guest import Guest
+from labctl.access.ovsdb import Rows
 from labctl.engine.events import EventBus
 from labctl.engine.steps import RunResult, Step, run_steps
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest
 from labctl.lesson import Lesson, parse_lesson
-from labctl.probes import Rows, Sight
+from labctl.probes import Sight
 from labctl.replay import Runner
 from labctl.state import LabState
 from labctl.stepping import Classroom, Report

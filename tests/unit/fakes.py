@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl.guest import GuestError, GuestResult, OnLine
+from labctl.access.guest import GuestError, GuestResult, OnLine
 from labctl.spec.load import parse_spec
 from labctl.state import Secrets
 from labctl.terminal.page import Page

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.capture import Tap, capturing
-from labctl.guest import Guest, GuestError
+from labctl.access.capture import Tap, capturing
+from labctl.access.guest import Guest, GuestError
 from tests.unit.fakes import LocalGuest
 from tests.unit.golden import GOLDEN
 

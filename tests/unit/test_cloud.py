@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from labctl.cloud import connect
+from labctl.access.cloud import connect
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN
 
@@ -119,7 +119,7 @@ def test_it_logs_in_as_the_admin_of_the_lab(recorded: dict[str, Any]) -> None:
 def test_a_guest_that_cannot_connect_is_a_connection_error() -> None:
     from keystoneauth1.exceptions import ConnectFailure
 
-    from labctl.cloud import API_ERRORS
+    from labctl.access.cloud import API_ERRORS
 
     cloud = connect(topology(), FakeGuest(), "secret")
     with pytest.raises(ConnectFailure, match=r"nothing listens on 192.168.33.10:5000"):

@@ -14,10 +14,10 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from labctl.access.packets import Frame
 from labctl.cli import app
 from labctl.engine.steps import Step
 from labctl.lesson import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, parse_lesson
-from labctl.packets import Frame
 from labctl.parts import LabParts
 from labctl.phrases import OPERATORS
 from labctl.providers.nspawn import NspawnProvider

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from labctl.access.guest import GuestError
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
 from labctl.graph.mermaid import mermaid
@@ -16,7 +17,6 @@ from labctl.graph.model import INTERNET, Graph, Host, Interface, NatRule, Segmen
 from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
-from labctl.guest import GuestError
 from labctl.i18n import set_language
 from labctl.see import see_app
 from tests.unit.fakes import no_cloud, topology

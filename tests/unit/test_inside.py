@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from labctl import inside
+from labctl.access.guest import GuestResult
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.guest import GuestResult
 from labctl.probes import Sight
 from labctl.probes.wire import PROBES
 from tests.unit.fakes import FakeGuest, topology

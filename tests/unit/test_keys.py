@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from labctl import keys
+from labctl.access import keys
 
 
 def test_a_key_is_made_once_and_is_private(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_columns_of_facts_and_claims_are_documented(lesson: Lesson) -> None:
         columns = {*look.where}
         columns |= {*look.each} if isinstance(look, Claim) else {getattr(look, "column", "")}
         if look.probe == "wire.packets":
-            from labctl.packets import Frame
+            from labctl.access.packets import Frame
 
             known = set(Frame.__dataclass_fields__)
         else:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.lesson import PROBES, Checkpoint
-from labctl.packets import Frame
 from labctl.probes import Answers
 from labctl.record import write_record
 from labctl.replay import CheckpointResult, Runner

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 import labctl.chassis
+from labctl.access.guest import GuestError
 from labctl.chassis import chassis_ready, wait_for_chassis
 from labctl.claims import Prover
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import GuestError
 from labctl.lesson import FIRST, PROBES, Claim, Text, available, load_lesson
 from labctl.parts import LabParts
 from labctl.probes import Sight

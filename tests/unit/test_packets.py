@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from labctl.access.packets import PAYLOAD, Frame, Quoted, frames
 from labctl.errors import LabError
-from labctl.packets import PAYLOAD, Frame, Quoted, frames
 from tests.unit.golden import GOLDEN, expect_json
 
 CASES = sorted((GOLDEN / "pcap").glob("*.pcap"))

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+from labctl.access.ovsdb import parse_table
 from labctl.lesson import CAPTURED, PROBES, load_lesson
 from labctl.probes import Sight
 from labctl.probes.openstack import PROBES as OPENSTACK
-from labctl.probes.ovn import parse_table
 from labctl.probes.wire import parse_ping
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json

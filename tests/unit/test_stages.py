@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import pytest
 
+from labctl.access.guest import Guest, GuestError
 from labctl.engine.events import Event, EventBus, OutputLine, StepProgress
 from labctl.engine.plan import Plan
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.guest import Guest, GuestError
 from labctl.providers import Features, Provider
 from labctl.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from labctl.access.guest import GuestError
 from labctl.engine.steps import Step, StepContext
 from labctl.errors import LabError
-from labctl.guest import GuestError
 from tests.unit.fakes import FakeGuest
 from tests.unit.test_stages import provisioner, step
 

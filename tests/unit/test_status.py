@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from labctl.guest import GuestError
+from labctl.access.guest import GuestError
 from labctl.i18n import set_language
 from labctl.state import LabState
 from labctl.status import Report, collect, show

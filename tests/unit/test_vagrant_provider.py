@@ -11,8 +11,8 @@ from typing import Any
 import paramiko
 import pytest
 
+from labctl.access.guest import GuestError, GuestResult, UnreachableError
 from labctl.errors import Cancelled, LabError
-from labctl.guest import GuestError, GuestResult, UnreachableError
 from labctl.lab import Lab
 from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
 from labctl.providers.vagrant import VagrantProvider

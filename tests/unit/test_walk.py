@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from labctl.access.guest import GuestError
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import GuestError
 from labctl.i18n import set_language
 from labctl.terminal.text import cell_width
 from labctl.walk import Walk, checked

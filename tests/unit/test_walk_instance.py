@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import pytest
 
+from labctl.access.guest import Guest, GuestError
+from labctl.access.instance import InstanceGuest, Place, find_instance
+from labctl.access.serialshell import LateError, NoShellError, SerialShell
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest, GuestError
-from labctl.instance import InstanceGuest, Place, find_instance
-from labctl.serialshell import LateError, NoShellError, SerialShell
 from tests.unit.fakes import FakeGuest, topology
 
 SHELLS = [shell for shell in (["dash", "-i"], ["bash", "--norc", "-i"], ["busybox", "ash", "-i"])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from labctl.access.packets import Frame, Quoted, frames
 from labctl.hops import Joined, Names, NatRule, Point, Probe
 from labctl.joining import join
-from labctl.packets import Frame, Quoted, frames
 from tests.unit.walks import CASES, WALKS, RecordedLab
 
 TAP = Point("c1", "tap0", "instance")

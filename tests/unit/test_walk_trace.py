@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from labctl.access.ovsdb import parse_table
+from labctl.access.packets import Frame
 from labctl.ovnfacts import understand
 from labctl.ovntrace import Event, Trace, command, events, microflow, parse
-from labctl.packets import Frame
-from labctl.probes.ovn import parse_table
 from labctl.walktrace import entry
 from tests.unit.fakes import topology
 from tests.unit.test_walk_joining import BREX, ETH0, NAT0, TAP, frame

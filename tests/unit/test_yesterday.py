@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 import labctl.yesterday
+from labctl.access.guest import GuestError
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, Cancelled, LabError
-from labctl.guest import GuestError
 from labctl.topology import Topology
 from labctl.units import units_of
 from labctl.yesterday import (

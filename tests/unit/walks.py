@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from labctl import walk as walking
-from labctl.capture import Tap
+from labctl.access.capture import Tap
+from labctl.access.instance import Place
 from labctl.errors import LabError
 from labctl.farside import FarSide
-from labctl.instance import Place
 from labctl.topology import Topology
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN

@@ -10,96 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import paramiko
 
-from labctl.errors import Cancelled, LabError
+from labctl.access.guest import Dial, GuestError, GuestResult, OnLine, UnreachableError
+from labctl.errors import Cancelled
 from labctl.i18n import tr
 
 # paramiko logs what it raises as well, and a logger without a handler prints: tracebacks in the
 # middle of a wait for a node that is still booting.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-Dial = Callable[[str, int], socket.socket]
-"""Opens a TCP connection as the node itself would: (host, port) -> connected socket."""
-OnLine = Callable[[str, str], None]
-"""Receives each line as it arrives: (line, "stdout" | "stderr")."""
 
 _SILENCE = 120
 """Seconds in which a node's kernel acknowledges what it is sent, or the connection is over.
 
 Linux itself would go on trying for a quarter of an hour (tcp(7), tcp_retries2).
 """
-
-
-@dataclass(frozen=True)
-class GuestResult:
-    """What a command in a node left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether it exited 0."""
-        return self.returncode == 0
-
-
-class GuestError(LabError):
-    """A command in a node failed, or the node cannot be reached."""
-
-
-class UnreachableError(GuestError):
-    """No SSH server answers: whatever was to be asked has not been."""
-
-
-class Guest(Protocol):
-    """What stages, probes and lessons need of a node."""
-
-    name: str
-    patience: int
-    """How many times longer than in a container everything may take: emulated VMs are slow."""
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        timeout: float = 60,
-        check: bool = True,
-        input: bytes | None = None,
-        on_line: OnLine | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> GuestResult:
-        """Run a command: a list is quoted word by word, a string is a script for bash.
-
-        `timeout` is in seconds of a node that is a container; others have `patience` times that.
-        """
-        ...
-
-    def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file, whole or not at all."""
-        ...
-
-    def get(self, path: str) -> bytes:
-        """Read a file."""
-        ...
-
-    def dial(self, host: str, port: int) -> socket.socket:
-        """A TCP connection from the node to somewhere."""
-        ...
-
-    def another(self) -> "Guest":
-        """A handle on the same node with a connection of its own."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the connection; the next call makes a new one."""
-        ...
 
 
 class SSHGuest:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl import serialshell
+from labctl.access import serialshell
+from labctl.access.guest import Guest, GuestError, GuestResult, OnLine
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.guest import Guest, GuestError, GuestResult, OnLine
 from labctl.i18n import tr
 from labctl.topology import Topology
 

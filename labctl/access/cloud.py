@@ -5,7 +5,10 @@ works for a container's network namespace and for a VM behind SSH, and nothing l
 """
 
 import socket
-from typing import Any
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import keystoneauth1.session
 import openstack
@@ -20,8 +23,11 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
-from labctl.guest import Guest
+from labctl.access.guest import Guest
 from labctl.topology import Topology
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
 API_ERRORS = (SDKException, ClientException, OSError)
 """What a call may raise while a service is still starting."""
@@ -72,3 +78,27 @@ def connect(topology: Topology, guest: Guest, password: str) -> "openstack.conne
         auth=auth, session=transport, timeout=60 * guest.patience
     )
     return openstack.connection.Connection(session=session, region_name="RegionOne")
+
+
+class OneLogin:
+    """One connection to OpenStack for all steps: they run one after the other.
+
+    Connecting begins at once, beside the first command: it takes longer than most claims.
+    """
+
+    def __init__(self, connect: "Callable[[], Connection]") -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._made: Connection | None = None
+        threading.Thread(target=self._log_in, daemon=True).start()
+
+    def __call__(self) -> "Connection":
+        """The connection. Raises what `connect` raises."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect()
+            return self._made
+
+    def _log_in(self) -> None:
+        with suppress(Exception):  # whoever needs the connection will hear of it
+            self().session.get_token()

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from labctl.guest import Guest
-from labctl.packets import Frame, frames
+from labctl.access.guest import Guest
+from labctl.access.packets import Frame, frames
 
 _LONGEST = 300
 """Seconds after which a forgotten tcpdump ends by itself."""

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+Rows = list[dict[str, Any]]
+"""The rows of a table, or what a probe saw: column -> value."""
+
 
 def parse_table(text: str) -> Rows:
     """The rows of `ovn-nbctl --format=json list TABLE` (RFC 7047 values made plain).
@@ -31,6 +34,3 @@ def _plain(cell: Any) -> Any:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-Rows = list[dict[str, Any]]

@@ -124,7 +124,8 @@ def doctor(
     quiet: Quiet = False,
 ) -> None:
     """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
-    from labctl.doctor import PROVIDERS, show
+    from labctl.doctor.judge import PROVIDERS
+    from labctl.doctor.show import show
     from labctl.lab import Lab, as_json
     from labctl.terminal.console import make_console
 
@@ -164,7 +165,7 @@ def render(
 @app.command()
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
-    from labctl.doctor import show_briefly
+    from labctl.doctor.show import show_briefly
     from labctl.lesson import FIRST
 
     with open_console(quiet=quiet) as console:

@@ -49,7 +49,7 @@ from labctl.yesterday import Yesterday
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-    from labctl.doctor import Report as Examination
+    from labctl.doctor.judge import Report as Examination
     from labctl.status import Report
     from labctl.walk import Walk
 
@@ -151,7 +151,7 @@ class Lab:
 
         `provider` stands in for lab.yaml's. Needs no root. Raises SpecError.
         """
-        from labctl.doctor import examine
+        from labctl.doctor.examine import examine
 
         return examine(
             build_topology(self.spec),

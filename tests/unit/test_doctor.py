@@ -17,15 +17,17 @@ import yaml
 from pydantic import TypeAdapter
 
 import labctl
-from labctl import box, doctor
-from labctl.checks import Case, Group
-from labctl.checks.vagrant import BUILT_BOX
+from labctl import box
 from labctl.cli import main
-from labctl.doctor import Report, judge, show
+from labctl.doctor import examine
+from labctl.doctor.checks import Case, Group
+from labctl.doctor.checks.vagrant import BUILT_BOX
+from labctl.doctor.facts import HostFacts, LabHere, numbers
+from labctl.doctor.judge import Report, judge
+from labctl.doctor.programs import Survey
+from labctl.doctor.show import show
 from labctl.errors import LabError
-from labctl.hostfacts import HostFacts, LabHere, numbers
 from labctl.i18n import catalogue_path, set_language
-from labctl.survey import Survey
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
 from tests.unit.fakes import topology
@@ -102,8 +104,8 @@ def finding_ids() -> set[str]:
 
 def test_titles_are_translated() -> None:
     known = yaml.safe_load(catalogue_path("zh-TW").read_text("utf-8"))
-    assert set(doctor._TITLES) == set(get_args(Group))
-    assert set(doctor._TITLES.values()) <= set(known)
+    assert set(examine._TITLES) == set(get_args(Group))
+    assert set(examine._TITLES.values()) <= set(known)
 
 
 def test_the_box_is_the_one_that_box_build_makes() -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import labctl.survey
-from labctl import hostfiles, survey
-from labctl.doctor import IGNORE, Report, examine, lab_here
-from labctl.hostfacts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
+import labctl.doctor.programs
+from labctl.doctor import files, programs
+from labctl.doctor.examine import examine, lab_here
+from labctl.doctor.facts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
+from labctl.doctor.judge import IGNORE, Report
+from labctl.doctor.programs import Survey
 from labctl.run import Completed
 from labctl.state import LabState
-from labctl.survey import Survey
 from labctl.topology import Topology
 from tests.unit.fakes import topology
 
@@ -147,7 +148,7 @@ def test_programs_that_hang(
     facts: Callable[..., HostFacts],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(labctl.survey, "SECONDS", 0.3)
+    monkeypatch.setattr(labctl.doctor.examine.programs, "SECONDS", 0.3)
     program("vagrant", "exec sleep 30")
     program("VBoxManage", "exec sleep 30")
     began = time.monotonic()
@@ -191,14 +192,14 @@ def test_libvirt_that_answers(
     ],
 )
 def test_why_libvirt_does_not_answer(said: str, denied: bool) -> None:
-    told = survey.libvirt_daemon(Completed(1, "", said))
+    told = programs.libvirt_daemon(Completed(1, "", said))
     assert (told.reachable, told.denied) == (False, denied)
     assert told.trouble == said.removeprefix("error: ")
 
 
 def test_plugins_of_a_distribution_count() -> None:
-    assert survey.vagrant_plugins("vagrant-libvirt (0.11.2, system)\n") == ("vagrant-libvirt",)
-    assert survey.vagrant_plugins("No plugins installed.\n") == ()
+    assert programs.vagrant_plugins("vagrant-libvirt (0.11.2, system)\n") == ("vagrant-libvirt",)
+    assert programs.vagrant_plugins("No plugins installed.\n") == ()
 
 
 def test_boxes_with_architectures_and_warnings() -> None:
@@ -207,8 +208,8 @@ def test_boxes_with_architectures_and_warnings() -> None:
         "1,,box-name,a/b\n1,,box-provider,virtualbox\n1,,box-version,1\n1,,box-architecture,amd64\n"
         "1,,box-name,c\n1,,box-provider,libvirt\n1,,box-version,0\n"
     )
-    assert survey.vagrant_boxes(text) == (Box("a/b", "1", "virtualbox"), Box("c", "0", "libvirt"))
-    assert survey.vagrant_boxes("1,,ui,warn,There are no installed boxes!\n") == ()
+    assert programs.vagrant_boxes(text) == (Box("a/b", "1", "virtualbox"), Box("c", "0", "libvirt"))
+    assert programs.vagrant_boxes("1,,ui,warn,There are no installed boxes!\n") == ()
 
 
 def test_routes_of_a_mac() -> None:
@@ -221,7 +222,7 @@ def test_routes_of_a_mac() -> None:
         "192.168.1.7  8:0:27:0:0:1  UHLWI  en0\n"
         "224.0.0/4    link#11       UmCS   en0\n"
     )
-    assert survey.mac_routes(text) == (
+    assert programs.mac_routes(text) == (
         Route("127.0.0.0/8", "lo0"),
         Route("192.168.1.0/24", "en0"),
         Route("10.0.0.0/16", "utun3"),
@@ -242,17 +243,17 @@ def test_memory_and_processor(tmp_path: Path) -> None:
         "meminfo": "MemTotal:       16252928 kB\nMemFree:  1 kB\nMemAvailable:   11534336 kB\n",
         "cpuinfo": "processor : 0\nflags\t\t: fpu vme svm lm\nvmx flags : vnmi\n",
     })  # fmt: skip
-    assert hostfiles.memory(tmp_path) == (15872, 11264)
-    assert hostfiles.virtualization(tmp_path) == "svm"
-    assert hostfiles.virtualization(put(tmp_path, {"cpuinfo": "flags : fpu lm\n"})) == ""
-    assert hostfiles.virtualization(tmp_path / "none") is None
-    assert hostfiles.memory(tmp_path / "none") == (0, None)
+    assert files.memory(tmp_path) == (15872, 11264)
+    assert files.virtualization(tmp_path) == "svm"
+    assert files.virtualization(put(tmp_path, {"cpuinfo": "flags : fpu lm\n"})) == ""
+    assert files.virtualization(tmp_path / "none") is None
+    assert files.memory(tmp_path / "none") == (0, None)
 
 
 def test_what_a_distribution_is_like(tmp_path: Path) -> None:
     put(tmp_path, {"os-release": 'NAME="x"\nID=linuxmint\nID_LIKE="ubuntu debian"\n'})
-    assert hostfiles.distribution(tmp_path / "os-release") == ("linuxmint", "ubuntu", "debian")
-    assert hostfiles.distribution(tmp_path / "none") == ()
+    assert files.distribution(tmp_path / "os-release") == ("linuxmint", "ubuntu", "debian")
+    assert files.distribution(tmp_path / "none") == ()
 
 
 @pytest.mark.parametrize(
@@ -261,12 +262,12 @@ def test_what_a_distribution_is_like(tmp_path: Path) -> None:
 )
 def test_root_of_a_container_is_not_root(tmp_path: Path, bounds: str, capable: bool) -> None:
     put(tmp_path, {"self/status": f"Name:\tx\nCapBnd:\t{bounds}\n"})
-    assert hostfiles.capable(tmp_path) is capable
-    assert hostfiles.capable(tmp_path / "none")
+    assert files.capable(tmp_path) is capable
+    assert files.capable(tmp_path / "none")
     put(tmp_path, {"self/uid_map": "         0          0 4294967295\n"})
-    assert hostfiles.capable(tmp_path) is capable
+    assert files.capable(tmp_path) is capable
     put(tmp_path, {"self/uid_map": "         0       1000          1\n"})
-    assert not hostfiles.capable(tmp_path)
+    assert not files.capable(tmp_path)
 
 
 def test_kvm_as_files_tell(tmp_path: Path) -> None:
@@ -275,22 +276,22 @@ def test_kvm_as_files_tell(tmp_path: Path) -> None:
         "module/kvm_intel/parameters/nested": "Y\n",
         "kvm": "",
     })  # fmt: skip
-    assert hostfiles.modules(tmp_path) == ("kvm", "kvm_intel")
-    assert hostfiles.kvm(tmp_path, tmp_path / "kvm") == Kvm(
+    assert files.modules(tmp_path) == ("kvm", "kvm_intel")
+    assert files.kvm(tmp_path, tmp_path / "kvm") == Kvm(
         device=True, accessible=True, nested=True, virt_at_load=False
     )
     put(tmp_path, {"module/kvm_intel/parameters/nested": "0\n"})
-    assert hostfiles.kvm(tmp_path, tmp_path / "none") == Kvm(nested=False, virt_at_load=False)
-    assert hostfiles.kvm(tmp_path / "none", tmp_path / "none") == Kvm()
+    assert files.kvm(tmp_path, tmp_path / "none") == Kvm(nested=False, virt_at_load=False)
+    assert files.kvm(tmp_path / "none", tmp_path / "none") == Kvm()
 
 
 def test_secure_boot(tmp_path: Path) -> None:
-    file = tmp_path / hostfiles._SECURE_BOOT
-    assert hostfiles.secure_boot(tmp_path) is None
+    file = tmp_path / files._SECURE_BOOT
+    assert files.secure_boot(tmp_path) is None
     file.parent.mkdir(parents=True)
     for byte, on in ((b"\x01", True), (b"\x00", False)):
         file.write_bytes(b"\x06\x00\x00\x00" + byte)
-        assert hostfiles.secure_boot(tmp_path) is on
+        assert files.secure_boot(tmp_path) is on
 
 
 def test_which_disk_a_directory_is_on(tmp_path: Path) -> None:
@@ -298,10 +299,10 @@ def test_which_disk_a_directory_is_on(tmp_path: Path) -> None:
         "self/mountinfo": "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n"
         f"23 22 0:51 / {tmp_path}/my\\040labs rw shared:1 - nfs4 server:/x rw\n"
     })  # fmt: skip
-    mounted = hostfiles.mounts(tmp_path)
+    mounted = files.mounts(tmp_path)
     (tmp_path / "my labs").mkdir()
-    new = hostfiles.disk_of(tmp_path / "my labs" / "new" / "lab", mounted)
-    old = hostfiles.disk_of(tmp_path, mounted)
+    new = files.disk_of(tmp_path / "my labs" / "new" / "lab", mounted)
+    old = files.disk_of(tmp_path, mounted)
     assert new is not None
     assert old is not None
     assert (new.kind, old.kind) == ("nfs4", "ext4")
@@ -318,7 +319,7 @@ def test_routes_of_linux(tmp_path: Path) -> None:
         + "wlp2s0\t0001A8C0\t00000000\t0001\t0\t0\t600\t00FFFFFF\t0\t0\t0\n"
         + "tun0\t0000000A\t00000000\t0001\t0\t0\t50\t000000FF\t0\t0\t0\n"
     })  # fmt: skip
-    assert hostfiles.routes(tmp_path) == (
+    assert files.routes(tmp_path) == (
         Route("192.168.1.0/24", "wlp2s0"),
         Route("10.0.0.0/8", "tun0"),
     )
@@ -336,24 +337,24 @@ def test_who_listens_on_a_port(listener: int, tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # taken by nobody who listens
         free = unused.getsockname()[1]
-        (port,) = hostfiles.taken([listener, free])
+        (port,) = files.taken([listener, free])
     assert port.number == listener
     assert port.process.endswith(f"({os.getpid()})")
     # Where /proc does not tell, by trying.
-    assert hostfiles.taken([listener], tmp_path) == (Port(listener),)
+    assert files.taken([listener], tmp_path) == (Port(listener),)
 
 
 def test_a_socket_is_not_yet_a_daemon(tmp_path: Path) -> None:
-    assert hostfiles.libvirt_socket(tmp_path) == Libvirt(reachable=False)
+    assert files.libvirt_socket(tmp_path) == Libvirt(reachable=False)
     path = tmp_path / "libvirt" / "libvirt-sock"
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
-        refused = hostfiles.libvirt_socket(tmp_path)
+        refused = files.libvirt_socket(tmp_path)
         assert refused is not None
         assert (refused.reachable, refused.trouble) == (False, "Connection refused")
         server.listen()
-        assert hostfiles.libvirt_socket(tmp_path) == Libvirt(reachable=True)
+        assert files.libvirt_socket(tmp_path) == Libvirt(reachable=True)
 
 
 def test_labs_of_containers(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def test_labs_of_containers(tmp_path: Path) -> None:
         "proc/11/cmdline": nspawn.format(tmp_path / "deleted", "11112222"),
         "proc/12/cmdline": "journalctl\0--machine=labctl-33334444-a\0",
     })  # fmt: skip
-    found = hostfiles.containers(tmp_path / "proc", tmp_path / "run")
+    found = files.containers(tmp_path / "proc", tmp_path / "run")
     assert [(one.lab_id, one.directory, one.gone) for one in found] == [
         ("0badcafe", str(lab), False),
         ("11112222", str(tmp_path / "deleted"), True),

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from labctl.checks import Case, Finding, install, with_package_manager
-from labctl.checks.host import architecture, container_memory, disks, memory, processors
-from labctl.hostfacts import HostFacts
+from labctl.doctor.checks import Case, Finding, install, with_package_manager
+from labctl.doctor.checks.host import architecture, container_memory, disks, memory, processors
+from labctl.doctor.facts import HostFacts
 from labctl.i18n import tr
 
 # Command -> (Debian's package, Fedora's).

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from labctl.hostfacts import Containers, Disk, Kvm, Libvirt, Port, Route
+from labctl.doctor.facts import Containers, Disk, Kvm, Libvirt, Port, Route
 
 PROC, SYS, RUN = Path("/proc"), Path("/sys"), Path("/run")
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vboxdrv")

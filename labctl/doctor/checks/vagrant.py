@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from labctl.checks import Case, Finding
-from labctl.hostfacts import HostFacts, Machine, numbers
+from labctl.doctor.checks import Case, Finding
+from labctl.doctor.facts import HostFacts, Machine, numbers
 from labctl.i18n import tr
 from labctl.render import PUBLIC_BOX
 

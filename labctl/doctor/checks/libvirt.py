@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 
-from labctl.checks import Case, Finding, install
-from labctl.checks.host import architecture, disks, machine_memory, memory, overlaps, processors
-from labctl.checks.vagrant import box, disk_needs, leftovers, vagrant
-from labctl.hostfacts import HostFacts
+from labctl.doctor.checks import Case, Finding, install
+from labctl.doctor.checks.host import (
+    architecture,
+    disks,
+    machine_memory,
+    memory,
+    overlaps,
+    processors,
+)
+from labctl.doctor.checks.vagrant import box, disk_needs, leftovers, vagrant
+from labctl.doctor.facts import HostFacts
 from labctl.i18n import tr
 
 

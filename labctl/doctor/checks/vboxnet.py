@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from labctl.checks import Case, Finding
-from labctl.checks.vagrant import dotted
-from labctl.hostfacts import HostFacts
+from labctl.doctor.checks import Case, Finding
+from labctl.doctor.checks.vagrant import dotted
+from labctl.doctor.facts import HostFacts
 from labctl.i18n import tr
 
 VIRTUALBOX_DOWNLOAD = "https://www.virtualbox.org/wiki/Downloads"

@@ -14,9 +14,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl import hostfiles
-from labctl.errors import LabError
-from labctl.hostfacts import (
+from labctl.doctor import files
+from labctl.doctor.facts import (
     Box,
     Disk,
     Family,
@@ -27,7 +26,8 @@ from labctl.hostfacts import (
     Vagrant,
     VirtualBox,
 )
-from labctl.hostfiles import disk_of, mounts
+from labctl.doctor.files import disk_of, mounts
+from labctl.errors import LabError
 from labctl.kvm import kvm_works
 from labctl.run import Completed, run
 
@@ -59,35 +59,35 @@ class Survey:
         """What is to be known without calling a program (on a Mac, without calling a slow one)."""
         family = self._family()
         linux = family in ("linux", "wsl")
-        total, available = hostfiles.memory() if linux else self._mac_memory()
+        total, available = files.memory() if linux else self._mac_memory()
         return HostFacts(
             family=family,
             machine=platform.machine(),
             kernel=platform.release(),
-            distribution=hostfiles.distribution(),
+            distribution=files.distribution(),
             root=os.geteuid() == 0,
             sudo=self._which("sudo") is not None and not self._env.get("LABCTL_NO_SUDO"),
-            containers_allowed=hostfiles.capable(),
+            containers_allowed=files.capable(),
             tun=not linux or Path("/dev/net/tun").exists(),
             cpus=len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 0,
-            virtualization=hostfiles.virtualization() if linux else None,
+            virtualization=files.virtualization() if linux else None,
             memory_mib=total,
             available_mib=available,
-            modules=hostfiles.modules(),
+            modules=files.modules(),
             vboxdrv=Path("/dev/vboxdrv").exists(),
-            secure_boot=hostfiles.secure_boot(),
+            secure_boot=files.secure_boot(),
             hyperv=family == "wsl",  # WSL 2 is a machine of Hyper-V
             windows_access=bool(self._env.get("VAGRANT_WSL_ENABLE_WINDOWS_ACCESS")),
-            kvm=hostfiles.kvm(),
+            kvm=files.kvm(),
             commands=self._commands(),
-            networks_conf=hostfiles.read("/etc/vbox/networks.conf"),
+            networks_conf=files.read("/etc/vbox/networks.conf"),
             disks=self._disks(),
-            ports=hostfiles.taken(self._ports),
-            routes=hostfiles.routes() if linux else self._mac_routes(),
-            containers=hostfiles.containers(),
+            ports=files.taken(self._ports),
+            routes=files.routes() if linux else self._mac_routes(),
+            containers=files.containers(),
             vagrant=self._vagrant(),
             virtualbox=self._virtualbox(family),
-            libvirt=hostfiles.libvirt_socket() if linux else None,
+            libvirt=files.libvirt_socket() if linux else None,
         )
 
     def _mac_memory(self) -> tuple[int, None]:
@@ -181,7 +181,7 @@ class Survey:
                 machines=virtualbox_machines(said["machines"].stdout)
                 if said["machines"].returncode == 0
                 else None,
-                folders=hostfiles.machine_folders(Path(disks["virtualbox"].path))
+                folders=files.machine_folders(Path(disks["virtualbox"].path))
                 if "virtualbox" in disks
                 else (),
             ),

@@ -1,9 +1,9 @@
 """What is well, a line or two for each group: shown where a check found nothing."""
 
-from labctl.checks import Case, Group, size
-from labctl.checks.host import container_memory, machine_memory
-from labctl.checks.vagrant import box_cached, box_name
-from labctl.hostfacts import HostFacts
+from labctl.doctor.checks import Case, Group, size
+from labctl.doctor.checks.host import container_memory, machine_memory
+from labctl.doctor.checks.vagrant import box_cached, box_name
+from labctl.doctor.facts import HostFacts
 from labctl.i18n import tr
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 
-from labctl.checks import Case, Finding, size
-from labctl.hostfacts import HostFacts
+from labctl.doctor.checks import Case, Finding, size
+from labctl.doctor.facts import HostFacts
 from labctl.i18n import tr
 
 # MiB that containers took (PSS after a cold boot), and an emulated instance on top of its memory.

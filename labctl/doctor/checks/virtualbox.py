@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 
-from labctl.checks import Case, Finding, install
-from labctl.checks.host import architecture, disks, machine_memory, memory, overlaps, processors
-from labctl.checks.vagrant import (
-    DOWNLOAD,
-    box,
-    disk_needs,
-    dotted,
-    leftovers,
-    vagrant,
+from labctl.doctor.checks import Case, Finding, install
+from labctl.doctor.checks.host import (
+    architecture,
+    disks,
+    machine_memory,
+    memory,
+    overlaps,
+    processors,
 )
-from labctl.checks.vboxnet import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
-from labctl.hostfacts import HostFacts, VirtualBox, numbers
+from labctl.doctor.checks.vagrant import DOWNLOAD, box, disk_needs, dotted, leftovers, vagrant
+from labctl.doctor.checks.vboxnet import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.doctor.facts import HostFacts, VirtualBox, numbers
 from labctl.i18n import tr
 
 # The Vagrant that knows a VirtualBox: each refuses a VirtualBox that is not in its list. From its

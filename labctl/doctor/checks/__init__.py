@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.hostfacts import HostFacts, LabHere
+from labctl.doctor.facts import HostFacts, LabHere
 from labctl.i18n import tr
 from labctl.render import vagrant_prefix
 from labctl.topology import Topology

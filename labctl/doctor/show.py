@@ -1,0 +1,77 @@
+"""The report of the doctor, for people."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from labctl.doctor.checks import Group, Level
+from labctl.doctor.checks.passed import well
+from labctl.doctor.judge import _ELSEWHERE, NAMES, Report
+from labctl.i18n import tr
+from labctl.terminal.console import Console
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for a person, within 80 columns: what is well, what is not, what to type."""
+    choice = report.choice
+    _title(report, console)
+    if choice.provider:
+        for provider, reason in choice.passed_over.items():
+            console.say(tr("not {provider}: {reason}", provider=NAMES[provider], reason=reason))
+    lines: dict[Group, list[str]] = {}
+    if choice.provider and not any(one.id in _ELSEWHERE for one in report.findings):
+        lines = well(choice.provider, report.facts, report.case)
+    for group in get_args(Group):
+        found = [one for one in report.findings if one.group == group]
+        fine = [] if any(one.level != "note" for one in found) else lines.get(group, [])
+        if not found and not fine:
+            continue
+        console.say()
+        console.say(tr(_TITLES[group]))
+        for line in fine:
+            console.finding("ok", line)
+        for one in sorted(found, key=lambda one: _ORDER[one.level]):
+            whose = "" if choice.provider or not one.provider else f"{NAMES[one.provider]}: "
+            console.finding(
+                one.level, whose + one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
+            )
+    console.summary(report.ok, _summary(report))
+
+
+def show_briefly(report: Report, console: Console) -> None:
+    """What `create` says before it begins: the provider and why, and what may go wrong."""
+    _title(report, console)
+    for one in report.findings:
+        if one.level == "warning":
+            console.finding(
+                one.level, one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
+            )
+
+
+def _title(report: Report, console: Console) -> None:
+    name, why = NAMES.get(report.choice.provider, ""), report.choice.why
+    console.heading(
+        tr("{lab} on {provider}: {why}", lab=report.lab, provider=name, why=why)
+        if name
+        else report.lab
+    )
+
+
+_ORDER: Mapping[Level, int] = {"error": 0, "warning": 1, "note": 2}
+
+_TITLES: Mapping[Group, str] = {
+    "programs": "Programs and rights",
+    "machine": "Processor and memory",
+    "disk": "Disk",
+    "network": "Networks and ports",
+    "image": "Image",
+    "labs": "Other labs",
+}
+
+
+def _summary(report: Report) -> str:
+    warnings = sum(one.level == "warning" for one in report.findings)
+    if not report.ok:
+        return tr("the lab cannot be made here; errors: {n}", n=len(report.errors))
+    if warnings:
+        return tr("the lab can be made here; warnings: {n}", n=warnings)
+    return tr("the lab can be made here")

@@ -302,8 +302,8 @@ def box_build(
 ) -> None:
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
     from labctl.assets import assets
-    from labctl.box import CATALOGUE, PROVIDERS, BoxBuilder
-    from labctl.image import ImageCache
+    from labctl.images.baked import ImageCache
+    from labctl.images.box import CATALOGUE, PROVIDERS, BoxBuilder
     from labctl.lab import cache_directory
 
     if provider not in (*PROVIDERS, "all"):

@@ -29,7 +29,7 @@ from labctl.engine.timings import Timings
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.gate import Gate
 from labctl.i18n import tr
-from labctl.image import ImageCache
+from labctl.images.baked import ImageCache
 from labctl.lesson import load_lesson
 from labctl.providers import Provider
 from labctl.providers.registry import FEATURES, make_provider

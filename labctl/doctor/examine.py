@@ -16,7 +16,7 @@ from labctl.doctor.files import read
 from labctl.doctor.judge import IGNORE, Report, _keeps, judge
 from labctl.doctor.programs import Survey
 from labctl.errors import LabError
-from labctl.image import ImageCache
+from labctl.images.baked import ImageCache
 from labctl.state import LabState
 from labctl.topology import Topology
 

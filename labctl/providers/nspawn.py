@@ -21,7 +21,7 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.farside import FarSide
 from labctl.i18n import tr
-from labctl.image import BakedImage, ImageCache
+from labctl.images.baked import BakedImage, ImageCache
 from labctl.kvm import kvm_works
 from labctl.providers import Cancel, Features, Progress, layers
 from labctl.run import outlived_by, retire, run, spawn

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.image import ImageCache
+from labctl.images.baked import ImageCache
 from labctl.providers import Features, Provider
 from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
 from labctl.providers.nspawn import NspawnProvider

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labctl.assets import assets
-from labctl.image import ImageCache
+from labctl.images.baked import ImageCache
 from labctl.lab import cache_directory
 from labctl.yesterday import BUILTIN_IMAGE
 from tests.e2e.cli import Cli

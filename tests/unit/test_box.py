@@ -22,11 +22,11 @@ from typing import Any
 
 import pytest
 
-import labctl.box
-from labctl.box import BoxBuilder, pack, root_uuid, version_of
+import labctl.images.box
 from labctl.engine.steps import StepFailed
 from labctl.errors import Cancelled, LabError
-from labctl.image import BakedImage, ImageCache
+from labctl.images.baked import BakedImage, ImageCache
+from labctl.images.box import BoxBuilder, pack, root_uuid, version_of
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"
@@ -72,7 +72,7 @@ class Workshop:
 
     def builder(self, *providers: str) -> BoxBuilder:
         return BoxBuilder(
-            self.images, self.provision, self.output, providers or labctl.box.PROVIDERS
+            self.images, self.provision, self.output, providers or labctl.images.box.PROVIDERS
         )
 
     @property
@@ -90,7 +90,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
         layer.mkdir(parents=True)
     monkeypatch.setattr(ImageCache, "find", lambda self, key=None: BakedImage(self.key, layers))
     made = Workshop(provision, images, tmp_path / "out")
-    monkeypatch.setattr(labctl.box, "stream", made.stream)
+    monkeypatch.setattr(labctl.images.box, "stream", made.stream)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 9 * 2**30))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.delenv("SUDO_UID", raising=False)
@@ -98,7 +98,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 # -- the recipe ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", labctl.box._RECIPE)
+@pytest.mark.parametrize("name", labctl.images.box._RECIPE)
 def test_a_change_of_the_recipe_changes_the_key(name: str, workshop: Workshop) -> None:
     before = workshop.builder().key
     file = workshop.provision / name

@@ -17,7 +17,6 @@ import yaml
 from pydantic import TypeAdapter
 
 import labctl
-from labctl import box
 from labctl.cli import main
 from labctl.doctor import examine
 from labctl.doctor.checks import Case, Group
@@ -28,6 +27,7 @@ from labctl.doctor.programs import Survey
 from labctl.doctor.show import show
 from labctl.errors import LabError
 from labctl.i18n import catalogue_path, set_language
+from labctl.images import box
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
 from tests.unit.fakes import topology

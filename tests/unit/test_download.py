@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.download import download
 from labctl.errors import Cancelled, LabError
+from labctl.images.download import download
 
 CONTENT = bytes(range(256)) * 10_000  # 2.56 MB: more than one chunk
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-import labctl.image
+import labctl.images.baked
 from labctl.errors import Cancelled, LabError
-from labctl.image import BakedImage, ImageCache
+from labctl.images.baked import BakedImage, ImageCache
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"
-RECIPE = labctl.image._PACKAGES + labctl.image._BAKED
+RECIPE = labctl.images.baked._PACKAGES + labctl.images.baked._BAKED
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -48,7 +48,7 @@ class Workshop:
         assert how["timeout"] >= 600
         command = self.commands[-1]
         if command == "mmdebstrap":
-            suite = words.index(labctl.image.SUITE)
+            suite = words.index(labctl.images.baked.SUITE)
             root = Path(words[suite + 1])
             (root / "etc").mkdir(parents=True)
             (root / "etc" / "packages").write_text("from the packages layer")
@@ -77,7 +77,7 @@ class Workshop:
 @pytest.fixture
 def workshop(tmp_path: Path, provision: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     made = Workshop(ImageCache(tmp_path / "cache", provision))
-    monkeypatch.setattr(labctl.image, "stream", made.stream)
+    monkeypatch.setattr(labctl.images.baked, "stream", made.stream)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 9 * 2**30))
     monkeypatch.setattr(shutil, "which", lambda command: f"/usr/bin/{command}")
     monkeypatch.delenv("LABCTL_MIRROR", raising=False)
@@ -99,7 +99,7 @@ def test_a_change_of_the_recipe_changes_the_key(name: str, provision: Path) -> N
     file = file / "init" if file.is_dir() else file
     file.write_bytes(file.read_bytes() + b"\n")
     assert cache.key != before
-    assert (cache.packages_key != packages_before) == (name in labctl.image._PACKAGES)
+    assert (cache.packages_key != packages_before) == (name in labctl.images.baked._PACKAGES)
 
 
 def test_a_new_file_in_a_directory_of_the_recipe_changes_the_key(provision: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_key_depends_on_content_alone(provision: Path, tmp_path: Path) -> No
 def test_what_the_baking_scripts_read_is_part_of_the_recipe() -> None:
     scripts = [
         *(PROVISION / "image").glob("*.sh"),
-        *(PROVISION / name for name in labctl.image._BAKED if name.endswith(".sh")),
+        *(PROVISION / name for name in labctl.images.baked._BAKED if name.endswith(".sh")),
     ]
     for script in scripts:
         lines = script.read_text(encoding="utf-8").splitlines()
@@ -289,7 +289,7 @@ def test_two_labs_build_one_image(workshop: Workshop) -> None:
 
 def test_a_line_of_apt_in_a_few_words() -> None:
     said: list[str] = []
-    on_line = labctl.image._apt_progress(said.append)
+    on_line = labctl.images.baked._apt_progress(said.append)
     for line in (
         "I: running apt-get update...", "Get:1 http://mirror.example trixie InRelease",
         "Setting up bash (5.2) ...", "Setting up libc6:amd64 (2.41-1) ...",

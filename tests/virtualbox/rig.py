@@ -113,7 +113,7 @@ def box() -> Path:
         if made.is_file():
             return made
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
-            output = Path(scratch) / "labctl.box"
+            output = Path(scratch) / "labctl.images.box"
             with Rig(Path(scratch), see=[SOURCE], base=base) as rig:
                 script = str(SOURCE / "box.sh")
                 argv = ["in-rig", "bash", script, str(SOURCE), str(output)]

@@ -25,7 +25,7 @@ from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.image import ALONE, ImageCache, only_one, require_space
+from labctl.images.baked import ALONE, ImageCache, only_one, require_space
 from labctl.run import stream
 from labctl.state import give_to_user, write_atomic
 

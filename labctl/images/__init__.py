@@ -1,0 +1,1 @@
+"""The files nodes and instances boot from: baked images, boxes, downloads."""

@@ -166,7 +166,7 @@ def render(
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
     from labctl.doctor.show import show_briefly
-    from labctl.lesson import FIRST
+    from labctl.lessons.model import FIRST
 
     with open_console(quiet=quiet) as console:
         lab = open_lab(file, console)

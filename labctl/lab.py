@@ -30,16 +30,16 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.gate import Gate
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
-from labctl.lesson import load_lesson
+from labctl.lessons.load import load_lesson
+from labctl.lessons.progress import read_position
+from labctl.lessons.session import Classroom
+from labctl.lessons.transcript import Scene, read_records, transcript
 from labctl.providers import Provider
 from labctl.providers.registry import FEATURES, make_provider
-from labctl.record import Scene, read_records, transcript
-from labctl.replay import read_position
 from labctl.snapshots import BASE, Manifest, Row, SnapshotStore
 from labctl.spec.load import LabSpec, load_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
-from labctl.stepping import Classroom
 from labctl.terminal.console import Console
 from labctl.topology import Node, Topology, build_topology
 from labctl.vault import Surroundings, Vault, halt_steps

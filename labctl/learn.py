@@ -12,7 +12,8 @@ from labctl.invocation import DEFAULT, File, Json, Quiet, called, open_console, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from labctl.stepping import Classroom, Report
+    from labctl.lessons.results import Report
+    from labctl.lessons.session import Classroom
 
 lessons_app = typer.Typer()
 
@@ -28,7 +29,7 @@ LessonName = Annotated[
 def lessons(json: Json = False) -> None:
     """The built-in lessons."""
     from labctl.lab import as_json
-    from labctl.lesson import available, load_lesson
+    from labctl.lessons.load import available, load_lesson
 
     found = [load_lesson(name) for name in available()]
     if json:

@@ -3,10 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from labctl.course import Position
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.lesson import Lesson, load_lesson
+from labctl.lessons.load import load_lesson
+from labctl.lessons.model import Lesson
+from labctl.lessons.progress import Position
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from labctl import __version__
-from labctl.course import Position
 from labctl.errors import LabError
 from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.i18n import Language, tr
-from labctl.lesson import Lesson, available, load_lesson
-from labctl.record import read_records
+from labctl.lessons.load import available, load_lesson
+from labctl.lessons.model import Lesson
+from labctl.lessons.progress import Position
+from labctl.lessons.transcript import read_records
 from labctl.report.lessons import LessonShown, lesson_shown, utc
 from labctl.report.page import Page
 from labctl.report.walks import walk_of, walk_shown, with_walk

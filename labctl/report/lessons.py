@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labctl.claims import ClaimResult
-from labctl.course import Position
 from labctl.i18n import tr
-from labctl.lesson import Checkpoint, Lesson
-from labctl.record import Record, abbreviated
+from labctl.lessons.evidence import ClaimResult
+from labctl.lessons.model import Checkpoint, Lesson
+from labctl.lessons.progress import Position
+from labctl.lessons.transcript import Record, abbreviated
 from labctl.report.words import Both, Prose, both
 from labctl.terminal.fit import fit_output
 from labctl.terminal.text import cell_width, sanitize

@@ -12,11 +12,13 @@ from labctl.access.ovsdb import Rows
 from labctl.engine.events import EventBus
 from labctl.engine.steps import RunResult, Step, run_steps
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.lesson import Lesson, parse_lesson
+from labctl.lessons.load import parse_lesson
+from labctl.lessons.model import Lesson
+from labctl.lessons.results import Report
+from labctl.lessons.runner import Runner
+from labctl.lessons.session import Classroom
 from labctl.probes import Sight
-from labctl.replay import Runner
 from labctl.state import LabState
-from labctl.stepping import Classroom, Report
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labctl.i18n import set_language
-from labctl.lesson import PROBES
+from labctl.lessons.model import PROBES
 from tests.unit.bench import Bench
 
 PROVISION = Path(__file__).parents[2] / "provision"

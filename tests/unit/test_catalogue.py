@@ -10,7 +10,7 @@ import yaml
 
 from labctl.helping import _COMMON
 from labctl.i18n import catalogue_path
-from labctl.lesson import _SAYS
+from labctl.lessons.load import _SAYS
 from labctl.spec.fields import RESERVED
 from labctl.spec.load import _WANTED
 from labctl.spec.source import _SYNTAX

@@ -131,7 +131,7 @@ def test_our_own_defects_leave_a_report_and_no_traceback(
     def broken() -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("labctl.lesson.available", broken)
+    monkeypatch.setattr("labctl.lessons.load.available", broken)
     code, out, err = run("lessons")
     assert code == 1
     assert "Traceback" not in out + err
@@ -144,7 +144,7 @@ def test_a_full_disk_is_no_defect_of_ours(run: Run, monkeypatch: pytest.MonkeyPa
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/lab/.labctl/events.jsonl")
 
-    monkeypatch.setattr("labctl.lesson.available", full)
+    monkeypatch.setattr("labctl.lessons.load.available", full)
     code, _, err = run("lessons")
     assert code == 1
     assert "the disk is full: /lab/.labctl/events.jsonl" in err
@@ -179,6 +179,6 @@ def test_ctrl_c_tells_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labctl.lesson.available", interrupted)
+    monkeypatch.setattr("labctl.lessons.load.available", interrupted)
     code, _, err = run("lessons")
     assert (code, "the same command goes on" in err) == (130, True)

@@ -5,17 +5,11 @@ import re
 
 import pytest
 
-from labctl.course import (
-    Position,
-    at_hand,
-    checkpoint_number,
-    first_open,
-    standing,
-    way,
-    with_needs,
-)
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.lesson import Checkpoint, Lesson, parse_lesson
+from labctl.lessons.load import parse_lesson
+from labctl.lessons.model import Checkpoint, Lesson
+from labctl.lessons.progress import Position, at_hand, checkpoint_number, first_open, standing
+from labctl.lessons.route import way, with_needs
 
 
 def lesson(id: str, ids: str = "a b c d", needs: str = "[]", extra: str = "") -> Lesson:

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from labctl.access.packets import Frame
 from labctl.cli import app
 from labctl.engine.steps import Step
-from labctl.lesson import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, parse_lesson
+from labctl.lessons.load import parse_lesson
+from labctl.lessons.matching import OPERATORS
+from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
 from labctl.parts import LabParts
-from labctl.phrases import OPERATORS
 from labctl.providers.nspawn import NspawnProvider
 from labctl.spec.load import parse_spec
 from labctl.stages import Provisioner

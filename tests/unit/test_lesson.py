@@ -15,18 +15,10 @@ import pytest
 from labctl.assets import PACKAGE
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import set_language
-from labctl.lesson import (
-    PROBES,
-    Claim,
-    Lesson,
-    Text,
-    available,
-    json_schema,
-    load_lesson,
-    parse_lesson,
-    source_of,
-)
-from labctl.phrases import OPERATORS, fill, fill_all, matches
+from labctl.lessons.load import available, json_schema, load_lesson, parse_lesson, source_of
+from labctl.lessons.matching import OPERATORS, matches
+from labctl.lessons.model import PROBES, Claim, Lesson, Text
+from labctl.lessons.templates import fill, fill_all
 from labctl.spec.problems import SpecError
 from labctl.topology import Topology
 from tests.unit.fakes import LocalGuest, topology
@@ -150,7 +142,9 @@ def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> 
 def test_the_schema_in_the_repository_is_current() -> None:
     committed = (PACKAGE / "schema/lesson.schema.json").read_text(encoding="utf-8")
     printed = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert printed == committed, "run python -m labctl.lesson > labctl/schema/lesson.schema.json"
+    assert printed == committed, (
+        "run python -m labctl.lessons.model > labctl/schema/lesson.schema.json"
+    )
 
 
 def test_the_schema_names_every_key_and_probe() -> None:

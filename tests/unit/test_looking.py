@@ -10,10 +10,11 @@ import pytest
 
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
-from labctl.lesson import PROBES, Checkpoint
+from labctl.lessons.model import PROBES, Checkpoint
+from labctl.lessons.results import CheckpointResult
+from labctl.lessons.runner import Runner
+from labctl.lessons.transcript import write_record
 from labctl.probes import Answers
-from labctl.record import write_record
-from labctl.replay import CheckpointResult, Runner
 from tests.unit.bench import Bench, lesson
 from tests.unit.test_cloud import WiredGuest, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.test_replay import Recorded
@@ -153,7 +154,7 @@ def test_what_was_taken_back_explains_nothing(bench: Bench) -> None:
 def test_commands_that_change_nothing_are_looked_at_while_they_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.replay._capturing", _nothing_captured)
+    monkeypatch.setattr("labctl.lessons.runner._capturing", _nothing_captured)
     captures = "capture: [{node: controller, interface: eth1, filter: icmp}]"
     what = lesson(TWO.replace("CAPTURE", captures), FACTS)
     runner = bench.runner(what)
@@ -178,7 +179,7 @@ def test_waiting_for_a_claim_is_told_from_looking(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr("labctl.claims.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("labctl.lessons.claims.time", SimpleNamespace(monotonic=lambda: clock.now))
     what = lesson("""
   - id: one
     WORDS

@@ -10,10 +10,11 @@ import pytest
 import labctl.chassis
 from labctl.access.guest import GuestError
 from labctl.chassis import chassis_ready, wait_for_chassis
-from labctl.claims import Prover
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.lesson import FIRST, PROBES, Claim, Text, available, load_lesson
+from labctl.lessons.claims import Prover
+from labctl.lessons.load import available, load_lesson
+from labctl.lessons.model import FIRST, PROBES, Claim, Text
 from labctl.parts import LabParts
 from labctl.probes import Sight
 from labctl.stages import scripts_of

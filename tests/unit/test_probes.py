@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from labctl.access.ovsdb import parse_table
-from labctl.lesson import CAPTURED, PROBES, load_lesson
+from labctl.lessons.load import load_lesson
+from labctl.lessons.model import CAPTURED, PROBES
 from labctl.probes import Sight
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.wire import parse_ping

@@ -13,14 +13,16 @@ import yaml
 
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame, frames
-from labctl.claims import ClaimFails, describe
 from labctl.engine.steps import RunResult, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_FAILED, EXIT_USAGE, Cancelled, LabError
 from labctl.i18n import set_language
-from labctl.lesson import CAPTURED, PROBES, Claim, load_lesson
-from labctl.phrases import fill
+from labctl.lessons.claims import ClaimFails
+from labctl.lessons.evidence import describe
+from labctl.lessons.load import load_lesson
+from labctl.lessons.model import CAPTURED, PROBES, Claim
+from labctl.lessons.runner import Runner
+from labctl.lessons.templates import fill
 from labctl.probes import Sight
-from labctl.replay import Runner
 from labctl.state import LabState
 from tests.unit.bench import COMPUTE, CONTROLLER, Bench, lesson
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, topology

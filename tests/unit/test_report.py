@@ -19,7 +19,7 @@ from labctl.errors import LabError
 from labctl.graph.model import INTERNET
 from labctl.graph.planned import planned
 from labctl.i18n import current_language
-from labctl.lesson import load_lesson
+from labctl.lessons.load import load_lesson
 from labctl.report.page import chosen, render
 from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import _WORDS, Both, Prose, both, same, speaking

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labctl.i18n import Language, set_language
-from labctl.lesson import load_lesson, parse_lesson
+from labctl.lessons.load import load_lesson, parse_lesson
 from labctl.spec.load import load_spec, parse_spec
 from labctl.spec.problems import Problem, SpecError
 

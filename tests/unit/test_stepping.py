@@ -8,11 +8,11 @@ import pytest
 
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import set_language
-from labctl.lesson import Lesson
-from labctl.phrases import fill
-from labctl.record import Scene, abbreviated, read_records, transcript
-from labctl.replay import VARIABLES
-from labctl.stepping import Report
+from labctl.lessons.model import Lesson
+from labctl.lessons.results import Report
+from labctl.lessons.runner import VARIABLES
+from labctl.lessons.templates import fill
+from labctl.lessons.transcript import Scene, abbreviated, read_records, transcript
 from tests.unit.bench import COMPUTE, Bench, lesson
 from tests.unit.fakes import FakeGuest
 
@@ -388,7 +388,7 @@ def test_what_is_published_is_abbreviated_and_cannot_break_out() -> None:
     assert abbreviated(table) == (
         "+--------+\n| ID     |\n+--------+\n| 6a3ff0 |\n+--------+\nid: 6a3ff0"
     )
-    from labctl.record import _fenced
+    from labctl.lessons.transcript import _fenced
 
     assert _fenced("a\n```\nb", "console") == "````console\na\n```\nb\n````"
 

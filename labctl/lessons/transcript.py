@@ -13,15 +13,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
 from labctl.assets import assets
-from labctl.claims import ClaimResult, Prover
 from labctl.i18n import Language, current_language, tr
-from labctl.lesson import Checkpoint, Lesson, Text
-from labctl.phrases import fill
+from labctl.lessons.claims import Prover
+from labctl.lessons.evidence import ClaimResult
+from labctl.lessons.model import Checkpoint, Lesson, Text
+from labctl.lessons.templates import fill
 from labctl.state import LabState
 from labctl.terminal.text import sanitize
 
 if TYPE_CHECKING:
-    from labctl.replay import CheckpointResult, CommandResult
+    from labctl.lessons.results import CheckpointResult, CommandResult
 
 Record = Mapping[str, Any]
 """JSON-ready: id, at, explain, typed, commands, claims."""

@@ -5,14 +5,15 @@ run comes out.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.lesson import Checkpoint, Claim, Lesson
+from labctl.lessons.model import Checkpoint, Claim, Lesson
 from labctl.spec.problems import did_you_mean
+from labctl.state import LabState
 
 Load = Callable[[str], Lesson]
 """Finds a lesson by what it was called by: a built-in id, or a path."""
@@ -189,73 +190,13 @@ def checkpoint_number(lesson: Lesson, name: str) -> int:
 
 
 # -- the way -------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Leg:
-    """One piece of the way: a checkpoint that is run, or taken back."""
-
-    lesson: Lesson
-    checkpoint: Checkpoint
-    back: bool
 
 
-def with_needs(lesson: Lesson, load: Load) -> list[Lesson]:
-    """A lesson behind all that it needs, each once, the first needed first.
-
-    Raises LabError for a lesson that needs itself.
-    """
-    ordered: list[Lesson] = []
-
-    def visit(one: Lesson, above: tuple[str, ...]) -> None:
-        if one.id in above:
-            circle = " → ".join((*above, one.id))
-            raise LabError(tr("lessons need each other: {circle}", circle=circle), code=EXIT_USAGE)
-        if one.id not in [known.id for known in ordered]:
-            for name in one.needs:
-                visit(load(name), (*above, one.id))
-            ordered.append(one)
-
-    visit(lesson, ())
-    return ordered
+def read_position(state: LabState) -> Position:
+    """Where the learner is."""
+    return Position.from_json(state.read_json(state.lesson_position))
 
 
-def way(
-    position: Position,
-    lesson: Lesson,
-    number: int,
-    begun: Sequence[Lesson],
-    needs: Sequence[Lesson] = (),
-) -> list[Leg]:
-    """The shortest way to where checkpoint `number` of `lesson` is the next to be run.
-
-    `begun` are the lessons of which something was begun, in that order; `needs` those that have to
-    be passed before. What belongs to neither is taken back, the last first. A checkpoint that was
-    begun and not passed is taken back before it is run again: who knows what it did.
-    """
-    kept = [*(one.id for one in needs), lesson.id]
-    legs = [
-        leg
-        for other in reversed(begun)
-        if other.id not in kept
-        for leg in _back(other, position.progress(other), 0)
-    ]
-    whole = [(one, len(one.checkpoints)) for one in needs if one.id != lesson.id]
-    backwards: list[Leg] = []
-    forwards: list[Leg] = []
-    anew = False
-    for one, end in [*whole, (lesson, number)]:
-        progress = position.progress(one)
-        # What stands on ground that is taken away goes with it.
-        keeps = 0 if anew else min(first_open(one, progress), end)
-        back = _back(one, progress, keeps)
-        anew = anew or bool(back and one is not lesson)
-        backwards = [*back, *backwards]
-        forwards += [Leg(one, checkpoint, back=False) for checkpoint in one.checkpoints[keeps:end]]
-    return [*legs, *backwards, *forwards]
-
-
-def _back(lesson: Lesson, progress: Progress, keeps: int) -> list[Leg]:
-    return [
-        Leg(lesson, checkpoint, back=True)
-        for checkpoint in reversed(lesson.checkpoints[keeps:])
-        if checkpoint.id in progress.attempted
-    ]
+def write_position(state: LabState, position: Position) -> None:
+    """Remember where the learner is, also across a reboot."""
+    state.write_json(state.lesson_position, position.to_json())

@@ -5,81 +5,36 @@ back or run.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.guest import Guest
-from labctl.course import (
-    Leg,
+from labctl.engine.steps import RunResult, Step, StepContext
+from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
+from labctl.i18n import tr
+from labctl.lessons.load import available, load_lesson, source_of
+from labctl.lessons.model import FIRST, Checkpoint, Lesson
+from labctl.lessons.progress import (
     Position,
     at_hand,
     checkpoint_number,
     first_open,
+    read_position,
     standing,
-    way,
-    with_needs,
+    write_position,
 )
-from labctl.engine.steps import RunResult, Step, StepContext
-from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.i18n import tr
-from labctl.lesson import FIRST, Checkpoint, Lesson, available, load_lesson, source_of
-from labctl.record import write_record
-from labctl.replay import CheckpointResult, Runner, read_position, write_position
+from labctl.lessons.results import Report
+from labctl.lessons.route import Leg, way, with_needs
+from labctl.lessons.runner import Runner
+from labctl.lessons.transcript import write_record
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of one verb."""
-
-    lesson: Lesson
-    position: Position
-    result: RunResult | None = None
-    """What the engine did; None when there was nothing to do."""
-    checkpoints: Sequence[CheckpointResult] = ()
-    """Those that were run or checked."""
-    undone: Sequence[str] = ()
-    """Those that were taken back, as LESSON/CHECKPOINT."""
-    refuted: LabError | None = None
-    """What `check` says when a claim does not hold."""
-    words: dict[str, Any] = field(default_factory=dict)
-    """A task or a hint."""
-
-    @property
-    def failure(self) -> LabError | None:
-        """Why it did not come to its end, if it did not."""
-        failed = self.result.failed if self.result is not None else ()
-        return failed[0] if failed else self.refuted
-
-    def to_json(self) -> dict[str, Any]:
-        """Every checkpoint and claim with its evidence, and where the learner is now."""
-        progress = self.position.progress(self.lesson)
-        reached = first_open(self.lesson, progress)
-        ids = [one.id for one in self.lesson.checkpoints]
-        seconds = self.result.seconds if self.result else sum(x.seconds for x in self.checkpoints)
-        return {
-            "lesson": self.lesson.id,
-            "ok": self.failure is None and (self.result is None or self.result.ok),
-            "seconds": round(seconds, 3),
-            "failure": None if self.failure is None else self.failure.message,
-            "skipped": list(self.result.skipped) if self.result is not None else [],
-            "undone": list(self.undone),
-            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
-            **self.words,
-            "position": {
-                "lesson": self.position.current,
-                "practice": self.position.practice,
-                "passed": list(progress.passed),
-                "next": ids[reached] if reached < len(ids) else None,
-            },
-        }
 
 
 class Classroom:

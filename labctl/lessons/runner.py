@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.capture import Tap, capturing
 from labctl.access.guest import Guest, GuestResult
 from labctl.access.packets import Frame
-from labctl.claims import ClaimFails, ClaimResult, Prover
-from labctl.course import Position
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.inside import run_inside
-from labctl.lesson import CAPTURED, Checkpoint, Claim, Lesson
-from labctl.phrases import fill
+from labctl.lessons.claims import ClaimFails, Prover
+from labctl.lessons.model import CAPTURED, Checkpoint, Claim, Lesson
+from labctl.lessons.progress import Position, read_position, write_position
+from labctl.lessons.results import CheckpointResult, CommandResult
+from labctl.lessons.templates import fill
+from labctl.lessons.transcript import write_record
 from labctl.probes import Answers
-from labctl.record import write_record
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology
@@ -37,45 +37,6 @@ CHECK_PATIENCE = 3.0
 """Seconds that `check` waits for a claim: what the learner did is a while ago."""
 CHECK_BUDGET = 10.0
 """Seconds that it waits in all; then each claim is asked once."""
-
-
-@dataclass
-class CommandResult:
-    """One command of a checkpoint as it ran."""
-
-    node: str
-    command: str
-    output: str
-    exit_code: int
-    seconds: float
-    prompt: str = "$"
-
-
-@dataclass
-class CheckpointResult:
-    """One checkpoint as it ran, or as it was checked."""
-
-    id: str
-    title: str
-    explain: str = ""
-    commands: list[CommandResult] = field(default_factory=list)
-    claims: list[ClaimResult] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was run and claimed is as it should be."""
-        return bool(self.claims) and all(claim.holds for claim in self.claims)
-
-
-def read_position(state: LabState) -> Position:
-    """Where the learner is."""
-    return Position.from_json(state.read_json(state.lesson_position))
-
-
-def write_position(state: LabState, position: Position) -> None:
-    """Remember where the learner is, also across a reboot."""
-    state.write_json(state.lesson_position, position.to_json())
 
 
 class Runner:

@@ -2,21 +2,21 @@
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.guest import Guest
 from labctl.access.ovsdb import Rows
-from labctl.access.packets import Frame, sighting
+from labctl.access.packets import Frame
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.lesson import CAPTURED, NODES, PROBES, Claim, Fact, Look
-from labctl.phrases import fill, fill_all, matches
+from labctl.lessons.evidence import ClaimResult
+from labctl.lessons.matching import matches
+from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact, Look
+from labctl.lessons.templates import fill, fill_all
 from labctl.probes import Answers, Sight
 from labctl.topology import Node, Topology
 
@@ -41,73 +41,6 @@ class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
             code=EXIT_CLAIM,
         )
         self.claims = claims
-
-
-@dataclass
-class ClaimResult:
-    """One claim with its evidence."""
-
-    id: str
-    text: str
-    holds: bool
-    probe: str
-    expected: str
-    seen: Rows
-    seconds: float
-    columns: tuple[str, ...] = ()
-    """Of `seen`: those the claim speaks of."""
-    instead: Rows = field(default_factory=list)
-    """When `seen` is empty although something was asked for: what the probe saw besides."""
-    error: str = ""
-    """Why nobody could look, if so."""
-    waited: float = 0.0
-    """Of `seconds`: until the look began that decided. The lab's time, and not labctl's."""
-
-    @property
-    def seen_text(self) -> str:
-        """The evidence, a line for each row: what the claim speaks of (JSON has the rest)."""
-        return "\n".join(self.evidence)
-
-    @property
-    def evidence(self) -> list[str]:
-        """The evidence, a text for each thing that was seen."""
-        if self.error:
-            return [self.error]
-        if self.probe == "wire.packets" and self.seen:
-            # Alike but for their numbers and their time.
-            alike = Counter(sighting(row) for row in self.seen)
-            return [f"{n} × {text}" if n > 1 else text for text, n in alike.items()]
-        if not self.seen and self.instead and self.columns:
-            there = " | ".join(_described(self._spoken_of(self.instead)))
-            return [tr("nothing of the kind; there is: {rows}", rows=there)]
-        return _described(self._spoken_of(self.seen) if self.columns else self.seen)
-
-    def _spoken_of(self, rows: Rows) -> Rows:
-        return [{name: row.get(name) for name in self.columns} for row in rows]
-
-
-def describe(rows: Rows, limit: int = 3) -> str:
-    """Rows in one line, for a person; alike ones once, with their number."""
-    return " | ".join(_described(rows, limit))
-
-
-def _described(rows: Rows, limit: int = 3) -> list[str]:
-    if not rows:
-        return [tr("nothing")]
-    alike = Counter(_one(row) for row in rows)
-    shown = [f"{n} × {text}" if n > 1 else text for text, n in list(alike.items())[:limit]]
-    more = [tr("… {count} rows in all", count=len(rows))] if len(alike) > limit else []
-    return shown + more
-
-
-def _one(row: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key}={_short(value)}" for key, value in row.items() if value not in (None, "")
-    )
-
-
-def _short(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 class Prover:

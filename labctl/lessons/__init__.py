@@ -1,0 +1,1 @@
+"""Lessons: their format, claims, progress, and a session with a learner."""

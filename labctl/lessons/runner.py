@@ -14,7 +14,6 @@ from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.inside import run_inside
 from labctl.lessons.claims import ClaimFails, Prover
 from labctl.lessons.model import CAPTURED, Checkpoint, Claim, Lesson
 from labctl.lessons.progress import Position, read_position, write_position
@@ -22,6 +21,7 @@ from labctl.lessons.results import CheckpointResult, CommandResult
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import write_record
 from labctl.probes import Answers
+from labctl.probes.in_instance import run_inside
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology

@@ -8,8 +8,8 @@ from typing import Any
 
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
-from labctl.inside import run_inside
 from labctl.probes import Probe, Sight
+from labctl.probes.in_instance import run_inside
 
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+)(?: packets)? received")
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from labctl import inside
 from labctl.access.guest import GuestResult
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.probes import Sight
+from labctl.probes import Sight, in_instance
 from labctl.probes.wire import PROBES
 from tests.unit.fakes import FakeGuest, topology
 
@@ -32,7 +31,7 @@ class Console:
 @pytest.fixture
 def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     made = Console()
-    monkeypatch.setattr(inside, "instance_guest", lambda *_: made)
+    monkeypatch.setattr(in_instance, "instance_guest", lambda *_: made)
     return made
 
 
@@ -46,14 +45,14 @@ def sight(guest: FakeGuest, *ips: dict[str, str]) -> Sight:
 
 def test_through_the_floating_ip(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
     guest = FakeGuest().on("^ssh .*cirros@10.0.2.213 id$", "cirros\n")
-    assert inside.run_inside(sight(guest, OTHERS, MINE), "id").stdout == "cirros\n"
+    assert in_instance.run_inside(sight(guest, OTHERS, MINE), "id").stdout == "cirros\n"
     assert console.ran == []
 
 
 def test_a_command_that_fails_there_is_not_run_again(console: Console) -> None:
     for code, stderr in ((1, ""), (127, "sh: nonsense: not found"), (255, "it said 255 itself")):
         guest = FakeGuest().on("^ssh", exit=code, stderr=stderr)
-        done = inside.run_inside(sight(guest, MINE), "nonsense")
+        done = in_instance.run_inside(sight(guest, MINE), "nonsense")
         assert done.returncode == code
     assert console.ran == []
 
@@ -71,12 +70,12 @@ def test_where_ssh_is_closed_there_is_the_console(
     monkeypatch: pytest.MonkeyPatch, console: Console, stderr: str
 ) -> None:
     guest = FakeGuest().on("^ssh", exit=255, stderr=stderr)
-    done = inside.run_inside(sight(guest, MINE), "ping -c 3 8.8.8.8")
+    done = in_instance.run_inside(sight(guest, MINE), "ping -c 3 8.8.8.8")
     assert (done.stdout, console.ran) == ("at the console\n", ["ping -c 3 8.8.8.8"])
 
 
 def test_without_a_floating_ip_there_is_the_console(console: Console) -> None:
-    inside.run_inside(sight(FakeGuest(), OTHERS), "id")
+    in_instance.run_inside(sight(FakeGuest(), OTHERS), "id")
     assert console.ran == ["id"]
 
 
@@ -84,9 +83,9 @@ def test_an_instance_that_is_gone_is_nobodys_wrong_use(monkeypatch: pytest.Monke
     def gone(*_: Any) -> Console:
         raise LabError("there is no instance vm_1", hint="vm_9", code=EXIT_USAGE)
 
-    monkeypatch.setattr(inside, "instance_guest", gone)
+    monkeypatch.setattr(in_instance, "instance_guest", gone)
     with pytest.raises(LabError, match="no instance vm_1") as error:
-        inside.run_inside(sight(FakeGuest()), "id")
+        in_instance.run_inside(sight(FakeGuest()), "id")
     assert (error.value.code, error.value.hint) == (EXIT_FAILED, "vm_9")
 
 

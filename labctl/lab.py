@@ -164,7 +164,7 @@ class Lab:
 
     def vagrantfile(self) -> str:
         """The Vagrantfile that follows from lab.yaml. Raises SpecError."""
-        from labctl.providers.vagrant import file_for
+        from labctl.providers.vagrant.provider import file_for
 
         return file_for(build_topology(self.spec), self.state, assets() / "Vagrantfile.j2")
 

@@ -1,16 +1,9 @@
 """topology -> the texts that nodes are configured from. Pure: no file, no clock."""
 
-import re
 import shlex
-from pathlib import Path
 
 from labctl.state import Secrets
 from labctl.topology import Node, Topology
-
-PUBLIC_BOX = "cloud-image/debian-13"
-"""Debian 13 for both VirtualBox and libvirt, of those that publish one in 2026. Debian itself
-makes no boxes any more, and Vagrant's public registry closes at the end of 2026: `labctl box build`
-is the way that lasts."""
 
 
 def lab_env(
@@ -49,65 +42,3 @@ def lab_env(
         values["SECRET_DATABASE"] = secrets.database
     lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
     return "# Written by labctl; `labctl create` writes it anew.\n" + "\n".join(lines) + "\n"
-
-
-def vagrant_prefix(topology: Topology) -> str:
-    """What the names of all virtual machines and networks of a lab begin with."""
-    return f"labctl-{topology.lab}"
-
-
-def vagrantfile(topology: Topology, template: Path, key: str) -> str:
-    """The Vagrantfile of a lab, the same bytes for the same topology.
-
-    `template` is Vagrantfile.j2; `key` is the path of the lab's private SSH key, relative to where
-    the Vagrantfile will lie. Every text in it is a quoted Ruby literal: no value of a lab.yaml can
-    become code, whatever it is made of.
-    """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # Ruby, not HTML: see the filters
-    )
-    environment.filters |= {"ruby": ruby, "comment": _comment, "bare_mac": _bare_mac}
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
-        lab=topology.lab,
-        prefix=vagrant_prefix(topology),
-        key=key,
-        box=topology.box,
-        public_box=PUBLIC_BOX,
-        nested=topology.nested,
-        attach=topology.attach,
-        nat=str(topology.nat),
-        gateway=str(topology.nat_gateway),
-        # VirtualBox gives it to every machine; where nodes share a NAT the gateway node has it.
-        nat_address=str(topology.gateways[0].eth0.address.ip),
-        nodes=topology.nodes,
-    )
-
-
-def ruby(text: str) -> str:
-    """A Ruby string literal, on one line.
-
-    Between single quotes Ruby knows two escapes and nothing else; what cannot be seen is written by
-    its number in a literal of its own, which Ruby joins with its neighbours.
-    """
-    parts = re.split(r"([^ -~\u00a1-\U0010ffff]+)", text)
-    literals = []
-    for number, part in enumerate(parts):
-        if number % 2:
-            literals.append('"' + "".join(f"\\u{{{ord(char):x}}}" for char in part) + '"')
-        elif part or len(parts) == 1:
-            literals.append("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'")
-    return " ".join(literals)
-
-
-def _comment(text: str) -> str:
-    """Text that stays within its comment."""
-    return "".join(char if char.isprintable() else "?" for char in str(text))
-
-
-def _bare_mac(mac: str) -> str:
-    """52:54:00:f9:f0:f0 -> 525400F9F0F0, as VirtualBox writes it."""
-    return mac.replace(":", "").upper()

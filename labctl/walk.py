@@ -16,11 +16,12 @@ from labctl.access.guest import Guest, GuestError, GuestResult
 from labctl.access.instance import InstanceGuest, find_instance
 from labctl.access.packets import frames
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.farside import FarSide, listening, pcap
 from labctl.hops import Answer, Direction, Joined, Names, Point, Probe
 from labctl.hops import Path as Way
 from labctl.i18n import tr
 from labctl.joining import join
+from labctl.providers import FarSide
+from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
 from labctl.walkends import Ends, Labels
 from labctl.walkplan import End, Ground, Plan, Protocol, Send, exit_of, plan, sending

@@ -16,8 +16,8 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.hops import Names
 from labctl.i18n import tr
 from labctl.ovnfacts import OvnFacts, Port
+from labctl.providers.nspawn.uplink import INTERNET_HOST
 from labctl.topology import Topology
-from labctl.uplink import INTERNET_HOST
 from labctl.walkplan import End
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from labctl.doctor.facts import (
 )
 from labctl.doctor.files import disk_of, mounts
 from labctl.errors import LabError
-from labctl.kvm import kvm_works
+from labctl.providers.kvm import kvm_works
 from labctl.run import Completed, run
 
 SECONDS = 10.0

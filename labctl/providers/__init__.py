@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labctl.access.guest import Guest
-from labctl.farside import FarSide
 from labctl.topology import Node
 
 Progress = Callable[[str], None]
@@ -148,3 +147,12 @@ class Provider(Protocol):
     def purge(self, progress: Progress) -> None:
         """Remove that as well. Raises LabError while another lab uses it."""
         ...
+
+
+@dataclass(frozen=True)
+class FarSide:
+    """The other end of a node's eth0."""
+
+    namespace: str
+    device: str
+    mac: str = ""

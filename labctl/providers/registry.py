@@ -7,9 +7,11 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.providers import Features, Provider
-from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
-from labctl.providers.nspawn import NspawnProvider
-from labctl.providers.vagrant import VagrantProvider
+from labctl.providers.nspawn.provider import NspawnProvider
+from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.libvirt import Libvirt
+from labctl.providers.vagrant.provider import VagrantProvider
+from labctl.providers.vagrant.virtualbox import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Topology
 

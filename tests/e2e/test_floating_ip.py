@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from labctl import netns
+from labctl.providers import netns
 from tests.e2e.cli import Cli, namespace
 
 

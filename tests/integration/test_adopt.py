@@ -18,8 +18,8 @@ import pytest
 
 from labctl.access import keys
 from labctl.access.ssh import SSHGuest
-from labctl.adopt import adopt
 from labctl.errors import LabError
+from labctl.providers.vagrant.first_login import adopt
 
 # What the mount namespace sees in the place of this machine's own.
 _INSIDE = """set -e

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from labctl import netns
 from labctl.access.packets import frames
-from labctl.farside import FarSide, listening, pcap
+from labctl.providers import FarSide, netns
+from labctl.providers.host_capture import listening, pcap
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from labctl import netns
 from labctl.access.guest import GuestError, UnreachableError
 from labctl.access.ssh import SSHGuest
 from labctl.errors import Cancelled
+from labctl.providers import netns
 
 MEGABYTE = 1 << 20
 

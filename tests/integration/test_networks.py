@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from labctl import netns, uplink
+from labctl.providers import netns
+from labctl.providers.nspawn import uplink
 from labctl.spec.load import parse_spec
 from labctl.topology import Topology, build_topology
 
@@ -114,7 +115,7 @@ def test_the_hosts_uplink_by_two_translations(
 
     on_host(f"uplink.ensure({nat!r}, lab, number=0, lab_id='1234abcd', log=Path('/dev/null'))")
     assert uplink.running(nat, topology("host"))
-    serve = f"{sys.executable} -m labctl.internet {OUTSIDE} 80 >/dev/null 2>&1 &"
+    serve = f"{sys.executable} -m labctl.providers.nspawn.internet {OUTSIDE} 80 >/dev/null 2>&1 &"
     sh(beyond, serve)
     for _ in range(50):
         try:

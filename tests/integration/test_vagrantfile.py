@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.assets import assets
-from labctl.render import ruby, vagrantfile
+from labctl.providers.vagrant.vagrantfile import ruby, vagrantfile
 from labctl.spec.load import load_spec
 from labctl.topology import Box, Topology, build_topology
 from tests.unit.golden import GOLDEN

@@ -21,7 +21,7 @@ from labctl.lessons.load import parse_lesson
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
 from labctl.parts import LabParts
-from labctl.providers.nspawn import NspawnProvider
+from labctl.providers.nspawn.provider import NspawnProvider
 from labctl.spec.load import parse_spec
 from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import labctl.kvm
+import labctl.providers.kvm
 from labctl.errors import LabError
-from labctl.kvm import kvm_works
+from labctl.providers.kvm import kvm_works
 from labctl.run import Completed
 
 
@@ -28,7 +28,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[list[str]]
             assert isinstance(end, int)
             return Completed(end, "", "")
 
-        monkeypatch.setattr(labctl.kvm, "run", run)
+        monkeypatch.setattr(labctl.providers.kvm, "run", run)
         monkeypatch.setattr(os, "access", lambda path, mode: path == "/dev/kvm")
         return ran
 
@@ -38,7 +38,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[list[str]]
 def test_it_works_when_the_trial_ends_well(trial: Callable[[object], list[list[str]]]) -> None:
     ran = trial(0)
     assert kvm_works()
-    assert ran == [[sys.executable, "-m", "labctl.kvm"]]
+    assert ran == [[sys.executable, "-m", "labctl.providers.kvm"]]
 
 
 @pytest.mark.parametrize("end", [1, 139, -9, LabError("did not finish within 5 s")], ids=repr)
@@ -61,7 +61,7 @@ def test_without_the_device_nothing_is_tried(
 @pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="there is no /dev/kvm")
 def test_the_trial_comes_to_an_end() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "labctl.kvm"],
+        [sys.executable, "-m", "labctl.providers.kvm"],
         capture_output=True,
         text=True,
         timeout=20,
@@ -73,7 +73,7 @@ def test_the_trial_comes_to_an_end() -> None:
 
 def test_the_code_of_the_trial() -> None:
     # iretd takes EIP, CS and EFLAGS from the stack: what is pushed last is at 0x1010, a hlt.
-    code = labctl.kvm._CODE
+    code = labctl.providers.kvm._CODE
     assert code[:8] == bytes.fromhex("9c0e6810100000cf")
     assert code[0x10] == 0xF4
-    assert len(labctl.kvm._GDT) == 24
+    assert len(labctl.providers.kvm._GDT) == 24

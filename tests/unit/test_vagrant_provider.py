@@ -14,9 +14,11 @@ import pytest
 from labctl.access.guest import GuestError, GuestResult, UnreachableError
 from labctl.errors import Cancelled, LabError
 from labctl.lab import Lab
-from labctl.providers.hypervisors import Hypervisor, Libvirt, VirtualBox
-from labctl.providers.vagrant import VagrantProvider
-from labctl.render import PUBLIC_BOX
+from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.libvirt import Libvirt
+from labctl.providers.vagrant.provider import VagrantProvider
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
+from labctl.providers.vagrant.virtualbox import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Node
 from tests.unit.fakes import topology
@@ -106,7 +108,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.fixture
 def guests(world: World, monkeypatch: pytest.MonkeyPatch) -> Guests:
     made = Guests(world)
-    monkeypatch.setattr("labctl.providers.vagrant.SSHGuest", made)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.SSHGuest", made)
     return made
 
 
@@ -119,7 +121,7 @@ def adopted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append(how)
         return f"{HOST_KEY}{len(seen)}"
 
-    monkeypatch.setattr("labctl.providers.vagrant.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
     return seen
 
 
@@ -132,7 +134,7 @@ def make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., VagrantProvider]:
     """make(hypervisor, more of lab.yaml) -> the provider of a lab `x`, ready to boot."""
-    monkeypatch.setattr("labctl.providers.hypervisors.kvm_works", lambda: False)
+    monkeypatch.setattr("labctl.providers.vagrant.hypervisor.kvm_works", lambda: False)
 
     def make(
         hypervisor: type[Hypervisor] = VirtualBox, spec: str = "", *, boots: bool = True
@@ -372,7 +374,7 @@ def test_nobody_is_let_in(
         raise answers.pop(0)
 
     monkeypatch.setattr("labctl.engine.wait.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("labctl.providers.vagrant.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
     with pytest.raises(LabError, match="lets vagrant in neither"):
         start(make(VirtualBox), A)
     assert answers == []
@@ -381,7 +383,7 @@ def test_nobody_is_let_in(
 def test_a_killed_labctl_leaves_a_vagrant_that_is_waited_for(
     world: World, make: Callable[..., VagrantProvider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.vagrantcli._ASK_AGAIN", 0.1)
+    monkeypatch.setattr("labctl.providers.vagrant.command._ASK_AGAIN", 0.1)
     provider = make(VirtualBox)
     world.set(held=2)
     told = start(provider, A)
@@ -398,7 +400,7 @@ def test_status_is_asked_once_for_many_questions(
     start(provider, A, B)
     world.calls()
     now = [1000.0]
-    monkeypatch.setattr("labctl.providers.vagrant.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("labctl.providers.vagrant.provider.time.monotonic", lambda: now[0])
     assert [provider.running(node(provider, name)) for name in (A, B, A)] == [True] * 3
     assert len(world.calls(verb="status")) == 1
     world.state(B, "poweroff")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from labctl.errors import Cancelled, LabError
-from labctl.vagrantcli import Said, VagrantCommand, failure, parse
+from labctl.providers.vagrant.command import Said, VagrantCommand, failure, parse
 
 RECORDED = yaml.safe_load(
     (Path(__file__).parents[1] / "golden" / "vagrant" / "lines.yaml").read_text(encoding="utf-8")
@@ -153,7 +153,7 @@ def test_another_vagrant_is_waited_for(
     command: VagrantCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     """One that a killed labctl left goes on, and holds the machine until it ends."""
-    monkeypatch.setattr("labctl.vagrantcli._ASK_AGAIN", 0.05)
+    monkeypatch.setattr("labctl.providers.vagrant.command._ASK_AGAIN", 0.05)
     program(
         tmp_path,
         f"[ -e {tmp_path}/over ] && echo 1,,ui,info,mine && exit\n"
@@ -168,7 +168,7 @@ def test_another_vagrant_is_waited_for(
 def test_another_vagrant_is_not_waited_for_for_ever(
     command: VagrantCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.vagrantcli._ASK_AGAIN", 0.05)
+    monkeypatch.setattr("labctl.providers.vagrant.command._ASK_AGAIN", 0.05)
     program(tmp_path, "echo 1,,error-exit,Vagrant::Errors::MachineLocked,locked; exit 1")
     with pytest.raises(LabError, match=r"gets the machine.*locked") as error:
         command.run("halt", timeout=0.5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labctl.assets import assets
-from labctl.render import ruby, vagrantfile
+from labctl.providers.vagrant.vagrantfile import ruby, vagrantfile
 from labctl.spec.load import load_spec
 from labctl.topology import Topology, build_topology
 from tests.unit.golden import GOLDEN, expect_text

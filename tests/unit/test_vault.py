@@ -15,7 +15,7 @@ from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.providers import Features, Provider
-from labctl.providers.layers import discard, exchange, keep, stage, trouble, unstage
+from labctl.providers.nspawn.overlay import discard, exchange, keep, stage, trouble, unstage
 from labctl.snapshots import SnapshotStore
 from labctl.state import Identity, LabState
 from labctl.topology import Node

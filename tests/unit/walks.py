@@ -15,7 +15,7 @@ from labctl import walk as walking
 from labctl.access.capture import Tap
 from labctl.access.instance import Place
 from labctl.errors import LabError
-from labctl.farside import FarSide
+from labctl.providers import FarSide
 from labctl.topology import Topology
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN

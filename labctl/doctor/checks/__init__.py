@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from labctl.doctor.facts import HostFacts, LabHere
 from labctl.i18n import tr
-from labctl.render import vagrant_prefix
+from labctl.providers.vagrant.vagrantfile import vagrant_prefix
 from labctl.topology import Topology
 
 Level: TypeAlias = Literal["error", "warning", "note"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from labctl.doctor.checks import Case, Finding
 from labctl.doctor.facts import HostFacts, Machine, numbers
 from labctl.i18n import tr
-from labctl.render import PUBLIC_BOX
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
 
 BUILT_BOX = "labctl/lab"
 """Name of the box that `labctl box build` makes."""

@@ -35,7 +35,7 @@ def kvm_works(seconds: float = 5) -> bool:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    trial = [sys.executable, "-m", "labctl.kvm"]
+    trial = [sys.executable, "-m", "labctl.providers.kvm"]
     try:
         return run(trial, check=False, timeout=seconds).returncode == 0
     except LabError:

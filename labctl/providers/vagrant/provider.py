@@ -19,16 +19,16 @@ import paramiko
 from labctl.access import keys
 from labctl.access.guest import UnreachableError
 from labctl.access.ssh import SSHGuest
-from labctl.adopt import adopt
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import Cancel, Progress
-from labctl.providers.hypervisors import Hypervisor
-from labctl.render import PUBLIC_BOX, vagrantfile
+from labctl.providers.vagrant.command import Said, VagrantCommand
+from labctl.providers.vagrant.first_login import adopt
+from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, vagrantfile
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
-from labctl.vagrantcli import Said, VagrantCommand
 
 OWN_BOX = "labctl/lab"
 """The name under which a box of `labctl box build` is added to Vagrant."""

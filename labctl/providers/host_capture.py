@@ -9,24 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from labctl import netns
+from labctl.providers import FarSide, netns
 
 _EVERY_PROTOCOL = 3
 _SO_TIMESTAMPNS = 35
 _IP = b"\x08\x00"
 LARGEST = 2048
 """Bytes of a frame that are kept, as of the captures in nodes."""
-
-
-@dataclass(frozen=True)
-class FarSide:
-    """The other end of a node's eth0."""
-
-    namespace: str
-    device: str
-    mac: str = ""
 
 
 @contextmanager

@@ -1,166 +1,18 @@
-"""What VirtualBox and libvirt do each in its own way; all the rest is Vagrant's (vagrant.py)."""
+"""What libvirt does in its own way."""
 
-import os
 import re
-import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 from xml.sax.saxutils import quoteattr
 
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.kvm import kvm_works
 from labctl.providers import Features
-from labctl.providers.masters import machines, masters, remove
-from labctl.render import vagrant_prefix
+from labctl.providers.kvm import kvm_works
+from labctl.providers.vagrant.hypervisor import _SLOW
+from labctl.providers.vagrant.vagrantfile import vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
-
-_SLOW = 10
-"""Emulated processors are some ten times slower (measured: 10-16 times, Python's imports 3-7)."""
-
-
-class Hypervisor(Protocol):
-    """What a provider of Vagrant needs from its surroundings."""
-
-    name: str
-    """As Vagrant calls it."""
-    features: Features
-    boots_together: bool
-    """`vagrant up` boots several machines at once."""
-
-    @property
-    def patience(self) -> int:
-        """How many times longer things may take than in a container."""
-        ...
-
-    def resolver(self, topology: Topology) -> str:
-        """Address of the DNS server on eth0."""
-        ...
-
-    def environment(self) -> dict[str, str]:
-        """What the Vagrantfile asks of the host: environment variables."""
-        ...
-
-    def network_ready(self, topology: Topology) -> bool:
-        """Whether `create_network` has nothing to do."""
-        ...
-
-    def create_network(self, topology: Topology) -> None:
-        """Networks that Vagrant expects to find."""
-        ...
-
-    def destroy_network(self, topology: Topology) -> None:
-        """Remove what `create_network` made."""
-        ...
-
-    def cut(self, topology: Topology, node: Node) -> bool:
-        """Cut a running machine's power; False if that is to be left to Vagrant."""
-        ...
-
-    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
-        """Where the node's SSH server is; `host` and `port` are what `vagrant ssh-config` says."""
-        ...
-
-    def tidy(self, topology: Topology, node: Node) -> None:
-        """Remove what a killed Vagrant left of a machine that does not exist."""
-        ...
-
-    def leftovers(self, topology: Topology) -> list[str]:
-        """Machines and networks of the lab that are still there, as a person would read them."""
-        ...
-
-    def kept(self, home: Path, box: str) -> list[str]:
-        """What Vagrant keeps of the box for the next lab; `home` is Vagrant's."""
-        ...
-
-    def purge(self, home: Path, box: str) -> None:
-        """Remove that."""
-        ...
-
-
-class VirtualBox:
-    """Machines of VirtualBox, each with a NAT of its own behind eth0."""
-
-    name = "virtualbox"
-    features = Features(
-        needs_root=False,
-        simulated_internet=False,
-        shared_nat=False,
-        own_clock=True,
-        image="Vagrant box",
-        network="Vagrantfile and keys",
-    )
-    # Vagrant's provider boots one after the other, and two Vagrants at once race.
-    boots_together = False
-
-    @property
-    def patience(self) -> int:
-        """A machine of its own takes longer than a container; LABCTL_PATIENCE says how much."""
-        return int(os.environ.get("LABCTL_PATIENCE") or 3)
-
-    def resolver(self, topology: Topology) -> str:
-        """Host 3 of the NAT (VirtualBox's manual, 6.3)."""
-        return str(topology.nat[3])
-
-    def environment(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def network_ready(self, topology: Topology) -> bool:
-        """Networks come with the machines."""
-        return True
-
-    def create_network(self, topology: Topology) -> None:
-        """Nothing: NAT and internal networks need no definition, host-only ones Vagrant makes."""
-
-    def destroy_network(self, topology: Topology) -> None:
-        """The directories of machines that are gone.
-
-        VirtualBox may have kept a copy of a machine's settings in an older format there. It does
-        not delete that with the machine, and a new machine of that name could not be made.
-        """
-        if shutil.which("VBoxManage") is None:
-            return
-        told = run(["VBoxManage", "list", "systemproperties"], check=False)
-        parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
-        known = machines()
-        if parent is None or known is None:
-            return
-        for name in _machines(topology):
-            folder = Path(parent[1]) / name
-            disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
-            if name not in known.values() and not disks:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def cut(self, topology: Topology, node: Node) -> bool:
-        """Cut a running machine's power; False if that is to be left to Vagrant."""
-        return False
-
-    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
-        """The forwarded port, which Vagrant may have had to move."""
-        return host, port
-
-    def tidy(self, topology: Topology, node: Node) -> None:
-        """Nothing: disks come and go with their machine."""
-
-    def leftovers(self, topology: Topology) -> list[str]:
-        """Machines of VirtualBox that bear the names of the lab's."""
-        if shutil.which("VBoxManage") is None:
-            return []  # no VirtualBox, no machine of it
-        known = set((machines() or {}).values())
-        names = [name for name in _machines(topology) if name in known]
-        return [tr("VirtualBox machine {name}", name=name) for name in names]
-
-    def kept(self, home: Path, box: str) -> list[str]:
-        """The machine that the lab's were clones of."""
-        return [tr("VirtualBox machine {name}", name=one.name) for one in masters(home, box)]
-
-    def purge(self, home: Path, box: str) -> None:
-        """That machine gone. Raises LabError while another lab has clones of it."""
-        for master in masters(home, box):
-            remove(master)
 
 
 class Libvirt:

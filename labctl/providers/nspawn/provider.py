@@ -14,16 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from labctl import netns, uplink
 from labctl.access import keys
 from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
-from labctl.farside import FarSide
 from labctl.i18n import tr
 from labctl.images.baked import BakedImage, ImageCache
-from labctl.kvm import kvm_works
-from labctl.providers import Cancel, Features, Progress, layers
+from labctl.providers import Cancel, FarSide, Features, Progress, netns
+from labctl.providers.kvm import kvm_works
+from labctl.providers.nspawn import overlay, uplink
 from labctl.run import outlived_by, retire, run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
@@ -163,10 +162,10 @@ class NspawnProvider:
         if os.path.ismount(directory / "root"):
             return
         # Relative names, so that no character of the lab's path can end an option of mount(8).
-        layers = ":".join(str(layer) for layer in image.layers)
+        overlay = ":".join(str(layer) for layer in image.layers)
         run(
             ["mount", "-t", "overlay", f"labctl-{self._identity.lab_id}", "-o",
-             f"lowerdir={layers},upperdir=upper,workdir=work", "root"],
+             f"lowerdir={overlay},upperdir=upper,workdir=work", "root"],
             cwd=directory,
             hint=tr("the lab's directory must lie on a local file system that overlayfs can write"
                     " to (ext4, xfs, btrfs), not on an overlay or a network share"),
@@ -340,27 +339,27 @@ class NspawnProvider:
 
     def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         """The node's upper layer as one file."""
-        return layers.keep(self._state.node(node.name) / "upper", directory / f"{node.name}.tar")
+        return overlay.keep(self._state.node(node.name) / "upper", directory / f"{node.name}.tar")
 
     def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         """Whether that file is still the one that was made."""
-        return layers.trouble(directory / f"{node.name}.tar", proof)
+        return overlay.trouble(directory / f"{node.name}.tar", proof)
 
     def stage_node(self, node: Node, name: str, directory: Path) -> None:
         """Unpack the file beside the node's layer."""
-        layers.stage(directory / f"{node.name}.tar", self._state.node(node.name))
+        overlay.stage(directory / f"{node.name}.tar", self._state.node(node.name))
 
     def unstage_node(self, node: Node) -> None:
         """Remove what was unpacked."""
-        layers.unstage(self._state.node(node.name))
+        overlay.unstage(self._state.node(node.name))
 
     def restore_node(self, node: Node, name: str) -> None:
         """Exchange the layers."""
-        layers.exchange(self._state.node(node.name))
+        overlay.exchange(self._state.node(node.name))
 
     def settle_node(self, node: Node) -> None:
         """Remove the layer the node had before."""
-        layers.discard(self._state.node(node.name))
+        overlay.discard(self._state.node(node.name))
 
     def delete_node(self, node: Node, name: str) -> None:
         """Nothing: the file is in the snapshot's directory."""

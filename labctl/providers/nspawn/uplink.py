@@ -10,10 +10,10 @@ from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl import netns
 from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.providers import netns
 from labctl.run import run, spawn
 from labctl.topology import Topology
 
@@ -32,7 +32,7 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
     run(["ip", "-n", nat, "addr", "replace", f"{INTERNET_HOST}/32", "dev", "lo"])
     if not running(nat, topology):
         spawn(
-            ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.internet",
+            ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.providers.nspawn.internet",
              INTERNET_HOST, str(INTERNET_PORT), nat],
             log=log,
             unit=nat,

@@ -1,7 +1,7 @@
 """The host that plays the Internet: answers HTTP with the address it sees the caller at.
 
 Runs inside a NAT namespace, so nothing outside the lab can reach it; the kernel of the namespace
-answers pings to its address. `python -m labctl.internet ADDRESS PORT NAMESPACE`: the last word only
+answers pings to its address. `python -m labctl.providers.nspawn.internet ADDRESS PORT NAMESPACE`: the last word only
 tells, in a list of processes, whose it is.
 """
 

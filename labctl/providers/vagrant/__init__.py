@@ -1,0 +1,1 @@
+"""Nodes as virtual machines, by Vagrant with VirtualBox or libvirt."""

@@ -10,13 +10,13 @@ from typing import Any
 
 from labctl.access.guest import GuestError
 from labctl.access.instance import instance_guest
-from labctl.chassis import chassis_ready
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.i18n import tr
 from labctl.parts import LabParts
+from labctl.provisioning.ovn_ready import chassis_ready
+from labctl.provisioning.services import units_of
 from labctl.topology import Node
-from labctl.units import units_of
 
 CLOCK_SECONDS = 2.0
 """How far a node's clock may be from ours."""

@@ -36,15 +36,16 @@ from labctl.lessons.session import Classroom
 from labctl.lessons.transcript import Scene, read_records, transcript
 from labctl.providers import Provider
 from labctl.providers.registry import FEATURES, make_provider
+from labctl.provisioning.boot import halt_steps
+from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.stages import Provisioner
 from labctl.snapshots import BASE, Manifest, Row, SnapshotStore
 from labctl.spec.load import LabSpec, load_spec
-from labctl.stages import Provisioner
 from labctl.state import LabState, write_atomic
 from labctl.terminal.console import Console
 from labctl.topology import Node, Topology, build_topology
-from labctl.vault import Surroundings, Vault, halt_steps
+from labctl.vault import Surroundings, Vault
 from labctl.warm import Warm
-from labctl.yesterday import Yesterday
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

@@ -11,11 +11,11 @@ from labctl.lessons.progress import Position
 from labctl.probes import Sight
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
+from labctl.provisioning.services import inactive_units, units_of
 from labctl.terminal.console import Console
 from labctl.terminal.fit import table
 from labctl.terminal.text import Span, one_line
 from labctl.topology import Node
-from labctl.units import inactive_units, units_of
 
 if TYPE_CHECKING:
     from labctl.lab import Lab

@@ -5,7 +5,7 @@ is put back is warm.py's. Here is the order, in which a kill at any moment leave
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_USAGE, Cancelled, LabError
 from labctl.i18n import tr
 from labctl.providers import Provider
+from labctl.provisioning.boot import halt_steps
 from labctl.snapshots import (
     Journal,
     Manifest,
@@ -32,29 +33,6 @@ from labctl.state import LabState
 from labctl.topology import Node, Topology
 
 T = TypeVar("T")
-HALT_SECONDS = 30
-"""How long a node may take to shut down before its power is cut."""
-
-
-def halt_steps(
-    provider: Provider,
-    nodes: Iterable[Node],
-    needs: tuple[str, ...] = (),
-    *,
-    deadline: float = HALT_SECONDS,
-) -> list[Step]:
-    """Steps that shut the nodes down, each within `deadline` seconds or by cutting its power."""
-    return [
-        Step(
-            f"halt:{node.name}",
-            tr("shut down"),
-            lambda context, node=node: provider.stop(node, deadline=deadline),  # type: ignore[misc]
-            needs,
-            done=lambda node=node: not provider.running(node),  # type: ignore[misc]
-            node=node.name,
-        )
-        for node in nodes
-    ]
 
 
 class WarmWay(Protocol):

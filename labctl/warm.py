@@ -19,9 +19,9 @@ from labctl.access.guest import Guest
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
 from labctl.i18n import tr
+from labctl.provisioning.services import units_of
 from labctl.snapshots import Proof
 from labctl.topology import Node, Topology
-from labctl.units import units_of
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

@@ -14,7 +14,7 @@ import pytest
 from labctl.assets import assets
 from labctl.images.baked import ImageCache
 from labctl.lab import cache_directory
-from labctl.yesterday import BUILTIN_IMAGE
+from labctl.provisioning.seed import BUILTIN_IMAGE
 from tests.e2e.cli import Cli
 
 OTHER = """

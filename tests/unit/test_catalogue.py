@@ -11,10 +11,10 @@ import yaml
 from labctl.helping import _COMMON
 from labctl.i18n import catalogue_path
 from labctl.lessons.load import _SAYS
+from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
 from labctl.spec.load import _WANTED
 from labctl.spec.source import _SYNTAX
-from labctl.stages import SCRIPTS
 
 PACKAGE = Path(__file__).parents[2] / "labctl"
 STATES = {"absent", "unfinished", "halted", "degraded", "up"}

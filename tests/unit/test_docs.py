@@ -22,11 +22,11 @@ from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
 from labctl.parts import LabParts
 from labctl.providers.nspawn.provider import NspawnProvider
+from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.stages import Provisioner
 from labctl.spec.load import parse_spec
-from labctl.stages import Provisioner
 from labctl.state import LabState, Secrets
 from labctl.topology import Topology, build_topology
-from labctl.yesterday import Yesterday
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-import labctl.chassis
+import labctl.provisioning.ovn_ready
 from labctl.access.guest import GuestError
-from labctl.chassis import chassis_ready, wait_for_chassis
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lessons.claims import Prover
@@ -17,12 +16,13 @@ from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import FIRST, PROBES, Claim, Text
 from labctl.parts import LabParts
 from labctl.probes import Sight
-from labctl.stages import scripts_of
+from labctl.provisioning.ovn_ready import chassis_ready, wait_for_chassis
+from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.services import units_of
+from labctl.provisioning.stages import scripts_of
 from labctl.state import LabState
 from labctl.status import collect
 from labctl.topology import Topology
-from labctl.units import units_of
-from labctl.yesterday import Yesterday
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 
 LAB = topology("name: first-week\nstack: ovn\n")
@@ -72,7 +72,7 @@ def test_a_chassis_that_never_comes_fails_the_step(monkeypatch: pytest.MonkeyPat
         except NotYet as seen:
             raise WaitTimeout(what, 0, str(seen), options["hint"]) from None
 
-    monkeypatch.setattr(labctl.chassis, "wait_until", at_once)
+    monkeypatch.setattr(labctl.provisioning.ovn_ready, "wait_until", at_once)
     with pytest.raises(LabError, match="last seen: compute-01 not yet registered"):
         wait_for_chassis(LAB, controller("network-controller"), no_cloud, lambda: False)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.render import lab_env
-from labctl.stages import SCRIPTS, Script
+from labctl.provisioning.node_env import lab_env
+from labctl.provisioning.stages import SCRIPTS, Script
 from labctl.state import Secrets
 from labctl.topology import Node, Topology
 from tests.unit.fakes import SECRETS, topology

@@ -20,10 +20,10 @@ from labctl.engine.plan import Plan
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
 from labctl.providers import Features, Provider
-from labctl.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
+from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState
 from labctl.topology import Node
-from labctl.yesterday import Yesterday
 from tests.unit.fakes import SECRETS, FakeGuest, LocalGuest, topology
 from tests.unit.golden import GOLDEN
 

@@ -10,10 +10,10 @@ import pytest
 
 from labctl.access.guest import GuestError
 from labctl.i18n import set_language
+from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
 from labctl.status import Report, collect, show
 from labctl.topology import Node, Topology
-from labctl.units import inactive_units, units_of
 from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"

@@ -9,14 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-import labctl.yesterday
+import labctl.provisioning.seed
 from labctl.access.guest import GuestError
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, Cancelled, LabError
-from labctl.topology import Topology
-from labctl.units import units_of
-from labctl.yesterday import (
+from labctl.provisioning.seed import (
     Yesterday,
     compute_ready,
     make_access,
@@ -24,6 +22,8 @@ from labctl.yesterday import (
     make_instance,
     make_network,
 )
+from labctl.provisioning.services import units_of
+from labctl.topology import Topology
 from tests.unit.fakes import FakeGuest, topology
 
 LAB = topology()
@@ -141,7 +141,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             **{**kwargs, "deadline": 3, "clock": lambda: next(clock), "sleep": lambda s: None},
         )
 
-    monkeypatch.setattr(labctl.yesterday, "wait_until", brief)
+    monkeypatch.setattr(labctl.provisioning.seed, "wait_until", brief)
 
 
 # -- network and access ----------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_an_url_is_downloaded_into_the_cache(
         asked.append((url, directory))
         return directory / "x"
 
-    monkeypatch.setattr(labctl.yesterday, "download", fake)
+    monkeypatch.setattr(labctl.provisioning.seed, "download", fake)
     assert source("http://x/y.img", tmp_path, cache=tmp_path) == tmp_path / "downloads" / "x"
     assert asked == [("http://x/y.img", tmp_path / "downloads")]
 

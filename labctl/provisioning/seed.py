@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.guest import Guest, GuestError
-from labctl.chassis import wait_for_chassis
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.images.download import download
 from labctl.parts import LabParts
+from labctl.provisioning.ovn_ready import wait_for_chassis
+from labctl.provisioning.services import inactive_units
 from labctl.state import write_atomic
 from labctl.topology import Instance, Topology
-from labctl.units import inactive_units
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

@@ -15,7 +15,7 @@ from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import Provider
-from labctl.render import lab_env
+from labctl.provisioning.node_env import lab_env
 from labctl.state import LabState, Secrets
 from labctl.topology import Node, Topology
 

@@ -279,7 +279,7 @@ def walk(
         if json:
             typer.echo(as_json(followed.to_json()))
         else:
-            from labctl.walkview import show
+            from labctl.walks.show import show
 
             show(followed, console)
     if not followed.answered:

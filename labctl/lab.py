@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from labctl.doctor.judge import Report as Examination
     from labctl.status import Report
-    from labctl.walk import Walk
+    from labctl.walks.walk import Walk
 
 CREATE_WORKERS = 8
 """Stages mostly wait for services to start: more of them than cores keeps the cores busy."""
@@ -463,7 +463,7 @@ class Lab:
 
         An answer that does not come is in what is returned; LabError when nothing could be sent.
         """
-        from labctl.walk import Walker, checked
+        from labctl.walks.walker import Walker, checked
 
         kind = checked(protocol, port)
         self._must_be_up()

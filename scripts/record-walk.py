@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from labctl import walk as walking
 from labctl.access.instance import find_instance
 from labctl.lab import Lab
+from labctl.walks import walker as walking
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden/walk"
 

@@ -22,7 +22,7 @@ from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import Both, both, same, speaking
 from labctl.status import collect as status
 from labctl.topology import Topology
-from labctl.walk import Walk
+from labctl.walks.walk import Walk
 
 if TYPE_CHECKING:
     from labctl.lab import Lab

@@ -8,13 +8,10 @@ from itertools import groupby
 from pydantic import TypeAdapter, ValidationError
 
 from labctl.graph.model import INTERNET, Graph, Host, Interface
-from labctl.hops import Change, Encap, Hop, Path, Point
 from labctl.i18n import tr
 from labctl.report.lessons import utc
 from labctl.report.words import Both, both, same
-from labctl.walk import Walk
-from labctl.walktrace import Traced
-from labctl.walkwords import (
+from labctl.walks.describe import (
     change_of,
     decision,
     kind_of,
@@ -27,6 +24,9 @@ from labctl.walkwords import (
     whereabouts,
     why_of,
 )
+from labctl.walks.explain import Traced
+from labctl.walks.model import Change, Encap, Hop, Path, Point
+from labctl.walks.walk import Walk
 
 _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 

@@ -76,7 +76,7 @@ def show_walk(console: Console, case: str) -> None:
     """A walk of tests/golden/walk."""
     import pytest
 
-    from labctl.walkview import show
+    from labctl.walks.show import show
     from tests.unit.walks import WALKS, RecordedLab
 
     with pytest.MonkeyPatch.context() as patch:

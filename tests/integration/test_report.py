@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from labctl.access.packets import Frame, frames
-from labctl.hops import Hop, Point
 from labctl.report.page import render
-from labctl.walk import Walk
+from labctl.walks.model import Hop, Point
+from labctl.walks.walk import Walk
 from tests.conftest import in_ci
 from tests.unit.graphs import big
 from tests.unit.reports import SHOWN, RecordedReport, walks_of

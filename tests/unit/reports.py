@@ -20,7 +20,7 @@ from labctl.report import collect
 from labctl.report.page import Page
 from labctl.state import LabState
 from labctl.status import Report
-from labctl.walk import Walk
+from labctl.walks.walk import Walk
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN
 from tests.unit.walks import WALKS, RecordedLab

@@ -23,8 +23,8 @@ from labctl.lessons.load import load_lesson
 from labctl.report.page import chosen, render
 from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import _WORDS, Both, Prose, both, same, speaking
-from labctl.walk import Walk
-from labctl.walkwords import verdict
+from labctl.walks.describe import verdict
+from labctl.walks.walk import Walk
 from tests.unit.fakes import SECRETS, topology
 from tests.unit.reports import HOSTILE, LESSON, RECORDED, SHOWN, RecordedReport
 from tests.unit.walks import CASES, WALKS, RecordedLab

@@ -14,8 +14,9 @@ from labctl.access.guest import GuestError
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import set_language
 from labctl.terminal.text import cell_width
-from labctl.walk import Walk, checked
-from labctl.walkwords import verdict
+from labctl.walks.describe import verdict
+from labctl.walks.walk import Walk
+from labctl.walks.walker import checked
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks import CASES, WALKS, RecordedLab, shown, without_times
 

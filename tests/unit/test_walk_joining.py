@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.access.packets import Frame, Quoted, frames
-from labctl.hops import Joined, Names, NatRule, Point, Probe
-from labctl.joining import join
+from labctl.walks.correlate import join
+from labctl.walks.model import Joined, Names, NatRule, Point, Probe
 from tests.unit.walks import CASES, WALKS, RecordedLab
 
 TAP = Point("c1", "tap0", "instance")
@@ -142,7 +142,7 @@ def test_the_order_of_the_frames_does_not_matter(case: str) -> None:
     for seed in range(3):
         shuffled = random.Random(seed).sample(seen, len(seen))
         lab = RecordedLab(WALKS / case, pytest.MonkeyPatch())
-        lab.monkeypatch.setattr("labctl.walk.frames", _of(shuffled))
+        lab.monkeypatch.setattr("labctl.walks.walker.frames", _of(shuffled))
         again = lab.walk()
         lab.monkeypatch.undo()
         assert (again.request, again.reply) == (walk.request, walk.reply)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.walkplan import End, Ground, plan, sending
+from labctl.walks.plan import End, Ground, plan, sending
 
 VM = End("vm_1", "instance", "172.16.100.10", "c1", "tap1")
 VM2 = End("vm_2", "instance", "172.16.100.11", "c2", "tap2")

@@ -7,9 +7,9 @@ import pytest
 
 from labctl.access.ovsdb import parse_table
 from labctl.access.packets import Frame
-from labctl.ovnfacts import understand
-from labctl.ovntrace import Event, Trace, command, events, microflow, parse
-from labctl.walktrace import entry
+from labctl.walks.explain import entry
+from labctl.walks.logical_network import understand
+from labctl.walks.ovntrace import Event, Trace, command, events, microflow, parse
 from tests.unit.fakes import topology
 from tests.unit.test_walk_joining import BREX, ETH0, NAT0, TAP, frame
 from tests.unit.walks import WALKS

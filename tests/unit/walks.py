@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from labctl import walk as walking
 from labctl.access.capture import Tap
 from labctl.access.instance import Place
 from labctl.errors import LabError
 from labctl.providers import FarSide
 from labctl.topology import Topology
+from labctl.walks import walker as walking
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN
 
@@ -97,7 +97,7 @@ class RecordedLab:
         patch(walking, "listening", self._listening)
         patch(walking, "pcap", lambda heard: self.pcap("internet", "nat0"))
         patch(walking, "find_instance", self._find)
-        patch("labctl.walkends.find_instance", self._find)
+        patch("labctl.walks.endpoints.find_instance", self._find)
         walker = walking.Walker(
             self.topology,
             lambda name: self.guests[name],
@@ -128,7 +128,7 @@ def shown(walk: walking.Walk, width: int) -> str:
     import io
 
     from labctl.terminal.plain import PlainConsole
-    from labctl.walkview import show
+    from labctl.walks.show import show
 
     stream = io.StringIO()
     show(walk, PlainConsole(stream, width=width))

@@ -9,19 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from labctl.access.packets import Frame
-from labctl.hops import (
-    Answer,
-    Clocks,
-    Joined,
-    Names,
-    Point,
-    Probe,
-    Sighting,
-    apart,
-    path,
-    receiver,
-    sender,
-)
+from labctl.walks.changes import Clocks, apart, path
+from labctl.walks.model import Answer, Joined, Names, Point, Probe, Sighting, receiver, sender
 
 
 def join(frames: Iterable[Frame], probe: Probe, points: Sequence[Point], names: Names) -> Joined:

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
 from labctl.access.packets import Frame
-from labctl.hops import Change, Encap, Hop, Path
 from labctl.i18n import tr
 from labctl.terminal.console import Console
 from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
-from labctl.walk import Walk
-from labctl.walkwords import (
+from labctl.walks.describe import (
     change_of,
     decision,
     mac_label,
@@ -21,6 +19,8 @@ from labctl.walkwords import (
     whereabouts,
     why_of,
 )
+from labctl.walks.model import Change, Encap, Hop, Path
+from labctl.walks.walk import Walk
 
 _SIDE_BY_SIDE = 110
 """Cells from which on hops and pipeline stand beside each other."""

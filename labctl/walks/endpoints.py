@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from labctl import ovnfacts
 from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import Guest
 from labctl.access.instance import find_instance
 from labctl.access.ovsdb import parse_table
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.hops import Names
 from labctl.i18n import tr
-from labctl.ovnfacts import OvnFacts, Port
 from labctl.providers.nspawn.uplink import INTERNET_HOST
 from labctl.topology import Topology
-from labctl.walkplan import End
+from labctl.walks import logical_network
+from labctl.walks.logical_network import OvnFacts, Port
+from labctl.walks.model import Names
+from labctl.walks.plan import End
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -54,7 +54,7 @@ class Ends:
         self._cloud = cloud
         self.notes: list[str] = []
         with ThreadPoolExecutor(max_workers=2) as pool:
-            asked = pool.submit(ovnfacts.read, guest(topology.controller.name))
+            asked = pool.submit(logical_network.read, guest(topology.controller.name))
             self.servers, self._groups, self._floating_ips = self._openstack()
             try:
                 self.facts = asked.result()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from labctl.hops import Point, Probe
+from labctl.walks.model import Point, Probe
 
 Protocol = Literal["ping", "tcp", "udp"]
 ICMP_HEADERS = 28

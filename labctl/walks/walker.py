@@ -7,78 +7,31 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labctl.access.capture import Tap, recording
 from labctl.access.guest import Guest, GuestError, GuestResult
 from labctl.access.instance import InstanceGuest, find_instance
 from labctl.access.packets import frames
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.hops import Answer, Direction, Joined, Names, Point, Probe
-from labctl.hops import Path as Way
 from labctl.i18n import tr
-from labctl.joining import join
 from labctl.providers import FarSide
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
-from labctl.walkends import Ends, Labels
-from labctl.walkplan import End, Ground, Plan, Protocol, Send, exit_of, plan, sending
-from labctl.walktrace import Loss, Traced, loss, traced
+from labctl.walks.correlate import join
+from labctl.walks.endpoints import Ends
+from labctl.walks.explain import Traced, loss, traced
+from labctl.walks.model import Direction, Joined, Names, Point, Probe
+from labctl.walks.plan import End, Ground, Plan, Protocol, Send, exit_of, plan, sending
+from labctl.walks.walk import Attempt, Walk
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
 TRIES = 2
 """A first packet may be lost to what it has to set up: ARP, connection tracking, flows."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One probe that was sent."""
-
-    command: str
-    """As a person would type it on the source."""
-    output: str
-    seconds: float
-    outcome: str
-    """Why there was another one after it, or what came of the last; for people."""
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One packet's way there and its answer's way back."""
-
-    lab: str
-    protocol: Protocol
-    port: int | None
-    source: End
-    target: End
-    began: float
-    """Seconds since the epoch."""
-    seconds: float
-    attempts: tuple[Attempt, ...]
-    way: tuple[Point, ...]
-    """Where the request was expected to pass."""
-    listened: tuple[Point, ...]
-    request: Way
-    reply: Way | None
-    answer: Answer | None
-    answered: bool
-    """Whether an answer of the target came back to the source."""
-    lost: Loss | None
-    skews: Mapping[str, float]
-    traced: Mapping[Direction, Traced]
-    labels: Labels
-    notes: tuple[str, ...]
-    """What could not be had; for people."""
-    pcaps: Mapping[str, str]
-    """File of each kept capture, by "node interface"."""
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready."""
-        return asdict(self)
 
 
 Far = Callable[[Node], FarSide | None]

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 
 from labctl.access.packets import Frame
-from labctl.hops import Change, Hop, Path
 from labctl.i18n import tr
-from labctl.ovntrace import Event
-from labctl.walk import Walk
-from labctl.walktrace import Traced
+from labctl.walks.explain import Traced
+from labctl.walks.model import Change, Hop, Path
+from labctl.walks.ovntrace import Event
+from labctl.walks.walk import Walk
 
 
 def verdict(walk: Walk) -> str:

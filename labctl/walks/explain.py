@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame
-from labctl.hops import Direction, Hop, Joined, NatRule, Path, Point
 from labctl.i18n import tr
-from labctl.ovnfacts import OvnFacts, Port
-from labctl.ovntrace import Event, Trace, command, events, parse
-from labctl.walkplan import End
+from labctl.walks.logical_network import OvnFacts, Port
+from labctl.walks.model import Direction, Hop, Joined, NatRule, Path, Point
+from labctl.walks.ovntrace import Event, Trace, command, events, parse
+from labctl.walks.plan import End
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from labctl.access.guest import Guest
 from labctl.access.ovsdb import Rows, parse_table
-from labctl.hops import Names, NatRule
 from labctl.topology import Topology
+from labctl.walks.model import Names, NatRule
 
 _TABLES = (
     ("ovn-sbctl", "Chassis", "_uuid,hostname"),

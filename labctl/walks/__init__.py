@@ -1,0 +1,1 @@
+"""One packet, sent, captured everywhere and followed hop by hop."""

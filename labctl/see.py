@@ -103,7 +103,7 @@ def report(
 
 def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
     """The lab as it is now; as lab.yaml describes it where none exists, or if `planned`."""
-    from labctl.graph.live import live
+    from labctl.graph.observed import live
     from labctl.graph.planned import planned as plan
 
     if planned or not lab.state.exists:

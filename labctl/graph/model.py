@@ -1,6 +1,6 @@
 """What `labctl graph` draws, as plain data: the machines of a lab and the logical network on them.
 
-Made by :mod:`labctl.graph.planned` from lab.yaml alone, or by :mod:`labctl.graph.live` from what a
+Made by :mod:`labctl.graph.planned` from lab.yaml alone, or by :mod:`labctl.graph.observed` from what a
 running lab tells. What draws it (SVG, Mermaid, a terminal) asks nobody anything.
 
 A *place* is where a packet can be seen: ``NODE/INTERFACE``, or ``internet``. Drawings mark it, so

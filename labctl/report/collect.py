@@ -61,7 +61,7 @@ def _graphs(lab: "Lab", state: str, walks: Sequence[Walk]) -> dict[Language, Gra
     seen: Graph | None = None
     trouble = ""
     if state not in ("absent", "halted"):
-        from labctl.graph.live import live
+        from labctl.graph.observed import live
 
         try:
             seen = live(lab)

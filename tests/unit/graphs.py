@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from hypothesis import strategies as st
 
-from labctl.graph.live import live
 from labctl.graph.model import (
     INTERNET,
     Bridge,
@@ -25,6 +24,7 @@ from labctl.graph.model import (
     Tunnel,
     Vm,
 )
+from labctl.graph.observed import live
 from labctl.graph.shapes import clean
 from labctl.parts import LabParts
 from labctl.topology import Topology

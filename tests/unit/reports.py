@@ -103,7 +103,7 @@ class RecordedReport:
         """What the page is made of."""
         if self.up:
             self.monkeypatch.setattr(collect, "status", lambda lab: self.status())
-            self.monkeypatch.setattr("labctl.graph.live.live", lambda lab: self.graph())
+            self.monkeypatch.setattr("labctl.graph.observed.live", lambda lab: self.graph())
         return collect.collect(self)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import labctl.terminal.console
-from labctl.cli import main as labctl_main
+from labctl.cli.app import main as labctl_main
 from labctl.engine.events import Event
 
 SCREENS = Path(__file__).parents[1] / "tests/golden/screens"

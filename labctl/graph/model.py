@@ -1,7 +1,7 @@
 """What `labctl graph` draws, as plain data: the machines of a lab and the logical network on them.
 
-Made by :mod:`labctl.graph.planned` from lab.yaml alone, or by :mod:`labctl.graph.observed` from what a
-running lab tells. What draws it (SVG, Mermaid, a terminal) asks nobody anything.
+Made by `planned.py` from lab.yaml alone, or by `observed.py` from what a running lab tells. What
+draws it (SVG, Mermaid, a terminal) asks nobody anything.
 
 A *place* is where a packet can be seen: ``NODE/INTERFACE``, or ``internet``. Drawings mark it, so
 that a walk can be drawn over them.

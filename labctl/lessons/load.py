@@ -1,5 +1,7 @@
 """Lessons from files, with everything that is wrong with one, at its line."""
 
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -236,3 +238,8 @@ def json_schema() -> dict[str, Any]:
     schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
     dialect = "http://json-schema.org/draft-07/schema#"
     return {"$schema": dialect, **schema, "title": "a lesson of labctl"}
+
+
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

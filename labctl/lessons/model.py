@@ -4,9 +4,7 @@ Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templ
 topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
 """
 
-import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -20,7 +18,6 @@ from pydantic import (
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, current_language, tr
-from labctl.lessons.load import json_schema
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
@@ -223,11 +220,3 @@ class Lesson(_Model):
                 hint=tr("the lesson for this lab is {lesson}", lesson=FIRST[topology.stack]),
                 code=EXIT_USAGE,
             )
-
-
-# -- for editors -----------------------------------------------------------------------------------
-
-
-if __name__ == "__main__":
-    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")

@@ -34,6 +34,15 @@ class Features:
     """The files of nodes that run can be kept, all at one moment; else the nodes must be down."""
 
 
+@dataclass(frozen=True)
+class FarSide:
+    """The other end of a node's eth0."""
+
+    namespace: str
+    device: str
+    mac: str = ""
+
+
 class Provider(Protocol):
     """Makes, starts, stops and removes the nodes of one lab."""
 
@@ -147,12 +156,3 @@ class Provider(Protocol):
     def purge(self, progress: Progress) -> None:
         """Remove that as well. Raises LabError while another lab uses it."""
         ...
-
-
-@dataclass(frozen=True)
-class FarSide:
-    """The other end of a node's eth0."""
-
-    namespace: str
-    device: str
-    mac: str = ""

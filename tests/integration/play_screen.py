@@ -91,7 +91,7 @@ def show_report(console: Console, name: str) -> None:
 
         show(report, console, "labctl")
         return
-    from labctl.keep import _show
+    from labctl.cli.snapshots import _show
     from labctl.snapshots import Row
 
     ages = (300.0, 7200.0, 172_800.0)
@@ -123,7 +123,7 @@ def scene(name: str, language: str) -> None:
             else:
                 play(console, clock, recorded(what, language))
     except KeyboardInterrupt:
-        from labctl.cli import _interrupted
+        from labctl.cli.app import _interrupted
 
         _interrupted()
     if how != "running":

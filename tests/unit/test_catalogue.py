@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labctl.helping import _COMMON
+from labctl.cli.help import _COMMON
 from labctl.i18n import catalogue_path
 from labctl.lessons.load import _SAYS
 from labctl.provisioning.stages import SCRIPTS

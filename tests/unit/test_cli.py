@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import cli
+from labctl.cli import app
 from labctl.spec.load import load_spec
 
 
@@ -31,7 +31,7 @@ class Run:
     def __call__(self, *words: str) -> tuple[int, str, str]:
         """(exit code, stdout, stderr) of `labctl WORDS`."""
         self._patch.setattr(sys, "argv", ["labctl", *words])
-        code = cli.main()
+        code = app.main()
         out, err = self._capsys.readouterr()
         return code, out, err
 
@@ -163,7 +163,7 @@ def test_help_is_instant() -> None:
 
 
 def test_help_loads_nothing_slow() -> None:
-    code = "import sys, labctl.cli; print(*[m for m in ('rich', 'openstack', 'paramiko', 'pydantic', 'scapy', 'yaml') if m in sys.modules])"  # noqa: E501
+    code = "import sys, labctl.cli.app; print(*[m for m in ('rich', 'openstack', 'paramiko', 'pydantic', 'scapy', 'yaml') if m in sys.modules])"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -15,7 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from labctl.access.packets import Frame
-from labctl.cli import app
+from labctl.cli.app import app
 from labctl.engine.steps import Step
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.matching import OPERATORS

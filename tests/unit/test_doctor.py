@@ -17,14 +17,13 @@ import yaml
 from pydantic import TypeAdapter
 
 import labctl
-from labctl.cli import main
-from labctl.doctor import examine
+from labctl.cli.app import main
 from labctl.doctor.checks import Case, Group
 from labctl.doctor.checks.vagrant import BUILT_BOX
 from labctl.doctor.facts import HostFacts, LabHere, numbers
 from labctl.doctor.judge import Report, judge
 from labctl.doctor.programs import Survey
-from labctl.doctor.show import show
+from labctl.doctor.show import _TITLES, show
 from labctl.errors import LabError
 from labctl.i18n import catalogue_path, set_language
 from labctl.images import box
@@ -90,7 +89,7 @@ def finding_ids() -> set[str]:
     """The names in all `Finding(…)` and `_missing(facts, …)` of the package."""
     package = Path(labctl.__file__).parent
     found: set[str] = set()
-    for path in [package / "doctor.py", *(package / "checks").glob("*.py")]:
+    for path in (package / "doctor").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
@@ -104,8 +103,8 @@ def finding_ids() -> set[str]:
 
 def test_titles_are_translated() -> None:
     known = yaml.safe_load(catalogue_path("zh-TW").read_text("utf-8"))
-    assert set(examine._TITLES) == set(get_args(Group))
-    assert set(examine._TITLES.values()) <= set(known)
+    assert set(_TITLES) == set(get_args(Group))
+    assert set(_TITLES.values()) <= set(known)
 
 
 def test_the_box_is_the_one_that_box_build_makes() -> None:

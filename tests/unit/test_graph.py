@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from labctl.access.guest import GuestError
+from labctl.cli.views import views_app
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
 from labctl.graph.mermaid import mermaid
@@ -18,7 +19,6 @@ from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.i18n import set_language
-from labctl.see import see_app
 from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 from tests.unit.graphs import CASES, COMPUTE, CONTROLLER, HOSTILE, RecordedLab, renamed
@@ -291,7 +291,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*words: str) -> str:
-    done = CliRunner().invoke(see_app, ["graph", *words], catch_exceptions=False)
+    done = CliRunner().invoke(views_app, ["graph", *words], catch_exceptions=False)
     assert done.exit_code == 0
     return done.output
 
@@ -314,4 +314,4 @@ def test_a_file_ends_as_what_it_is(directory: Path, name: str, begins: str) -> N
 @pytest.mark.parametrize("words", [["--format", "png"], ["-o", "a.png"]])
 def test_what_cannot_be_drawn_is_refused(directory: Path, words: list[str]) -> None:
     with pytest.raises(LabError):
-        CliRunner().invoke(see_app, ["graph", "--planned", *words], catch_exceptions=False)
+        CliRunner().invoke(views_app, ["graph", "--planned", *words], catch_exceptions=False)

@@ -9,7 +9,7 @@ import pytest
 import typer
 import yaml
 
-from labctl.cli import app, main
+from labctl.cli.app import app, main
 from labctl.i18n import asked_language, catalogue_path
 from labctl.terminal.text import cell_width
 

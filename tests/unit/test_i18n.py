@@ -12,7 +12,7 @@ from labctl.i18n import catalogue_path, current_language, detect_language, set_l
 
 CATALOGUE = catalogue_path("zh-TW")
 # What these say through tr is ours to translate; other modules may stay English.
-TRANSLATED = ("console", "live", "steps", "waiting")
+TRANSLATED = ("terminal/page", "terminal/plain", "terminal/live", "engine/steps", "engine/wait")
 
 
 def entries() -> list[tuple[object, object]]:

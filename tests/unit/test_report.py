@@ -14,7 +14,7 @@ import pytest
 from markupsafe import Markup
 from typer.testing import CliRunner
 
-from labctl.cli import app
+from labctl.cli.app import app
 from labctl.errors import LabError
 from labctl.graph.model import INTERNET
 from labctl.graph.planned import planned

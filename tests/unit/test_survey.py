@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import labctl.doctor.programs
 from labctl.doctor import files, programs
 from labctl.doctor.examine import examine, lab_here
 from labctl.doctor.facts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
@@ -148,7 +147,7 @@ def test_programs_that_hang(
     facts: Callable[..., HostFacts],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(labctl.doctor.examine.programs, "SECONDS", 0.3)
+    monkeypatch.setattr(programs, "SECONDS", 0.3)
     program("vagrant", "exec sleep 30")
     program("VBoxManage", "exec sleep 30")
     began = time.monotonic()

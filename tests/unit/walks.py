@@ -17,6 +17,7 @@ from labctl.errors import LabError
 from labctl.providers import FarSide
 from labctl.topology import Topology
 from labctl.walks import walker as walking
+from labctl.walks.walk import Walk
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN
 
@@ -90,7 +91,7 @@ class RecordedLab:
     def _listening(self, far: FarSide) -> Iterator[list[Any]]:
         yield []
 
-    def walk(self, keep: Path | None = None) -> walking.Walk:
+    def walk(self, keep: Path | None = None) -> Walk:
         """Walk as it was recorded."""
         patch = self.monkeypatch.setattr
         patch(walking, "recording", self._recording)
@@ -123,7 +124,7 @@ def without_times(data: Any) -> Any:
     return data
 
 
-def shown(walk: walking.Walk, width: int) -> str:
+def shown(walk: Walk, width: int) -> str:
     """A walk as a terminal of that width shows it, without colours."""
     import io
 

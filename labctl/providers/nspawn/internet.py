@@ -1,8 +1,8 @@
 """The host that plays the Internet: answers HTTP with the address it sees the caller at.
 
 Runs inside a NAT namespace, so nothing outside the lab can reach it; the kernel of the namespace
-answers pings to its address. `python -m labctl.providers.nspawn.internet ADDRESS PORT NAMESPACE`: the last word only
-tells, in a list of processes, whose it is.
+answers pings to its address. Its arguments are ADDRESS PORT NAMESPACE: the last word only tells,
+in a list of processes, whose it is.
 """
 
 import sys

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.options import DEFAULT, File, Json, Quiet, called, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language, set_language, tr
-from labctl.invocation import DEFAULT, File, Json, Quiet, called, open_console, open_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable

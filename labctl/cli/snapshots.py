@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.options import DEFAULT, File, Json, Quiet, Verbs, called, open_console, open_lab
 from labctl.i18n import tr
-from labctl.invocation import DEFAULT, File, Json, Quiet, Verbs, called, open_console, open_lab
 
 if TYPE_CHECKING:
     from labctl.snapshots import Row

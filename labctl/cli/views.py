@@ -7,22 +7,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.cli.options import DEFAULT, File, Json, called, open_console, open_lab
+from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import current_language, tr
-from labctl.invocation import DEFAULT, File, Json, called, open_console, open_lab
 
 if TYPE_CHECKING:
     from labctl.graph.model import Graph
     from labctl.lab import Lab
 
-see_app = typer.Typer()
+views_app = typer.Typer()
 
 _SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text"}
 """Of --output; in .md Mermaid stands in a fence."""
 _FORMATS = ("svg", "mermaid", "text")
 
 
-@see_app.command()
+@views_app.command()
+def walk(
+    protocol: Annotated[str, typer.Argument(metavar="PROTO", help="ping, tcp or udp.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="An instance or a node.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="An address, an instance, a node, or internet.")
+    ],
+    port: Annotated[int | None, typer.Argument(metavar="PORT", help="Of tcp and udp.")] = None,
+    file: File = DEFAULT,
+    pcap: Annotated[
+        Path | None, typer.Option(help="Directory in which the captures are kept.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send one packet and show every hop of it and of its answer; exit 3 if none comes."""
+    from labctl.lab import as_json
+
+    with open_console(json=json) as console:
+        keep = pcap.absolute() if pcap is not None else None
+        followed = open_lab(file, console).walk(protocol, source, target, port, keep)
+        console.close()  # what moved while it was under way
+        if json:
+            typer.echo(as_json(followed.to_json()))
+        else:
+            from labctl.walks.show import show
+
+            show(followed, console)
+    if not followed.answered:
+        raise typer.Exit(EXIT_CLAIM)
+
+
+@views_app.command()
 def graph(
     format_: Annotated[
         str, typer.Option("--format", help="svg, mermaid or text; default: as --output ends.")
@@ -71,7 +102,7 @@ def graph(
                 console.say(tr("it shows what {command} will build", command=command))
 
 
-@see_app.command()
+@views_app.command()
 def report(
     output: Annotated[
         Path | None,

@@ -1,0 +1,179 @@
+"""The command line: parse, call the lab, exit code. The only place that exits.
+
+Whatever is slow to import is imported by the verb that needs it: `labctl --help` is instant.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl import __version__
+from labctl.cli.box import box_app
+from labctl.cli.lab import lab_app
+from labctl.cli.lessons import lessons_app
+from labctl.cli.options import (
+    Verbs,
+)
+from labctl.cli.snapshots import snapshots_app
+from labctl.cli.views import views_app
+from labctl.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    LabError,
+)
+from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
+
+# Typer brings its own click and exports only the leaves of its exceptions; this is their root.
+_UsageError: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="labctl",
+    cls=Verbs,
+    help="One YAML file becomes a real OpenStack on OVN, and a tutorial walks you through it.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    lang: Annotated[str, typer.Option(help="en or zh-TW; default: the locale's.")] = "",
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options of every verb."""
+    set_language(_language(lang))
+    if version:
+        typer.echo(f"labctl {__version__}")
+        raise typer.Exit
+
+
+def _language(asked: str) -> str:
+    if asked and asked not in ("en", "zh-TW"):
+        set_language(detect_language(os.environ))  # to say so in it
+        raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=asked), code=EXIT_USAGE)
+    return asked or detect_language(os.environ)
+
+
+for group in (lab_app, lessons_app, snapshots_app, views_app):
+    app.add_typer(group)
+app.add_typer(box_app, name="box")
+
+
+# -- the machinery -------------------------------------------------------------------------------
+def _report(error: Any) -> int:
+    """Print an error a person can act on; its exit code."""
+    from labctl.spec.problems import SpecError
+    from labctl.terminal.console import make_console
+
+    stream = make_console(stdout=sys.stderr)
+    with stream:
+        if isinstance(error, SpecError):
+            for problem in error.problems:
+                sys.stderr.write(f"{problem}\n")
+            return EXIT_USAGE
+        log = getattr(error, "log", None)
+        stream.error(str(getattr(error, "message", error)), error.hint or "", str(log or ""))
+    cause = getattr(error, "cause", None)
+    return int(getattr(cause, "code", getattr(error, "code", EXIT_FAILED)))
+
+
+def main() -> int:
+    """Run the command line; its exit code: 0 done, 1 failed, 2 wrong use, 3 a claim fails."""
+    from labctl.errors import Cancelled
+    from labctl.spec.problems import SpecError
+
+    run: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        code = _localized(run)(standalone_mode=False)
+        sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C
+            return _interrupted()
+        return code if isinstance(code, int) else EXIT_DONE
+    except typer.Exit as error:
+        return error.exit_code
+    except _UsageError as error:
+        return _misused(error)
+    except (KeyboardInterrupt, typer.Abort, Cancelled):
+        return _interrupted()
+    except (LabError, SpecError) as error:
+        return _report(error)
+    except BrokenPipeError:
+        return _reader_gone()
+    except OSError as error:
+        # Logs and records are written all the time; what needs more room says so itself.
+        return _report(_full(error)) if error.errno in (ENOSPC, EDQUOT) else _broken(error)
+    except Exception as error:
+        return _broken(error)
+
+
+def _localized(command: Any) -> Any:
+    """The command, with its help in the reader's language if that is not English."""
+    set_language(_language(asked_language(sys.argv[1:])))
+    if current_language() != "en":
+        from labctl.cli.help import localize
+
+        localize(command)
+    return command
+
+
+def _misused(error: Any) -> int:
+    if current_language() == "en":
+        error.show()
+        return EXIT_USAGE
+    from labctl.cli.help import usage_message
+
+    if error.ctx is not None:
+        typer.echo(error.ctx.get_usage(), err=True)
+        typer.echo(tr("more: {command}", command=f"{error.ctx.command_path} --help"), err=True)
+    typer.echo("✗ " + usage_message(error), err=True)
+    return EXIT_USAGE
+
+
+def _interrupted() -> int:
+    hint = tr("interrupted; the same command goes on where this one stopped")
+    sys.stderr.write(f"\n{hint}\n")
+    return EXIT_INTERRUPTED
+
+
+def _reader_gone() -> int:
+    """`labctl status | head -1`: what is still to be flushed at exit goes nowhere, silently."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
+
+
+def _full(error: OSError) -> LabError:
+    return LabError(
+        tr("the disk is full: {path}", path=error.filename or error.strerror),
+        hint=tr("free some space, then run the same command again; it goes on where it stopped"),
+    )
+
+
+def _broken(error: Exception) -> int:
+    """A defect of ours: one line for the user, everything else into a file to report it with."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="labctl-crash-", suffix=".log", delete=False
+    ) as sink:
+        sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
+        traceback.print_exception(error, file=sink)
+    problem = LabError(
+        tr("labctl itself broke: {what}", what=f"{type(error).__name__}: {error}"),
+        hint=tr("this is a defect of labctl; please report it with the log"),
+    )
+    problem.log = Path(sink.name)
+    return _report(problem)
+
+
+__all__ = ["app", "main"]

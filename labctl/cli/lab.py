@@ -1,0 +1,195 @@
+"""The verbs of a lab as a whole: from `init` to `destroy`."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from labctl.cli.options import (
+    DEFAULT,
+    File,
+    Json,
+    Quiet,
+    called,
+    open_console,
+    open_lab,
+)
+from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
+from labctl.i18n import tr
+
+lab_app = typer.Typer()
+
+
+# -- before a lab exists -------------------------------------------------------------------------
+@lab_app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the lab.")] = "ovn-tutorial",
+    file: File = DEFAULT,
+) -> None:
+    """Write a lab.yaml with every value of the tutorial's lab, explained, to start from."""
+    from labctl.spec.load import write_default
+
+    write_default(file, name)
+    typer.echo(
+        tr("{file} is written; make the lab with {command}", file=file, command="labctl create")
+    )
+
+
+@lab_app.command()
+def validate(file: File = DEFAULT, json: Json = False) -> None:
+    """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
+    from labctl.lab import as_json
+    from labctl.spec.load import load_spec
+    from labctl.spec.problems import SpecError
+    from labctl.topology import build_topology
+
+    try:
+        topology = build_topology(load_spec(file))
+    except SpecError as error:
+        if json:
+            problems = [
+                vars(one) if hasattr(one, "__dict__") else str(one) for one in error.problems
+            ]
+            typer.echo(as_json({"valid": False, "problems": problems}))
+            raise typer.Exit(EXIT_USAGE) from None
+        raise
+    if json:
+        typer.echo(as_json({"valid": True, "problems": []}))
+    else:
+        names = ", ".join(node.name for node in topology.nodes)
+        typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
+
+
+@lab_app.command()
+def doctor(
+    file: File = DEFAULT,
+    provider: Annotated[
+        str, typer.Option("-p", "--provider", help="Look for this one; default: lab.yaml's.")
+    ] = "",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
+    from labctl.doctor.judge import PROVIDERS
+    from labctl.doctor.show import show
+    from labctl.lab import Lab, as_json
+    from labctl.terminal.console import make_console
+
+    if provider and provider not in PROVIDERS:
+        raise LabError(
+            tr("--provider {provider}: choose {names}", provider=provider,
+               names=", ".join(PROVIDERS)),
+            code=EXIT_USAGE,
+        )  # fmt: skip
+    with make_console(quiet=quiet, json=json) as console:
+        report = Lab(file).examine(provider, thorough=True)
+        if json:
+            typer.echo(as_json(report.to_json()))
+        else:
+            show(report, console)
+        if not report.ok:
+            raise typer.Exit(EXIT_FAILED)
+
+
+@lab_app.command()
+def render(
+    file: File = DEFAULT,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Print it, write nothing.")] = False,
+) -> None:
+    """Write the Vagrantfile that follows from lab.yaml, for VirtualBox and libvirt."""
+    from labctl.lab import Lab
+    from labctl.terminal.console import make_console
+
+    lab = Lab(file, make_console(quiet=True))
+    if stdout:
+        sys.stdout.write(lab.vagrantfile())
+    else:
+        typer.echo(lab.render())
+
+
+# -- the lab -------------------------------------------------------------------------------------
+@lab_app.command()
+def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
+    """Make the lab, or finish and mend one that was begun."""
+    from labctl.doctor.show import show_briefly
+    from labctl.lessons.model import FIRST
+
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        if lab.examination.ok:
+            show_briefly(lab.examination, console)
+        lab.create()
+        lesson = FIRST[lab.topology.stack]
+        console.say(tr("next: {command}", command=f"{called()} start {lesson}"))
+
+
+@lab_app.command()
+def status(file: File = DEFAULT, json: Json = False) -> None:
+    """Nodes, services, chassis, lesson position, and where to log in."""
+    from labctl.lab import as_json
+
+    with open_console() as console:
+        report = open_lab(file, console).status()
+        if json:
+            typer.echo(as_json(report))
+        else:
+            from labctl.status import show
+
+            show(report, console, called())
+
+
+@lab_app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
+    """Log in to a node, or run a command there: labctl ssh NODE -- COMMAND."""
+    with open_console() as console:
+        argv = open_lab(file, console).ssh_argv(node, context.args)
+    os.execvp(argv[0], argv)
+
+
+@lab_app.command()
+def logs(
+    node: Annotated[str, typer.Argument(help="A node; none: the log of the image.")] = "",
+    unit: Annotated[str, typer.Argument(help="A stage or a service on the node.")] = "",
+    file: File = DEFAULT,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000)] = 50,
+) -> None:
+    """The end of a log: of a stage of `create`, or of a service on a node."""
+    from labctl.terminal.text import sanitize
+
+    with open_console() as console:
+        typer.echo(sanitize(open_lab(file, console).log(node, unit, lines)))
+
+
+@lab_app.command()
+def halt(file: File = DEFAULT, quiet: Quiet = False) -> None:
+    """Shut all nodes down; `up` brings them back as they were."""
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).halt()
+
+
+@lab_app.command()
+def up(file: File = DEFAULT, quiet: Quiet = False) -> None:
+    """Start the nodes of a lab that was halted, or that a reboot took down."""
+    with open_console(quiet=quiet) as console:
+        open_lab(file, console).up()
+
+
+@lab_app.command()
+def destroy(
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Also remove what is kept for the next lab."),
+    ] = False,
+) -> None:
+    """Remove the lab: no process, mount, namespace, interface or file stays behind."""
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        existed = lab.destroy(purge=purge)
+        console.say(tr("the lab is gone") if existed else tr("there is no lab here"))
+        for what in lab.kept:
+            command = "labctl destroy --purge"
+            console.say(tr("{what} stays for the next lab", what=what))
+            console.say(tr("to remove it: {command}", command=command))

@@ -309,3 +309,17 @@ def _not_ours(path: Path) -> LabError:
         tr("{path} does not hold what this version of labctl writes there", path=path),
         hint=tr("`labctl destroy` and `labctl create` anew"),
     )
+
+
+def cache_directory(*, roots: bool = False) -> Path:
+    """Where baked images and timings are kept, for all labs of this machine; `roots`: root's."""
+    if chosen := os.environ.get("LABCTL_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if roots or os.geteuid() == 0:
+        return Path("/var/cache/labctl")
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
+
+
+def as_json(data: Any) -> str:
+    """JSON for programs: UTF-8, one document."""
+    return json.dumps(data, indent=2, ensure_ascii=False, default=str)

@@ -22,7 +22,7 @@ def box_build(
     from labctl.assets import assets
     from labctl.images.baked import ImageCache
     from labctl.images.box import CATALOGUE, PROVIDERS, BoxBuilder
-    from labctl.lab import cache_directory
+    from labctl.state import cache_directory
 
     if provider not in (*PROVIDERS, "all"):
         raise LabError(

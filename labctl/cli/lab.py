@@ -39,9 +39,9 @@ def init(
 @lab_app.command()
 def validate(file: File = DEFAULT, json: Json = False) -> None:
     """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
-    from labctl.lab import as_json
     from labctl.spec.load import load_spec
     from labctl.spec.problems import SpecError
+    from labctl.state import as_json
     from labctl.topology import build_topology
 
     try:
@@ -73,7 +73,8 @@ def doctor(
     """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
     from labctl.doctor.judge import PROVIDERS
     from labctl.doctor.show import show
-    from labctl.lab import Lab, as_json
+    from labctl.lab import Lab
+    from labctl.state import as_json
     from labctl.terminal.console import make_console
 
     if provider and provider not in PROVIDERS:
@@ -98,20 +99,23 @@ def render(
     stdout: Annotated[bool, typer.Option("--stdout", help="Print it, write nothing.")] = False,
 ) -> None:
     """Write the Vagrantfile that follows from lab.yaml, for VirtualBox and libvirt."""
+    from labctl.actions.render import render as render_lab
+    from labctl.actions.render import vagrantfile
     from labctl.lab import Lab
     from labctl.terminal.console import make_console
 
     lab = Lab(file, make_console(quiet=True))
     if stdout:
-        sys.stdout.write(lab.vagrantfile())
+        sys.stdout.write(vagrantfile(lab))
     else:
-        typer.echo(lab.render())
+        typer.echo(render_lab(lab))
 
 
 # -- the lab -------------------------------------------------------------------------------------
 @lab_app.command()
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
+    from labctl.actions.create import create as create_lab
     from labctl.doctor.show import show_briefly
     from labctl.lessons.model import FIRST
 
@@ -119,7 +123,7 @@ def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
         lab = open_lab(file, console)
         if lab.examination.ok:
             show_briefly(lab.examination, console)
-        lab.create()
+        create_lab(lab)
         lesson = FIRST[lab.topology.stack]
         console.say(tr("next: {command}", command=f"{called()} start {lesson}"))
 
@@ -127,23 +131,24 @@ def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
 @lab_app.command()
 def status(file: File = DEFAULT, json: Json = False) -> None:
     """Nodes, services, chassis, lesson position, and where to log in."""
-    from labctl.lab import as_json
+    from labctl.actions.status import collect, show
+    from labctl.state import as_json
 
     with open_console() as console:
-        report = open_lab(file, console).status()
+        report = collect(open_lab(file, console))
         if json:
             typer.echo(as_json(report))
         else:
-            from labctl.status import show
-
             show(report, console, called())
 
 
 @lab_app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
     """Log in to a node, or run a command there: labctl ssh NODE -- COMMAND."""
+    from labctl.actions.logs import ssh_argv
+
     with open_console() as console:
-        argv = open_lab(file, console).ssh_argv(node, context.args)
+        argv = ssh_argv(open_lab(file, console), node, context.args)
     os.execvp(argv[0], argv)
 
 
@@ -155,24 +160,29 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=100_000)] = 50,
 ) -> None:
     """The end of a log: of a stage of `create`, or of a service on a node."""
+    from labctl.actions.logs import read_log
     from labctl.terminal.text import sanitize
 
     with open_console() as console:
-        typer.echo(sanitize(open_lab(file, console).log(node, unit, lines)))
+        typer.echo(sanitize(read_log(open_lab(file, console), node, unit, lines)))
 
 
 @lab_app.command()
 def halt(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Shut all nodes down; `up` brings them back as they were."""
+    from labctl.actions.power import halt as halt_lab
+
     with open_console(quiet=quiet) as console:
-        open_lab(file, console).halt()
+        halt_lab(open_lab(file, console))
 
 
 @lab_app.command()
 def up(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Start the nodes of a lab that was halted, or that a reboot took down."""
+    from labctl.actions.power import up as start_lab
+
     with open_console(quiet=quiet) as console:
-        open_lab(file, console).up()
+        start_lab(open_lab(file, console))
 
 
 @lab_app.command()
@@ -185,11 +195,12 @@ def destroy(
     ] = False,
 ) -> None:
     """Remove the lab: no process, mount, namespace, interface or file stays behind."""
+    from labctl.actions.destroy import destroy as destroy_lab
+
     with open_console(quiet=quiet) as console:
-        lab = open_lab(file, console)
-        existed = lab.destroy(purge=purge)
-        console.say(tr("the lab is gone") if existed else tr("there is no lab here"))
-        for what in lab.kept:
+        done = destroy_lab(open_lab(file, console), purge=purge)
+        console.say(tr("the lab is gone") if done.existed else tr("there is no lab here"))
+        for what in done.kept:
             command = "labctl destroy --purge"
             console.say(tr("{what} stays for the next lab", what=what))
             console.say(tr("to remove it: {command}", command=command))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labctl.lessons.results import Report
-    from labctl.lessons.session import Classroom
+    from labctl.lessons.session import Session
 
 lessons_app = typer.Typer()
 
@@ -28,8 +28,8 @@ LessonName = Annotated[
 @lessons_app.command()
 def lessons(json: Json = False) -> None:
     """The built-in lessons."""
-    from labctl.lab import as_json
     from labctl.lessons.load import available, load_lesson
+    from labctl.state import as_json
 
     found = [load_lesson(name) for name in available()]
     if json:
@@ -68,14 +68,18 @@ def start(
 ) -> None:
     """Begin a lesson; what was begun before is taken back."""
     _teach(
-        f"start {lesson}", lambda room: room.start(lesson, practice=practice), file, json, lesson
+        f"start {lesson}",
+        lambda lessons: lessons.start(lesson, practice=practice),
+        file,
+        json,
+        lesson,
     )
 
 
 @lessons_app.command(name="next")
 def next_(file: File = DEFAULT, json: Json = False) -> None:
     """The next checkpoint: explained, run and proved. In practice: your task."""
-    _teach("next", lambda room: room.next(), file, json)
+    _teach("next", lambda lessons: lessons.next(), file, json)
 
 
 @lessons_app.command()
@@ -87,19 +91,19 @@ def check(
     json: Json = False,
 ) -> None:
     """Say which claims of this checkpoint hold and what is missing; exit 3 if one does not."""
-    _teach("check", lambda room: room.check(every=every), file, json)
+    _teach("check", lambda lessons: lessons.check(every=every), file, json)
 
 
 @lessons_app.command()
 def hint(file: File = DEFAULT, json: Json = False) -> None:
     """A hint for this checkpoint; the next time one that says more."""
-    _teach("hint", lambda room: room.hint(), file, json)
+    _teach("hint", lambda lessons: lessons.hint(), file, json)
 
 
 @lessons_app.command()
 def solve(file: File = DEFAULT, json: Json = False) -> None:
     """Have the commands of this checkpoint run."""
-    _teach("solve", lambda room: room.solve(), file, json)
+    _teach("solve", lambda lessons: lessons.solve(), file, json)
 
 
 @lessons_app.command()
@@ -111,7 +115,7 @@ def goto(
     json: Json = False,
 ) -> None:
     """Go to a checkpoint by the shortest way: run what is missing, take back what is too much."""
-    _teach(f"goto {target}", lambda room: room.goto(target), file, json)
+    _teach(f"goto {target}", lambda lessons: lessons.goto(target), file, json)
 
 
 @lessons_app.command()
@@ -119,7 +123,7 @@ def replay(
     lesson: LessonName, file: File = DEFAULT, json: Json = False, quiet: Quiet = False
 ) -> None:
     """Run a lesson from its beginning and prove every claim; exit 3 if one does not hold."""
-    _teach(f"replay {lesson}", lambda room: room.replay(lesson), file, json, lesson, quiet)
+    _teach(f"replay {lesson}", lambda lessons: lessons.replay(lesson), file, json, lesson, quiet)
 
 
 @lessons_app.command()
@@ -132,6 +136,7 @@ def transcript(
     file: File = DEFAULT,
 ) -> None:
     """A lesson's last run as Markdown: explanations, commands, their output, claims."""
+    from labctl.actions.lessons import transcript as write
     from labctl.state import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
@@ -140,7 +145,7 @@ def transcript(
     with open_console() as console:
         lab = open_lab(file, console)
         set_language(lang or spoken)
-        text = lab.transcript(lesson)
+        text = write(lab, lesson)
         set_language(spoken)
         if output is None:
             typer.echo(text, nl=False)
@@ -151,19 +156,20 @@ def transcript(
 
 def _teach(
     verb: str,
-    work: "Callable[[Classroom], Report]",
+    work: "Callable[[Session], Report]",
     file: Path,
     json: bool,
     lesson: str = "",
     quiet: bool = False,
 ) -> None:
-    """Do it in the classroom; with `json` the report goes to stdout."""
-    from labctl.lab import as_json
+    """Do it in a session on the lab; with `json` its outcome goes to stdout."""
+    from labctl.actions.lessons import session
+    from labctl.state import as_json
 
     with open_console(quiet=quiet, json=json) as console:
         lab = open_lab(file, console)
-        with lab.classroom(verb, console, lesson, called()) as room:
-            report = work(room)
+        with session(lab, verb, console, lesson, called()) as lessons:
+            report = work(lessons)
         if json:
             typer.echo(as_json(report.to_json()))
         if report.failure is not None:

@@ -10,7 +10,7 @@ from labctl.cli.options import DEFAULT, File, Json, Quiet, Verbs, called, open_c
 from labctl.i18n import tr
 
 if TYPE_CHECKING:
-    from labctl.snapshots import Row
+    from labctl.snapshots.store import Row
     from labctl.terminal.console import Console
 
 snapshots_app = typer.Typer()
@@ -33,18 +33,21 @@ def save(
     quiet: Quiet = False,
 ) -> None:
     """Keep the state of the whole lab, all nodes together."""
+    from labctl.actions import snapshots
+
     with open_console(quiet=quiet) as console:
-        manifest = open_lab(file, console).save(name, files=not warm)
+        manifest = snapshots.save(open_lab(file, console), name, files=not warm)
         console.say(tr("snapshot {name}: {size}", name=name, size=_size(manifest.size)))
 
 
 @snapshot_app.command(name="list")
 def list_(file: File = DEFAULT, json: Json = False) -> None:
     """Size, age and lesson position of every snapshot, and which one the lab is in."""
-    from labctl.lab import as_json
+    from labctl.actions import snapshots
+    from labctl.state import as_json
 
     with open_console(json=json) as console:
-        rows = open_lab(file, console).snapshots()
+        rows = snapshots.rows(open_lab(file, console))
         if json:
             typer.echo(as_json([asdict(row) for row in rows]))
         else:
@@ -54,15 +57,19 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
 @snapshot_app.command()
 def restore(name: Name, cold: Cold = False, file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Put the whole lab back into a snapshot, the lesson position too."""
+    from labctl.actions import snapshots
+
     with open_console(quiet=quiet) as console:
-        open_lab(file, console).restore(name, cold=cold)
+        snapshots.restore(open_lab(file, console), name, cold=cold)
 
 
 @snapshot_app.command()
 def delete(name: Name, file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Delete a snapshot; the lab stays as it is."""
+    from labctl.actions import snapshots
+
     with open_console(quiet=quiet) as console:
-        open_lab(file, console).delete_snapshot(name)
+        snapshots.delete(open_lab(file, console), name)
         console.say(tr("snapshot {name} is deleted", name=name))
 
 
@@ -81,8 +88,10 @@ def reset(
     quiet: Quiet = False,
 ) -> None:
     """Put the lab back to where the lesson began, or to a snapshot."""
+    from labctl.actions import snapshots
+
     with open_console(quiet=quiet) as console:
-        open_lab(file, console).reset(to, console, cold=cold, labctl=called())
+        snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=called())
 
 
 def _show(rows: "list[Row]", console: "Console") -> None:

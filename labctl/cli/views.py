@@ -37,11 +37,12 @@ def walk(
     json: Json = False,
 ) -> None:
     """Send one packet and show every hop of it and of its answer; exit 3 if none comes."""
-    from labctl.lab import as_json
+    from labctl.actions.walk import walk as send
+    from labctl.state import as_json
 
     with open_console(json=json) as console:
         keep = pcap.absolute() if pcap is not None else None
-        followed = open_lab(file, console).walk(protocol, source, target, port, keep)
+        followed = send(open_lab(file, console), protocol, source, target, port, keep)
         console.close()  # what moved while it was under way
         if json:
             typer.echo(as_json(followed.to_json()))
@@ -68,7 +69,7 @@ def graph(
     json: Json = False,
 ) -> None:
     """Draw the lab: nodes, networks, bridges, tunnels, and OVN's logical network over them."""
-    from labctl.lab import as_json
+    from labctl.state import as_json
 
     chosen = _format(format_, output)
     with open_console(json=json) as console:

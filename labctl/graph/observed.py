@@ -17,7 +17,7 @@ from labctl.graph.ovn import OvnFacts
 from labctl.graph.ovs import NodeFacts
 from labctl.graph.planned import planned, planned_host, segments
 from labctl.i18n import tr
-from labctl.parts import LabParts
+from labctl.lab import Lab
 from labctl.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Look:
     notes: tuple[str, ...] = ()
 
 
-def live(lab: LabParts) -> Graph:
+def live(lab: Lab) -> Graph:
     """The lab as it is now. Raises nothing for what does not answer."""
     return assemble(lab.topology, look(lab))
 
 
 # -- asking --------------------------------------------------------------------------------------
-def look(lab: LabParts) -> Look:
+def look(lab: Lab) -> Look:
     """Ask everything at once."""
     topology = lab.topology
     notes: list[str] = []
@@ -111,7 +111,7 @@ def look(lab: LabParts) -> Look:
     return Look(nodes, states, logical, known, tuple(notes))
 
 
-def _running(lab: LabParts, node: Node) -> bool:
+def _running(lab: Lab, node: Node) -> bool:
     try:
         return lab.provider.running(node)
     except LabError:

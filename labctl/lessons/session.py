@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 
-class Classroom:
+class Session:
     """The lessons on one lab that is up, held by whoever has this."""
 
     def __init__(

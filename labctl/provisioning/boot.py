@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 
+from labctl.assets import assets
 from labctl.engine.steps import Step
 from labctl.i18n import tr
+from labctl.lab import Lab
 from labctl.providers import Provider
+from labctl.provisioning.seed import Seed
+from labctl.provisioning.stages import Provisioner
 from labctl.topology import Node
 
 HALT_SECONDS = 30
@@ -30,3 +34,15 @@ def halt_steps(
         )
         for node in nodes
     ]
+
+
+def provisioner(lab: Lab) -> Provisioner:
+    """The stages of `create` for this lab."""
+    return Provisioner(
+        lab.topology, lab.provider, lab.state, lab.state.secrets(), assets() / "provision"
+    )
+
+
+def start_steps(lab: Lab) -> list[Step]:
+    """Steps that start a lab that is down and wait until it works, instances included."""
+    return [*provisioner(lab).host_steps(), *Seed(lab).ready_steps()]

@@ -15,7 +15,7 @@ from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.images.download import download
-from labctl.parts import LabParts
+from labctl.lab import Lab
 from labctl.provisioning.ovn_ready import wait_for_chassis
 from labctl.provisioning.services import inactive_units
 from labctl.state import write_atomic
@@ -186,10 +186,10 @@ def make_instance(
     )
 
 
-class Yesterday:
+class Seed:
     """The steps of `create` that come after provision/."""
 
-    def __init__(self, lab: LabParts) -> None:
+    def __init__(self, lab: Lab) -> None:
         """Nothing is asked of the lab until a step runs."""
         self._lab = lab
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from labctl import __version__
+from labctl.actions.status import collect as status
 from labctl.errors import LabError
 from labctl.graph.model import Graph
 from labctl.graph.planned import planned
@@ -20,7 +21,6 @@ from labctl.report.lessons import LessonShown, lesson_shown, utc
 from labctl.report.page import Page
 from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import Both, both, same, speaking
-from labctl.status import collect as status
 from labctl.topology import Topology
 from labctl.walks.walk import Walk
 

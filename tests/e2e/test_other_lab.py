@@ -13,8 +13,8 @@ import pytest
 
 from labctl.assets import assets
 from labctl.images.baked import ImageCache
-from labctl.lab import cache_directory
 from labctl.provisioning.seed import BUILTIN_IMAGE
+from labctl.state import cache_directory
 from tests.e2e.cli import Cli
 
 OTHER = """

@@ -87,12 +87,12 @@ def show_report(console: Console, name: str) -> None:
     """A report that was kept as JSON."""
     report = json.loads((SCREENS / f"{name}.json").read_text(encoding="utf-8"))
     if name == "status":
-        from labctl.status import show
+        from labctl.actions.status import show
 
         show(report, console, "labctl")
         return
     from labctl.cli.snapshots import _show
-    from labctl.snapshots import Row
+    from labctl.snapshots.store import Row
 
     ages = (300.0, 7200.0, 172_800.0)
     rows = [Row(**row | {"at": time.time() - age}) for row, age in zip(report, ages, strict=False)]

@@ -16,7 +16,7 @@ from labctl.lessons.load import parse_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.results import Report
 from labctl.lessons.runner import Runner
-from labctl.lessons.session import Classroom
+from labctl.lessons.session import Session
 from labctl.probes import Sight
 from labctl.state import LabState
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, no_cloud, topology
@@ -71,7 +71,7 @@ class Bench:
         self.steps = steps
         return run_steps(steps, bus=EventBus(), title=title)
 
-    def classroom(self, *lessons: Lesson) -> Classroom:
+    def classroom(self, *lessons: Lesson) -> Session:
         self.lessons |= {str(Path(one.id).absolute()): one for one in lessons}
         self.lessons |= {one.id: one for one in lessons}
 
@@ -80,7 +80,7 @@ class Bench:
                 raise LabError(f"there is no lesson {name!r}", code=EXIT_USAGE)
             return self.lessons[name]
 
-        return Classroom(
+        return Session(
             self.topology, self.state, self.guests.__getitem__, self.cloud, self.page, self.engine,
             load=load,
         )  # fmt: skip

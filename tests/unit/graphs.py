@@ -26,7 +26,7 @@ from labctl.graph.model import (
 )
 from labctl.graph.observed import live
 from labctl.graph.shapes import clean
-from labctl.parts import LabParts
+from labctl.lab import Lab
 from labctl.topology import Topology
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 from tests.unit.golden import GOLDEN
@@ -62,7 +62,7 @@ class RecordedLab:
         return self.guests[name]
 
     def graph(self) -> Graph:
-        return live(cast(LabParts, self))
+        return live(cast(Lab, self))
 
     def _recorded_cloud(self) -> Any:
         known = json.loads(self.said("cloud.json"))

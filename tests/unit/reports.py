@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from labctl.actions.status import Report
 from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.report import collect
 from labctl.report.page import Page
 from labctl.state import LabState
-from labctl.status import Report
 from labctl.walks.walk import Walk
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN

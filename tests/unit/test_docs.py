@@ -17,12 +17,12 @@ from pydantic import BaseModel
 from labctl.access.packets import Frame
 from labctl.cli.app import app
 from labctl.engine.steps import Step
+from labctl.lab import Lab
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
-from labctl.parts import LabParts
 from labctl.providers.nspawn.provider import NspawnProvider
-from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import Provisioner
 from labctl.spec.load import parse_spec
 from labctl.state import LabState, Secrets
@@ -198,8 +198,8 @@ def stages() -> list[Step]:
     state = LabState(Path("nowhere"))
     provider = MagicMock(patience=1, resolver="", features=NspawnProvider.features)
     provisioner = Provisioner(topology, provider, state, Secrets.generate(), ROOT / "provision")
-    lab = cast(LabParts, SimpleNamespace(topology=topology))
-    return [*provisioner.host_steps(), *provisioner.node_steps(), *Yesterday(lab).steps()]
+    lab = cast(Lab, SimpleNamespace(topology=topology))
+    return [*provisioner.host_steps(), *provisioner.node_steps(), *Seed(lab).steps()]
 
 
 def mermaid(steps: list[Step]) -> str:

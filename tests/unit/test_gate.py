@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labctl.gate import (
+from labctl.snapshots.health import (
     Look,
     disagreements,
     found_in_ovn,

@@ -102,7 +102,7 @@ def test_emulation_is_slow_and_says_so(
         asked.append(kvm)
         return kvm
 
-    monkeypatch.setattr("labctl.providers.vagrant.hypervisor.kvm_works", works)
+    monkeypatch.setattr("labctl.providers.vagrant.libvirt.kvm_works", works)
     libvirt = Libvirt()
     assert libvirt.patience == libvirt.patience == patience
     driver = libvirt.environment().get("LABCTL_LIBVIRT_DRIVER", "kvm")

@@ -9,19 +9,19 @@ import pytest
 
 import labctl.provisioning.ovn_ready
 from labctl.access.guest import GuestError
+from labctl.actions.status import collect
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.lab import Lab
 from labctl.lessons.claims import Prover
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import FIRST, PROBES, Claim, Text
-from labctl.parts import LabParts
 from labctl.probes import Sight
 from labctl.provisioning.ovn_ready import chassis_ready, wait_for_chassis
-from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.seed import Seed
 from labctl.provisioning.services import units_of
 from labctl.provisioning.stages import scripts_of
 from labctl.state import LabState
-from labctl.status import collect
 from labctl.topology import Topology
 from tests.unit.fakes import FakeGuest, no_cloud, topology
 
@@ -77,8 +77,8 @@ def test_a_chassis_that_never_comes_fails_the_step(monkeypatch: pytest.MonkeyPat
         wait_for_chassis(LAB, controller("network-controller"), no_cloud, lambda: False)
 
 
-def yesterday(lab: Topology) -> Yesterday:
-    return Yesterday(cast(LabParts, SimpleNamespace(topology=lab)))
+def yesterday(lab: Topology) -> Seed:
+    return Seed(cast(Lab, SimpleNamespace(topology=lab)))
 
 
 def test_nothing_was_made_on_the_days_before() -> None:

@@ -65,7 +65,7 @@ def test_scripts_stay_executable(wheel: zipfile.ZipFile) -> None:
 
 def test_the_command_is_called_labctl(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = (n for n in wheel.namelist() if n.endswith("dist-info/entry_points.txt"))
-    assert "labctl = labctl.cli.app:main" in wheel.read(entry_points).decode().splitlines()
+    assert "labctl = labctl.cli:main" in wheel.read(entry_points).decode().splitlines()
 
 
 def pins() -> dict[str, str]:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.snapshots import Journal, Manifest, SnapshotStore, checked_name, remedy, ways
+from labctl.snapshots.store import (
+    Journal,
+    Manifest,
+    SnapshotStore,
+    checked_name,
+    recovery_action,
+    restore_methods,
+)
 from labctl.state import LabState
 
 NODES = ["compute-01", "network-controller"]
@@ -165,7 +172,7 @@ def test_the_ways_back(
     manifest = replace(
         MANIFEST, cold=MANIFEST.cold if cold else {}, warm=MANIFEST.warm if warm else {}
     )
-    assert ways(manifest, running, cold=forced) == expected
+    assert restore_methods(manifest, running, cold=forced) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,7 +192,7 @@ def test_what_an_interrupted_work_needs(tmp_path: Path, journal: Journal, expect
     found = snapshots.journal()
     assert found == journal
     assert found is not None
-    assert remedy(found) == expected
+    assert recovery_action(found) == expected
     snapshots.close_journal()
     assert snapshots.journal() is None
 

@@ -20,7 +20,7 @@ from labctl.engine.plan import Plan
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
 from labctl.providers import Features, Provider
-from labctl.provisioning.seed import Yesterday
+from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState
 from labctl.topology import Node
@@ -151,7 +151,7 @@ def test_all_steps_of_create_can_be_planned(text: str, tmp_path: Path) -> None:
         topology: Any = made
 
     steps = [
-        *stages.host_steps(), *stages.node_steps(), *Yesterday(cast(Any, Parts())).steps(),
+        *stages.host_steps(), *stages.node_steps(), *Seed(cast(Any, Parts())).steps(),
     ]  # fmt: skip
     Plan(steps, {}, 8)  # raises for a missing need, a duplicate, a circle
     needs = {one.id: one.needs for one in steps}

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from labctl.access.guest import GuestError
+from labctl.actions.status import Report, collect, show
 from labctl.i18n import set_language
 from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
-from labctl.status import Report, collect, show
 from labctl.topology import Node, Topology
 from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
 

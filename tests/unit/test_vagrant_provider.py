@@ -12,6 +12,8 @@ import paramiko
 import pytest
 
 from labctl.access.guest import GuestError, GuestResult, UnreachableError
+from labctl.actions.create import refuse_other_topology
+from labctl.actions.render import render, vagrantfile
 from labctl.errors import Cancelled, LabError
 from labctl.lab import Lab
 from labctl.providers.vagrant.hypervisor import Hypervisor
@@ -134,7 +136,7 @@ def make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., VagrantProvider]:
     """make(hypervisor, more of lab.yaml) -> the provider of a lab `x`, ready to boot."""
-    monkeypatch.setattr("labctl.providers.vagrant.hypervisor.kvm_works", lambda: False)
+    monkeypatch.setattr("labctl.providers.vagrant.libvirt.kvm_works", lambda: False)
 
     def make(
         hypervisor: type[Hypervisor] = VirtualBox, spec: str = "", *, boots: bool = True
@@ -742,14 +744,14 @@ def test_what_is_kept_is_told_without_the_labs_directory(
 def test_render_does_not_rename_the_machines_of_a_lab_that_exists(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("name: x\nstack: ovn\nprovider: virtualbox\n", encoding="utf-8")
-    path = Lab(file).render()
+    path = render(Lab(file))
     text = path.read_text(encoding="utf-8")
     lab = Lab(file)
     lab.state.begin("x", "virtualbox")
-    lab._refuse_other_topology()  # writes down what the lab is made from
-    assert lab.render() == path
+    refuse_other_topology(lab)  # writes down what the lab is made from
+    assert render(lab) == path
     file.write_text("name: y\nstack: ovn\nprovider: virtualbox\n", encoding="utf-8")
     with pytest.raises(LabError, match="describes another lab"):
-        Lab(file).render()
+        render(Lab(file))
     assert path.read_text(encoding="utf-8") == text
-    assert "labctl-y" in Lab(file).vagrantfile()  # to look at it is harmless
+    assert "labctl-y" in vagrantfile(Lab(file))  # to look at it is harmless

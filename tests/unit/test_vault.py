@@ -14,12 +14,13 @@ import pytest
 from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.providers import Features, Provider
+from labctl.lab import Lab
+from labctl.providers import Features
 from labctl.providers.nspawn.overlay import discard, exchange, keep, stage, trouble, unstage
-from labctl.snapshots import SnapshotStore
+from labctl.snapshots import health, recover, restore, save
+from labctl.snapshots.store import Manifest, Method, SnapshotStore
 from labctl.state import Identity, LabState
 from labctl.topology import Node
-from labctl.vault import Surroundings, Vault, WarmWay
 from tests.unit.fakes import topology
 
 
@@ -109,7 +110,7 @@ class FakeProvider:
         self.world.touch()
 
 
-class FakeWarm:
+class FakeLive:
     """Puts back what nodes are, files and all, while they run."""
 
     def __init__(self, world: World, state: LabState, names: list[str]) -> None:
@@ -144,14 +145,13 @@ class Bench:
 
     world: World
     gate: Callable[[], str] = lambda: ""
-    warm: bool = True
 
     def __post_init__(self) -> None:
         self.state = LabState(self.world.root)
         self.topology = topology()
         self.names = [node.name for node in self.topology.nodes]
         self.provider = FakeProvider(self.world, self.state)
-        self.way = FakeWarm(self.world, self.state, self.names)
+        self.live = FakeLive(self.world, self.state, self.names)
         self.said: list[str] = []
         self.bus = EventBus()
         self.bus.subscribe(self._hear)
@@ -167,24 +167,44 @@ class Bench:
         if isinstance(event, Note):
             self.said.append(event.message)
 
-    @property
-    def vault(self) -> Vault:
-        return Vault(
-            Surroundings(
-                self.topology, self.state, cast(Provider, self.provider), self.bus, self._run,
-                self._up_steps, self._gate, cast(WarmWay, self.way) if self.warm else None,
-                lambda: None,
-            )
-        )  # fmt: skip
-
-    def _run(self, title: str, steps: list[Step]) -> RunResult:
+    # What of a Lab snapshots need.
+    def run(self, title: str, steps: list[Step]) -> RunResult:
         result = run_steps(steps, bus=self.bus, title=title)
         for failed in result.failed:
             if isinstance(failed.cause, Killed):
                 raise Killed
         return result
 
-    def _up_steps(self) -> list[Step]:
+    def note(self, level: Any, text: str) -> None:
+        self.bus.emit(Note(level, text))
+
+    def running(self) -> list[bool]:
+        return [self.provider.running(node) for node in self.topology.nodes]
+
+    def on_each_node(self, work: Callable[[Node], Any], context: StepContext) -> dict[str, Any]:
+        return Lab.on_each_node(self.lab, work, context)
+
+    def forget_connections(self) -> None:
+        pass
+
+    @property
+    def lab(self) -> Lab:
+        return cast(Lab, self)
+
+    # What is done to it.
+    def save(self, name: str, *, files: bool = True) -> Manifest:
+        return save.save(self.lab, name, files=files)
+
+    def restore(self, name: str, *, cold: bool = False) -> Method:
+        return restore.restore(self.lab, name, cold=cold)
+
+    def delete(self, name: str) -> None:
+        save.delete(self.lab, name)
+
+    def recover(self, *, start: bool = True) -> None:
+        recover.recover(self.lab, start=start)
+
+    def start_steps(self) -> list[Step]:
         return [
             Step(f"boot:{node.name}", "boot",
                  lambda context, node=node: self.provider.boot(node),  # type: ignore[misc]
@@ -192,7 +212,7 @@ class Bench:
             for node in self.topology.nodes
         ]  # fmt: skip
 
-    def _gate(self, context: StepContext) -> None:
+    def check(self, context: StepContext) -> None:
         if why := self.gate():
             raise LabError(why)
 
@@ -215,7 +235,19 @@ class Bench:
 
     def again(self) -> "Bench":
         self.world.fuse = None
-        return Bench(self.world, self.gate, self.warm)
+        return Bench(self.world, self.gate)
+
+
+@pytest.fixture(autouse=True)
+def _seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Booting, what keeps the state of running nodes, and the look at all sides are the bench's."""
+    for module in (save, restore):
+        monkeypatch.setattr(module, "live_snapshots", lambda bench: bench.live)
+    for place in (health, restore):
+        monkeypatch.setattr(
+            place, "wait_until_healthy", lambda bench, context: bench.check(context)
+        )
+    monkeypatch.setattr(health, "start_steps", lambda bench: bench.start_steps())
 
 
 @pytest.fixture
@@ -226,11 +258,11 @@ def world(tmp_path: Path) -> World:
 def test_save_and_restore_of_a_lab_that_is_down(world: World) -> None:
     bench = Bench(world)
     bench.write("one", lesson=1)
-    manifest = bench.vault.save("first")
+    manifest = bench.save("first")
     assert sorted(manifest.cold) == sorted(bench.names)
     assert not manifest.warm
     bench.write("two", lesson=2)
-    assert bench.vault.restore("first") == "cold"
+    assert bench.restore("first") == "cold"
     assert bench.contents() == {"one"}
     assert json.loads(bench.state.lesson_position.read_text()) == {"at": 1}
     assert not world.running
@@ -242,10 +274,10 @@ def test_a_running_lab_stays_up_and_is_put_back_warm(world: World) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("one")
-    manifest = bench.vault.save("first")
+    manifest = bench.save("first")
     assert (world.stood, len(manifest.warm), len(manifest.cold)) == (1, 2, 2)
     bench.write("two", lesson=2)
-    assert bench.vault.restore("first") == "warm"
+    assert bench.restore("first") == "warm"
     assert bench.contents() == {"one"}
     assert not bench.state.lesson_position.exists()
     assert world.running == set(bench.names)
@@ -256,7 +288,7 @@ def test_machines_that_must_be_down_run_again_after_a_save(world: World) -> None
     bench = Bench(world)
     bench.up()
     bench.write("one")
-    assert bench.vault.save("first").warm
+    assert bench.save("first").warm
     assert world.running == set(bench.names)
     assert world.stood == 0
 
@@ -264,20 +296,20 @@ def test_machines_that_must_be_down_run_again_after_a_save(world: World) -> None
 def test_without_files_only_a_running_lab_can_be_put_back(world: World) -> None:
     bench = Bench(world)
     bench.up()
-    bench.vault.save("quick", files=False)
+    bench.save("quick", files=False)
     for node in bench.topology.nodes:
         bench.provider.stop(node, deadline=0)
     with pytest.raises(LabError, match="no files"):
-        bench.vault.restore("quick")
+        bench.restore("quick")
 
 
 def test_cold_when_asked_for(world: World) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("one")
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("two")
-    assert bench.vault.restore("first", cold=True) == "cold"
+    assert bench.restore("first", cold=True) == "cold"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
 
@@ -287,20 +319,20 @@ def test_cold_when_warm_does_not_make_it_whole(world: World, trouble: str) -> No
     bench = Bench(world)
     bench.up()
     bench.write("one")
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("two")
     gates = iter(["vm_1 does not answer", ""] if trouble == "gate" else [""] * 9)
     bench.gate = lambda: next(gates)
     if trouble == "check":
-        bench.way.broken = "sql.json was altered"
+        bench.live.broken = "sql.json was altered"
     if trouble == "restore":
         world.warm["first"].clear()
 
         def fails(name: str, context: StepContext) -> None:
             raise LabError("MariaDB is not there")
 
-        bench.way.restore = fails  # type: ignore[method-assign]
-    assert bench.vault.restore("first") == "cold"
+        bench.live.restore = fails  # type: ignore[method-assign]
+    assert bench.restore("first") == "cold"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
     assert any("taking the files" in text for text in bench.said)
@@ -311,24 +343,24 @@ def test_half_of_a_lab_cannot_be_saved(world: World) -> None:
     bench = Bench(world)
     bench.provider.boot(bench.topology.nodes[0])
     with pytest.raises(LabError, match="only some nodes"):
-        bench.vault.save("first")
+        bench.save("first")
     assert bench.store.names() == []
     assert bench.store.journal() is None
 
 
 def test_a_name_is_taken_only_once(world: World) -> None:
     bench = Bench(world)
-    bench.vault.save("first")
+    bench.save("first")
     with pytest.raises(LabError) as error:
-        bench.vault.save("first")
+        bench.save("first")
     assert error.value.code == EXIT_USAGE
 
 
 @pytest.mark.parametrize("harm", ["truncated", "altered", "missing"])
 def test_a_harmed_snapshot_is_refused_before_anything_is_touched(world: World, harm: str) -> None:
-    bench = Bench(world, warm=False)
+    bench = Bench(world)
     bench.up()
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("two", lesson=2)
     part = bench.store.directory("first") / f"{bench.names[-1]}.tar"
     content = part.read_bytes()
@@ -339,7 +371,7 @@ def test_a_harmed_snapshot_is_refused_before_anything_is_touched(world: World, h
     else:
         part.unlink()
     with pytest.raises(LabError, match=harm):
-        bench.vault.restore("first")
+        bench.restore("first", cold=True)
     assert bench.contents() == {"two"}
     assert world.running == set(bench.names)
     assert json.loads(bench.state.lesson_position.read_text()) == {"at": 2}
@@ -348,16 +380,16 @@ def test_a_harmed_snapshot_is_refused_before_anything_is_touched(world: World, h
 
 def test_a_snapshot_of_another_lab_is_refused(world: World) -> None:
     bench = Bench(world)
-    bench.vault.save("first")
+    bench.save("first")
     bench.state.save_identity(Identity("x", "ffff0000", "nspawn", 1.0, "key"))
     with pytest.raises(LabError, match="another lab"):
-        bench.vault.restore("first")
+        bench.restore("first")
 
 
 def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> None:
     bench = Bench(world)
     bench.up()
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("two")
 
     def full(node: Node, name: str, directory: Path) -> Mapping[str, Any]:
@@ -365,7 +397,7 @@ def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> N
 
     bench.provider.save_node = full  # type: ignore[method-assign]
     with pytest.raises(LabError, match="the disk is full"):
-        bench.vault.save("second")
+        bench.save("second")
     assert bench.store.names() == ["first"]
     assert bench.contents() == {"two"}
     assert bench.store.journal() is None
@@ -375,34 +407,34 @@ def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> N
 def test_delete(world: World) -> None:
     bench = Bench(world)
     bench.up()
-    bench.vault.save("first")
-    bench.vault.delete("first")
+    bench.save("first")
+    bench.delete("first")
     assert bench.store.names() == []
     assert not world.warm
     with pytest.raises(LabError, match="no snapshot first"):
-        bench.vault.delete("first")
+        bench.delete("first")
 
 
 def test_a_restore_that_cannot_be_finished_does_not_hold_every_other_verb(world: World) -> None:
     bench = Bench(world)
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("two")
     world.fuse = 5
     with pytest.raises(Killed):
-        bench.vault.restore("first")
+        bench.restore("first")
     shutil.rmtree(bench.store.directory("first"))
     bench = bench.again()
     with pytest.raises(LabError, match="could not be restored"):
-        bench.vault.settle()
-    bench.again().vault.settle()
+        bench.recover()
+    bench.again().recover()
 
 
 # -- killed ----------------------------------------------------------------------------------------
-WORKS: dict[str, Callable[[Vault], Any]] = {
-    "save": lambda vault: vault.save("second"),
-    "restore": lambda vault: vault.restore("first"),
-    "cold": lambda vault: vault.restore("first", cold=True),
-    "delete": lambda vault: vault.delete("first"),
+WORKS: dict[str, Callable[[Bench], Any]] = {
+    "save": lambda bench: bench.save("second"),
+    "restore": lambda bench: bench.restore("first"),
+    "cold": lambda bench: bench.restore("first", cold=True),
+    "delete": lambda bench: bench.delete("first"),
 }
 
 
@@ -419,11 +451,11 @@ def test_a_kill_anywhere_leaves_the_old_lab_or_the_new_one(
         if up:
             bench.up()
         bench.write("old", lesson=1)
-        bench.vault.save("first")
+        bench.save("first")
         bench.write("new", lesson=2)
         world.fuse = fuse
         try:
-            WORKS[work](bench.vault)
+            WORKS[work](bench)
         except Killed:
             pass
         else:
@@ -431,7 +463,7 @@ def test_a_kill_anywhere_leaves_the_old_lab_or_the_new_one(
             return
         bench = bench.again()
         interrupted = bench.store.journal() is not None
-        bench.vault.settle()
+        bench.recover()
         assert bool(bench.said) == interrupted
         # Whole: every node the same, and the position with them.
         (content,) = bench.contents()
@@ -443,7 +475,7 @@ def test_a_kill_anywhere_leaves_the_old_lab_or_the_new_one(
         assert bench.store.journal() is None
         # What is listed can be restored.
         for name in bench.store.names():
-            bench.vault.restore(name)
+            bench.restore(name)
             assert len(bench.contents()) == 1
         if up and (live or work != "save"):
             assert world.running == set(bench.names), f"killed at {fuse}"
@@ -454,13 +486,13 @@ def test_halt_finishes_a_restore_without_booting(world: World) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("old")
-    bench.vault.save("first")
+    bench.save("first")
     bench.write("new")
     world.fuse = 5
     with pytest.raises(Killed):
-        bench.vault.restore("first", cold=True)
+        bench.restore("first", cold=True)
     bench = bench.again()
-    bench.vault.settle(start=False)
+    bench.recover(start=False)
     assert bench.contents() == {"old"}
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from labctl.assets import assets
 from labctl.engine.steps import StepContext
-from labctl.warm import Warm
+from labctl.snapshots.live import LiveSnapshots
 from tests.unit.fakes import FakeGuest, topology
 
 SCRIPTS = assets() / "provision" / "warm"
@@ -330,11 +330,11 @@ class Compute:
         self.rebooted.append((uuid, kind))
 
 
-def conductor() -> tuple[Warm, dict[str, FakeGuest], Compute]:
+def conductor() -> tuple[LiveSnapshots, dict[str, FakeGuest], Compute]:
     made = topology()
     guests = {node.name: FakeGuest(node.name) for node in made.nodes}
     cloud = types.SimpleNamespace(compute=Compute())
-    warm = Warm(made, lambda node: guests[node.name], lambda: cloud, SCRIPTS)  # type: ignore[arg-type,return-value]
+    warm = LiveSnapshots(made, lambda node: guests[node.name], lambda: cloud, SCRIPTS)  # type: ignore[arg-type,return-value]
     return warm, guests, cloud.compute
 
 

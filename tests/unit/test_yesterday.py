@@ -15,7 +15,7 @@ from labctl.engine.steps import StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import EXIT_USAGE, Cancelled, LabError
 from labctl.provisioning.seed import (
-    Yesterday,
+    Seed,
     compute_ready,
     make_access,
     make_image,
@@ -361,7 +361,7 @@ def test_a_compute_that_is_not_ready_is_named(lacking: dict[str, str], missing: 
 # -- steps -----------------------------------------------------------------------------------------
 @dataclass
 class Parts:
-    """What Yesterday needs of a lab."""
+    """What Seed needs of a lab."""
 
     topology: Topology = LAB
     file: Path = Path("/nowhere/lab.yaml")
@@ -380,8 +380,8 @@ class Parts:
         )
 
 
-def yesterday(**parts: Any) -> Yesterday:
-    return Yesterday(cast(Any, Parts(**parts)))
+def yesterday(**parts: Any) -> Seed:
+    return Seed(cast(Any, Parts(**parts)))
 
 
 def source(text: str, directory: Path, **parts: Any) -> Path:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.guest import Guest
+from labctl.assets import assets
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
 from labctl.i18n import tr
+from labctl.lab import Lab
 from labctl.provisioning.services import units_of
-from labctl.snapshots import Proof
+from labctl.snapshots.store import Proof
 from labctl.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _SECONDS = 120
 """How long one node may take, times its patience."""
 
 
-class Warm:
+class LiveSnapshots:
     """Keeps and puts back the state of the running nodes of one lab."""
 
     def __init__(
@@ -138,6 +140,12 @@ class Warm:
 
     def _units(self, node: Node) -> str:
         return ",".join(units_of(node, self._topology.stack))
+
+
+def live_snapshots(lab: Lab) -> LiveSnapshots:
+    """Those of one lab."""
+    scripts = assets() / "provision" / "warm"
+    return LiveSnapshots(lab.topology, lab.provider.guest, lab.cloud, scripts)
 
 
 def _roles(node: Node, topology: Topology) -> str:

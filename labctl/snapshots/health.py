@@ -10,10 +10,11 @@ from typing import Any
 
 from labctl.access.guest import GuestError
 from labctl.access.instance import instance_guest
-from labctl.engine.steps import StepContext
+from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.i18n import tr
-from labctl.parts import LabParts
+from labctl.lab import Lab
+from labctl.provisioning.boot import start_steps
 from labctl.provisioning.ovn_ready import chassis_ready
 from labctl.provisioning.services import units_of
 from labctl.topology import Node
@@ -131,14 +132,14 @@ def understand(said: str, units: Sequence[str], late: Callable[[float], float]) 
 
 
 # -- what asks -----------------------------------------------------------------------------------
-class Gate:
+class _HealthCheck:
     """Looks at a lab from all sides at once."""
 
-    def __init__(self, lab: LabParts) -> None:
+    def __init__(self, lab: Lab) -> None:
         """Nothing is asked yet."""
         self._lab = lab
 
-    def pass_(self, context: StepContext) -> None:
+    def wait(self, context: StepContext) -> None:
         """Return when the lab is whole. Raises LabError naming what is not."""
         topology = self._lab.topology
         looks: dict[str, Callable[[], None]] = {
@@ -252,3 +253,18 @@ class Gate:
         inside = instance_guest(name, self._lab.topology, self._lab.cloud, self._lab.guest)
         if not inside.run("true", timeout=30, check=False).ok:
             raise NotYet(tr("{name} does not answer", name=name))
+
+
+def wait_until_healthy(lab: Lab, context: StepContext) -> None:
+    """Return when the lab is whole. Raises LabError naming what is not."""
+    _HealthCheck(lab).wait(context)
+
+
+def start_lab(lab: Lab, *, checked: bool = False) -> None:
+    """Boot the nodes and wait until the lab works; `checked`: until it is whole from all sides."""
+    steps = start_steps(lab)
+    if checked:
+        last = tuple(step.id for step in steps)
+        check = Step("gate", tr("the lab is whole"), partial(wait_until_healthy, lab), last)
+        steps = [*steps, check]
+    lab.run(tr("start {lab}", lab=lab.topology.lab), steps).raise_if_failed()

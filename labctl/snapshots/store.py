@@ -133,10 +133,10 @@ class Journal:
         return journal
 
 
-Remedy = Literal["undo", "finish", "start"]
+RecoveryAction = Literal["undo", "finish", "start"]
 
 
-def remedy(journal: Journal) -> Remedy:
+def recovery_action(journal: Journal) -> RecoveryAction:
     """What an interrupted work needs. Pure.
 
     A save is undone: its manifest was not written, or the journal would be gone. So is a restore
@@ -150,15 +150,17 @@ def remedy(journal: Journal) -> Remedy:
 
 
 # -- which way -----------------------------------------------------------------------------------
-Way = Literal["cold", "warm"]
+Method = Literal["cold", "warm"]
 
 
-def ways(manifest: Manifest, running: Sequence[bool], *, cold: bool = False) -> list[Way]:
+def restore_methods(
+    manifest: Manifest, running: Sequence[bool], *, cold: bool = False
+) -> list[Method]:
     """The ways back to a snapshot that are open, the better first; `cold`: only that one. Pure.
 
     `running` tells of each node whether it runs.
     """
-    found: list[Way] = []
+    found: list[Method] = []
     if manifest.warm and all(running) and not cold:
         found.append("warm")
     if manifest.cold:

@@ -1,0 +1,70 @@
+"""`labctl create`: everything from nothing to the state in which the tutorial's day begins."""
+
+import time
+
+from labctl.actions.held import held
+from labctl.engine.steps import RunResult
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr
+from labctl.lab import Lab
+from labctl.provisioning.boot import provisioner
+from labctl.provisioning.seed import Seed
+from labctl.snapshots.save import save
+from labctl.snapshots.store import BASE, SnapshotStore
+from labctl.state import write_atomic
+
+
+def create(lab: Lab) -> RunResult:
+    """Make the lab, or finish and mend one that was begun.
+
+    Asks each stage what is really done and runs the rest, so it also resumes and repairs.
+    Raises SpecError, LabError, StepFailed.
+    """
+    lab.examination.raise_if_not()
+    with held(lab, "create"):
+        lab.state.begin(lab.spec.name, lab.provider_name)
+        refuse_other_topology(lab)
+        stages = provisioner(lab)
+        steps = [*stages.host_steps(), *stages.node_steps(), *Seed(lab).steps()]
+        result = lab.run(tr("create {lab}", lab=lab.topology.lab), steps)
+        result.raise_if_failed()
+        write_atomic(lab.state.created, f"{time.time()}\n")
+        _save_base(lab)
+    return result
+
+
+def _save_base(lab: Lab) -> None:
+    """The first snapshot. Without it the lab is a lab all the same."""
+    if SnapshotStore(lab.state).exists(BASE):
+        return
+    live = lab.provider.features.live_snapshots
+    try:
+        save(lab, BASE, files=live)
+    except LabError as error:
+        lab.note("warning", tr("no snapshot {name}: {why}", name=BASE, why=error.message))
+        return
+    if not live:
+        # Halting and booting all machines would double the time of `create`.
+        text = tr(
+            "{name} is for a lab that runs; to keep all files: {command}",
+            name=BASE,
+            command="labctl snapshot save NAME",
+        )
+        lab.note("info", text)
+
+
+def refuse_other_topology(lab: Lab) -> None:
+    """A lab.yaml edited under a lab that exists: say so, instead of making half of both.
+
+    Raises LabError (wrong use).
+    """
+    now = lab.spec.model_dump_json(indent=1)
+    built = lab.state.built_spec
+    if not built.exists():
+        write_atomic(built, now)
+    elif built.read_text() != now:
+        raise LabError(
+            tr("{file} describes another lab than the one that exists here", file=lab.file.name),
+            hint=tr("`labctl destroy` first, or undo the edit"),
+            code=EXIT_USAGE,
+        )

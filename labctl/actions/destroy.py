@@ -1,0 +1,54 @@
+"""`labctl destroy`: no process, mount, namespace, interface or file stays behind."""
+
+from dataclasses import dataclass
+
+from labctl.engine.steps import Step, StepContext, run_steps
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.lab import Lab
+
+
+@dataclass(frozen=True)
+class Destroyed:
+    """What became of a lab."""
+
+    existed: bool
+    """Whether there was one."""
+    kept: list[str]
+    """What its provider keeps for the next lab, in words."""
+
+
+def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
+    """Remove the lab and everything it has.
+
+    Works on whatever an interrupted `create` left. With `purge` also what its provider keeps for
+    the next lab. Raises LabError naming what resists.
+    """
+    if not lab.state.root.exists():
+        if purge:
+            lab.provider.purge(lambda message: None)
+        return Destroyed(existed=False, kept=[])
+    kept: list[str] = []
+
+    def remove_nodes(context: StepContext) -> None:
+        lab.provider.destroy(context.progress)
+        if left := lab.provider.leftovers():
+            raise LabError(
+                tr("this could not be removed: {what}", what="; ".join(left)),
+                hint=tr("end what uses it, then run `labctl destroy` again"),
+            )
+        if purge:
+            lab.provider.purge(context.progress)
+        kept.extend(lab.provider.kept())
+
+    with lab.state.locked("destroy"):
+        if lab.state.exists:
+            steps = [
+                Step("nodes", tr("nodes, networks, file systems"), remove_nodes),
+                Step("files", tr("files"), lambda context: lab.state.remove(), needs=("nodes",)),
+            ]
+            title = tr("destroy {lab}", lab=lab.state.identity().lab)
+            run_steps(steps, bus=lab.bus, title=title).raise_if_failed()
+        else:
+            lab.state.remove()
+    return Destroyed(existed=True, kept=kept)

@@ -1,0 +1,54 @@
+"""A session with the lessons on a lab, and the transcript of one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from labctl.access.cloud import OneLogin
+from labctl.actions.held import held
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.lab import Lab
+from labctl.lessons.load import load_lesson
+from labctl.lessons.session import Session
+from labctl.lessons.transcript import Scene, read_records
+from labctl.lessons.transcript import transcript as write_transcript
+from labctl.terminal.console import Console
+
+
+@contextmanager
+def session(
+    lab: Lab, verb: str, console: Console, lesson: str = "", labctl: str = "labctl"
+) -> Iterator[Session]:
+    """The lessons on this lab, which is held for `verb` meanwhile.
+
+    Raises LabError when the lab is not up, or is none for that `lesson`.
+    """
+    lab.require_created()
+    if lesson:
+        load_lesson(lesson).require(lab.topology)
+    with held(lab, verb):
+        lab.require_up()
+        with_apis = lab.topology.stack == "openstack"
+        yield Session(
+            lab.topology,
+            lab.state,
+            lab.guest,
+            OneLogin(lab.connect) if with_apis else lab.cloud,
+            console,
+            lambda title, steps: lab.run(title, steps, workers=1),
+            labctl,
+        )
+
+
+def transcript(lab: Lab, name: str) -> str:
+    """A lesson's last run as Markdown. Raises LabError when it was never run here."""
+    lab.require_created()
+    lesson = load_lesson(name)
+    records = read_records(lab.state, lesson)
+    if not records:
+        raise LabError(
+            tr("lesson {id} was never run in this lab", id=lesson.id),
+            hint=tr("run it first: {command}", command=f"labctl replay {name}"),
+        )
+    nodes = [node.name for node in lab.topology.nodes]
+    return write_transcript(lesson, records, Scene(lab.topology.lab, nodes))

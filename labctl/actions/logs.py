@@ -1,0 +1,49 @@
+"""`labctl ssh` and `labctl logs`: into a node, and the ends of logs."""
+
+import shlex
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.lab import Lab
+
+
+def ssh_argv(lab: Lab, name: str, command: Sequence[str] = ()) -> list[str]:
+    """argv of an SSH client on a node; the words of `command` arrive there as they are."""
+    lab.require_created()
+    node = lab.node(name)
+    if not lab.provider.running(node):
+        raise LabError(
+            tr("{name} is not running", name=name), hint=tr("start the lab: `labctl up`")
+        )
+    return [*lab.provider.ssh_argv(node), *([shlex.join(command)] if command else [])]
+
+
+def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
+    """The last lines of a log: the image's, a stage's, or a service's on its node."""
+    lab.require_created()
+    if not name:
+        return _tail(lab.state.logs / "image.log", lines)
+    node = lab.node(name)
+    directory = lab.state.logs / node.name
+    stages = {path.stem: path for path in sorted(directory.glob("*.log"))}
+    if not unit:
+        return "\n".join(f"labctl logs {name} {stage}" for stage in stages) + "\n"
+    if unit in stages:
+        return _tail(stages[unit], lines)
+    script = (
+        f"journalctl -q --no-pager -n {lines} -u {shlex.quote(unit)} 2>/dev/null;"
+        f" for file in /var/log/*/{shlex.quote(unit)}*.log; do"
+        f' [ -e "$file" ] && tail -n {lines} "$file"; done; true'
+    )
+    return lab.guest(name).run(script).stdout
+
+
+def _tail(path: Path, lines: int) -> str:
+    try:
+        with path.open(errors="replace") as stream:
+            return "".join(deque(stream, lines))
+    except FileNotFoundError:
+        raise LabError(tr("there is no {file} yet", file=path.name)) from None

@@ -1,0 +1,45 @@
+"""`labctl walk`: one packet, followed there and back."""
+
+from pathlib import Path
+
+from labctl.engine.events import PlannedStep, RunStarted, StepProgress, StepStarted
+from labctl.i18n import tr
+from labctl.lab import Lab
+from labctl.state import as_json, write_atomic
+from labctl.walks.walk import Walk
+from labctl.walks.walker import Walker, checked
+
+KEPT_WALKS = 20
+"""How many walks a lab keeps, for the report."""
+
+
+def walk(
+    lab: Lab, protocol: str, source: str, target: str, port: int | None, keep: Path | None
+) -> Walk:
+    """Send one packet and follow it there and back; `keep` is a directory for the captures.
+
+    An answer that does not come is in what is returned; LabError when nothing could be sent.
+    """
+    kind = checked(protocol, port)
+    lab.require_up()
+    title = tr("a packet from {source} to {target}", source=source, target=target)
+    lab.bus.emit(RunStarted("", (PlannedStep("walk", title),)))
+    lab.bus.emit(StepStarted("walk", title))
+    walker = Walker(
+        lab.topology,
+        lab.guest,
+        lab.cloud,
+        lab.provider.far_side,
+        lambda message: lab.bus.emit(StepProgress("walk", message)),
+    )
+    walked = walker.walk(kind, source, target, port, keep=keep)
+    _remember(lab, walked)
+    return walked
+
+
+def _remember(lab: Lab, walked: Walk) -> None:
+    """Keep the last walks: the report draws them."""
+    text = as_json(walked.to_json())
+    write_atomic(lab.state.walks / f"{walked.began * 1000:.0f}.json", text)
+    for old in sorted(lab.state.walks.glob("*.json"))[:-KEPT_WALKS]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Snapshots of a whole lab: saved, listed, restored live or offline, recovered after a kill."""

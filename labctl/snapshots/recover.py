@@ -1,0 +1,66 @@
+"""What a killed labctl left of a save, a restore or a delete: finished, or taken back."""
+
+from labctl.errors import LabError
+from labctl.i18n import tr
+from labctl.lab import Lab
+from labctl.snapshots.restore import restore_live, restore_offline, start_restored
+from labctl.snapshots.save import remove
+from labctl.snapshots.store import Journal, SnapshotStore, recovery_action
+from labctl.snapshots.undo import start_again, undo
+
+
+def recover(lab: Lab, *, start: bool = True) -> None:
+    """Go on where a killed labctl stopped, or take it back, and say which.
+
+    `start`: boot nodes that were running then. Raises LabError when the lab cannot be put back.
+    """
+    store = SnapshotStore(lab.state)
+    journal = store.journal()
+    if journal is None:
+        store.sweep()
+        return
+    name, action = journal.name, recovery_action(journal)
+    if action == "undo":
+        undo(lab, journal)
+        text = (
+            tr("saving {name} was interrupted: there is no such snapshot", name=name)
+            if journal.doing == "save"
+            else tr("restoring {name} was interrupted: the lab is as it was before", name=name)
+        )
+        lab.note("warning", text)
+        if start:
+            start_again(lab, journal)
+    elif journal.doing == "delete":
+        remove(lab, name)
+        store.close_journal()
+        lab.note("warning", tr("deleting {name} was interrupted: now it is gone", name=name))
+    else:
+        lab.note("warning", tr("restoring {name} was interrupted: finishing it", name=name))
+        try:
+            _finish_restore(lab, journal, only_start=action == "start", start=start)
+        except LabError as error:
+            store.close_journal()  # or no verb would work any more
+            raise LabError(
+                tr("{name} could not be restored: {why}", name=name, why=error.message),
+                hint=tr("the nodes may not fit each other; restore another snapshot"),
+            ) from error
+
+
+def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool) -> None:
+    store = SnapshotStore(lab.state)
+    manifest = store.read(journal.name)
+    if journal.way == "warm":
+        why = restore_live(lab, manifest) if all(lab.running()) else tr("not all nodes run")
+        if not why:
+            return
+        lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
+    if only_start:
+        for node in lab.topology.nodes:
+            lab.provider.settle_node(node)
+        if start and journal.was_up:
+            start_restored(lab)
+        store.close_journal()
+    else:
+        was_up = journal.was_up and start
+        resumed = Journal("restore", journal.name, "changing", journal.way, was_up)
+        restore_offline(lab, manifest, was_up=was_up, resumed=resumed)

@@ -56,7 +56,7 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
     if only_start:
         for node in lab.topology.nodes:
-            lab.provider.settle_node(node)
+            lab.provider.snapshots.clean_up(node)
         if start and journal.was_up:
             start_restored(lab)
         store.close_journal()

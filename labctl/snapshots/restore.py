@@ -98,7 +98,9 @@ def restore_offline(
 
     def check(context: StepContext) -> None:
         troubles = lab.on_each_node(
-            lambda node: lab.provider.node_trouble(node, name, directory, manifest.cold[node.name]),
+            lambda node: lab.provider.snapshots.trouble(
+                node, name, directory, manifest.cold[node.name]
+            ),
             context,
         )
         if why := "; ".join(trouble for trouble in troubles.values() if trouble):
@@ -107,16 +109,16 @@ def restore_offline(
     def stage(context: StepContext) -> None:
         if store.journal() is None:
             store.write_journal(before)
-        lab.on_each_node(lambda node: lab.provider.stage_node(node, name, directory), context)
+        lab.on_each_node(lambda node: lab.provider.snapshots.stage(node, name, directory), context)
         store.write_journal(Journal("restore", name, "changing", "cold", before.was_up))
 
     def put_back(context: StepContext) -> None:
-        lab.on_each_node(lambda node: lab.provider.restore_node(node, name), context)
+        lab.on_each_node(lambda node: lab.provider.snapshots.restore(node, name), context)
         _put_position_back(lab, manifest)
         store.set_current(name)
         store.write_journal(Journal("restore", name, "starting", "cold", before.was_up))
         for node in lab.topology.nodes:
-            lab.provider.settle_node(node)
+            lab.provider.snapshots.clean_up(node)
         lab.forget_connections()
 
     steps = []

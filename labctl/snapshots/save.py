@@ -95,9 +95,9 @@ def _steps(
 
     def save_files(context: StepContext) -> None:
         directory = store.unfinished(name)
-        save_node = lambda node: lab.provider.save_node(node, name, directory)  # noqa: E731
+        save_node = lambda node: lab.provider.snapshots.save(node, name, directory)  # noqa: E731
         if up and lab.provider.features.live_snapshots:
-            with lab.provider.standstill():
+            with lab.provider.snapshots.frozen():
                 proofs["cold"] = lab.on_each_node(save_node, context)
         else:
             proofs["cold"] = lab.on_each_node(save_node, context)
@@ -143,7 +143,7 @@ def delete(lab: Lab, name: str) -> None:
 def remove(lab: Lab, name: str) -> None:
     """Remove what the nodes and the store have of a snapshot, also of half a one."""
     for node in lab.topology.nodes:
-        lab.provider.delete_node(node, name)
+        lab.provider.snapshots.delete(node, name)
     SnapshotStore(lab.state).remove(name)
     if all(lab.running()):
         live_snapshots(lab).forget(name)

@@ -10,9 +10,9 @@ def undo(lab: Lab, journal: Journal) -> None:
     store = SnapshotStore(lab.state)
     for node in lab.topology.nodes:
         if journal.doing == "save":
-            lab.provider.delete_node(node, journal.name)
+            lab.provider.snapshots.delete(node, journal.name)
         else:
-            lab.provider.unstage_node(node)
+            lab.provider.snapshots.unstage(node)
     store.sweep()
     store.close_journal()
 

@@ -333,7 +333,7 @@ def test_the_machine_dies_right_after_the_boot(
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
-    original = provider._status
+    original = provider.status
 
     def status(*, fresh: bool = False) -> dict[str, str]:
         states = original(fresh=fresh)
@@ -640,17 +640,19 @@ def test_a_snapshot_there_and_back(
     provider = make(VirtualBox)
     start(provider, A)
     provider.stop(node(provider, A), deadline=0)
-    proof = provider.save_node(node(provider, A), "base", tmp_path)
+    proof = provider.snapshots.save(node(provider, A), "base", tmp_path)
     assert proof == {"machine": f"id-of-{A}"}
-    assert provider.save_node(node(provider, A), "base", tmp_path) == proof  # after a kill
+    assert provider.snapshots.save(node(provider, A), "base", tmp_path) == proof  # after a kill
     assert world["machines"][f"labctl-x-{A}"]["snapshots"] == ["base"]
-    assert provider.node_trouble(node(provider, A), "base", tmp_path, proof) == ""
-    assert "has no snapshot" in provider.node_trouble(node(provider, A), "other", tmp_path, proof)
-    assert "another machine" in provider.node_trouble(node(provider, A), "base", tmp_path, {})
-    provider.restore_node(node(provider, A), "base")
+    assert provider.snapshots.trouble(node(provider, A), "base", tmp_path, proof) == ""
+    assert "has no snapshot" in provider.snapshots.trouble(
+        node(provider, A), "other", tmp_path, proof
+    )
+    assert "another machine" in provider.snapshots.trouble(node(provider, A), "base", tmp_path, {})
+    provider.snapshots.restore(node(provider, A), "base")
     assert world["machines"][f"labctl-x-{A}"]["restored"] == "base"
-    provider.delete_node(node(provider, A), "base")
-    provider.delete_node(node(provider, A), "base")
+    provider.snapshots.delete(node(provider, A), "base")
+    provider.snapshots.delete(node(provider, A), "base")
     assert world["machines"][f"labctl-x-{A}"]["snapshots"] == []
 
 
@@ -660,11 +662,11 @@ def test_a_snapshot_is_believed_when_it_is_seen(
     """Vagrant says "Skipping" and exits 0."""
     provider = make(VirtualBox)
     with pytest.raises(LabError, match="was never made"):
-        provider.save_node(node(provider, A), "base", tmp_path)
+        provider.snapshots.save(node(provider, A), "base", tmp_path)
     start(provider, A)
     world.set(forgets_snapshots=True)
     with pytest.raises(LabError, match="Vagrant made no snapshot base of"):
-        provider.save_node(node(provider, A), "base", tmp_path)
+        provider.snapshots.save(node(provider, A), "base", tmp_path)
 
 
 # -- the end ---------------------------------------------------------------------------------------

@@ -59,6 +59,10 @@ class FakeProvider:
             image="", network="", live_snapshots=world.live,
         )  # fmt: skip
 
+    @property
+    def snapshots(self) -> "FakeProvider":
+        return self
+
     def _directory(self, node: Node) -> Path:
         return self.state.node(node.name)
 
@@ -76,37 +80,37 @@ class FakeProvider:
         self.world.memory[node.name] = (self._directory(node) / "upper" / "file").read_text()
 
     @contextmanager
-    def standstill(self) -> Iterator[None]:
+    def frozen(self) -> Iterator[None]:
         self.world.stood += 1
         yield
 
-    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         self.world.touch()
         assert self.world.live or node.name not in self.world.running
         return keep(self._directory(node) / "upper", directory / f"{node.name}.tar")
 
-    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         self.world.touch()
         return trouble(directory / f"{node.name}.tar", proof)
 
-    def stage_node(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Node, name: str, directory: Path) -> None:
         self.world.touch()
         stage(directory / f"{node.name}.tar", self._directory(node))
 
-    def unstage_node(self, node: Node) -> None:
+    def unstage(self, node: Node) -> None:
         unstage(self._directory(node))
 
-    def restore_node(self, node: Node, name: str) -> None:
+    def restore(self, node: Node, name: str) -> None:
         assert node.name not in self.world.running
         self.world.touch()
         exchange(self._directory(node))
         self.world.touch()
 
-    def settle_node(self, node: Node) -> None:
+    def clean_up(self, node: Node) -> None:
         self.world.touch()
         discard(self._directory(node))
 
-    def delete_node(self, node: Node, name: str) -> None:
+    def delete(self, node: Node, name: str) -> None:
         self.world.touch()
 
 
@@ -395,7 +399,7 @@ def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> N
     def full(node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         raise LabError("the disk is full: /x")
 
-    bench.provider.save_node = full  # type: ignore[method-assign]
+    bench.provider.save = full  # type: ignore[method-assign]
     with pytest.raises(LabError, match="the disk is full"):
         bench.save("second")
     assert bench.store.names() == ["first"]

@@ -9,10 +9,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from labctl.access import keys
 from labctl.access.ssh import SSHGuest
@@ -22,8 +20,9 @@ from labctl.i18n import tr
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.providers import Cancel, FarSide, Features, Progress, netns
 from labctl.providers.kvm import kvm_works
-from labctl.providers.nspawn import overlay, uplink
-from labctl.run import outlived_by, retire, run, spawn
+from labctl.providers.nspawn import uplink
+from labctl.providers.nspawn.snapshots import NspawnSnapshots
+from labctl.run import retire, run, spawn
 from labctl.state import Identity, LabState, write_atomic
 from labctl.topology import Node, Topology
 
@@ -53,6 +52,8 @@ class NspawnProvider:
         self._images = images
         self._prefix = f"labctl-{identity.lab_id}-"
         self._guests: dict[str, SSHGuest] = {}
+        self.snapshots = NspawnSnapshots(topology, state, self._init_pid)
+        """What keeps the files of the nodes."""
 
     # -- names -----------------------------------------------------------------------------------
     def namespace(self, node: Node) -> str:
@@ -324,46 +325,6 @@ class NspawnProvider:
         shown = run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout
         return FarSide(space, "nat0", json.loads(shown)[0]["address"])
 
-    # -- snapshots -------------------------------------------------------------------------------
-    @contextmanager
-    def standstill(self) -> Iterator[None]:
-        """Stop every process of every node; another process lets them go on, if we cannot."""
-        spaces = [
-            str(Path(f"/proc/{pid}/ns/pid").readlink())
-            for node in self._topology.nodes
-            if (pid := self._init_pid(node)) is not None
-        ]
-        with outlived_by(["sh", "-c", _GO_ON, "sh", *spaces]):
-            _stop(set(spaces))
-            yield
-
-    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
-        """The node's upper layer as one file."""
-        return overlay.keep(self._state.node(node.name) / "upper", directory / f"{node.name}.tar")
-
-    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
-        """Whether that file is still the one that was made."""
-        return overlay.trouble(directory / f"{node.name}.tar", proof)
-
-    def stage_node(self, node: Node, name: str, directory: Path) -> None:
-        """Unpack the file beside the node's layer."""
-        overlay.stage(directory / f"{node.name}.tar", self._state.node(node.name))
-
-    def unstage_node(self, node: Node) -> None:
-        """Remove what was unpacked."""
-        overlay.unstage(self._state.node(node.name))
-
-    def restore_node(self, node: Node, name: str) -> None:
-        """Exchange the layers."""
-        overlay.exchange(self._state.node(node.name))
-
-    def settle_node(self, node: Node) -> None:
-        """Remove the layer the node had before."""
-        overlay.discard(self._state.node(node.name))
-
-    def delete_node(self, node: Node, name: str) -> None:
-        """Nothing: the file is in the snapshot's directory."""
-
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
         """Cut all nodes off, remove namespaces and file systems. Works on half-made labs."""
@@ -441,48 +402,6 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 _CGROUP2 = (
     'mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
 )
-
-# Our death closes its standard input.
-_GO_ON = """cat >/dev/null
-for process in /proc/[0-9]*; do
-    space=$(readlink "$process/ns/pid" 2>/dev/null) || continue
-    for one; do [ "$space" = "$one" ] && kill -CONT "${process#/proc/}"; done
-done
-true"""
-
-
-def _stop(spaces: set[str]) -> None:
-    """Stop all processes that live in these PID namespaces, those they make meanwhile too."""
-    stopped: set[int] = set()
-    while True:
-        found = set()
-        for link in Path("/proc").glob("[0-9]*/ns/pid"):
-            with suppress(OSError):
-                if str(link.readlink()) in spaces:
-                    found.add(int(link.parts[2]))
-        if found <= stopped:
-            return
-        for pid in found - stopped:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-        stopped |= found
-        for pid in stopped:
-            _await_stop(pid)
-
-
-def _await_stop(pid: int) -> None:
-    """A process in the middle of a system call stops when that is over."""
-
-    def stopped() -> bool:
-        try:
-            # pid (name) state …; the name may hold anything.
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        return state in "TtZX"
-
-    if not stopped():
-        wait_until(tr("process {pid} stops", pid=pid), stopped, deadline=20, hint="", interval=0.01)
 
 
 def _sweep(name: str) -> None:

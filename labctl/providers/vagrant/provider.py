@@ -9,10 +9,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import paramiko
 
@@ -26,6 +24,7 @@ from labctl.providers import Cancel, Progress
 from labctl.providers.vagrant.command import Said, VagrantCommand
 from labctl.providers.vagrant.first_login import adopt
 from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.snapshots import VagrantSnapshots
 from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, vagrantfile
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
@@ -34,8 +33,6 @@ OWN_BOX = "labctl/lab"
 """The name under which a box of `labctl box build` is added to Vagrant."""
 _FRESH = 2.0
 """Seconds for which an answer of `vagrant status` is believed; it takes seconds itself."""
-_SNAPSHOT = 900
-"""Seconds that Vagrant may take for one snapshot of one machine."""
 _HALT = 120
 """Seconds in which Vagrant must have cut a machine's power, times the patience."""
 _BOOT = 600
@@ -64,12 +61,14 @@ class VagrantProvider:
             # For what is not told otherwise: the status of a machine that is not made yet.
             "VAGRANT_DEFAULT_PROVIDER": hypervisor.name,
         }
-        self._vagrant = VagrantCommand(state.vagrant, state.logs / "vagrant.log", self._environment)
-        self._one_at_a_time = threading.RLock()
+        self.vagrant = VagrantCommand(state.vagrant, state.logs / "vagrant.log", self._environment)
+        self.one_at_a_time = threading.RLock()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._guests: dict[str, SSHGuest] = {}
         self._listed: set[str] | None = None
         self.features = hypervisor.features
+        self.snapshots = VagrantSnapshots(self, state, hypervisor)
+        """What keeps the files of the nodes: Vagrant's own snapshots."""
 
     @property
     def patience(self) -> int:
@@ -86,7 +85,7 @@ class VagrantProvider:
         """Vagrant, told which box `auto` means on this machine."""
         own = self._topology.box.name == "auto" and self._box() == OWN_BOX
         more = {"LABCTL_BOX": OWN_BOX} if own else {}
-        return VagrantCommand(self._state.vagrant, self._vagrant.log, {**self._environment, **more})
+        return VagrantCommand(self._state.vagrant, self.vagrant.log, {**self._environment, **more})
 
     def _boxes(self) -> set[str]:
         """Names of the boxes Vagrant has for this hypervisor, in the version that is asked for.
@@ -94,10 +93,10 @@ class VagrantProvider:
         Vagrant takes a second to tell: it is asked once, and once more when we have added one.
         """
         version = self._topology.box.version
-        with self._one_at_a_time:
+        with self.one_at_a_time:
             if self._listed is None:
                 self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it runs there
-                with self._vagrant.python() as vagrant:
+                with self.vagrant.python() as vagrant:
                     self._listed = {
                         box.name
                         for box in vagrant.box_list()
@@ -115,11 +114,11 @@ class VagrantProvider:
 
     def prepared(self) -> bool:
         """Whether Vagrant has the box, or the machines are there already."""
-        if all(self._made(node) for node in self._topology.nodes):
+        if all(self.made(node) for node in self._topology.nodes):
             return True
         return self._box() in self._boxes()
 
-    def _made(self, node: Node) -> bool:
+    def made(self, node: Node) -> bool:
         return self._state.machine_id(node.name, self._hypervisor.name).exists()
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
@@ -129,7 +128,7 @@ class VagrantProvider:
         progress(box)
         self._listed = None
         try:
-            self._vagrant.run(
+            self.vagrant.run(
                 "box", "add", box, "--provider", self._hypervisor.name,
                 *(["--box-version", version] if version else []),
                 timeout=7200,
@@ -172,28 +171,28 @@ class VagrantProvider:
         self._hypervisor.create_network(self._topology)
 
     # -- machines --------------------------------------------------------------------------------
-    def _status(self, *, fresh: bool = False) -> dict[str, str]:
+    def status(self, *, fresh: bool = False) -> dict[str, str]:
         """{machine: state} as Vagrant tells it."""
-        with self._one_at_a_time:
+        with self.one_at_a_time:
             at, states = self._states
             if fresh or time.monotonic() - at > _FRESH:
                 if not (self._state.vagrant / "Vagrantfile").exists():
                     return {}
-                with self._vagrant.python() as vagrant:
+                with self.vagrant.python() as vagrant:
                     states = {one.name: one.state for one in vagrant.status()}
                 self._states = (time.monotonic(), states)
             return states
 
     def running(self, node: Node) -> bool:
         """Whether Vagrant says that the machine runs."""
-        if not self._made(node):
+        if not self.made(node):
             return False
-        return self._status().get(node.name) == "running"
+        return self.status().get(node.name) == "running"
 
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
         """`vagrant up`, without provisioning; then root is let in with the lab's key."""
-        with self._one_at_a_time:
-            states = self._status(fresh=True)
+        with self.one_at_a_time:
+            states = self.status(fresh=True)
             if states.get(node.name) != "running":
                 together = self._topology.nodes if self._hypervisor.boots_together else (node,)
                 down = [one for one in together if states.get(one.name) != "running"]
@@ -223,7 +222,7 @@ class VagrantProvider:
 
     def _adopt(self, node: Node, progress: Progress) -> None:
         """Learn where the SSH server is, and on a new machine put the lab's key in."""
-        with self._one_at_a_time, self._vagrant.python() as vagrant:
+        with self.one_at_a_time, self.vagrant.python() as vagrant:
             said = vagrant.ssh_config(vm_name=node.name)
             config = vagrant.conf(said, vm_name=node.name)
         try:
@@ -255,7 +254,7 @@ class VagrantProvider:
                 user=user,
             ),
             deadline=60 * self.patience,
-            hint=tr("see {log}", log=self._vagrant.log),
+            hint=tr("see {log}", log=self.vagrant.log),
             transient=(OSError, EOFError, paramiko.SSHException),
             interval=2,
         )
@@ -263,7 +262,7 @@ class VagrantProvider:
         self._write_known_hosts()
 
     def _write_known_hosts(self) -> None:
-        with self._one_at_a_time:
+        with self.one_at_a_time:
             lines = [
                 f"{node.name} {file.read_text().strip()}\n"
                 for node in self._topology.nodes
@@ -290,11 +289,11 @@ class VagrantProvider:
                     interval=1,
                 )
         guest.close()
-        with self._one_at_a_time:
-            if self._made(node) and self._status(fresh=True).get(node.name) == "running":
+        with self.one_at_a_time:
+            if self.made(node) and self.status(fresh=True).get(node.name) == "running":
                 try:
                     if not self._hypervisor.cut(self._topology, node):
-                        self._vagrant.run(
+                        self.vagrant.run(
                             "halt", node.name, "--force", timeout=_HALT * self.patience
                         )
                 finally:
@@ -336,101 +335,16 @@ class VagrantProvider:
     def far_side(self, node: Node) -> None:
         """The hypervisor's NAT is inside its own process: nobody listens there."""
 
-    # -- snapshots: Vagrant's own, of machines that are down -------------------------------------
-    @contextmanager
-    def standstill(self) -> Iterator[None]:
-        """Hypervisors stop one machine after the other: their files are never of one moment."""
-        raise LabError(tr("virtual machines must be down for a snapshot of their files"))
-        yield
-
-    def _snapshots(self, node: Node) -> set[str]:
-        if not self._made(node):
-            return set()
-        said = self._vagrant.run("snapshot", "list", node.name, timeout=60 * self.patience)
-        # One `detail` per name; where there are none, one of several words.
-        return {
-            one.data[1].strip()
-            for one in said
-            if one.kind == "ui" and len(one.data) >= 2 and one.data[0] == "detail"
-        }
-
-    def save_node(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
-        """`vagrant snapshot save`; believed only when the list has it."""
-        with self._one_at_a_time:
-            if not self._made(node):
-                raise LabError(
-                    tr("{node} was never made", node=node.name), hint=tr("run `labctl create`")
-                )
-            # What an attempt that was interrupted left would be in the way.
-            if name in self._snapshots(node):
-                self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
-            self._vagrant.run("snapshot", "save", node.name, name, timeout=_SNAPSHOT)
-            # It says "Skipping" and exits 0 for a machine that it does not find.
-            if name not in self._snapshots(node):
-                raise LabError(
-                    tr("Vagrant made no snapshot {name} of {node}", name=name, node=node.name),
-                    hint=tr("see {log}", log=self._vagrant.log),
-                )
-            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
-        return {"machine": machine.strip()}
-
-    def node_trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
-        """Whether the same machine still has that snapshot."""
-        with self._one_at_a_time:
-            if not self._made(node):
-                return tr("the machine {node} is gone", node=node.name)
-            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
-            if machine.strip() != proof.get("machine"):
-                return tr("{node} is another machine now", node=node.name)
-            if name not in self._snapshots(node):
-                return tr("{node} has no snapshot {name}", node=node.name, name=name)
-        return ""
-
-    def stage_node(self, node: Node, name: str, directory: Path) -> None:
-        """Nothing: the machine must be down for all of it."""
-
-    def unstage_node(self, node: Node) -> None:
-        """Nothing."""
-
-    def restore_node(self, node: Node, name: str) -> None:
-        """`vagrant snapshot restore`; the machine stays down."""
-        with self._one_at_a_time:
-            self._vagrant.run(
-                "snapshot", "restore", node.name, name, "--no-start", "--no-provision",
-                timeout=_SNAPSHOT,
-            )  # fmt: skip
-            if self._status(fresh=True).get(node.name) == "running":
-                self.stop(node, deadline=0)
-
-    def settle_node(self, node: Node) -> None:
-        """Nothing."""
-
-    def delete_node(self, node: Node, name: str) -> None:
-        """`vagrant snapshot delete`, if the machine has it."""
-        with self._one_at_a_time:
-            if name not in self._snapshots(node):
-                return
-            try:
-                self._vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
-            except LabError as error:
-                # VirtualBox: the one the machine stands on, with others on top of it.
-                error.hint = tr(
-                    "a snapshot that others stand on may have to stay until they are deleted;"
-                    " see {log}",
-                    log=self._vagrant.log,
-                )
-                raise
-
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
         """`vagrant destroy`, then the networks. The box and its master machine stay."""
         for guest in self._guests.values():
             guest.close()
         self._guests.clear()
-        if any(self._made(node) for node in self._topology.nodes):
+        if any(self.made(node) for node in self._topology.nodes):
             if not self._file_is_current():  # a machine that it does not name would stay
                 write_atomic(self._state.vagrant / "Vagrantfile", self.render())
-            self._vagrant.run(
+            self.vagrant.run(
                 "destroy", "--force",
                 timeout=300 * self.patience,
                 on_said=_teller(progress),

@@ -2,7 +2,8 @@
 """Records a walk in a real lab as a case of tests/golden/walk: what was captured and answered.
 
 usage: sudo python scripts/record-walk.py LAB.YAML CASE ping|tcp|udp FROM TO [PORT]
-Then LABCTL_UPDATE_GOLDEN=1 pytest tests/unit/test_walk.py writes what is expected of it: read it.
+Then LABCTL_UPDATE_GOLDEN=1 pytest tests/unit/walks/test_walk.py writes what is expected of it:
+read it.
 """
 
 import json

@@ -77,7 +77,7 @@ def show_walk(console: Console, case: str) -> None:
     import pytest
 
     from labctl.walks.show import show
-    from tests.unit.walks import WALKS, RecordedLab
+    from tests.unit.walks.walks import WALKS, RecordedLab
 
     with pytest.MonkeyPatch.context() as patch:
         show(RecordedLab(WALKS / case, patch).walk(), console)

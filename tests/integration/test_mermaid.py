@@ -13,7 +13,7 @@ from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.i18n import set_language
 from tests.unit.fakes import topology
-from tests.unit.graphs import CASES, HOSTILE, RecordedLab, big, graphs, renamed
+from tests.unit.graph.graphs import CASES, HOSTILE, RecordedLab, big, graphs, renamed
 
 MERMAID = (
     Path(__file__).parents[1] / "page" / "node_modules" / "mermaid" / "dist" / "mermaid.min.js"

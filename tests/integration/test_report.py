@@ -16,9 +16,9 @@ from labctl.report.page import render
 from labctl.walks.model import Hop, Point
 from labctl.walks.walk import Walk
 from tests.conftest import in_ci
-from tests.unit.graphs import big
-from tests.unit.reports import SHOWN, RecordedReport, walks_of
-from tests.unit.walks import CASES, WALKS
+from tests.unit.graph.graphs import big
+from tests.unit.report.reports import SHOWN, RecordedReport, walks_of
+from tests.unit.walks.walks import CASES, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 LANGUAGES = ("en", "zh-TW")

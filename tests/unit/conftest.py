@@ -7,7 +7,7 @@ import pytest
 
 from labctl.i18n import set_language
 from labctl.lessons.model import PROBES
-from tests.unit.bench import Bench
+from tests.unit.lessons.bench import Bench
 
 PROVISION = Path(__file__).parents[2] / "provision"
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
@@ -184,12 +185,21 @@ def test_the_lesson_shown_is_a_lesson() -> None:
 
 
 # -- architecture ----------------------------------------------------------------------------------
-def test_the_map_shows_every_module() -> None:
-    shown = re.findall(r"^\| `([a-z0-9_/]+\.py)` \|", read("docs/architecture.md"), re.MULTILINE)
-    package = ROOT / "labctl"
-    modules = [path.relative_to(package).as_posix() for path in package.glob("**/*.py")]
-    real = [name for name in modules if Path(name).name not in ("__init__.py", "__main__.py")]
-    assert sorted(shown) == sorted(real)
+def rooms() -> list[str]:
+    """What lies directly in labctl/, in the order of the contract: imports go down only."""
+    settings = tomllib.loads(read("pyproject.toml"))
+    (contract,) = (
+        contract
+        for contract in settings["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    assert contract["exhaustive"] is True
+    return list(contract["layers"])
+
+
+def test_the_page_has_a_paragraph_for_every_room_in_their_order() -> None:
+    shown = re.findall(r"^- \*\*`([a-z0-9_]+)(?:/|\.py)`\*\*", read("docs/architecture.md"), re.M)
+    assert shown == rooms()
 
 
 def stages() -> list[Step]:

@@ -1,0 +1,400 @@
+"""Walking through lessons with commands that really run and claims on scripted sights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
+from labctl.i18n import set_language
+from labctl.lessons.model import Lesson
+from labctl.lessons.results import Report
+from labctl.lessons.runner import VARIABLES
+from labctl.lessons.templates import fill
+from labctl.lessons.transcript import Scene, abbreviated, read_records, transcript
+from tests.unit.fakes import FakeGuest
+from tests.unit.lessons.bench import COMPUTE, Bench, lesson
+
+DAY = """
+  - id: net
+    title: {en: The network, zh-TW: 網路}
+    explain: {en: A network is made., zh-TW: 建立網路。}
+    task: {en: "Make the network {{ lab.external_network }}.", zh-TW: 建立它。}
+    hints: [{en: Look at the help., zh-TW: 看說明。}, {en: It is `make`., zh-TW: 用 make。}]
+    run: [echo net >>made]
+    claims:
+      - {id: has-net, text: {en: There is a net, zh-TW: 有網路}, probe: test.rows,
+         where: {name: net}, within: 0}
+      - {id: fresh, text: {en: Nothing else, zh-TW: 沒有別的}, probe: test.rows,
+         where: {name: ip}, count: 0, within: 0, until: ip}
+    undo: echo undo-net >>made
+  - id: ip
+    title: {en: The address, zh-TW: 位址}
+    explain: {en: An address is asked for., zh-TW: 申請位址。}
+    run: [echo ip >>made, "IP=from-the-command"]
+    sets: {IP: "{{ fact.ip }}", OTHER: ""}
+    claims:
+      - {id: has-ip, text: {en: There is an address, zh-TW: 有位址}, probe: test.rows,
+         where: {name: ip}, within: 0}
+    undo: echo undo-ip >>made
+  - id: look
+    title: {en: Look, zh-TW: 看}
+    explain: {en: Just look., zh-TW: 看看。}
+    run: ['echo looked at $IP']
+    claims: [{id: still, text: {en: Still there, zh-TW: 還在}, probe: test.rows, within: 0}]
+"""
+FACTS = "{ip: {probe: test.rows, where: {name: ip}, column: address}}"
+NET, IP = {"name": "net"}, {"name": "ip", "address": "10.0.2.9"}
+
+
+@pytest.fixture
+def day() -> Lesson:
+    return lesson(DAY, FACTS)
+
+
+def sees(bench: Bench, *rows: dict[str, str]) -> None:
+    bench.rows["rows"] = list(rows)
+
+
+def made(bench: Bench) -> list[str]:
+    return bench.text("made").split() if bench.has("made") else []
+
+
+def position(report: Report) -> Any:
+    return report.to_json()["position"]
+
+
+# -- walking ---------------------------------------------------------------------------------------
+def test_a_day_step_by_step(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    started = room.start("test", practice=False)
+    assert position(started) == {"lesson": "test", "practice": False, "passed": [], "next": "net"}
+    assert made(bench) == [], "start runs nothing of the lesson"
+    sees(bench, NET)
+    report = room.next()
+    assert (made(bench), report.failure) == (["net"], None)
+    assert [claim.id for claim in report.checkpoints[0].claims] == ["has-net", "fresh"]
+    assert "A network is made." in bench.page.text
+    assert "next: labctl next" in bench.page.text
+    sees(bench, NET, IP)
+    assert position(room.next())["next"] == "look"
+    # A new process, say after a reboot: everything is on disk.
+    report = bench.classroom(day).next()
+    assert position(report)["next"] is None
+    assert report.checkpoints[0].commands[0].output == "looked at\n"  # no profile here reads IP
+    assert "the lesson is done" in bench.page.text
+    assert room.next().checkpoints == ()
+    assert made(bench) == ["net", "ip"]
+
+
+def test_without_a_lesson_the_command_to_type_is_said(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    for verb in (room.next, room.check, room.hint, room.solve):
+        with pytest.raises(LabError, match="no lesson was begun") as error:
+            verb()
+        assert error.value.code == EXIT_USAGE
+        assert "labctl start floating-ip" in error.value.hint
+
+
+def test_a_step_that_failed_is_taken_back_and_tried_again(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    sees(bench)
+    failed = room.next()
+    assert failed.failure is not None
+    assert failed.to_json()["ok"] is False
+    assert position(failed)["next"] == "net"
+    sees(bench, NET)
+    assert room.next().failure is None
+    assert made(bench) == ["net", "undo-net", "net"]
+
+
+def test_check_proves_what_was_run_last(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    sees(bench, NET)
+    room.next()
+    assert [one.id for one in room.check().checkpoints] == ["net"]
+    sees(bench, NET, IP)
+    room.next()
+    ran = made(bench)
+    every = room.check(every=True)
+    # `fresh` was true until `ip` began: it is not asked any more.
+    assert [c.id for one in every.checkpoints for c in one.claims] == ["has-net", "has-ip"]
+    assert every.to_json()["ok"] is True
+    sees(bench, IP)  # the learner has deleted the network
+    every = room.check(every=True)
+    assert [c.id for one in every.checkpoints for c in one.claims if not c.holds] == ["has-net"]
+    assert every.failure is not None
+    assert every.failure.code == EXIT_CLAIM
+    assert "1 of 2 claims do not hold" in every.failure.message
+    assert position(every)["next"] == "look", "what was passed stays passed"
+    assert made(bench) == ran, "check runs nothing"
+
+
+def test_mended_by_hand_check_lets_pass(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    sees(bench)
+    assert room.next().failure is not None
+    sees(bench, NET)
+    assert position(room.check())["next"] == "ip"
+
+
+# -- practising ------------------------------------------------------------------------------------
+def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None:
+    bench = with_profile
+    sees(bench)
+    room = bench.classroom(day)
+    words = room.start("test", practice=True).to_json()
+    assert words["task"] == "Make the network ext_n2."
+    assert words["checkpoint"] == "net"
+    assert "echo net" not in bench.page.text, "the command is not given away"
+    assert made(bench) == []
+    missing = room.check()
+    assert missing.failure is not None
+    assert (missing.failure.code, position(missing)["next"]) == (EXIT_CLAIM, "net")
+    assert "✗ There is a net" in bench.page.text
+    assert "expected" not in bench.page.text
+    # The learner types it.
+    sees(bench, NET)
+    assert position(room.check())["next"] == "ip"
+    assert room.next().to_json()["task"].startswith("See to it that this holds:\n\n- There is an")
+    sees(bench, NET, IP)
+    assert position(room.check())["next"] == "look"
+    assert made(bench) == []
+    # The variable that the command would have set, for what follows and for every login.
+    login = bench.node.run('. /etc/profile.d/labctl.sh; printf %s "$IP"')
+    assert login.stdout == "10.0.2.9"
+    assert room.solve().checkpoints[0].commands[0].output == "looked at 10.0.2.9\n"
+    other = bench.guests[COMPUTE]
+    assert isinstance(other, FakeGuest)
+    assert b"10.0.2.9" in other.files[VARIABLES], "on every node"
+
+
+def test_in_practice_what_is_only_to_be_seen_is_said_to_be_so(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET, IP)
+    room = bench.classroom(day)
+    task = room.start("test", practice=True).to_json()
+    assert (task["checkpoint"], task["only_looks"]) == ("net", False)
+    assert "nothing to change here" not in bench.page.text
+    sees(bench, NET)
+    passed = room.check()
+    assert (position(passed)["next"], passed.words) == ("ip", {}), "it was done, not only seen"
+    sees(bench, NET, IP)
+    room.check()
+    task = room.next().to_json()
+    assert (task["checkpoint"], task["only_looks"]) == ("look", True)
+    assert "nothing to change here" in " ".join(bench.page.text.split())
+    assert "echo looked" not in bench.page.text, "the command is not given away"
+    passed = room.check()
+    assert passed.to_json()["commands"] == ["echo looked at $IP"]
+    assert passed.to_json()["only_looks"] is True
+    assert position(passed)["next"] is None
+    assert "There was nothing to do but look." in bench.page.text
+    assert "network-controller# echo looked at $IP" in bench.page.text
+    again = room.check()
+    assert again.words == {}, "it was passed already"
+
+
+def test_who_only_follows_is_not_told_that_there_was_nothing_to_do(
+    bench: Bench, day: Lesson
+) -> None:
+    sees(bench, NET, IP)
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    room.goto("look")
+    assert room.check().words == {}
+    assert "nothing to do but look" not in bench.page.text
+
+
+def test_solve_begins_on_clear_ground(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET)
+    room = bench.classroom(day)
+    room.start("test", practice=True)
+    report = room.solve()
+    # The learner may have done half of it.
+    assert made(bench) == ["undo-net", "net"]
+    assert report.undone == ["test/net"]
+    assert position(report) == {
+        "lesson": "test", "practice": True, "passed": ["net"], "next": "ip",
+    }  # fmt: skip
+
+
+def test_hints_come_one_after_another(bench: Bench, day: Lesson) -> None:
+    sees(bench)
+    room = bench.classroom(day)
+    room.start("test", practice=True)
+    hints = [bench.classroom(day).hint().to_json() for _ in range(3)]
+    assert [(one["hint"], one["number"]) for one in hints] == [
+        ("Look at the help.", 1), ("It is `make`.", 2), ("It is `make`.", 2),
+    ]  # fmt: skip
+    assert bench.page.text.count("labctl solve") == 2, "after the last one"
+    sees(bench, NET)
+    room.check()
+    assert room.hint().to_json()["hint"] is None
+
+
+# -- going -----------------------------------------------------------------------------------------
+def test_goto_runs_what_is_missing_and_takes_back_what_is_too_much(
+    bench: Bench,
+    day: Lesson,
+) -> None:
+    # Both claims of `net` hold: what is there does not depend on what is run here.
+    what = day.model_copy(update={"checkpoints": [
+        one.model_copy(update={"claims": [one.claims[0].model_copy(update={"where": {}})]})
+        for one in day.checkpoints
+    ]})  # fmt: skip
+    room = bench.classroom(what)
+    report = room.goto("test/look")
+    assert (made(bench), position(report)["next"]) == (["net", "ip"], "look")
+    assert room.goto("look").result is None, "there already"
+    report = room.goto("ip")
+    assert (made(bench), position(report)["next"]) == (["net", "ip", "undo-ip"], "ip")
+    report = room.goto("test")
+    assert made(bench)[-1] == "undo-net"
+    assert report.undone == ["test/net"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("test/nett", "no checkpoint 'nett'"),
+        ("tets/net", "no lesson 'tets'"),
+        ("nonsense", "no lesson 'nonsense'"),
+    ],
+)
+def test_a_target_that_does_not_exist(
+    bench: Bench,
+    day: Lesson,
+    target: str,
+    message: str,
+) -> None:
+    with pytest.raises(LabError, match=message) as error:
+        bench.classroom(day).goto(target)
+    assert error.value.code == EXIT_USAGE
+
+
+def test_another_lesson_is_taken_back_first(bench: Bench, day: Lesson) -> None:
+    other = day.model_copy(update={"id": "other"})
+    sees(bench, NET)
+    room = bench.classroom(day, other)
+    room.start("test", practice=False)
+    room.next()
+    report = room.start("other", practice=False)
+    assert report.undone == ["test/net"]
+    assert list(bench.position()["lessons"]) == ["other"]
+    assert position(report)["lesson"] == "other"
+
+
+def test_what_a_lesson_needs_is_run_and_stays(bench: Bench, day: Lesson) -> None:
+    base = lesson("""
+  - id: base
+    WORDS
+    run: [echo base >>made]
+    claims: [HOLDS]
+    undo: echo undo-base >>made
+""").model_copy(update={"id": "base"})
+    room = bench.classroom(base, day.model_copy(update={"needs": ["base"]}))
+    sees(bench, NET)
+    room.start("test", practice=False)
+    room.next()
+    assert made(bench) == ["base", "net"]
+    room.start("test", practice=False)
+    assert made(bench) == ["base", "net", "undo-net"]
+    room.replay("base")
+    assert made(bench)[3:] == ["undo-base", "base"]
+
+
+def test_a_lesson_whose_file_is_gone_holds_nobody_up(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET)
+    room = bench.classroom(day, day.model_copy(update={"id": "gone"}))
+    room.start("gone", practice=False)
+    room.next()
+    del bench.lessons[str(Path("gone").absolute())]
+    report = room.start("test", practice=False)
+    assert report.failure is None
+    assert "lesson gone cannot be taken back" in bench.page.text
+
+
+def test_variables_go_with_their_checkpoint(with_profile: Bench, day: Lesson) -> None:
+    bench = with_profile
+    sees(bench, NET)
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    room.next()
+    sees(bench, NET, IP)
+    room.next()
+    login = '. /etc/profile.d/labctl.sh; printf %s "${IP-unset}"'
+    assert bench.node.run(login).stdout == "from-the-command"
+    room.goto("net")
+    assert bench.node.run(login).stdout == "unset"
+
+
+# -- transcripts -----------------------------------------------------------------------------------
+def test_a_transcript_has_everything_of_the_last_run(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET)
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    room.next()
+    text = transcript(day, read_records(bench.state, day), Scene("my-lab", ["n1", "n2"]))
+    assert text.startswith("# Test\n\nx\n\n*Recorded on 20")
+    assert "in the lab my-lab (n1, n2), by labctl.*" in text
+    assert "## 1. The network\n\nA network is made.\n\n```console\n" in text
+    assert "network-controller# echo net >>made\n```" in text
+    assert "- ✓ There is a net\n  - `name=net`" in text
+    assert "## 2. The address\n\n*Not run yet.*" in text
+    set_language("zh-TW")
+    text = transcript(day, read_records(bench.state, day), Scene("my-lab", ["n1"]))
+    assert "## 1. 網路\n\n建立網路。" in text
+    assert "- ✓ 有網路" in text
+    assert "尚未執行" in text
+
+
+def test_a_transcript_of_what_the_learner_typed_has_the_commands(
+    bench: Bench,
+    day: Lesson,
+) -> None:
+    sees(bench, NET)
+    room = bench.classroom(day)
+    room.start("test", practice=True)
+    room.check()
+    text = transcript(day, read_records(bench.state, day), Scene("my-lab", []))
+    assert "```console\n$ echo net >>made\n```" in text
+
+
+def test_a_record_keeps_the_values_of_its_run(bench: Bench, day: Lesson) -> None:
+    told = day.model_copy(update={"checkpoints": [
+        one.model_copy(update={"explain": one.explain.model_copy(
+            update={"en": "It is {{ fact.ip }}.", "zh_tw": "是 {{ fact.ip }}。"})})
+        for one in day.checkpoints
+    ]})  # fmt: skip
+    sees(bench, NET)
+    room = bench.classroom(told)
+    room.start("test", practice=False)
+    room.next()
+    sees(bench, NET, IP)
+    room.next()
+    sees(bench)
+    records = read_records(bench.state, told)
+    assert records["ip"]["explain"] == {"en": "It is 10.0.2.9.", "zh-TW": "是 10.0.2.9。"}
+    json.dumps(records)
+
+
+def test_what_is_published_is_abbreviated_and_cannot_break_out() -> None:
+    uuid = "6a3ff0d1-5e4b-4cd1-a0d2-1b2c3d4e5f60"
+    table = f"+----+\n| ID |\n+----+\n| {uuid} |\n+----+\nid: {uuid}"
+    assert abbreviated(table) == (
+        "+--------+\n| ID     |\n+--------+\n| 6a3ff0 |\n+--------+\nid: 6a3ff0"
+    )
+    from labctl.lessons.transcript import _fenced
+
+    assert _fenced("a\n```\nb", "console") == "````console\na\n```\nb\n````"
+
+
+def test_words_with_a_value_that_cannot_be_had(bench: Bench, day: Lesson) -> None:
+    prover = bench.runner(day).prover
+    assert prover.words("It is {{ 1 / 0 }} there") == "It is … there"
+    with pytest.raises(LabError):
+        fill("It is {{ 1 / 0 }} there", {})

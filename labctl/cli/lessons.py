@@ -12,7 +12,7 @@ from labctl.i18n import current_language, set_language, tr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from labctl.lessons.results import Report
+    from labctl.lessons.results import LessonOutcome
     from labctl.lessons.session import Session
 
 lessons_app = typer.Typer()
@@ -156,7 +156,7 @@ def transcript(
 
 def _teach(
     verb: str,
-    work: "Callable[[Session], Report]",
+    work: "Callable[[Session], LessonOutcome]",
     file: Path,
     json: bool,
     lesson: str = "",

@@ -43,7 +43,7 @@ class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
         self.claims = claims
 
 
-class Prover:
+class ClaimChecker:
     """Proves claims on one lab, with the facts of one lesson."""
 
     def __init__(
@@ -61,21 +61,21 @@ class Prover:
         self._known: Answers | None = None
 
     @contextmanager
-    def one_look(self, lately: Answers | None = None) -> Iterator[Answers]:
+    def cached_reads(self, previous: Answers | None = None) -> Iterator[Answers]:
         """Inside, a probe is asked once for all claims and facts: they speak of one moment.
 
-        A claim that does not hold has everything asked anew. `lately` is what an earlier look saw,
-        if nothing can have happened since.
+        A claim that does not hold has everything asked anew. `previous` is what an earlier look
+        saw, if nothing can have happened since.
         """
-        outer, known = self._known, self._known or lately or Answers()
+        outer, known = self._known, self._known or previous or Answers()
         self._known = known
         try:
             yield known
         finally:
             self._known = outer
 
-    def look_ahead(self, claims: Iterable[Claim], templates: Iterable[object] = ()) -> None:
-        """Within `one_look`: ask at the same time all that these claims and templates will ask."""
+    def prefetch(self, claims: Iterable[Claim], templates: Iterable[object] = ()) -> None:
+        """Within `cached_reads`: ask all that these claims and templates will ask, at once."""
         claims = list(claims)
         words = " ".join(map(str, (*(claim.model_dump() for claim in claims), *templates)))
         asked = {claim.probe for claim in claims}
@@ -182,7 +182,7 @@ class Prover:
         return [row for row in rows if _row_matches(row, where)]
 
     def _ask(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
-        """What a probe sees; within `one_look` what it saw already, but for the wire."""
+        """What a probe sees; within `cached_reads` what it saw already, but for the wire."""
         if probe not in PROBES:
             raise LabError(
                 tr("a lesson asks an unknown probe: {probe}", probe=probe), code=EXIT_USAGE
@@ -277,8 +277,8 @@ class Prover:
 class _Facts:
     """`fact.NAME` in templates: asked of the lab when it is used, once for each evaluation."""
 
-    def __init__(self, prover: Prover) -> None:
-        self._prover = prover
+    def __init__(self, checker: ClaimChecker) -> None:
+        self._prover = checker
         self._known: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> str:
@@ -293,8 +293,8 @@ class _Facts:
 class _Nodes:
     """`node.controller`, `node.gateway`, `node.hypervisor` in templates; found once."""
 
-    def __init__(self, prover: Prover) -> None:
-        self._prover = prover
+    def __init__(self, checker: ClaimChecker) -> None:
+        self._prover = checker
         self._known: dict[str, Node] = {}
 
     def __getattr__(self, name: str) -> Any:

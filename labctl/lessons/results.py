@@ -41,7 +41,7 @@ class CheckpointResult:
 
 
 @dataclass(frozen=True)
-class Report:
+class LessonOutcome:
     """What became of one verb."""
 
     lesson: Lesson

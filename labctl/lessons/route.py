@@ -10,8 +10,8 @@ from labctl.lessons.progress import Load, Position, Progress, first_open
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One piece of the way: a checkpoint that is run, or taken back."""
+class RouteStep:
+    """A checkpoint that is run, or taken back (`back`)."""
 
     lesson: Lesson
     checkpoint: Checkpoint
@@ -38,13 +38,13 @@ def with_needs(lesson: Lesson, load: Load) -> list[Lesson]:
     return ordered
 
 
-def way(
+def plan_route(
     position: Position,
     lesson: Lesson,
     number: int,
     begun: Sequence[Lesson],
     needs: Sequence[Lesson] = (),
-) -> list[Leg]:
+) -> list[RouteStep]:
     """The shortest way to where checkpoint `number` of `lesson` is the next to be run.
 
     `begun` are the lessons of which something was begun, in that order; `needs` those that have to
@@ -52,30 +52,32 @@ def way(
     begun and not passed is taken back before it is run again: who knows what it did.
     """
     kept = [*(one.id for one in needs), lesson.id]
-    legs = [
-        leg
+    steps = [
+        step
         for other in reversed(begun)
         if other.id not in kept
-        for leg in _back(other, position.progress(other), 0)
+        for step in _back(other, position.progress(other), 0)
     ]
     whole = [(one, len(one.checkpoints)) for one in needs if one.id != lesson.id]
-    backwards: list[Leg] = []
-    forwards: list[Leg] = []
+    backwards: list[RouteStep] = []
+    forwards: list[RouteStep] = []
     anew = False
     for one, end in [*whole, (lesson, number)]:
         progress = position.progress(one)
-        # What stands on ground that is taken away goes with it.
+        # Undoing a prerequisite undoes everything that depends on it.
         keeps = 0 if anew else min(first_open(one, progress), end)
         back = _back(one, progress, keeps)
         anew = anew or bool(back and one is not lesson)
         backwards = [*back, *backwards]
-        forwards += [Leg(one, checkpoint, back=False) for checkpoint in one.checkpoints[keeps:end]]
-    return [*legs, *backwards, *forwards]
+        forwards += [
+            RouteStep(one, checkpoint, back=False) for checkpoint in one.checkpoints[keeps:end]
+        ]
+    return [*steps, *backwards, *forwards]
 
 
-def _back(lesson: Lesson, progress: Progress, keeps: int) -> list[Leg]:
+def _back(lesson: Lesson, progress: Progress, keeps: int) -> list[RouteStep]:
     return [
-        Leg(lesson, checkpoint, back=True)
+        RouteStep(lesson, checkpoint, back=True)
         for checkpoint in reversed(lesson.checkpoints[keeps:])
         if checkpoint.id in progress.attempted
     ]

@@ -5,23 +5,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.capture import Tap, capturing
-from labctl.access.guest import Guest, GuestResult
+from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.lessons.claims import ClaimFails, Prover
+from labctl.lessons.claims import ClaimChecker, ClaimFails
+from labctl.lessons.commands import VARIABLES, Commands
 from labctl.lessons.model import CAPTURED, Checkpoint, Claim, Lesson
 from labctl.lessons.progress import Position, read_position, write_position
-from labctl.lessons.results import CheckpointResult, CommandResult
+from labctl.lessons.results import CheckpointResult
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import write_record
 from labctl.probes import Answers
-from labctl.probes.in_instance import run_inside
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology
@@ -29,10 +29,6 @@ from labctl.topology import Topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-VARIABLES = "/var/lib/labctl/lesson.sh"
-"""On the nodes: the shell variables that checkpoints set; profile.sh reads it at login."""
-COMMAND_SECONDS = 300
-"""How long one command of a checkpoint may take."""
 CHECK_PATIENCE = 3.0
 """Seconds that `check` waits for a claim: what the learner did is a while ago."""
 CHECK_BUDGET = 10.0
@@ -56,10 +52,11 @@ class Runner:
         self._topology = topology
         self._state = state
         self._guest_of = guest
-        self.prover = Prover(lesson.facts, topology, guest, cloud)
+        self.checker = ClaimChecker(lesson.facts, topology, guest, cloud)
         self._console = console
+        self._commands = Commands(topology, guest, self.checker, console)
         self.results: list[CheckpointResult] = []
-        self._lately: Answers | None = None
+        self._previous: Answers | None = None
         """What was seen when the checkpoint before was proved, a moment ago."""
 
     def note(self, change: Callable[[Position], Position]) -> None:
@@ -70,7 +67,7 @@ class Runner:
     def explain(self, checkpoint: Checkpoint) -> str:
         """Show the heading and the explanation of a checkpoint; the latter as it was shown."""
         ids = [one.id for one in self.lesson.checkpoints]
-        text = self.prover.words(str(checkpoint.explain))
+        text = self.checker.words(str(checkpoint.explain))
         self._console.heading(f"{ids.index(checkpoint.id) + 1}/{len(ids)} {checkpoint.title}")
         self._console.explain(text)
         return text
@@ -78,9 +75,9 @@ class Runner:
     def task(self, checkpoint: Checkpoint) -> str:
         """What the learner is to do; where the lesson gives no task, what is to be true then."""
         if checkpoint.task is not None:
-            return self.prover.words(str(checkpoint.task))
-        values = self.prover.values()
-        wanted = [f"- {self.prover.words(str(one.text), values)}" for one in checkpoint.claims]
+            return self.checker.words(str(checkpoint.task))
+        values = self.checker.values()
+        wanted = [f"- {self.checker.words(str(one.text), values)}" for one in checkpoint.claims]
         return "\n".join([tr("See to it that this holds:"), "", *wanted])
 
     # -- running ---------------------------------------------------------------------------------
@@ -90,26 +87,26 @@ class Runner:
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
         self.note(lambda position: position.attempting(self.lesson, checkpoint))
-        lately, self._lately = self._lately, None
-        with self.prover.one_look(lately) as before:
+        previous, self._previous = self._previous, None
+        with self.checker.cached_reads(previous) as before:
             explain = checkpoint.explain.model_dump()  # the record has both languages
-            self.prover.look_ahead([], [explain, *checkpoint.run, *checkpoint.capture])
-            values = self.prover.values()
+            self.checker.prefetch([], [explain, *checkpoint.run, *checkpoint.capture])
+            values = self.checker.values()
             result.explain = self.explain(checkpoint)
             listening = self._listening(checkpoint)
         try:
             with listening as frames, self._looking(checkpoint, before) as meanwhile:
-                self._run_commands(checkpoint, values, result, context)
+                self._commands.run(checkpoint, values, result, context)
             with (
-                self.prover.one_look(meanwhile) as seen,
+                self.checker.cached_reads(meanwhile) as seen,
                 ThreadPoolExecutor(max_workers=1) as beside,
             ):
-                sharing = beside.submit(self._share, checkpoint)
-                self.prover.look_ahead(checkpoint.claims, [explain, *checkpoint.run])
+                sharing = beside.submit(self._commands.share, checkpoint)
+                self.checker.prefetch(checkpoint.claims, [explain, *checkpoint.run])
                 self._prove(checkpoint.claims, result, frames, context)
                 sharing.result()
-                write_record(self._state, self.lesson, checkpoint, result, self.prover)
-                self._lately = seen
+                write_record(self._state, self.lesson, checkpoint, result, self.checker)
+                self._previous = seen
         finally:
             result.seconds = time.monotonic() - began
         if failed := [claim for claim in result.claims if not claim.holds]:
@@ -119,9 +116,9 @@ class Runner:
     def _listening(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
         if not checkpoint.capture:
             return nullcontext([])
-        values = self.prover.values()
+        values = self.checker.values()
         taps = [
-            Tap(self.prover.node_name(one.node), one.interface, fill(one.filter, values))
+            Tap(self.checker.node_name(one.node), one.interface, fill(one.filter, values))
             for one in checkpoint.capture
         ]
         return _capturing(taps, self._guest_of)
@@ -133,131 +130,32 @@ class Runner:
             yield None
             return
         with (
-            self.prover.one_look(before) as seen,
+            self.checker.cached_reads(before) as seen,
             ThreadPoolExecutor(max_workers=1) as beside,
         ):
-            beside.submit(self.prover.look_ahead, checkpoint.claims)
+            beside.submit(self.checker.prefetch, checkpoint.claims)
             yield seen
 
     def commands(
         self, checkpoint: Checkpoint, values: Mapping[str, Any]
     ) -> Iterator[tuple[str, str]]:
         """(prompt, command) of what the checkpoint runs, one after the other."""
-        if checkpoint.node == "instance":
-            prompt = f"{self._topology.image.user}@{self._topology.instances[0].name}$"
-        else:
-            prompt = f"{self._place(checkpoint)}#"
-        for template in checkpoint.run:
-            yield prompt, fill(template, values, quoting=True).strip()
+        return self._commands.of(checkpoint, values)
 
-    def _run_commands(
-        self,
-        checkpoint: Checkpoint,
-        values: Mapping[str, Any],
-        result: CheckpointResult,
-        context: StepContext,
-        *,
-        checking: bool = False,
-    ) -> None:
-        inside = checkpoint.node == "instance"
-        node = self._place(checkpoint)
-        name = self._topology.instances[0].name if inside else node
-        for prompt, command in self.commands(checkpoint, values):
-            if not checking:
-                self._console.command(command, prompt)
-            context.progress(command.splitlines()[0])
-            if inside:
-                done = run_inside(
-                    self.prover.sight(),
-                    command,
-                    timeout=COMMAND_SECONDS,
-                    cancelled=context.cancelled,
-                )
-            else:
-                sets = () if checking else tuple(checkpoint.sets)
-                done = self._shell(node, command, sets, context)
-            text = done.stdout + done.stderr
-            result.commands.append(
-                CommandResult(name, command, text, done.returncode, done.seconds, prompt)
-            )
-            if checking:
-                continue  # the claims tell
-            self._console.output(text)
-            if not done.ok:
-                raise LabError(
-                    tr(
-                        "`{command}` failed on {node} (exit {code})",
-                        command=command.splitlines()[0],
-                        node=name,
-                        code=done.returncode,
-                    ),
-                    hint=tr(
-                        "what it said is above; `labctl next` tries this checkpoint again,"
-                        " `labctl replay` starts the day anew"
-                    ),
-                )
-
-    def _shell(
-        self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
-    ) -> GuestResult:
-        keep = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
-        # Variables live on in a file that profile.sh reads too: the learner who logs in has them.
-        lines = [
-            ". /etc/profile.d/labctl.sh",
-            "shopt -s expand_aliases",
-            script,
-            "labctl_exit=$?",
-            *([keep] if sets else []),
-            "exit $labctl_exit",
-        ]
-        return self._guest_of(node).run(
-            "mkdir -p /var/lib/labctl\n" + "\n".join(lines),
-            timeout=COMMAND_SECONDS,
-            check=False,
-            cancelled=None if context is None else context.cancelled,
-        )
-
-    # -- variables -------------------------------------------------------------------------------
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def set_variables(self, checkpoint: Checkpoint) -> None:
         """Set the checkpoint's variables for a learner who typed its commands elsewhere."""
-        values = self.prover.values()
-        known = {
-            name: fill(template, values) for name, template in checkpoint.sets.items() if template
-        }
-        if script := "\n".join(f"{name}={shlex.quote(its)}" for name, its in known.items()):
-            self._shell(self._place(checkpoint), script, tuple(known))
-            self._share(checkpoint)
-
-    def _place(self, checkpoint: Checkpoint) -> str:
-        inside = checkpoint.node == "instance"
-        return self.prover.node_name("controller" if inside else checkpoint.node)
-
-    def _share(self, checkpoint: Checkpoint) -> None:
-        """Give what the checkpoint set to the other nodes, as far as they are there."""
-        if not checkpoint.sets:
-            return
-        place = self._place(checkpoint)
-        others = [node.name for node in self._topology.nodes if node.name != place]
-        with suppress(LabError):  # nothing was set
-            content = self._guest_of(place).get(VARIABLES)
-
-            def give(name: str) -> None:
-                with suppress(LabError):
-                    self._guest_of(name).put(content, VARIABLES)
-
-            with ThreadPoolExecutor(max_workers=8) as pool:
-                list(pool.map(give, others))
+        self._commands.set_variables(checkpoint)
 
     # -- taking back -----------------------------------------------------------------------------
     def undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
         """Take a checkpoint back. Raises LabError when that does not work."""
         context.progress(str(checkpoint.title))
-        self._lately = None
-        node = self._place(checkpoint)
+        self._previous = None
+        node = self._commands.node_of(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
-            script = fill(checkpoint.undo, self.prover.values(), quoting=True)
-            done = self._shell(node, script, (), context)
+            script = fill(checkpoint.undo, self.checker.values(), quoting=True)
+            done = self._commands.shell(node, script, (), context)
             if not done.ok:
                 said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
                 raise LabError(
@@ -274,7 +172,7 @@ class Runner:
             self._guest_of(node).run(
                 f"test ! -e {VARIABLES} || echo {shlex.quote(forget[0])} >>{VARIABLES}"
             )
-            self._share(checkpoint)
+            self._commands.share(checkpoint)
         self.note(lambda position: position.without(self.lesson, checkpoint))
 
     # -- proving ---------------------------------------------------------------------------------
@@ -286,8 +184,8 @@ class Runner:
         Where packets have to be looked at, the checkpoint's commands are run once more.
         """
         until = time.monotonic() + CHECK_BUDGET
-        with self.prover.one_look():
-            self.prover.look_ahead([one for _, claims in standing for one in claims])
+        with self.checker.cached_reads():
+            self.checker.prefetch([one for _, claims in standing for one in claims])
             for checkpoint, claims in standing:
                 began = time.monotonic()
                 result = CheckpointResult(checkpoint.id, str(checkpoint.title))
@@ -309,7 +207,9 @@ class Runner:
             return []
         try:
             with self._listening(checkpoint) as frames:
-                self._run_commands(checkpoint, self.prover.values(), result, context, checking=True)
+                self._commands.run(
+                    checkpoint, self.checker.values(), result, context, checking=True
+                )
         except LabError as error:
             self._console.say(error.message)
             return []
@@ -325,7 +225,7 @@ class Runner:
     ) -> None:
         for claim in claims:
             context.progress(claim.id)
-            one = self.prover.prove(claim, frames, context.cancelled, patience)
+            one = self.checker.prove(claim, frames, context.cancelled, patience)
             result.claims.append(one)
             if one.holds:
                 self._console.claim(True, one.text, evidence=one.seen_text)

@@ -25,8 +25,8 @@ from labctl.lessons.progress import (
     standing,
     write_position,
 )
-from labctl.lessons.results import Report
-from labctl.lessons.route import Leg, way, with_needs
+from labctl.lessons.results import LessonOutcome
+from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
 from labctl.state import LabState
@@ -64,28 +64,28 @@ class Session:
         self._find = load
 
     # -- verbs -----------------------------------------------------------------------------------
-    def replay(self, name: str) -> Report:
+    def replay(self, name: str) -> LessonOutcome:
         """A lesson from its first checkpoint to its last; what was begun is taken back first."""
         lesson = self._load(name)
         self._enter(lesson, name, practice=False)
-        back = self._way(lesson, 0)
-        forth = [Leg(lesson, one, back=False) for one in lesson.checkpoints]
-        return self._travel(lesson, str(lesson.title), [*back, *forth])
+        back = self._route(lesson, 0)
+        forth = [RouteStep(lesson, one, back=False) for one in lesson.checkpoints]
+        return self._run_route(lesson, str(lesson.title), [*back, *forth])
 
-    def start(self, name: str, *, practice: bool) -> Report:
+    def start(self, name: str, *, practice: bool) -> LessonOutcome:
         """To the beginning of a lesson; what was begun is taken back, what it needs is run."""
         lesson = self._load(name)
         self._note(lambda position: position.known(lesson, source_of(name)))
-        report = self._travel(lesson, str(lesson.title), self._way(lesson, 0))
-        if report.failure is not None:
-            return report
+        outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, 0))
+        if outcome.failure is not None:
+            return outcome
         self._enter(lesson, name, practice=practice)
-        if not report.result:
+        if not outcome.result:
             self._console.heading(str(lesson.title))
         self._console.explain(str(lesson.goal))
-        return self._arrive(lesson, report)
+        return self._report_next(lesson, outcome)
 
-    def next(self) -> Report:
+    def next(self) -> LessonOutcome:
         """The next checkpoint: explained, run and proved; in practice explained and set as a task.
 
         Raises LabError when no lesson was begun.
@@ -94,22 +94,26 @@ class Session:
         progress = position.progress(lesson)
         if first_open(lesson, progress) == len(lesson.checkpoints):
             self._console.say(tr("this lesson is at its end"))
-            return self._arrive(lesson, Report(lesson, position))
+            return self._report_next(lesson, LessonOutcome(lesson, position))
         if position.practice:
-            return self._arrive(lesson, Report(lesson, position))
+            return self._report_next(lesson, LessonOutcome(lesson, position))
         return self.solve()
 
-    def solve(self) -> Report:
+    def solve(self) -> LessonOutcome:
         """Run the commands of the checkpoint that is to be done, from a clean beginning."""
         position, lesson = self._current()
         number = first_open(lesson, position.progress(lesson))
         if number == len(lesson.checkpoints):
             self._console.say(tr("this lesson is at its end"))
-            return Report(lesson, position)
-        report = self._travel(lesson, str(lesson.title), self._way(lesson, number + 1))
-        return report if report.failure is not None else self._arrive(lesson, report, tell=False)
+            return LessonOutcome(lesson, position)
+        outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, number + 1))
+        return (
+            outcome
+            if outcome.failure is not None
+            else self._report_next(lesson, outcome, tell=False)
+        )
 
-    def check(self, *, every: bool = False) -> Report:
+    def check(self, *, every: bool = False) -> LessonOutcome:
         """Prove the claims of the checkpoint at hand, or of all up to it.
 
         When they all hold the learner has done it, and the position moves on.
@@ -132,21 +136,21 @@ class Session:
                 hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),
                 code=EXIT_CLAIM,
             )
-            return Report(lesson, position, checkpoints=runner.results, refuted=refuted)
+            return LessonOutcome(lesson, position, checkpoints=runner.results, refuted=refuted)
         said = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
         self._console.summary(True, said)
         words: dict[str, Any] = {}
         if upto == first_open(lesson, progress):
-            with runner.prover.one_look():
-                runner.keep(checkpoint)
-                write_record(self._state, lesson, checkpoint, runner.results[-1], runner.prover)
+            with runner.checker.cached_reads():
+                runner.set_variables(checkpoint)
+                write_record(self._state, lesson, checkpoint, runner.results[-1], runner.checker)
                 if position.practice and checkpoint.only_looks:
                     words = self._say_commands(runner, checkpoint)
             self._note(lambda position: position.passing(lesson, checkpoint))
-        report = Report(lesson, self._position(), checkpoints=runner.results)
-        return replace(self._arrive(lesson, report, tell=False), words=words)
+        outcome = LessonOutcome(lesson, self._position(), checkpoints=runner.results)
+        return replace(self._report_next(lesson, outcome, tell=False), words=words)
 
-    def hint(self) -> Report:
+    def hint(self) -> LessonOutcome:
         """One hint more for the checkpoint that is to be done."""
         position, lesson = self._current()
         number = at_hand(lesson, position.progress(lesson), practice=True)
@@ -154,31 +158,31 @@ class Session:
         if not checkpoint.hints:
             self._console.say(tr("this checkpoint has no hints"))
             self._say_solve()
-            return Report(lesson, position, words={"hint": None})
+            return LessonOutcome(lesson, position, words={"hint": None})
         self._note(lambda position: position.hinted(lesson, checkpoint))
         position = self._position()
         given = position.progress(lesson).hints[checkpoint.id]
-        text = self._runner(lesson).prover.words(str(checkpoint.hints[given - 1]))
+        text = self._runner(lesson).checker.words(str(checkpoint.hints[given - 1]))
         of = len(checkpoint.hints)
         self._console.heading(tr("hint {n} of {of}: {title}", n=given, of=of,
                                  title=checkpoint.title))  # fmt: skip
         self._console.explain(text)
         if given == of:
             self._say_solve()
-        return Report(lesson, position, words={"hint": text, "number": given, "of": of})
+        return LessonOutcome(lesson, position, words={"hint": text, "number": given, "of": of})
 
-    def goto(self, target: str) -> Report:
+    def goto(self, target: str) -> LessonOutcome:
         """To where a checkpoint is the next: LESSON, LESSON/CHECKPOINT, or CHECKPOINT of this one.
 
         Runs what is missing, or takes back what is too much.
         """
         name, lesson, number = self._target(target)
         self._note(lambda position: position.known(lesson, source_of(name)))
-        report = self._travel(lesson, str(lesson.title), self._way(lesson, number))
-        if report.failure is not None:
-            return report
+        outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, number))
+        if outcome.failure is not None:
+            return outcome
         self._enter(lesson, name, practice=None)
-        return self._arrive(lesson, report)
+        return self._report_next(lesson, outcome)
 
     # -- where -----------------------------------------------------------------------------------
     def _target(self, target: str) -> tuple[str, Lesson, int]:
@@ -221,7 +225,7 @@ class Session:
             )
         return position, self._load(position.lessons[position.current].source)
 
-    def _way(self, lesson: Lesson, number: int) -> list[Leg]:
+    def _route(self, lesson: Lesson, number: int) -> list[RouteStep]:
         needs = with_needs(lesson, self._load)[:-1]
         begun = []
         for id, progress in self._position().lessons.items():
@@ -233,33 +237,33 @@ class Session:
                 text = tr("lesson {id} cannot be taken back: {why}", id=id, why=error.message)
                 self._console.say(text)
                 self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
-        return way(self._position(), lesson, number, begun, needs)
+        return plan_route(self._position(), lesson, number, begun, needs)
 
     # -- going -----------------------------------------------------------------------------------
     def _runner(self, lesson: Lesson) -> Runner:
         return Runner(lesson, self._topology, self._state, self._guest, self._cloud, self._console)
 
-    def _travel(self, lesson: Lesson, title: str, legs: Sequence[Leg]) -> Report:
-        """Walk the legs, one after the other, up to the first that fails."""
-        if not legs:
-            return Report(lesson, self._position())
-        runners = {leg.lesson.id: self._runner(leg.lesson) for leg in legs}
+    def _run_route(self, lesson: Lesson, title: str, route: Sequence[RouteStep]) -> LessonOutcome:
+        """Walk the route, one after the other, up to the first that fails."""
+        if not route:
+            return LessonOutcome(lesson, self._position())
+        runners = {route_step.lesson.id: self._runner(route_step.lesson) for route_step in route}
         undone: list[str] = []
         steps: list[Step] = []
-        for leg in legs:
-            runner, checkpoint = runners[leg.lesson.id], leg.checkpoint
-            place = f"{leg.lesson.id}/{checkpoint.id}"
-            if leg.back:
+        for route_step in route:
+            runner, checkpoint = runners[route_step.lesson.id], route_step.checkpoint
+            place = f"{route_step.lesson.id}/{checkpoint.id}"
+            if route_step.back:
                 id, text = f"undo:{place}", tr("take back: {title}", title=checkpoint.title)
                 work = partial(_undo, runner, checkpoint, undone, place)
             else:
-                id = checkpoint.id if leg.lesson is lesson else place
+                id = checkpoint.id if route_step.lesson is lesson else place
                 text, work = str(checkpoint.title), partial(runner.run, checkpoint)
             steps.append(Step(id, text, work, needs=(steps[-1].id,) if steps else ()))
         result = self._engine(title, steps)
         self._forget(lesson)
         results = [one for runner in runners.values() for one in runner.results]
-        return Report(lesson, self._position(), result, results, undone)
+        return LessonOutcome(lesson, self._position(), result, results, undone)
 
     def _forget(self, lesson: Lesson) -> None:
         """Lessons of which nothing is left are not begun any more."""
@@ -267,7 +271,9 @@ class Session:
             if id != lesson.id and not progress.attempted:
                 self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
 
-    def _arrive(self, lesson: Lesson, report: Report, *, tell: bool = True) -> Report:
+    def _report_next(
+        self, lesson: Lesson, outcome: LessonOutcome, *, tell: bool = True
+    ) -> LessonOutcome:
         """Say what comes next; in practice set it as a task, unless `tell` is false."""
         position = self._position()
         number = first_open(lesson, position.progress(lesson))
@@ -279,18 +285,24 @@ class Session:
         else:
             self._say_next("next", f"{number + 1}/{len(lesson.checkpoints)} "
                            f"{lesson.checkpoints[number].title}")  # fmt: skip
-        return Report(
-            lesson, self._position(), report.result, report.checkpoints, report.undone, None, words
+        return LessonOutcome(
+            lesson,
+            self._position(),
+            outcome.result,
+            outcome.checkpoints,
+            outcome.undone,
+            None,
+            words,
         )
 
     def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
         runner = self._runner(lesson)
         # Begun, for from now on the learner may do something that has to be taken back.
         self._note(lambda position: position.attempting(lesson, checkpoint))
-        with runner.prover.one_look():
+        with runner.checker.cached_reads():
             explanation = runner.explain(checkpoint)
             task = runner.task(checkpoint)
-            node = runner.prover.node_name(
+            node = runner.checker.node_name(
                 "controller" if checkpoint.node == "instance" else checkpoint.node
             )
         self._console.heading(tr("your task"))
@@ -319,7 +331,7 @@ class Session:
 
     def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> dict[str, Any]:
         """What the lesson looks with, for a learner who may have gone past it."""
-        commands = list(runner.commands(checkpoint, runner.prover.values()))
+        commands = list(runner.commands(checkpoint, runner.checker.values()))
         self._console.say(tr("There was nothing to do but look. The lesson does it with:"))
         for prompt, command in commands:
             self._console.command(command, prompt)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from labctl.assets import assets
 from labctl.i18n import Language, current_language, tr
-from labctl.lessons.claims import Prover
+from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson, Text
 from labctl.lessons.templates import fill
@@ -33,13 +33,13 @@ def write_record(
     lesson: Lesson,
     checkpoint: Checkpoint,
     result: "CheckpointResult",
-    prover: Prover,
+    checker: ClaimChecker,
 ) -> None:
     """Keep what a checkpoint said and proved; without commands the learner has typed them."""
-    values = prover.values()
+    values = checker.values()
 
     def both(text: Text) -> dict[str, str]:
-        return {one: prover.words(text.said_in(one), values) for one in get_args(Language)}
+        return {one: checker.words(text.said_in(one), values) for one in get_args(Language)}
 
     typed = not result.commands
     commands = [_command(one) for one in result.commands]

@@ -14,7 +14,7 @@ from labctl.engine.steps import RunResult, Step, run_steps
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.model import Lesson
-from labctl.lessons.results import Report
+from labctl.lessons.results import LessonOutcome
 from labctl.lessons.runner import Runner
 from labctl.lessons.session import Session
 from labctl.probes import Sight
@@ -85,7 +85,7 @@ class Bench:
             load=load,
         )  # fmt: skip
 
-    def replay(self, what: Lesson) -> tuple[Report, RunResult]:
+    def replay(self, what: Lesson) -> tuple[LessonOutcome, RunResult]:
         report = self.classroom(what).replay(what.id)
         assert report.result is not None
         return report, report.result

@@ -80,15 +80,15 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
     tmp_path: Path, name: str
 ) -> None:
     lab = Counted(tmp_path)
-    prover, checkpoint = lab.runner.prover, lab.lesson.checkpoint(name)
+    checker, checkpoint = lab.runner.checker, lab.lesson.checkpoint(name)
     claims = [one for one in checkpoint.claims if not one.probe.startswith("wire.")]
-    with prover.one_look():
-        prover.look_ahead(checkpoint.claims, [checkpoint.explain.model_dump(), *checkpoint.run])
+    with checker.cached_reads():
+        checker.prefetch(checkpoint.claims, [checkpoint.explain.model_dump(), *checkpoint.run])
         ahead = lab.asked()
-        result = CheckpointResult(name, "x", claims=[prover.prove(one, []) for one in claims])
+        result = CheckpointResult(name, "x", claims=[checker.prove(one, []) for one in claims])
         for claim in checkpoint.claims:
-            prover.words(str(claim.text))
-        write_record(lab.runner._state, lab.lesson, checkpoint, result, prover)
+            checker.words(str(claim.text))
+        write_record(lab.runner._state, lab.lesson, checkpoint, result, checker)
     assert lab.asked() == ahead, "nothing was left to ask one by one"
     assert set(ahead.values()) == {1}, ahead
     assert "v2.0/networks" in ahead
@@ -96,8 +96,8 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
 
 def test_templates_without_facts_ask_nothing(tmp_path: Path) -> None:
     lab = Counted(tmp_path)
-    with lab.runner.prover.one_look():
-        lab.runner.prover.look_ahead([], ["{{ lab.router }}", *lab.lesson.checkpoints[0].run])
+    with lab.runner.checker.cached_reads():
+        lab.runner.checker.prefetch([], ["{{ lab.router }}", *lab.lesson.checkpoints[0].run])
     assert lab.asked() == Counter()
 
 
@@ -186,7 +186,7 @@ def test_waiting_for_a_claim_is_told_from_looking(
     run: ['true']
     claims: [HOLDS]
 """)
-    prover = bench.runner(what).prover
+    checker = bench.runner(what).checker
     (claim,) = what.checkpoints[0].claims
     probe = bench.probe
 
@@ -195,8 +195,8 @@ def test_waiting_for_a_claim_is_told_from_looking(
         return probe(*words)
 
     monkeypatch.setitem(PROBES, "test.rows", slow)
-    at_once = prover.prove(claim, [])
+    at_once = checker.prove(claim, [])
     assert (at_once.seconds, at_once.waited) == (2, 0)
     bench.rows["turns"] = [[], [], [{"n": 1}]]
-    later = prover.prove(claim, [])
+    later = checker.prove(claim, [])
     assert (later.seconds, later.waited) == (6, 4)

@@ -9,7 +9,7 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position, at_hand, checkpoint_number, first_open, standing
-from labctl.lessons.route import way, with_needs
+from labctl.lessons.route import plan_route, with_needs
 
 
 def lesson(id: str, ids: str = "a b c d", needs: str = "[]", extra: str = "") -> Lesson:
@@ -71,7 +71,7 @@ HERE, OTHER, BASE = lesson("here"), lesson("other", "p q"), lesson("base", "m n"
 )
 def test_the_way_within_a_lesson(passed: str, attempted: str, number: int, expected: str) -> None:
     position = at(Position(), HERE, passed, attempted)
-    assert shown([*way(position, HERE, number, [])]) == expected
+    assert shown([*plan_route(position, HERE, number, [])]) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_the_way_from_one_lesson_to_another(
     if base == "m" and here:
         position = position.attempting(BASE, BASE.checkpoint("n"))
         expected = expected.replace("+base/n", "-base/n +base/n")
-    legs = way(position, HERE, number, [BASE, OTHER], [BASE])
+    legs = plan_route(position, HERE, number, [BASE, OTHER], [BASE])
     assert shown([*legs]) == expected
 
 
 def test_lessons_are_taken_back_in_the_reverse_order_of_their_beginning() -> None:
     position = at(at(Position(), OTHER, "p"), BASE, "m")
     begun = [{"other": OTHER, "base": BASE}[id] for id in position.lessons]
-    assert shown([*way(position, HERE, 0, begun)]) == "-base/m -other/p"
+    assert shown([*plan_route(position, HERE, 0, begun)]) == "-base/m -other/p"
 
 
 def test_needs_come_once_and_in_order() -> None:

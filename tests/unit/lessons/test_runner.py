@@ -174,20 +174,20 @@ def test_when_a_claim_holds(bench: Bench, count: str, each: str, rows: Rows, hol
 """)
     bench.rows["rows"] = rows
     (only,) = what.checkpoints[0].claims
-    assert bench.runner(what).prover.prove(only, []).holds is holds
+    assert bench.runner(what).checker.prove(only, []).holds is holds
 
 
 def test_a_count_that_is_no_number_is_the_lessons_mistake(bench: Bench) -> None:
     what = lesson(ONE)
     only = what.checkpoints[0].claims[0].model_copy(update={"count": "{{ lab.router }}"})
     with pytest.raises(LabError, match="count is no number: 'r'") as error:
-        bench.runner(what).prover.prove(only, [])
+        bench.runner(what).checker.prove(only, [])
     assert error.value.code == EXIT_USAGE
 
 
 def test_a_claim_may_take_its_time_to_come_true(bench: Bench) -> None:
     bench.rows["turns"] = [[], [], [{"n": 1}]]
-    result = bench.runner(lesson(ONE)).prover.prove(lesson(ONE).checkpoints[0].claims[0], [])
+    result = bench.runner(lesson(ONE)).checker.prove(lesson(ONE).checkpoints[0].claims[0], [])
     assert result.holds
     assert len(bench.asked) == 3
 
@@ -196,7 +196,7 @@ def test_waiting_for_a_claim_can_be_cancelled(bench: Bench) -> None:
     bench.rows["rows"] = []
     claim = lesson(ONE).checkpoints[0].claims[0]
     with pytest.raises(Cancelled):
-        bench.runner(lesson(ONE)).prover.prove(claim, [], lambda: len(bench.asked) == 2)
+        bench.runner(lesson(ONE)).checker.prove(claim, [], lambda: len(bench.asked) == 2)
 
 
 def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
@@ -205,7 +205,7 @@ def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
 
     PROBES["test.rows"] = broken  # the fixture takes it back
     claim = lesson(ONE).checkpoints[0].claims[0]
-    result = bench.runner(lesson(ONE)).prover.prove(claim, [], patience=0)
+    result = bench.runner(lesson(ONE)).checker.prove(claim, [], patience=0)
     assert (result.holds, result.seen_text) == (False, "the database does not answer")
     assert result.text == "It is so"
 
@@ -216,7 +216,7 @@ def test_an_api_that_is_gone_is_no_defect_of_ours(bench: Bench) -> None:
 
     PROBES["test.rows"] = gone
     claim = lesson(ONE).checkpoints[0].claims[0]
-    result = bench.runner(lesson(ONE)).prover.prove(claim, [], patience=0)
+    result = bench.runner(lesson(ONE)).checker.prove(claim, [], patience=0)
     assert not result.holds
     assert "OpenStack does not answer" in result.seen_text
     assert "Connection refused" in result.seen_text
@@ -235,7 +235,7 @@ def test_what_there_is_instead_is_told(bench: Bench) -> None:
         each: {n: 1}
 """)
     bench.rows["rows"] = [{"name": "other", "n": 2, "more": "x"}]
-    result = bench.runner(what).prover.prove(what.checkpoints[0].claims[0], [], patience=0)
+    result = bench.runner(what).checker.prove(what.checkpoints[0].claims[0], [], patience=0)
     assert result.seen == []
     assert result.seen_text == "nothing of the kind; there is: name=other, n=2"
 
@@ -243,18 +243,18 @@ def test_what_there_is_instead_is_told(bench: Bench) -> None:
 def test_one_look_asks_each_probe_once_and_anew_when_a_claim_fails(bench: Bench) -> None:
     what = lesson(ONE)
     claim = what.checkpoints[0].claims[0]
-    prover = bench.runner(what).prover
-    with prover.one_look():
-        assert prover.prove(claim, []).holds
-        assert prover.prove(claim, []).holds
+    checker = bench.runner(what).checker
+    with checker.cached_reads():
+        assert checker.prove(claim, []).holds
+        assert checker.prove(claim, []).holds
         assert len(bench.asked) == 1
         bench.rows["turns"] = [[], [{"n": 1}]]
         never = claim.model_copy(update={"count": 0})
-        assert not prover.prove(never, [], patience=0).holds  # what it knows is of one moment
-        assert prover.prove(never, [], patience=0.5).holds
+        assert not checker.prove(never, [], patience=0).holds  # what it knows is of one moment
+        assert checker.prove(never, [], patience=0.5).holds
         assert len(bench.asked) > 1
     asked = len(bench.asked)
-    prover.prove(claim, [])
+    checker.prove(claim, [])
     assert len(bench.asked) > asked, "outside of one look everything is asked each time"
 
 
@@ -451,9 +451,9 @@ def test_the_hypervisor_is_the_one_that_runs_the_instance(
     assert (command.node, command.output) == (COMPUTE, f"{COMPUTE} {CONTROLLER}\n")
     # Renamed by the learner: it still has its address. Removed: then at least nothing breaks.
     servers[1] |= {"name": "vm_9", "fixed": ["172.16.100.10"]}
-    assert bench.runner(what).prover.node_name("hypervisor") == COMPUTE
+    assert bench.runner(what).checker.node_name("hypervisor") == COMPUTE
     servers.clear()
-    assert bench.runner(what).prover.node_name("hypervisor") == COMPUTE
+    assert bench.runner(what).checker.node_name("hypervisor") == COMPUTE
 
 
 def test_inside_the_instance_through_its_floating_ip(bench: Bench) -> None:
@@ -507,7 +507,7 @@ def test_a_fact_that_is_not_there_is_a_dash(bench: Bench, rows: Rows) -> None:
     # Never the word None: columns that are empty would be equal to it.
     what = lesson(ONE, "{one: {probe: test.rows, column: x}}")
     bench.rows["rows"] = rows
-    assert getattr(bench.runner(what).prover.values()["fact"], "one") == "-"  # noqa: B009
+    assert getattr(bench.runner(what).checker.values()["fact"], "one") == "-"  # noqa: B009
 
 
 def test_facts_may_be_stated_with_facts_even_with_themselves(bench: Bench) -> None:
@@ -522,13 +522,13 @@ def test_a_fact_is_asked_once_for_each_evaluation_and_anew_for_the_next(bench: B
     what = lesson(ONE, "{one: {probe: test.rows, column: n}}")
     runner = bench.runner(what)
     bench.rows["turns"] = [[{"n": 1}], [{"n": 2}]]
-    values = runner.prover.values()
+    values = runner.checker.values()
     assert [values["fact"].one, values["fact"].one] == ["1", "1"]
-    assert runner.prover.values()["fact"].one == "2"
+    assert runner.checker.values()["fact"].one == "2"
 
 
 def test_an_unknown_fact_is_said(bench: Bench) -> None:
-    values = bench.runner(lesson(ONE)).prover.values()
+    values = bench.runner(lesson(ONE)).checker.values()
     for template in ("{{ fact.nothing }}", "{{ node.nothing }}"):
         with pytest.raises(LabError, match="cannot fill in"):
             fill(template, values)
@@ -541,7 +541,7 @@ def test_a_bug_in_a_probe_is_not_taken_for_a_missing_fact(bench: Bench) -> None:
     PROBES["test.rows"] = broken  # the fixture takes it back
     runner = bench.runner(lesson(ONE, "{one: {probe: test.rows, column: n}}"))
     with pytest.raises(KeyError, match="OS-EXT-IPS"):
-        _ = runner.prover.values()["fact"].one
+        _ = runner.checker.values()["fact"].one
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -607,7 +607,7 @@ class Recorded:
         """The claims that do not hold."""
         asked = self.claims(*probes)
         return [
-            claim.id for claim in asked if not self.runner.prover.prove(claim, frames or []).holds
+            claim.id for claim in asked if not self.runner.checker.prove(claim, frames or []).holds
         ]
 
 

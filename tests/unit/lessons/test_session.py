@@ -8,9 +8,9 @@ import pytest
 
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import set_language
+from labctl.lessons.commands import VARIABLES
 from labctl.lessons.model import Lesson
-from labctl.lessons.results import Report
-from labctl.lessons.runner import VARIABLES
+from labctl.lessons.results import LessonOutcome
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import Scene, abbreviated, read_records, transcript
 from tests.unit.fakes import FakeGuest
@@ -61,7 +61,7 @@ def made(bench: Bench) -> list[str]:
     return bench.text("made").split() if bench.has("made") else []
 
 
-def position(report: Report) -> Any:
+def position(report: LessonOutcome) -> Any:
     return report.to_json()["position"]
 
 
@@ -394,7 +394,7 @@ def test_what_is_published_is_abbreviated_and_cannot_break_out() -> None:
 
 
 def test_words_with_a_value_that_cannot_be_had(bench: Bench, day: Lesson) -> None:
-    prover = bench.runner(day).prover
-    assert prover.words("It is {{ 1 / 0 }} there") == "It is … there"
+    checker = bench.runner(day).checker
+    assert checker.words("It is {{ 1 / 0 }} there") == "It is … there"
     with pytest.raises(LabError):
         fill("It is {{ 1 / 0 }} there", {})

@@ -13,7 +13,7 @@ from labctl.actions.status import collect
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lab import Lab
-from labctl.lessons.claims import Prover
+from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import FIRST, PROBES, Claim, Text
 from labctl.probes import Sight
@@ -175,7 +175,9 @@ def test_the_lesson_needs_no_openstack_and_takes_no_address_for_granted() -> Non
 
 def test_without_openstack_the_hypervisor_is_the_first_compute() -> None:
     lab = topology("name: x\nstack: ovn\nnodes: {boss: , a: , b: }\n")
-    assert Prover({}, lab, lambda name: FakeGuest(name), no_cloud).node_name("hypervisor") == "a"
+    assert (
+        ClaimChecker({}, lab, lambda name: FakeGuest(name), no_cloud).node_name("hypervisor") == "a"
+    )
 
 
 def test_a_ping_out_of_a_namespace() -> None:
@@ -193,5 +195,5 @@ def test_facts_of_claims_come_from_ovn() -> None:
         where={"name": "{{ node.hypervisor.name }}"}, count=1,
     )  # fmt: skip
     guest = controller("compute-01")
-    proved = Prover({}, LAB, lambda name: guest, no_cloud).prove(claim, [])
+    proved = ClaimChecker({}, LAB, lambda name: guest, no_cloud).prove(claim, [])
     assert proved.holds

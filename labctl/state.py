@@ -94,6 +94,48 @@ class Identity:
     """Key of the baked image under the nodes; they cannot change it under their feet."""
 
 
+@dataclass(frozen=True)
+class NodeFiles:
+    """What lies in the directory of a container: the layers of its file system."""
+
+    directory: Path
+
+    @property
+    def upper(self) -> Path:
+        """Everything the node has of its own above the baked image."""
+        return self.directory / "upper"
+
+    @property
+    def work(self) -> Path:
+        """Scratch space of overlayfs, on the same file system as `upper`."""
+        return self.directory / "work"
+
+    @property
+    def root(self) -> Path:
+        """Where the node's whole file system is mounted."""
+        return self.directory / "root"
+
+    @property
+    def unpacking(self) -> Path:
+        """A kept upper layer that is being unpacked; half of one after a kill."""
+        return self.directory / "upper.unpacking"
+
+    @property
+    def staged(self) -> Path:
+        """A kept upper layer, ready to become `upper`."""
+        return self.directory / "upper.new"
+
+    @property
+    def replaced(self) -> Path:
+        """The upper layer that the node had before."""
+        return self.directory / "upper.old"
+
+
+def vagrant_data(directory: Path) -> Path:
+    """Where Vagrant, run in that directory, keeps what it knows of its machines."""
+    return directory / ".vagrant"
+
+
 class LabState:
     """The `.labctl/` directory beside one lab.yaml."""
 
@@ -105,6 +147,33 @@ class LabState:
     def logs(self) -> Path:
         """One log per node and stage, and the consoles of the nodes."""
         return self.root / "logs"
+
+    @property
+    def image_log(self) -> Path:
+        """How the baked image was made, as far as this lab made it."""
+        return self.logs / "image.log"
+
+    @property
+    def vagrant_log(self) -> Path:
+        """Everything that Vagrant said."""
+        return self.logs / "vagrant.log"
+
+    @property
+    def internet_log(self) -> Path:
+        """What the host that plays the Internet said."""
+        return self.logs / "internet.log"
+
+    def node_logs(self, node: str) -> Path:
+        """The logs of one node: its console, and one for each stage."""
+        return self.logs / node
+
+    def console_log(self, node: str) -> Path:
+        """What a node prints on its console."""
+        return self.node_logs(node) / "console.log"
+
+    def stage_log(self, node: str, stage: str) -> Path:
+        """What a stage said on a node."""
+        return self.node_logs(node) / f"{stage}.log"
 
     @property
     def events(self) -> Path:
@@ -140,11 +209,20 @@ class LabState:
 
     def machine_id(self, node: str, provider: str) -> Path:
         """The file in which Vagrant keeps the identity of a machine it has made."""
-        return self.vagrant / ".vagrant" / "machines" / node / provider / "id"
+        return vagrant_data(self.vagrant) / "machines" / node / provider / "id"
+
+    @property
+    def nodes(self) -> Path:
+        """One directory per container."""
+        return self.root / "nodes"
 
     def node(self, name: str) -> Path:
         """Directory of one node: its file system's upper layer and mount point."""
-        return self.root / "nodes" / name
+        return self.nodes / name
+
+    def node_files(self, name: str) -> NodeFiles:
+        """The layers of a container's file system."""
+        return NodeFiles(self.node(name))
 
     @property
     def built_spec(self) -> Path:
@@ -165,6 +243,14 @@ class LabState:
     def snapshots(self) -> Path:
         """One directory per snapshot: its manifest and its parts."""
         return self.root / "snapshots"
+
+    def snapshot_manifest(self, snapshot: Path) -> Path:
+        """What makes the directory of a snapshot one."""
+        return snapshot / "manifest.json"
+
+    def snapshot_part(self, snapshot: Path, node: str) -> Path:
+        """The upper layer of a container, packed, in the directory of a snapshot."""
+        return snapshot / f"{node}.tar"
 
     @property
     def snapshot_current(self) -> Path:

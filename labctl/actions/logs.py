@@ -25,9 +25,9 @@ def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
     """The last lines of a log: the image's, a stage's, or a service's on its node."""
     lab.require_created()
     if not name:
-        return _tail(lab.state.logs / "image.log", lines)
+        return _tail(lab.state.image_log, lines)
     node = lab.node(name)
-    directory = lab.state.logs / node.name
+    directory = lab.state.node_logs(node.name)
     stages = {path.stem: path for path in sorted(directory.glob("*.log"))}
     if not unit:
         return "\n".join(f"labctl logs {name} {stage}" for stage in stages) + "\n"

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.doctor.facts import Containers, Disk, Kvm, Libvirt, Port, Route
+from labctl.state import STATE_DIRECTORY
 
 PROC, SYS, RUN = Path("/proc"), Path("/sys"), Path("/run")
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vboxdrv")
@@ -224,8 +225,8 @@ def containers(proc: Path = PROC, run: Path = RUN) -> tuple[Containers, ...]:
         command = (read(file) or "").split("\0")
         found = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
         root = _option(command, "--directory=").removeprefix("--directory=")
-        if found and "/.labctl/" in root:
-            directories.setdefault(found[1], root.rpartition("/.labctl/")[0])
+        if found and f"/{STATE_DIRECTORY}/" in root:
+            directories.setdefault(found[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
     return tuple(
         Containers(id, directories.get(id, ""), gone=_gone(directories.get(id)))
         for id in sorted(ids)
@@ -238,6 +239,6 @@ def _option(command: list[str], name: str) -> str:
 
 def _gone(directory: str | None) -> bool:
     try:
-        return directory is not None and not (Path(directory) / ".labctl").exists()
+        return directory is not None and not (Path(directory) / STATE_DIRECTORY).exists()
     except PermissionError:
         return False

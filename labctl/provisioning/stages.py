@@ -128,7 +128,7 @@ class Provisioner:
                 tr(provider.features.image),
                 lambda context: provider.prepare(context.progress, context.cancelled),
                 done=provider.prepared,
-                log=self._state.logs / "image.log",
+                log=self._state.image_log,
             ),
             Step(
                 "host-network",
@@ -145,7 +145,7 @@ class Provisioner:
                 needs=("image", "host-network"),
                 done=lambda node=node: self._booted(node),  # type: ignore[misc]
                 node=node.name,
-                log=self._state.logs / node.name / "console.log",
+                log=self._state.console_log(node.name),
             )
             for node in self._topology.nodes
         ]
@@ -184,7 +184,7 @@ class Provisioner:
             tr("{node} answers SSH", node=node.name),
             lambda: guest.run(["true"], timeout=10).ok,
             deadline=120 * provider.patience,
-            hint=tr("see {log}", log=self._state.logs / node.name / "console.log"),
+            hint=tr("see {log}", log=self._state.console_log(node.name)),
             transient=(GuestError,),
             cancelled=context.cancelled,
         )
@@ -207,7 +207,7 @@ class Provisioner:
 
     # -- scripts ---------------------------------------------------------------------------------
     def _log(self, node: Node, script: Script) -> Path:
-        return self._state.logs / node.name / f"{script.file.removesuffix('.sh')}.log"
+        return self._state.stage_log(node.name, script.file.removesuffix(".sh"))
 
     def _checker(self, node: Node, script: Script) -> Callable[[], bool]:
         # The mark lies where the work was done: it is true after a kill, a restore, a copy.

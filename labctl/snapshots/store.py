@@ -223,7 +223,9 @@ class SnapshotStore:
     def finish(self, manifest: Manifest) -> None:
         """From now on the snapshot exists: its directory gets its name in one step."""
         place = self.unfinished(manifest.name)
-        write_atomic(place / "manifest.json", json.dumps(manifest.to_json(), indent=1) + "\n")
+        write_atomic(
+            self._state.snapshot_manifest(place), json.dumps(manifest.to_json(), indent=1) + "\n"
+        )
         place.rename(self.directory(manifest.name))
 
     def exists(self, name: str) -> bool:
@@ -241,7 +243,7 @@ class SnapshotStore:
                 code=EXIT_USAGE,
             )
         try:
-            text = (self.directory(name) / "manifest.json").read_text(encoding="utf-8")
+            text = self._state.snapshot_manifest(self.directory(name)).read_text(encoding="utf-8")
             manifest = Manifest.from_json(json.loads(text))
         except (OSError, ValueError, AttributeError) as error:
             raise damaged(name, _why(error)) from error

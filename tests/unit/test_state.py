@@ -1,5 +1,6 @@
 """What a lab keeps on disk: whole or not at all, for its owner only, for one labctl at a time."""
 
+import ast
 import errno
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import labctl
 from labctl.errors import LabError
 from labctl.state import Identity, LabState, write_atomic
 
@@ -254,6 +256,7 @@ def test_json_is_read_back_and_may_hold_chinese(state: LabState) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
+import labctl
 from labctl.state import LabState
 with LabState(Path(sys.argv[1])).locked("create"):
     print("held", flush=True)
@@ -345,3 +348,30 @@ def test_every_name_is_inside_the_directory_of_the_lab(state: LabState) -> None:
     ]  # fmt: skip
     assert len(set(names)) == len(names)
     assert all(name.is_relative_to(state.root) for name in names)
+
+
+# -- names -----------------------------------------------------------------------------------------
+def joined(file: Path) -> Iterator[tuple[int, str]]:
+    """(line, name) of every `… / "name"` in a module."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            match node.right:
+                case ast.Constant(value=str(name)):
+                    yield node.lineno, name
+
+
+def test_only_state_py_spells_a_name_under_the_labs_directory() -> None:
+    package = Path(labctl.__file__).parent
+    names = {name for _, name in joined(package / "state.py")} - {
+        "labctl",
+        "root",
+        "work",
+    }  # the last two: in the cache, too
+    assert {"lab.json", "nodes", "upper", "manifest.json", "image.log"} <= names
+    spelled = [
+        f"{file.relative_to(package)}:{line}: {name}"
+        for file in sorted(package.rglob("*.py"))
+        for line, name in joined(file)
+        if name in names and file.name != "state.py"
+    ]
+    assert spelled == []

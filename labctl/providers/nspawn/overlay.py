@@ -14,6 +14,7 @@ from typing import Any
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.run import run
+from labctl.state import NodeFiles
 
 # Overlayfs keeps what it knows (deleted, opaque, moved) in extended attributes.
 _ALL = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]
@@ -21,7 +22,6 @@ _MORTAL = ["setpriv", "--pdeathsig", "KILL"]
 """What we start to write a file must not go on writing when we are gone."""
 _KEPT = "var/lib/labctl/snapshots"
 """What a node keeps itself, to be put back while it runs: not for a copy of its files."""
-_STAGED, _STAGING, _OLD = "upper.new", "upper.unpacking", "upper.old"
 
 
 def keep(upper: Path, file: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def trouble(file: Path, proof: Mapping[str, Any]) -> str:
 def stage(file: Path, directory: Path) -> None:
     """Unpack a kept layer beside a node's own. Raises LabError; the node is as it was."""
     unstage(directory)
-    new = directory / _STAGING
+    new = NodeFiles(directory).unpacking
     try:
         new.mkdir()
         run(
@@ -61,7 +61,7 @@ def stage(file: Path, directory: Path) -> None:
              "--directory", new],
             timeout=900,
         )  # fmt: skip
-        new.rename(directory / _STAGED)
+        new.rename(NodeFiles(directory).staged)
     except OSError as error:
         raise LabError(
             tr("cannot write {path}: {error}", path=new, error=error.strerror)
@@ -74,13 +74,15 @@ def stage(file: Path, directory: Path) -> None:
 
 def unstage(directory: Path) -> None:
     """Remove what was unpacked and is not the node's own."""
-    for name in (_STAGED, _STAGING):
-        _remove(directory / name)
+    files = NodeFiles(directory)
+    for layer in (files.staged, files.unpacking):
+        _remove(layer)
 
 
 def exchange(directory: Path) -> None:
     """Make the unpacked layer the node's own; nothing if that was done. The node is down."""
-    staged, upper, old = directory / _STAGED, directory / "upper", directory / _OLD
+    files = NodeFiles(directory)
+    staged, upper, old = files.staged, files.upper, files.replaced
     if not staged.is_dir():
         return
     if upper.is_dir():
@@ -92,7 +94,7 @@ def exchange(directory: Path) -> None:
 
 def discard(directory: Path) -> None:
     """Remove the layer that was exchanged away."""
-    _remove(directory / _OLD)
+    _remove(NodeFiles(directory).replaced)
 
 
 def _carry(old: Path, new: Path) -> None:

@@ -23,7 +23,7 @@ from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.run import retire, run, spawn
-from labctl.state import Identity, LabState, write_atomic
+from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology
 
 
@@ -70,7 +70,7 @@ class NspawnProvider:
         return f"{self._prefix}private.switch"
 
     def _root(self, node: Node) -> Path:
-        return self._state.node(node.name) / "root"
+        return self._state.node_files(node.name).root
 
     # -- image -----------------------------------------------------------------------------------
     def _image(self) -> BakedImage | None:
@@ -88,7 +88,7 @@ class NspawnProvider:
                    image=self._identity.image),
                 hint=tr("`labctl destroy`, then `labctl create`"),
             )  # fmt: skip
-        self._images.build(log=self._state.logs / "image.log", progress=progress, cancel=cancel)
+        self._images.build(log=self._state.image_log, progress=progress, cancel=cancel)
 
     def image_file(self, path: str) -> Path | None:
         """A file of the image, on the host."""
@@ -138,7 +138,7 @@ class NspawnProvider:
                 self._topology,
                 number=number,
                 lab_id=self._identity.lab_id,
-                log=self._state.logs / "internet.log",
+                log=self._state.internet_log,
             )
 
     # -- nodes -----------------------------------------------------------------------------------
@@ -157,17 +157,18 @@ class NspawnProvider:
         self._boot(node)
 
     def _mount(self, node: Node, image: BakedImage) -> None:
-        directory = self._state.node(node.name)
-        for name in ("upper", "work", "root"):
-            (directory / name).mkdir(parents=True, exist_ok=True)
-        if os.path.ismount(directory / "root"):
+        files = self._state.node_files(node.name)
+        for part in (files.upper, files.work, files.root):
+            part.mkdir(parents=True, exist_ok=True)
+        if os.path.ismount(files.root):
             return
         # Relative names, so that no character of the lab's path can end an option of mount(8).
         overlay = ":".join(str(layer) for layer in image.layers)
         run(
             ["mount", "-t", "overlay", f"labctl-{self._identity.lab_id}", "-o",
-             f"lowerdir={overlay},upperdir=upper,workdir=work", "root"],
-            cwd=directory,
+             f"lowerdir={overlay},upperdir={files.upper.name},workdir={files.work.name}",
+             files.root.name],
+            cwd=files.directory,
             hint=tr("the lab's directory must lie on a local file system that overlayfs can write"
                     " to (ext4, xfs, btrfs), not on an overlay or a network share"),
         )  # fmt: skip
@@ -208,7 +209,7 @@ class NspawnProvider:
             # A private view with cgroup v2 in the usual place, whatever the host has there.
             argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
                     "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
-        log = self._state.logs / node.name / "console.log"
+        log = self._state.console_log(node.name)
         begin = log.stat().st_size if log.exists() else 0
         _sweep(name)
         spawn(
@@ -336,9 +337,9 @@ class NspawnProvider:
             netns.kill(name)
         for name in netns.listed(self._prefix):
             self._end(name)
-        nodes = self._state.root / "nodes"
-        for root in sorted(nodes.glob("*/root")) if nodes.is_dir() else []:
-            self._release(root)
+        nodes = self._state.nodes
+        for directory in sorted(nodes.iterdir()) if nodes.is_dir() else []:
+            self._release(NodeFiles(directory).root)
         wait_until(
             tr("systemd-nspawn ends"),
             lambda: not self._processes(),

@@ -48,15 +48,18 @@ class NspawnSnapshots:
 
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         """The node's upper layer as one file."""
-        return overlay.keep(self._state.node(node.name) / "upper", directory / f"{node.name}.tar")
+        return overlay.keep(
+            self._state.node_files(node.name).upper,
+            self._state.snapshot_part(directory, node.name),
+        )
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         """Whether that file is still the one that was made."""
-        return overlay.trouble(directory / f"{node.name}.tar", proof)
+        return overlay.trouble(self._state.snapshot_part(directory, node.name), proof)
 
     def stage(self, node: Node, name: str, directory: Path) -> None:
         """Unpack the file beside the node's layer."""
-        overlay.stage(directory / f"{node.name}.tar", self._state.node(node.name))
+        overlay.stage(self._state.snapshot_part(directory, node.name), self._state.node(node.name))
 
     def unstage(self, node: Node) -> None:
         """Remove what was unpacked."""

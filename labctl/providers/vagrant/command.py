@@ -18,6 +18,7 @@ from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.run import CommandFailed, stream
+from labctl.state import vagrant_data
 
 _ASK_AGAIN = 3
 """Seconds between two tries to get a machine that another Vagrant holds."""
@@ -89,7 +90,7 @@ class VagrantCommand:
             "VAGRANT_CWD": str(self.root),
             # A user may have set these for machines of other kinds.
             "VAGRANT_VAGRANTFILE": "Vagrantfile",
-            "VAGRANT_DOTFILE_PATH": str(self.root / ".vagrant"),
+            "VAGRANT_DOTFILE_PATH": str(vagrant_data(self.root)),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
             "VAGRANT_NO_COLOR": "1",
             **self._environment,

@@ -61,7 +61,7 @@ class VagrantProvider:
             # For what is not told otherwise: the status of a machine that is not made yet.
             "VAGRANT_DEFAULT_PROVIDER": hypervisor.name,
         }
-        self.vagrant = VagrantCommand(state.vagrant, state.logs / "vagrant.log", self._environment)
+        self.vagrant = VagrantCommand(state.vagrant, state.vagrant_log, self._environment)
         self.one_at_a_time = threading.RLock()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._guests: dict[str, SSHGuest] = {}

@@ -12,7 +12,7 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.kvm import kvm_works
 from labctl.providers import Features
-from labctl.providers.masters import machines, masters, remove
+from labctl.providers.masters import machines, masters, remove, vboxmanage
 from labctl.render import vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
@@ -123,7 +123,7 @@ class VirtualBox:
         """
         if shutil.which("VBoxManage") is None:
             return
-        told = run(["VBoxManage", "list", "systemproperties"], check=False)
+        told = vboxmanage("list", "systemproperties", check=False)
         parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
         known = machines()
         if parent is None or known is None:

@@ -344,9 +344,8 @@ def test_instances_make_way_for_the_gateway_and_one_another() -> None:
 )
 def test_who_becomes_controller(nodes: str, controller: str) -> None:
     spec = parse(f"name: x\nnodes: {{{nodes}}}")
-    for name, node in spec.nodes.items():
-        expected = ("controller", "gateway") if name == controller else ("compute",)
-        assert node.roles == expected, name
+    expected = dict.fromkeys(spec.nodes, ("compute",)) | {controller: ("controller", "gateway")}
+    assert {name: node.roles for name, node in spec.nodes.items()} == expected
 
 
 def test_memory_follows_the_role() -> None:

@@ -1,21 +1,23 @@
 # `make lab` brings up the lab of ./lab.yaml and replays the tutorial's day; `make help` lists the rest.
 # Variables: YES=1 installs system packages without asking; PYTHON=python3.12 names an interpreter;
-# ARGS='-k name' goes to pytest.
+# ARGS='-k name' goes to pytest; DAY='2028-02-29 12:00' is the day of `make unit-ahead`.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-export YES PYTHON
+export YES PYTHON DAY
+# Three runs of the same tests compile them once.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit integration e2e vm-short vm vm-openstack format pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere integration e2e vm-short vm vm-openstack format pictures wheel lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: setup ## install what is needed, create the lab of ./lab.yaml and replay the tutorial's day
 	$(BIN)/labctl create
@@ -27,7 +29,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit integration e2e vm-short ## everything that CI checks
+test: setup lint unit unit-ahead unit-elsewhere integration e2e vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check
@@ -38,6 +40,15 @@ lint: dev ## ruff, mypy, import-linter, shellcheck
 
 unit: dev ## tests of what decides: no root, seconds
 	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+
+unit-full: dev ## the same, every property tried with hundreds of examples: minutes
+	$(BIN)/pytest tests/unit --numprocesses auto --hypothesis-profile full $(ARGS)
+
+unit-ahead: dev ## the same on another day: in a year and a half, or DAY='2028-02-29 23:59:30'
+	scripts/unit-under.sh ahead $(ARGS)
+
+unit-elsewhere: dev ## the same in Taiwan's time zone and locale
+	scripts/unit-under.sh elsewhere $(ARGS)
 
 integration: dev ## tests of one part against the real tools
 	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --durations 10 $(ARGS)

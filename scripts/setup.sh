@@ -5,7 +5,8 @@
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
 #   scripts/setup.sh dev      the same, and what `make test` needs
 #   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server,
-#                             Chromium, and axe-core and Mermaid in tests/page.
+#                             Chromium, a clock and a locale of choice, and axe-core and Mermaid in
+#                             tests/page.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #
 # On a terminal it asks once before it uses apt; YES=1, or no terminal: no question.
@@ -196,7 +197,7 @@ tool_packages() {
     local package missing=() policy=/usr/sbin/policy-rc.d
     for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
         qemu-utils dnsmasq-base iptables openssh-server libxml2-utils \
-        chromium fonts-noto-cjk tmux; do
+        chromium fonts-noto-cjk tmux faketime locales; do
         dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
     have npm || missing+=(npm) # others than Debian bring it inside their nodejs

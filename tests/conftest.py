@@ -1,4 +1,4 @@
-"""What every test may rely on: the level's marker and time limit, and `require`."""
+"""What every test may rely on: the level's marker and time limit, examples, and `require`."""
 
 import os
 import shutil
@@ -6,12 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 
 # Seconds one test may take, with what its fixtures take; a test that needs more says
 # @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.
 LEVELS = {"unit": 60, "integration": 300, "e2e": 2400, "vm": 3600}
+
+# How many examples a property is tried with; --hypothesis-profile=NAME chooses. `few` is for runs
+# that look for something else: the same tests on another day, in another place.
+EXAMPLES = {"few": 5, "some": 25, "full": 300}
+for name, number in EXAMPLES.items():
+    settings.register_profile(
+        name,
+        max_examples=number,
+        deadline=None,  # the time limit of the level is enough, on a busy machine too
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile("some")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -215,7 +215,8 @@ class Survey:
     def _answers(self, questions: Mapping[str, Sequence[str]]) -> dict[str, Completed]:
         """What each command says; all run at the same time."""
         # Vagrant would look for a newer one of itself, and a Vagrantfile nearby would be loaded.
-        env = {**self._env, "VAGRANT_CHECKPOINT_DISABLE": "1", "LC_ALL": "C"}
+        # In the C locale without UTF-8, some versions of VBoxManage list nothing.
+        env = {**self._env, "VAGRANT_CHECKPOINT_DISABLE": "1", "LC_ALL": "C.UTF-8"}
 
         def answer(argv: Sequence[str]) -> Completed:
             try:

@@ -71,7 +71,7 @@ def test_halt_and_up_bring_the_workload_back(lab: Cli, replayed: dict[str, Any])
         ("network-controller", f"ping -c 1 -W 1 {FLOATING}"),
     ):
         patiently = f"for i in $(seq 15); do {command} && exit; done; false"
-        lab("ssh", node, "--", "bash", "-c", patiently)
+        assert " 1 received, 0% packet loss" in lab("ssh", node, "--", "bash", "-c", patiently)
     assert lab.json("replay", "ovn-snat-dnat")["ok"] is True
 
 

@@ -134,6 +134,7 @@ def test_nothing_is_left_on_the_nodes(lab: Cli) -> None:
 )  # fmt: skip
 def test_wrong_use(lab: Cli, words: tuple[str, ...], code: int) -> None:
     lab("walk", *words, expect=code)
+    assert lab.stderr.strip()
 
 
 @pytest.fixture

@@ -332,7 +332,10 @@ def test_a_compute_has_nothing_to_keep(node: Node) -> None:
     node.cards(eth0="eth0", eth1="eth1")
     node.environment(gateway=False)
     node.network()
-    node.network("keep")
+    node.pend()
+    assert node.network("keep") == ""
+    assert not node.pending
+    assert node.addresses == PLAIN
 
 
 def test_keep_and_rollback_at_the_same_moment(moved: Node) -> None:

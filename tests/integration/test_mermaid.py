@@ -82,4 +82,5 @@ def test_what_a_guest_calls_itself_is_only_text(page: Page, name: str) -> None:
 )
 @given(graphs())
 def test_any_graph_is_understood(page: Page, graph: Graph) -> None:
-    page.evaluate("(text) => mermaid.parse(text)", mermaid(graph))
+    understood = page.evaluate("(text) => mermaid.parse(text)", mermaid(graph))
+    assert understood["diagramType"].startswith("flowchart")

@@ -241,7 +241,9 @@ def test_the_packet_is_where_it_was_seen(report: Written, opened: Opener) -> Non
             for number in range(1, len(report.walks) + 1):
                 walk = page.locator(f"#walk-{number}")
                 open_walk(walk)
-                for place, *off in walk.evaluate(PACKET):
+                seen = walk.evaluate(PACKET)
+                assert seen
+                for place, *off in seen:
                     assert off == pytest.approx([0, 0], abs=2), place
 
 

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl import topology
@@ -175,7 +175,6 @@ def test_a_node_added_at_the_end_moves_no_port() -> None:
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True), st.integers(1, 60))
-@settings(deadline=None)
 def test_forwarded_ports_differ_and_stay_below_the_ephemeral_ones(name: str, computes: int) -> None:
     nodes = "".join(f"  c{number}:\n" for number in range(computes))
     ports = list(forwards(build(f"name: {name!r}\nnodes:\n  boss:\n{nodes}")).values())
@@ -250,7 +249,6 @@ def test_two_labs_have_different_macs() -> None:
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True), st.integers(1, 60))
-@settings(deadline=None)
 def test_made_macs_are_unicast_local_and_differ(name: str, computes: int) -> None:
     nodes = "".join(f"  c{number}:\n" for number in range(computes))
     made = list(macs(build(f"name: {name!r}\nnodes:\n  boss:\n{nodes}")).values())

@@ -3,13 +3,14 @@
 They outlive every lab on purpose, for the next lab saves the import of the box by them.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.run import run
+from labctl.run import Completed, run
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,18 @@ class Master:
     """Where Vagrant remembers it, in the box's directory."""
 
 
+def vboxmanage(*words: str, check: bool = True, timeout: float = 60) -> Completed:
+    """`VBoxManage WORDS` in English: VirtualBox 7 translates what it lists.
+
+    Raises LabError as `run` does. In the C locale without UTF-8, some of its versions list nothing.
+    """
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}
+    return run(["VBoxManage", *words], check=check, timeout=timeout, env=env)
+
+
 def machines() -> dict[str, str] | None:
     """{ID: name} of all machines of VirtualBox; None when it does not tell."""
-    told = run(["VBoxManage", "list", "vms"], check=False)
+    told = vboxmanage("list", "vms", check=False)
     if told.returncode != 0:
         return None
     return {
@@ -47,7 +57,7 @@ def masters(home: Path, box: str) -> list[Master]:
 def remove(master: Master) -> None:
     """Delete the machine and its disk. Raises LabError while clones of it exist."""
     # VBoxManage would find out as well, after it has forgotten the machine.
-    if names := clones(run(["VBoxManage", "list", "hdds", "--long"]).stdout, master.id):
+    if names := clones(vboxmanage("list", "hdds", "--long").stdout, master.id):
         raise LabError(
             tr(
                 "{master} stays: clones of it are {names}",
@@ -56,7 +66,7 @@ def remove(master: Master) -> None:
             ),
             hint=tr("destroy the labs of these machines first"),
         )
-    run(["VBoxManage", "unregistervm", master.id, "--delete"], timeout=120)
+    vboxmanage("unregistervm", master.id, "--delete", timeout=120)
     master.record.unlink(missing_ok=True)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from labctl.i18n import tr
 from labctl.providers import Features
 from labctl.providers.vagrant.libvirt import _machines
-from labctl.providers.vagrant.linked_clones import machines, masters, remove
-from labctl.run import run
+from labctl.providers.vagrant.linked_clones import machines, masters, remove, vboxmanage
 from labctl.topology import Node, Topology
 
 
@@ -56,7 +55,7 @@ class VirtualBox:
         """
         if shutil.which("VBoxManage") is None:
             return
-        told = run(["VBoxManage", "list", "systemproperties"], check=False)
+        told = vboxmanage("list", "systemproperties", check=False)
         parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
         known = machines()
         if parent is None or known is None:

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 # openstacksdk 4.22 calls what it has deprecated itself.
 pytestmark = pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")
 API = GOLDEN / "openstack" / "day-done.api.json"
+
+
+def fresh(answer: Any) -> Any:
+    """An answer of today: the token in it is as good as when it was recorded."""
+    if "token" not in answer["body"]:
+        return answer
+    now = datetime.now(UTC)
+    times = {"issued_at": now, "expires_at": now + timedelta(days=1)}
+    said = {name: f"{at:%Y-%m-%dT%H:%M:%S.%fZ}" for name, at in times.items()}
+    return answer | {"body": {"token": answer["body"]["token"] | said}}
 
 
 class WiredGuest(FakeGuest):
@@ -47,7 +58,7 @@ class WiredGuest(FakeGuest):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 request = f"{self.command} http://{origin}{self.path}"
                 guest.asked.append((request, json.loads(body) if body else None))
-                found = guest.answers.get(request, {"status": 404, "body": {}})
+                found = fresh(guest.answers.get(request, {"status": 404, "body": {}}))
                 said = json.dumps(found["body"]).encode()
                 self.send_response(HTTPStatus(found["status"]))
                 self.send_header("Content-Type", "application/json")

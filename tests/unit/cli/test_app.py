@@ -19,7 +19,7 @@ def run(
 ) -> "Run":
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LABCTL_NO_SUDO", "1")
-    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("LABCTL_LANG", "en")
     return Run(monkeypatch, capsys)
 
 

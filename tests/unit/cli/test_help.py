@@ -113,6 +113,7 @@ def test_the_language_is_known_before_anything_is_parsed(words: list[str], langu
 def test_a_language_nobody_speaks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LABCTL_LANG", "en")
     code, _, err = said(capsys, monkeypatch, "--lang", "fr", "--help")
     assert code == 2
     assert "choose en or zh-TW" in err

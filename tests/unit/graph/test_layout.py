@@ -6,7 +6,7 @@ from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.graph.layout import Drawing, lay_out
@@ -72,14 +72,6 @@ def check(drawn: Drawing) -> None:
                 assert not overlap(stroke, text), (line, text)
 
 
-_MORE = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-@_MORE
 @given(graphs())
 def test_nothing_overlaps_and_nothing_is_cut_off(graph: Graph) -> None:
     check(lay_out(graph))
@@ -97,7 +89,6 @@ def test_a_lab_of_any_size_is_legible(computes: int, instances: int) -> None:
     assert max(cell_width(line) for line in plain(graph, 100)) <= 100
 
 
-@_MORE
 @given(graphs())
 def test_the_svg_is_xml_and_has_every_place_once(graph: Graph) -> None:
     root = ElementTree.fromstring(svg(graph))
@@ -116,7 +107,6 @@ def test_the_svg_is_xml_and_has_every_place_once(graph: Graph) -> None:
     assert {one.name for one in graph.routers} <= logical
 
 
-@_MORE
 @given(graphs(), st.integers(40, 130))
 def test_the_terminal_drawing_has_its_width(graph: Graph, width: int) -> None:
     for line in plain(graph, width):
@@ -124,7 +114,6 @@ def test_the_terminal_drawing_has_its_width(graph: Graph, width: int) -> None:
         assert "\x1b" not in line
 
 
-@_MORE
 @given(graphs())
 def test_no_name_gets_out_of_its_label_in_mermaid(graph: Graph) -> None:
     for line in mermaid(graph).splitlines():

@@ -126,6 +126,7 @@ def test_what_the_baking_scripts_read_is_part_of_the_recipe() -> None:
         *(PROVISION / "image").glob("*.sh"),
         *(PROVISION / name for name in labctl.images.baked._BAKED if name.endswith(".sh")),
     ]
+    found = set()
     for script in scripts:
         lines = script.read_text(encoding="utf-8").splitlines()
         text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
@@ -135,8 +136,10 @@ def test_what_the_baking_scripts_read_is_part_of_the_recipe() -> None:
             continue  # one copies all of provision/ and runs bake.sh, the other holds functions
         assert "order_after" not in text, f"{script.name} reads files/unit-dropin.conf by it"
         for name in filter(lambda name: not name.endswith("/"), used):
+            found.add(name)
             part_of = any(name == part or name.startswith(f"{part}/") for part in RECIPE)
             assert part_of, f"{script.name} reads {name}, which is not in the key"
+    assert len(found) > 3
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -255,10 +258,13 @@ def test_too_little_space_is_said_before_anything_is_done(
 def test_baking_anew_needs_less_space(
     workshop: Workshop, provision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.build()
+    first = workshop.build()
     (provision / "lib.sh").write_text("changed")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 4.9 * 2**30))
-    workshop.build()
+    anew = workshop.build()
+    assert anew.key != first.key
+    assert anew == workshop.cache.find()
+    assert workshop.commands == ["mmdebstrap", "bake", "bake"]
 
 
 def test_two_labs_build_one_image(workshop: Workshop) -> None:

@@ -197,6 +197,7 @@ def test_a_lesson_is_called_like_its_file(lesson: Lesson) -> None:
 
 def test_both_languages_are_there_and_differ(lesson: Lesson) -> None:
     same = {str(lesson.title)}  # a name is a name
+    assert len(list(texts(lesson))) > 3 * len(lesson.checkpoints)
     for text in texts(lesson):
         assert text.en.strip()
         assert text.zh_tw.strip()

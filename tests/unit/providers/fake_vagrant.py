@@ -1,32 +1,41 @@
-"""`vagrant`, `virsh` and `VBoxManage` of a machine that is a JSON file; run under these names.
+"""`vagrant`, `virsh` and `VBoxManage` of a machine that is a file of text; run under these names.
 
 They speak as the real ones do (tests/golden/vagrant/lines.yaml), and do to the file what those do
-to machines. Run as programs: nothing of labctl is imported.
+to machines. Run as programs, by the hundred: nothing of labctl is imported, and nothing that takes
+longer to import than what it is for. The file holds a literal of Python.
 """
-# ruff: noqa: T201 - programs print
 
-import json
 import os
-import re
 import sys
 import time
-import uuid
-from pathlib import Path
-from typing import Any, NoReturn
 
-HERE = Path(sys.argv[0]).parent
-WORLD = HERE / "world.json"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+HERE = os.path.dirname(sys.argv[0])
+WORLD = f"{HERE}/world"
 
 
-def load() -> dict[str, Any]:
-    world: dict[str, Any] = json.loads(WORLD.read_text(encoding="utf-8"))
+def read(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def load() -> "dict[str, Any]":
+    world: dict[str, Any] = eval(read(WORLD))
     return world
 
 
-def save(world: dict[str, Any]) -> None:
-    new = WORLD.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps(world, indent=1), encoding="utf-8")
-    new.replace(WORLD)
+def save(world: "dict[str, Any]") -> None:
+    new = f"{WORLD}.{os.getpid()}"
+    write(new, repr(world))
+    os.replace(new, WORLD)
 
 
 def say(target: str, kind: str, *data: str) -> None:
@@ -37,7 +46,7 @@ def say(target: str, kind: str, *data: str) -> None:
     print(",".join([str(int(time.time())), target, kind, *words]), flush=True)
 
 
-def fail(kind: str, reason: str, *, readable: bool = True) -> NoReturn:
+def fail(kind: str, reason: str, *, readable: bool = True) -> "NoReturn":
     if readable:
         say("", "ui", "error", reason)
         say("", "error-exit", f"Vagrant::Errors::{kind}", reason)
@@ -56,13 +65,12 @@ class Vagrant:
 
     def __init__(self, words: list[str]) -> None:
         self.world = load()
-        self.root = Path(os.environ["VAGRANT_CWD"])
-        self.dot = Path(os.environ["VAGRANT_DOTFILE_PATH"])
+        self.dot = os.environ["VAGRANT_DOTFILE_PATH"]
         self.readable = "--machine-readable" in words
         self.words = [word for word in words if word != "--machine-readable"]
-        file = self.root / "Vagrantfile"
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        self.names = re.findall(r"config\.vm\.define '([^']+)'", text)
+        file = f"{os.environ['VAGRANT_CWD']}/Vagrantfile"
+        _, *defined = (read(file) if os.path.exists(file) else "").split("config.vm.define '")
+        self.names = [one.partition("'")[0] for one in defined]
 
     def run(self) -> None:
         verb = self.words[0]
@@ -73,12 +81,12 @@ class Vagrant:
         getattr(self, verb.replace("-", "_"))(self.words[1:])
         save(self.world)
 
-    def machine(self, name: str) -> dict[str, Any] | None:
+    def machine(self, name: str) -> "dict[str, Any] | None":
         found: dict[str, Any] | None = self.world["machines"].get(f"labctl-x-{name}")
         return found
 
-    def id_file(self, name: str, provider: str) -> Path:
-        return self.dot / "machines" / name / provider / "id"
+    def id_file(self, name: str, provider: str) -> str:
+        return f"{self.dot}/machines/{name}/{provider}/id"
 
     def status(self, words: list[str]) -> None:
         for name in self.names:
@@ -109,8 +117,8 @@ class Vagrant:
             if provider == "libvirt":
                 self.world["volumes"] = sorted({*self.world["volumes"], f"{full}.img"})
             file = self.id_file(name, provider)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"id-of-{name}", encoding="utf-8")
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            write(file, f"id-of-{name}")
             save(self.world)
             say(name, "ui", "output", f"==> {name}: Machine booted, and ready!")
             if (lasts := self.world["slow"].get(name)) is not None:
@@ -135,8 +143,9 @@ class Vagrant:
             self.world["volumes"] = [
                 one for one in self.world["volumes"] if one != f"labctl-x-{name}.img"
             ]
-            for file in self.dot.glob(f"machines/{name}/*/id"):
-                file.unlink()
+            for provider in ("libvirt", "virtualbox"):
+                if os.path.exists(file := self.id_file(name, provider)):
+                    os.unlink(file)
             say(name, "ui", "info", f"==> {name}: Destroying VM and associated drives...")
 
     def box(self, words: list[str]) -> None:
@@ -190,7 +199,7 @@ def virsh(words: list[str]) -> None:
             print("\n".join(n for n, one in networks.items() if "--all" in rest or one["running"]))
         case ["net-define", "/dev/stdin"]:
             xml = sys.stdin.read()
-            (name,) = re.findall("<name>(.*?)</name>", xml)
+            name = xml.partition("<name>")[2].partition("</name>")[0]
             assert name not in networks
             networks[name] = {"running": False, "xml": xml}
         case ["net-start", name]:
@@ -216,14 +225,16 @@ def virsh(words: list[str]) -> None:
 
 
 def main() -> None:
-    program, words = Path(sys.argv[0]).name, sys.argv[1:]
-    with (HERE / "calls").open("a", encoding="utf-8") as calls:
+    program, words = os.path.basename(sys.argv[0]), sys.argv[1:]
+    with open(f"{HERE}/calls", "a", encoding="utf-8") as calls:
         calls.write(f"{program} {' '.join(words)}\n")
     if program == "vagrant":
         Vagrant(words).run()
     elif program == "virsh":
         virsh(words)
     else:
+        import uuid
+
         assert words == ["list", "vms"]
         for name in load()["machines"]:
             print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')

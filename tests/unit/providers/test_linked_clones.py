@@ -90,7 +90,10 @@ def test_a_box_that_was_never_cloned_has_no_master(
 def test_directories_of_machines_that_are_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only of this lab's, only of machines VirtualBox does not know, only without disks."""
+    """Only of this lab's, only of machines VirtualBox does not know, only without disks.
+
+    VirtualBox 7 lists in the user's language, unless it is told another.
+    """
     lab = topology()
     parent, fake = tmp_path / "VirtualBox VMs", tmp_path / "VBoxManage"
     names = [f"labctl-{lab.lab}-{node.name}" for node in lab.nodes]
@@ -100,11 +103,13 @@ def test_directories_of_machines_that_are_gone(
         (parent / name / f"{name}-1.19-linux.vbox").touch()
     fake.write_text(
         f'#!/bin/sh\n[ "$2" = vms ] && echo \'"{names[0]}" {{id}}\' && exit\n'
-        f"echo 'Default machine folder:          {parent}'\n",
+        'case $LC_ALL in C.UTF-8) what="Default machine folder" ;; *) what=預設機器資料夾 ;; esac\n'
+        f'echo "$what:          {parent}"\n',
         encoding="utf-8",
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("LC_ALL", "zh_TW.UTF-8")
 
     (parent / names[1] / "disk.vmdk").touch()
     VirtualBox().destroy_network(lab)

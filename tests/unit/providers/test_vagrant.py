@@ -1,9 +1,9 @@
-"""The provider on Vagrant, with a Vagrant and hypervisors that are a JSON file."""
+"""The provider on Vagrant, with a Vagrant and hypervisors that are a file of text."""
 
-import json
 import sys
 import threading
 import time
+from ast import literal_eval
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.file = directory / "world"
         directory.mkdir()
         for name in ("vagrant", "virsh", "VBoxManage"):
             path = directory / name
@@ -47,12 +48,12 @@ class World:
         )  # fmt: skip
 
     def __getitem__(self, what: str) -> Any:
-        return json.loads((self.directory / "world.json").read_text(encoding="utf-8"))[what]
+        return literal_eval(self.file.read_text(encoding="utf-8"))[what]
 
     def set(self, **values: Any) -> None:
-        path = self.directory / "world.json"
-        world = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        path.write_text(json.dumps(world | values), encoding="utf-8")
+        file = self.file
+        world = literal_eval(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.write_text(repr(world | values), encoding="utf-8")
 
     def state(self, node: str, state: str) -> None:
         machines = self["machines"]

@@ -63,6 +63,8 @@ def test_databases_that_do_not_answer_yet_are_asked_again() -> None:
     guest = controller("network-controller", "compute-01")
     guest.on("list Chassis", raises=GuestError("connection refused"), once=True)
     wait_for_chassis(LAB, guest, no_cloud, lambda: False)
+    assert len([one for one in guest.ran if "list Chassis" in one.command]) == 2
+    assert guest.ran[-1].command.endswith("sync")
 
 
 def test_a_chassis_that_never_comes_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +153,10 @@ def test_a_lesson_on_the_wrong_stack_is_wrong_use() -> None:
 
 
 def test_a_lesson_without_a_stack_fits_every_lab() -> None:
-    lesson = load_lesson("floating-ip").model_copy(update={"stack": None})
+    lesson = load_lesson("floating-ip")
+    with pytest.raises(LabError):
+        lesson.require(LAB)
+    lesson = lesson.model_copy(update={"stack": None})
     lesson.require(LAB)
     lesson.require(OPENSTACK)
 

@@ -496,3 +496,5 @@ def test_an_api_that_is_not_there_yet_is_asked_again() -> None:
         return next(answers)()
 
     run("instances", cloud=cloud)
+    assert failed
+    assert list(answers) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.assets import assets
@@ -96,7 +96,6 @@ def content(connection: sqlite3.Connection) -> list[Any]:
 
 
 @given(before=STATE, after=STATE)
-@settings(max_examples=60)
 def test_rows_come_back_whatever_became_of_them(
     scripts: types.SimpleNamespace, before: Any, after: Any
 ) -> None:

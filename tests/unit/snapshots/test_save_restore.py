@@ -216,7 +216,7 @@ class Bench:
             for node in self.topology.nodes
         ]  # fmt: skip
 
-    def check(self, context: StepContext) -> None:
+    def look_at_all_sides(self, context: StepContext) -> None:
         if why := self.gate():
             raise LabError(why)
 

@@ -51,6 +51,7 @@ def problems(parse: Parse, content: bytes, language: Language) -> tuple[Problem,
 def in_both(parse: Parse, case: Path) -> list[tuple[Problem, Problem]]:
     content = case.read_bytes()
     english, chinese = (problems(parse, content, language) for language in ("en", "zh-TW"))
+    assert english
     return list(zip(english, chinese, strict=True))
 
 

@@ -168,13 +168,17 @@ def test_a_stream_that_cannot_say_it_all_gets_what_it_can() -> None:
 
 
 def test_a_reader_that_leaves_does_not_stop_the_work() -> None:
+    tried: list[str] = []
+
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise BrokenPipeError
 
     console = PlainConsole(Gone())
     console.say("one")
     console.say("two")
+    assert len(tried) == 1  # and then nobody is there
 
 
 # -- the page of a lesson ----------------------------------------------------

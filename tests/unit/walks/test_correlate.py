@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.access.packets import Frame, Quoted, frames
@@ -157,7 +157,6 @@ def _of(seen: list[Frame]) -> Any:
     return read
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.permutations(range(10)), st.floats(-5, 5), st.booleans())
 def test_shuffled_frames_and_wrong_clocks_give_the_same_way(
     order: list[int], clock: float, twice: bool

@@ -1,0 +1,83 @@
+"""The tests themselves: each looks at what came of what it did."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+OTHERS = {"raises", "warns", "fail"}  # pytest's
+
+
+def functions() -> dict[str, list[ast.FunctionDef]]:
+    """All of the tests' own functions and methods, by name; tests with their file before it."""
+    found = defaultdict(list)
+    for file in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                test = node.name.startswith("test_")
+                found[f"{file.relative_to(TESTS)}::{node.name}" if test else node.name].append(node)
+    return found
+
+
+def looks(function: ast.FunctionDef, helpers: set[str]) -> bool:
+    """It asserts, or calls what does. What is only defined within it may never be called."""
+    left: list[ast.AST] = [*function.body]
+    while left:
+        match node := left.pop():
+            case ast.Assert() | ast.Raise(exc=ast.Call(func=ast.Name("AssertionError"))):
+                return True
+            case ast.Call(func=ast.Name(name) | ast.Attribute(attr=name)) if name in helpers:
+                return True
+            case ast.FunctionDef() | ast.Lambda() | ast.ClassDef():
+                continue
+        left += ast.iter_child_nodes(node)
+    return False
+
+
+def blind(found: dict[str, list[ast.FunctionDef]]) -> list[str]:
+    """The tests that pass where nothing is done."""
+    helpers, before = set(OTHERS), set[str]()
+    while helpers != before:
+        before = set(helpers)
+        # Where several bear a name, any of them may be meant: all must look.
+        helpers |= {
+            name
+            for name, them in found.items()
+            if "::" not in name and all(looks(one, before) for one in them)
+        }
+    return [name for name, (test, *_) in found.items() if "::" in name and not looks(test, helpers)]
+
+
+def test_every_test_looks_at_what_came_of_it() -> None:
+    found = functions()
+    assert len([name for name in found if "::" in name]) > 1000
+    assert blind(found) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        ("work()", False),
+        ("work()\n assert done()", True),
+        ("with pytest.raises(OSError):\n  work()", True),
+        ("def callback():\n  assert False\n work(callback)", False),
+        ("for one in work():\n  outer(one)", True),
+        ("elsewhere.method()", False),
+    ],
+)
+def test_such_tests_are_found(body: str, seen: bool) -> None:
+    helpers = """
+def outer(): inner()
+def inner(): assert work()
+class A:
+    def method(self): assert work()
+class B:
+    def method(self): work()
+"""
+    found = defaultdict(list)
+    for node in ast.walk(ast.parse(f"{helpers}\ndef test():\n {body}")):
+        if isinstance(node, ast.FunctionDef):
+            found["x.py::test" if node.name == "test" else node.name].append(node)
+    assert blind(found) == ([] if seen else ["x.py::test"])

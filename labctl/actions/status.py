@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
-from labctl.i18n import mark, tr
+from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
@@ -169,11 +169,14 @@ def show(report: Report, console: Console, labctl: str) -> None:
     console.say()
     again = _MENDS.get(report["state"])
     if lesson := report["lesson"]:
-        text = tr(
-            "lesson {id}: {n} of {of} checkpoints passed",
+        total = len(lesson["checkpoints"])
+        text = tr_n(
+            "lesson {id}: {passed} of {total} checkpoint passed",
+            "lesson {id}: {passed} of {total} checkpoints passed",
+            n=total,
             id=lesson["id"],
-            n=len(lesson["passed"]),
-            of=len(lesson["checkpoints"]) or "?",
+            passed=len(lesson["passed"]),
+            total=total or "?",
         )
         console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
         if lesson["next"] and not again:

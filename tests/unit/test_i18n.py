@@ -87,6 +87,13 @@ def test_the_empty_text_is_not_the_header_of_the_catalogue() -> None:
     assert tr("") == ""
 
 
+@pytest.mark.parametrize(("n", "english"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows")])
+def test_a_number_has_its_form(n: int, english: str) -> None:
+    assert tr_n("{n} row", "{n} rows", n=n) == english
+    set_language("zh-TW")
+    assert tr_n("{n} row", "{n} rows", n=n) == f"{n} 列"
+
+
 def test_a_marked_text_stays_as_it_is() -> None:
     set_language("zh-TW")
     assert mark("failed") == "failed"

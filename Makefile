@@ -14,7 +14,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere integration e2e vm-short vm vm-openstack format pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere integration e2e vm-short vm vm-openstack format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit unit-ahead unit-elsewhere integration e2e vm-short ## everything that CI checks
+test: setup lint unit unit-ahead unit-elsewhere messages-check integration e2e vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, shellcheck
 	$(BIN)/ruff check
@@ -68,6 +68,12 @@ vm-openstack: dev ## the whole lab in virtual machines: half an hour where they 
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+messages: dev ## collect what labctl says, and compile its translations
+	$(BIN)/python scripts/messages.py
+
+messages-check: dev ## whether everything that labctl says is translated
+	$(BIN)/python scripts/messages.py --check
 
 pictures: dev ## draw the README's pictures anew, from a real lab (destroys the one of ./lab.yaml)
 	$(BIN)/labctl destroy

@@ -1,11 +1,17 @@
-"""English and Traditional Chinese: the English sentence is the key of its translation."""
+"""English and Traditional Chinese: the English sentence is the key of its translation.
+
+`make messages` collects the sentences in locale/zh_TW/LC_MESSAGES/labctl.po and compiles them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+if TYPE_CHECKING:
+    from gettext import NullTranslations
 
 Language: TypeAlias = Literal["en", "zh-TW"]
 
@@ -62,32 +68,50 @@ def tr(text: str, /, **params: Any) -> str:
     What has no translation stays English. Values are inserted as they are, braces included.
     Raises KeyError or IndexError if the English template names a parameter that is missing.
     """
-    translated = _catalogue(_language).get(text) if _language != "en" else None
-    if translated is not None:
+    # gettext answers the empty text with the header of the catalogue.
+    translated = _translations(_language).gettext(text) if text and _language != "en" else text
+    return _filled(translated, text, params)
+
+
+def tr_n(singular: str, plural: str, /, n: int, **params: Any) -> str:
+    """The template that is right for the number `n`, as `tr` gives it; {n} may be in it."""
+    english = singular if n == 1 else plural
+    translated = english
+    if _language != "en":
+        translated = _translations(_language).ngettext(singular, plural, n)
+    return _filled(translated, english, {"n": n, **params})
+
+
+def mark(text: str) -> str:
+    """`text` as it is: a template kept in a table, which `tr` gets when it is shown.
+
+    Tables are made before the language is known; `make messages` collects what is marked.
+    """
+    return text
+
+
+def _filled(translated: str, english: str, params: Mapping[str, Any]) -> str:
+    if translated != english:
         try:
             return translated.format(**params)
         except (KeyError, IndexError, ValueError):
             # A slip in the catalogue must not cost the user the message.
             pass
-    return text.format(**params)
+    return english.format(**params)
 
 
 def catalogue_path(language: Language) -> Path:
-    """The file that maps English templates to `language`."""
-    return Path(__file__).parent / "locale" / f"{language}.yaml"
+    """The compiled catalogue of `language`; its source, the .po file, stands beside it."""
+    locale = language.replace("-", "_")
+    return Path(__file__).parent / "locale" / locale / "LC_MESSAGES" / "labctl.mo"
 
 
 @cache
-def _catalogue(language: Language) -> dict[str, str]:
-    import yaml  # only a reader of translations pays for it
+def _translations(language: Language) -> NullTranslations:
+    import gettext  # only a reader of translations pays for it
 
-    # libyaml reads it in a tenth of the time, where PyYAML was built with it.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with catalogue_path(language).open("rb") as stream:
-            loaded = yaml.load(stream, Loader=loader)
-    except (OSError, yaml.YAMLError):
-        return {}
-    if not isinstance(loaded, dict):
-        return {}
-    return {key: value for key, value in loaded.items() if isinstance(value, str) and value}
+            return gettext.GNUTranslations(stream)
+    except OSError:  # not there, or not a catalogue: labctl speaks English
+        return gettext.NullTranslations()

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
@@ -32,7 +32,7 @@ def collect(lab: "Lab") -> Report:
         "file": str(lab.file),
         "stack": topology.stack,
         "provider": None,
-        "state": "absent",
+        "state": mark("absent"),
         "nodes": [],
         "instances": [],
         "lesson": None,
@@ -56,11 +56,11 @@ def collect(lab: "Lab") -> Report:
 def _state(nodes: list[Report], *, created: bool) -> str:
     running = [node["running"] for node in nodes]
     if not created:
-        return "unfinished"
+        return mark("unfinished")
     if not any(running):
-        return "halted"
+        return mark("halted")
     healthy = all(node["running"] and node["chassis"] and not node["failed"] for node in nodes)
-    return "up" if all(running) and healthy else "degraded"
+    return mark("up") if all(running) and healthy else mark("degraded")
 
 
 def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
@@ -169,11 +169,14 @@ def show(report: Report, console: Console, labctl: str) -> None:
     console.say()
     again = _MENDS.get(report["state"])
     if lesson := report["lesson"]:
-        text = tr(
-            "lesson {id}: {n} of {of} checkpoints passed",
+        total = len(lesson["checkpoints"])
+        text = tr_n(
+            "lesson {id}: {passed} of {total} checkpoint passed",
+            "lesson {id}: {passed} of {total} checkpoints passed",
+            n=total,
             id=lesson["id"],
-            n=len(lesson["passed"]),
-            of=len(lesson["checkpoints"]) or "?",
+            passed=len(lesson["passed"]),
+            total=total or "?",
         )
         console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
         if lesson["next"] and not again:
@@ -193,6 +196,6 @@ def _table(heads: list[str], rows: list[tuple[bool, list[str]]], console: Consol
     """Rows below their headings, each with a tick or a cross."""
     lines = [[Span(""), *(Span(head, "bold") for head in heads)]]
     for good, cells in rows:
-        mark = Span("✓", "ok") if good else Span("✗", "bad")
-        lines.append([mark, *(Span(one_line(cell)) for cell in cells)])
+        tick = Span("✓", "ok") if good else Span("✗", "bad")
+        lines.append([tick, *(Span(one_line(cell)) for cell in cells)])
     console.write(list(table(lines, console.width)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.terminal.text import Span, cell_width, wrap
 
 _HelpFormatter: Any = typer.Context.formatter_class
@@ -19,16 +19,16 @@ _HELP_OPTION = "Show this message and exit."
 _FACTS = re.compile(r"\[(?P<facts>(?:env var: |default: |required)[^\[\]]*)\]$")
 """What click appends to the help of an option or argument."""
 _COMMON = (
-    (r"No such command (?P<name>\S+)\.", "there is no command {name}"),
-    (r"No such option: (?P<name>\S+)", "there is no option {name}"),
+    (r"No such command (?P<name>\S+)\.", mark("there is no command {name}")),
+    (r"No such option: (?P<name>\S+)", mark("there is no option {name}")),
     (r"No such option: (?P<name>\S+) \(Possible options: (?P<maybe>.*)\)",
-     "there is no option {name}; perhaps {maybe}?"),
+     mark("there is no option {name}; perhaps {maybe}?")),
     (r"No such option: (?P<name>\S+) Did you mean (?P<maybe>.*)\?",
-     "there is no option {name}; perhaps {maybe}?"),
-    (r"Missing (?:argument|parameter|option) (?P<name>\S+)\.", "{name} is missing"),
-    (r"Option (?P<name>\S+) requires an argument\.", "{name} needs a value"),
-    (r"Got unexpected extra arguments?(?:\(s\))? \((?P<name>.*)\)", "{name} is too much"),
-    (r"Invalid value for (?P<name>.*?): (?P<what>.*)", "{name} does not fit: {what}"),
+     mark("there is no option {name}; perhaps {maybe}?")),
+    (r"Missing (?:argument|parameter|option) (?P<name>\S+)\.", mark("{name} is missing")),
+    (r"Option (?P<name>\S+) requires an argument\.", mark("{name} needs a value")),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((?P<name>.*)\)", mark("{name} is too much")),
+    (r"Invalid value for (?P<name>.*?): (?P<what>.*)", mark("{name} does not fit: {what}")),
 )  # fmt: skip
 """What click says of wrong use -> what we say."""
 

@@ -7,7 +7,7 @@ import typer
 
 from labctl.cli.options import DEFAULT, File, Json, Quiet, called, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import current_language, set_language, tr
+from labctl.i18n import current_language, set_language, tr, tr_n
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def lessons(json: Json = False) -> None:
         return
     with open_console() as console:
         for lesson in found:
-            count = tr("{n} checkpoints", n=len(lesson.checkpoints))
+            count = tr_n("{n} checkpoint", "{n} checkpoints", n=len(lesson.checkpoints))
             console.heading(f"{lesson.id}  ({count})")
             console.say(f"  {lesson.title}")
             console.say(f"  {lesson.goal}")

@@ -6,7 +6,7 @@ from typing import get_args
 from labctl.doctor.checks import Group, Level
 from labctl.doctor.checks.passed import well
 from labctl.doctor.judge import _ELSEWHERE, NAMES, Report
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.terminal.console import Console
 
 
@@ -59,12 +59,12 @@ def _title(report: Report, console: Console) -> None:
 _ORDER: Mapping[Level, int] = {"error": 0, "warning": 1, "note": 2}
 
 _TITLES: Mapping[Group, str] = {
-    "programs": "Programs and rights",
-    "machine": "Processor and memory",
-    "disk": "Disk",
-    "network": "Networks and ports",
-    "image": "Image",
-    "labs": "Other labs",
+    "programs": mark("Programs and rights"),
+    "machine": mark("Processor and memory"),
+    "disk": mark("Disk"),
+    "network": mark("Networks and ports"),
+    "image": mark("Image"),
+    "labs": mark("Other labs"),
 }
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.run import stream
 
 SUITE = "trixie"
@@ -227,7 +227,9 @@ def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
         nonlocal count
         if line.startswith("Setting up "):
             count += 1
-            progress(tr("{n} packages: {name}", n=count, name=line.split()[2]))
+            progress(
+                tr_n("{n} package: {name}", "{n} packages: {name}", n=count, name=line.split()[2])
+            )
         elif line.startswith("I: "):
             progress(line[3:])
 

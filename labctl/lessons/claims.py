@@ -12,7 +12,7 @@ from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.matching import matches
 from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact, Look
@@ -323,7 +323,7 @@ def _count(claim: Claim, values: Mapping[str, Any]) -> int | None:
 def _expected(claim: Claim, values: Mapping[str, Any]) -> str:
     """What the claim asks for, in one line."""
     count = _count(claim, values)
-    rows = tr("at least one row") if count is None else tr("{n} rows", n=count)
+    rows = tr("at least one row") if count is None else tr_n("{n} row", "{n} rows", n=count)
     parts = [claim.probe, rows]
     for name, conditions in (("where", claim.where), ("each", claim.each)):
         if conditions:

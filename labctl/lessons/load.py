@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, Look, Text
 from labctl.lessons.templates import environment
@@ -117,16 +117,16 @@ def _written_key(data: Any, path: Path) -> Path:
 
 # By the kinds of pydantic's errors; for `tr`.
 _SAYS = {
-    "missing": "is missing",
-    "model_type": "must hold keys and values",
-    "mapping_type": "must hold keys and values",
-    "dict_type": "must hold keys and values",
-    "sequence_str": "must be a list",
-    "is_instance_of": "must be a list",
-    "string_type": "must be text",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "too_short": "must not be empty",
+    "missing": mark("is missing"),
+    "model_type": mark("must hold keys and values"),
+    "mapping_type": mark("must hold keys and values"),
+    "dict_type": mark("must hold keys and values"),
+    "sequence_str": mark("must be a list"),
+    "is_instance_of": mark("must be a list"),
+    "string_type": mark("must be text"),
+    "float_type": mark("must be a number"),
+    "float_parsing": mark("must be a number"),
+    "too_short": mark("must not be empty"),
 }
 
 

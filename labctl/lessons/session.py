@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lessons.load import available, load_lesson, source_of
 from labctl.lessons.model import FIRST, Checkpoint, Lesson
 from labctl.lessons.progress import (
@@ -130,7 +130,12 @@ class Session:
         refuted = None
         if failing:
             self._console.say()
-            said = tr("{n} of {count} claims do not hold", n=len(failing), count=count)
+            said = tr_n(
+                "{n} of {count} claims does not hold",
+                "{n} of {count} claims do not hold",
+                n=len(failing),
+                count=count,
+            )
             refuted = LabError(
                 said if count > 1 else tr("the claim does not hold"),
                 hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),

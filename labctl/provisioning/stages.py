@@ -13,7 +13,7 @@ from labctl.access.guest import Guest, GuestError
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import wait_until
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.providers import Provider
 from labctl.provisioning.node_env import lab_env
 from labctl.state import LabState, Secrets
@@ -51,29 +51,31 @@ class Script:
 
 
 SCRIPTS = (
-    Script("10-packages.sh", "packages", timeout=3600, stack=None),
-    Script("15-instance-image.sh", "instance image", "controller", ("packages",), timeout=900),
-    Script("20-node.sh", "host name and journal", needs=("packages",), stack=None),
-    Script("25-network.sh", "Open vSwitch, br-ex, underlay", needs=("node",), stack=None,
+    Script("10-packages.sh", mark("packages"), timeout=3600, stack=None),
+    Script("15-instance-image.sh", mark("instance image"), "controller", ("packages",),
+           timeout=900),
+    Script("20-node.sh", mark("host name and journal"), needs=("packages",), stack=None),
+    Script("25-network.sh", mark("Open vSwitch, br-ex, underlay"), needs=("node",), stack=None,
            confirm="/usr/local/sbin/labctl-network keep"),
-    Script("30-mariadb.sh", "MariaDB and schemas", "controller", ("node",), timeout=1800),
-    Script("31-rabbitmq.sh", "RabbitMQ", "controller", ("network",)),
-    Script("32-memcached.sh", "memcached", "controller", ("node",)),
-    Script("40-ovn-central.sh", "OVN databases and northd", "controller", ("network",),
+    Script("30-mariadb.sh", mark("MariaDB and schemas"), "controller", ("node",), timeout=1800),
+    Script("31-rabbitmq.sh", mark("RabbitMQ"), "controller", ("network",)),
+    Script("32-memcached.sh", mark("memcached"), "controller", ("node",)),
+    Script("40-ovn-central.sh", mark("OVN databases and northd"), "controller", ("network",),
            stack=None),
-    Script("41-ovn-host.sh", "OVN chassis", None, ("network",), ("ovn-central",), stack=None),
-    Script("42-workloads.sh", "workloads in namespaces", None, ("network",), stack="ovn"),
-    Script("50-keystone.sh", "Keystone and catalogue", "controller",
+    Script("41-ovn-host.sh", mark("OVN chassis"), None, ("network",), ("ovn-central",), stack=None),
+    Script("42-workloads.sh", mark("workloads in namespaces"), None, ("network",), stack="ovn"),
+    Script("50-keystone.sh", mark("Keystone and catalogue"), "controller",
            ("mariadb", "memcached", "network")),
-    Script("51-glance.sh", "Glance", "controller", ("mariadb", "network")),
-    Script("52-placement.sh", "Placement", "controller", ("mariadb", "network")),
-    Script("53-nova.sh", "Nova API, conductor, scheduler", "controller", ("mariadb", "rabbitmq")),
-    Script("54-neutron.sh", "Neutron with ML2/OVN", "controller",
+    Script("51-glance.sh", mark("Glance"), "controller", ("mariadb", "network")),
+    Script("52-placement.sh", mark("Placement"), "controller", ("mariadb", "network")),
+    Script("53-nova.sh", mark("Nova API, conductor, scheduler"), "controller",
+           ("mariadb", "rabbitmq")),
+    Script("54-neutron.sh", mark("Neutron with ML2/OVN"), "controller",
            ("mariadb", "rabbitmq", "ovn-central")),
-    Script("59-libvirt.sh", "libvirt and QEMU", "compute", ("network",)),
-    Script("60-nova-compute.sh", "nova-compute", "compute", ("libvirt",), ("nova",)),
-    Script("61-ovn-metadata.sh", "metadata agent", "compute", ("network",), ("ovn-central",)),
-    Script("70-shell.sh", "shell, credentials, abbrev", None, ("node",), stack=None),
+    Script("59-libvirt.sh", mark("libvirt and QEMU"), "compute", ("network",)),
+    Script("60-nova-compute.sh", mark("nova-compute"), "compute", ("libvirt",), ("nova",)),
+    Script("61-ovn-metadata.sh", mark("metadata agent"), "compute", ("network",), ("ovn-central",)),
+    Script("70-shell.sh", mark("shell, credentials, abbrev"), None, ("node",), stack=None),
 )  # fmt: skip
 
 

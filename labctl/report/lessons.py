@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position
@@ -88,7 +88,14 @@ def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Positi
         title=_words(lesson.title),
         goal=_words(lesson.goal),
         begun=bool(records),
-        score=both(lambda: tr("{n} of {of} checkpoints passed", n=passed, of=len(shown))),
+        score=both(
+            lambda: tr_n(
+                "{passed} of {n} checkpoint passed",
+                "{passed} of {n} checkpoints passed",
+                n=len(shown),
+                passed=passed,
+            )
+        ),
         checkpoints=shown,
     )
 

@@ -19,7 +19,7 @@ from labctl.access.guest import Guest
 from labctl.assets import assets
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lab import Lab
 from labctl.provisioning.services import units_of
 from labctl.snapshots.store import Proof
@@ -82,7 +82,9 @@ class LiveSnapshots:
 
         reboot = [uuid for said in self._each(work).values() for uuid in said["reboot"]]
         if reboot:
-            context.progress(tr("{n} instances start again", n=len(reboot)))
+            context.progress(
+                tr_n("{n} instance starts again", "{n} instances start again", n=len(reboot))
+            )
             self._reboot(reboot, context)
 
     def _reboot(self, instances: Sequence[str], context: StepContext) -> None:

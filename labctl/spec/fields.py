@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.spec.problems import did_you_mean, quoted, shown
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
@@ -21,13 +21,13 @@ SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 # Networks no lab may use, each with the reason a learner will want to know. Here and in all tables
 # of texts: they are made before the language is known, so `tr` is asked when something is said.
 RESERVED = {
-    IPv4Network("0.0.0.0/8"): "{network} means “this network” and is never routed",
-    IPv4Network("127.0.0.0/8"): "{network} is every machine's loopback",
-    IPv4Network(
-        "169.254.0.0/16"
-    ): "{network} is link-local; OVN answers metadata requests at 169.254.169.254",
-    IPv4Network("224.0.0.0/4"): "{network} is multicast",
-    IPv4Network("240.0.0.0/4"): "{network} is reserved and never routed",
+    IPv4Network("0.0.0.0/8"): mark("{network} means “this network” and is never routed"),
+    IPv4Network("127.0.0.0/8"): mark("{network} is every machine's loopback"),
+    IPv4Network("169.254.0.0/16"): mark(
+        "{network} is link-local; OVN answers metadata requests at 169.254.169.254"
+    ),
+    IPv4Network("224.0.0.0/4"): mark("{network} is multicast"),
+    IPv4Network("240.0.0.0/4"): mark("{network} is reserved and never routed"),
 }
 
 _LONGEST_NAME = 64
@@ -282,8 +282,8 @@ LabName = Annotated[
     str,
     _matching(
         LAB_NAME,
-        "{value} is not a lab's name",
-        "use up to 31 small letters, digits and hyphens, beginning with a letter",
+        mark("{value} is not a lab's name"),
+        mark("use up to 31 small letters, digits and hyphens, beginning with a letter"),
     ),
     Field(json_schema_extra={"pattern": LAB_NAME}),
 ]
@@ -296,8 +296,8 @@ PhysicalNetwork = Annotated[
     str,
     _matching(
         _PHYSICAL_NETWORK,
-        "{value} cannot name a physical network",
-        "use up to 64 letters, digits, dots, hyphens and underscores, as in extnet0",
+        mark("{value} cannot name a physical network"),
+        mark("use up to 64 letters, digits, dots, hyphens and underscores, as in extnet0"),
     ),
     Field(json_schema_extra={"pattern": _PHYSICAL_NETWORK}),
 ]
@@ -305,8 +305,8 @@ KeypairName = Annotated[
     str,
     _matching(
         _KEYPAIR,
-        "{value} cannot name a keypair",
-        "Nova allows letters, digits, spaces, hyphens and underscores; up to 64 here",
+        mark("{value} cannot name a keypair"),
+        mark("Nova allows letters, digits, spaces, hyphens and underscores; up to 64 here"),
     ),
     AfterValidator(_openstack_name),
     Field(json_schema_extra={"pattern": _KEYPAIR}),
@@ -315,8 +315,8 @@ UserName = Annotated[
     str,
     _matching(
         _USER,
-        "{value} is not a Linux user's name",
-        "use up to 32 small letters, digits, hyphens and underscores",
+        mark("{value} is not a Linux user's name"),
+        mark("use up to 32 small letters, digits, hyphens and underscores"),
     ),
     Field(json_schema_extra={"pattern": _USER}),
 ]
@@ -324,8 +324,8 @@ BoxName = Annotated[
     str,
     _matching(
         _BOX_NAME,
-        "{value} is not the name of a Vagrant box",
-        "write it as Vagrant does, as in debian/bookworm64, or auto",
+        mark("{value} is not the name of a Vagrant box"),
+        mark("write it as Vagrant does, as in debian/bookworm64, or auto"),
     ),
     Field(json_schema_extra={"pattern": _BOX_NAME}),
 ]
@@ -333,8 +333,8 @@ BoxVersion = Annotated[
     str,
     _matching(
         _BOX_VERSION,
-        "{value} is not the version of a Vagrant box",
-        "write one version, such as 12.20250126.1, or leave it out for any",
+        mark("{value} is not the version of a Vagrant box"),
+        mark("write one version, such as 12.20250126.1, or leave it out for any"),
     ),
     Field(json_schema_extra={"pattern": _BOX_VERSION}),
 ]

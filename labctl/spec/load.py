@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from labctl.assets import PACKAGE, assets
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.spec.defaults import fill_defaults
 from labctl.spec.fields import PROBLEM
 from labctl.spec.model import (
@@ -290,11 +290,11 @@ def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
 _BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01:", ("instances",): "vm_1:"}
 # By how the kinds of pydantic's errors begin; for `tr`.
 _WANTED = {
-    "string": "must be text, not {found}",
-    "bool": "must be true or false, not {found}",
-    "int": "must be a whole number, not {found}",
-    "ip_v4_address": "must be an IPv4 address, not {found}",
-    "ip_v4_network": "must be an IPv4 network, not {found}",
+    "string": mark("must be text, not {found}"),
+    "bool": mark("must be true or false, not {found}"),
+    "int": mark("must be a whole number, not {found}"),
+    "ip_v4_address": mark("must be an IPv4 address, not {found}"),
+    "ip_v4_network": mark("must be an IPv4 network, not {found}"),
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.spec.problems import Path, Problem, SpecError, dotted, shown
 
 LARGEST_FILE = 1 << 20
@@ -255,18 +255,31 @@ _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
 # PyYAML's words, and what a person needs to hear instead: message and mend, for `tr`.
 _SYNTAX = (
-    ("mapping values are not allowed", "there is a colon too many, or the indentation is wrong",
-     "put each key on its own line, and quote text that holds a colon and a space"),
-    ("could not find expected ':'", "a key without a colon, or the indentation is wrong",
-     "write key: value"),
-    ("expected <block end>", "the indentation does not match the lines above",
-     "begin keys of the same mapping in the same column"),
-    ("expected ',' or", "a bracket that opens here is not closed, or a comma in it is missing",
-     "close every [ with ] and every {{ with }}"),
-    ("unexpected end of stream", "a quote that opens here is not closed", "close it"),
-    ("found undefined alias", "refers to an alias that is not defined", "write the value out"),
-    ("'\\t' that cannot start", "a tab stands where a value should", "use spaces"),
-    ("cannot start any token", "this character cannot begin a value", "put the value in quotes"),
-    ("unknown escape character", "has an unknown escape in double quotes",
-     "use single quotes, where a backslash is a backslash"),
+    ("mapping values are not allowed",
+     mark("there is a colon too many, or the indentation is wrong"),
+     mark("put each key on its own line, and quote text that holds a colon and a space")),
+    ("could not find expected ':'",
+     mark("a key without a colon, or the indentation is wrong"),
+     mark("write key: value")),
+    ("expected <block end>",
+     mark("the indentation does not match the lines above"),
+     mark("begin keys of the same mapping in the same column")),
+    ("expected ',' or",
+     mark("a bracket that opens here is not closed, or a comma in it is missing"),
+     mark("close every [ with ] and every {{ with }}")),
+    ("unexpected end of stream",
+     mark("a quote that opens here is not closed"),
+     mark("close it")),
+    ("found undefined alias",
+     mark("refers to an alias that is not defined"),
+     mark("write the value out")),
+    ("'\\t' that cannot start",
+     mark("a tab stands where a value should"),
+     mark("use spaces")),
+    ("cannot start any token",
+     mark("this character cannot begin a value"),
+     mark("put the value in quotes")),
+    ("unknown escape character",
+     mark("has an unknown escape in double quotes"),
+     mark("use single quotes, where a backslash is a backslash")),
 )  # fmt: skip

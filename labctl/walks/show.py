@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
 from labctl.access.packets import Frame
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.terminal.console import Console
 from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
 from labctl.walks.describe import (
@@ -83,7 +83,7 @@ def _hop(hop: Hop, number: int, walk: Walk) -> Iterator[Line]:
         yield _line((_macs(frame, walk), ()), style="dim")
     yield from _changes(hop.changes, walk)
     if hop.copies:
-        yield _line((tr("seen {n} times more", n=hop.copies), ()), style="dim")
+        yield _line((tr_n("seen once more", "seen {n} times more", n=hop.copies), ()), style="dim")
 
 
 _INDENT = " " * 6

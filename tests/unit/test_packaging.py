@@ -1,10 +1,12 @@
 """What is shipped is complete, and what is installed is pinned."""
 
+import gettext
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,11 @@ def test_the_wheel_carries_everything_provision_holds(wheel: zipfile.ZipFile) ->
 
 def test_the_wheel_carries_the_package_with_its_data(wheel: zipfile.ZipFile) -> None:
     assert files_under(ROOT / "labctl") - set(wheel.namelist()) == set()
+
+
+def test_the_wheel_speaks_chinese(wheel: zipfile.ZipFile) -> None:
+    compiled = wheel.read("labctl/locale/zh_TW/LC_MESSAGES/labctl.mo")
+    assert gettext.GNUTranslations(BytesIO(compiled)).gettext("failed") == "失敗"
 
 
 def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -4,7 +4,7 @@ from labctl.doctor.checks import Case, Group, size
 from labctl.doctor.checks.host import container_memory, machine_memory
 from labctl.doctor.checks.vagrant import box_cached, box_name
 from labctl.doctor.facts import HostFacts
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 
 
 def well(provider: str, facts: HostFacts, case: Case) -> dict[Group, list[str]]:
@@ -35,9 +35,10 @@ def _programs(provider: str, facts: HostFacts) -> str:
 def _machine(provider: str, facts: HostFacts, case: Case) -> str:
     need = container_memory(case) if provider == "nspawn" else machine_memory(case)
     free = facts.memory_mib if facts.available_mib is None else facts.available_mib
-    return tr(
-        "{cpus} CPUs; {total} of memory, {free} free; the lab takes about {need}",
-        cpus=facts.cpus,
+    return tr_n(
+        "{n} CPU; {total} of memory, {free} free; the lab takes about {need}",
+        "{n} CPUs; {total} of memory, {free} free; the lab takes about {need}",
+        n=facts.cpus,
         total=size(facts.memory_mib),
         free=size(free),
         need=size(need),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from labctl.doctor.checks import Case, Finding
 from labctl.doctor.facts import HostFacts, Machine, numbers
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
 
 BUILT_BOX = "labctl/lab"
@@ -178,7 +178,13 @@ def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[i
     if not case.here.machines:
         # Linked clones and overlays stand on one copy of the box's disk.
         mib = _BOX + node * nodes
-        needs[provider] = (mib, tr("disks of {n} nodes: {size} GB", n=nodes, size=mib // 1024))
+        disks = tr_n(
+            "disk of {n} node: {size} GB",
+            "disks of {n} nodes: {size} GB",
+            n=nodes,
+            size=mib // 1024,
+        )
+        needs[provider] = (mib, disks)
     if box_cached(facts, case, provider) is False:
         needs["boxes"] = (_BOX, tr("the box: {size} GB", size=_BOX // 1024))
     return needs

@@ -16,7 +16,7 @@ from labctl.access import keys
 from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.providers import Cancel, FarSide, Features, Progress, netns
 from labctl.providers.kvm import kvm_works
@@ -35,8 +35,8 @@ class NspawnProvider:
         simulated_internet=True,
         shared_nat=False,
         own_clock=False,
-        image="baked image",
-        network="namespaces and cables",
+        image=mark("baked image"),
+        network=mark("namespaces and cables"),
         live_snapshots=True,
     )
     patience = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.providers import Features
 from labctl.providers.kvm import kvm_works
 from labctl.providers.vagrant.hypervisor import _SLOW
@@ -25,8 +25,8 @@ class Libvirt:
         # libvirt refuses two networks of the same range, so the nodes share one.
         shared_nat=True,
         own_clock=True,
-        image="Vagrant box",
-        network="Vagrantfile, keys, libvirt networks",
+        image=mark("Vagrant box"),
+        network=mark("Vagrantfile, keys, libvirt networks"),
     )
     boots_together = True
 

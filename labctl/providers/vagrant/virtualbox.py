@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.providers import Features
 from labctl.providers.vagrant.libvirt import _machines
 from labctl.providers.vagrant.linked_clones import machines, masters, remove, vboxmanage
@@ -21,8 +21,8 @@ class VirtualBox:
         simulated_internet=False,
         shared_nat=False,
         own_clock=True,
-        image="Vagrant box",
-        network="Vagrantfile and keys",
+        image=mark("Vagrant box"),
+        network=mark("Vagrantfile and keys"),
     )
     # Vagrant's provider boots one after the other, and two Vagrants at once race.
     boots_together = False

@@ -25,7 +25,7 @@ from labctl.doctor.judge import Report, judge
 from labctl.doctor.programs import Survey
 from labctl.doctor.show import _TITLES, show
 from labctl.errors import LabError
-from labctl.i18n import catalogue_path, set_language
+from labctl.i18n import set_language
 from labctl.images import box
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
@@ -101,10 +101,8 @@ def finding_ids() -> set[str]:
     return found
 
 
-def test_titles_are_translated() -> None:
-    known = yaml.safe_load(catalogue_path("zh-TW").read_text("utf-8"))
+def test_every_group_has_a_title() -> None:
     assert set(_TITLES) == set(get_args(Group))
-    assert set(_TITLES.values()) <= set(known)
 
 
 def test_the_box_is_the_one_that_box_build_makes() -> None:

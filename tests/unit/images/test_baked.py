@@ -184,7 +184,7 @@ def test_an_image_is_built_once(workshop: Workshop) -> None:
     names = {f"baked-{first.key}", f"packages-{workshop.cache.packages_key}", "lock"}
     assert {path.name for path in root.iterdir()} == names
     assert {path.name for path in (root / f"baked-{first.key}").iterdir()} == {"root", "packages"}
-    assert "1 packages: nova-api" in workshop.said
+    assert "1 package: nova-api" in workshop.said
     assert "baked" in workshop.said
 
 
@@ -301,4 +301,4 @@ def test_a_line_of_apt_in_a_few_words() -> None:
         "Setting up bash (5.2) ...", "Setting up libc6:amd64 (2.41-1) ...",
     ):  # fmt: skip
         on_line(line)
-    assert said == ["running apt-get update...", "1 packages: bash", "2 packages: libc6:amd64"]
+    assert said == ["running apt-get update...", "1 package: bash", "2 packages: libc6:amd64"]

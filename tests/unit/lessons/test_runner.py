@@ -132,7 +132,7 @@ def test_a_claim_that_fails_is_named_with_what_was_expected_and_seen(bench: Benc
     assert error.message == "claim pool does not hold: r has an address"
     (claim,) = error.claims
     assert claim.id == "pool"
-    assert claim.expected == "test.rows; 1 rows; where name=r; each address={'in': '10.0.2.0/24'}"
+    assert claim.expected == "test.rows; 1 row; where name=r; each address={'in': '10.0.2.0/24'}"
     assert claim.seen_text == "name=r, address=10.9.9.9"
     assert f"expected  {claim.expected}" in bench.page.text
     # The rest is proved all the same: one look at all that is wrong.

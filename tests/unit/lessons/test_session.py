@@ -128,7 +128,7 @@ def test_check_proves_what_was_run_last(bench: Bench, day: Lesson) -> None:
     assert [c.id for one in every.checkpoints for c in one.claims if not c.holds] == ["has-net"]
     assert every.failure is not None
     assert every.failure.code == EXIT_CLAIM
-    assert "1 of 2 claims do not hold" in every.failure.message
+    assert "1 of 2 claims does not hold" in every.failure.message
     assert position(every)["next"] == "look", "what was passed stays passed"
     assert made(bench) == ran, "check runs nothing"
 

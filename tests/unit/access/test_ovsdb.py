@@ -1,7 +1,8 @@
-"""The reader of OVN's and Open vSwitch's tables: commands, JSON -> rows."""
+"""The one reader of OVN's and Open vSwitch's tables: commands, JSON -> rows, no other reader."""
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from labctl.access.ovsdb import (
     tables_script,
 )
 
+PACKAGE = Path(__file__).parents[3] / "labctl"
 EMPTY = '{"headings": ["name"], "data": []}'
 
 
@@ -102,3 +104,16 @@ def test_references_lead_to_rows_that_are_there() -> None:
     assert referenced(["b", "gone", "a"], rows) == [second, first]
     assert referenced("a", rows) == [first]
     assert referenced(None, rows) == []
+
+
+# -- the only one ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "mark", ['"headings"', '["uuid", ', '["set", ', '["map", ', "--format=json", "--columns"]
+)
+def test_no_other_module_reads_tables(mark: str) -> None:
+    modules = {
+        module.relative_to(PACKAGE).as_posix()
+        for module in PACKAGE.rglob("*.py")
+        if mark in module.read_text(encoding="utf-8").replace("'", '"')
+    }
+    assert modules == {"access/ovsdb.py"}, "tables are read by labctl/access/ovsdb.py"

@@ -98,7 +98,11 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *por
     for direction, texts in heard.pop("traces").items():
         for count, text in enumerate(texts, 1):
             (directory / f"ovn-trace.{direction}.{count}.txt").write_text(text)
-    (directory / "ovn.jsonl").write_text(heard.pop("tables"))
+    tables = heard.pop("tables").splitlines()
+    # The file has the tables alone, in the order of logical_network.TABLES.
+    (directory / "ovn.jsonl").write_text(
+        "".join(f"{line.partition(' ')[2]}\n" for line in tables if " {" in line)
+    )
     far = lab.provider.far_side(lab.topology.controller)
     recorded = {
         "asked": [protocol, source, target, number],

@@ -1,22 +1,90 @@
-"""Reads the tables of OVN's databases and of Open vSwitch (RFC 7047)."""
+"""The one reader of OVN's databases and of Open vSwitch's: commands to run, and their JSON parsed.
+
+Nothing here runs a command: the caller does, on whatever node it wants to know about. One table is
+`list_command` and `parse_table`; several at once are `tables_script` and `parse_tables`. The JSON
+is that of `--format=json`, its values those of RFC 7047, section 5.1.
+"""
 
 import json
-from typing import Any
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-Rows = list[dict[str, Any]]
+from labctl.i18n import tr
+
+Tool = Literal["ovn-nbctl", "ovn-sbctl", "ovs-vsctl"]
+"""The northbound database's, the southbound database's and Open vSwitch's own."""
+Row = dict[str, Any]
+"""Column -> value, as `parse_table` makes them plain."""
+Rows = list[Row]
 """The rows of a table, or what a probe saw: column -> value."""
 
+# The caller's own timeout is shorter; this one only ends a command that nobody waits for any more.
+_TIMEOUT = 120
 
+
+# -- what to run ---------------------------------------------------------------------------------
+def list_command(
+    tool: Tool,
+    table: str,
+    columns: str,
+    *conditions: str,
+    timeout: int = _TIMEOUT,
+    leader_only: bool = True,
+) -> list[str]:
+    """The command, as argv, whose output `parse_table` reads.
+
+    `columns` is "COLUMN,COLUMN,…" (`_uuid` included, if it is wanted). With `conditions`
+    ("type=geneve", "external_ids:iface-id=x") it prints the rows for which all of them hold, else
+    all rows. `timeout` is in seconds. `leader_only=False` lets any server of an OVN cluster answer.
+    """
+    return [
+        tool,
+        *([] if leader_only else ["--no-leader-only"]),
+        f"--timeout={timeout}",
+        "--format=json",
+        f"--columns={columns}",
+        "find" if conditions else "list",
+        table,
+        *conditions,
+    ]
+
+
+def tables_script(commands: Mapping[str, Sequence[str]]) -> str:
+    """A shell script that prints what `parse_tables` reads; it fails with the first command.
+
+    `commands` has a `list_command` for every table's name; a name has no white space.
+    """
+    lines = [f"printf '%s ' {name}; {shlex.join(argv)}" for name, argv in commands.items()]
+    return "\n".join(["set -e", *lines])
+
+
+# -- what it printed -----------------------------------------------------------------------------
 def parse_table(text: str) -> Rows:
-    """The rows of `ovn-nbctl --format=json list TABLE` (RFC 7047 values made plain).
+    """The rows that a `list_command` printed, a dict of all its columns for each.
 
-    A set becomes its one element, None when it is empty, or a list; a map becomes a dict.
+    A UUID becomes its text, a map a dict, a set its one element, None when it is empty, or a list.
+    Raises ValueError when the text is not JSON or a row is longer or shorter than the headings,
+    KeyError when the JSON is no table.
     """
     data = json.loads(text)
     return [
         dict(zip(data["headings"], (_plain(cell) for cell in row), strict=True))
         for row in data["data"]
     ]
+
+
+def parse_tables(output: str, wanted: Iterable[str] = ()) -> dict[str, Rows]:
+    """The rows of each table by its name, from lines of the form `NAME JSON`.
+
+    A line without a table is passed over, so that one of several commands may fail. Raises what
+    `parse_table` raises, and ValueError naming those of `wanted` that are missing; for people.
+    """
+    lines = (line.partition(" ") for line in output.splitlines())
+    tables = {name: parse_table(text) for name, _, text in lines if text.startswith("{")}
+    if missing := [name for name in wanted if name not in tables]:
+        raise ValueError(tr("no {tables}", tables=", ".join(missing)))
+    return tables
 
 
 def _plain(cell: Any) -> Any:
@@ -32,5 +100,20 @@ def _plain(cell: Any) -> Any:
             return cell
 
 
-def _as_list(value: Any) -> list[Any]:
+# -- what its values mean ------------------------------------------------------------------------
+def as_list(value: Any) -> list[Any]:
+    """The elements of a column that holds a set: none, one or several."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def by_uuid(rows: Rows) -> dict[str, Row]:
+    """The rows by their UUIDs. Raises KeyError when `_uuid` was not among the columns."""
+    return {row["_uuid"]: row for row in rows}
+
+
+def referenced(value: Any, rows: Mapping[str, Row]) -> Rows:
+    """Those of `rows` (see `by_uuid`) that a column refers to, in its order.
+
+    The two tables may have been read at different times: a row that is not there is left out.
+    """
+    return [rows[uuid] for uuid in as_list(value) if uuid in rows]

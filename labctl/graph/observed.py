@@ -13,7 +13,7 @@ from labctl.access.guest import Guest
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
 from labctl.graph.model import Graph, Host, Interface, Switch, Tunnel, Vm
-from labctl.graph.ovn import OvnFacts
+from labctl.graph.ovn import ObservedNetwork
 from labctl.graph.ovs import NodeFacts
 from labctl.graph.planned import planned, planned_host, segments
 from labctl.i18n import tr
@@ -54,7 +54,7 @@ class Look:
 
     nodes: Mapping[str, NodeFacts]
     states: Mapping[str, Literal["running", "silent", "down"]]
-    ovn: OvnFacts = field(default_factory=OvnFacts)
+    ovn: ObservedNetwork = field(default_factory=ObservedNetwork)
     cloud: CloudFacts = field(default_factory=CloudFacts)
     notes: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ def look(lab: Lab) -> Look:
         said, why = databases.result() if databases is not None else (None, "")
         known = found or CloudFacts()
         logical, trouble = (
-            _logical(said, known, topology) if said is not None else (OvnFacts(), why)
+            _logical(said, known, topology) if said is not None else (ObservedNetwork(), why)
         )
         if trouble:
             notes.append(tr("OVN's databases do not answer: {error}", error=trouble))
@@ -144,12 +144,12 @@ def _answer(ask: Callable[[], _T]) -> tuple[_T | None, str]:
         return None, _first_line(error)
 
 
-def _logical(said: str, cloud: CloudFacts, topology: Topology) -> tuple[OvnFacts, str]:
+def _logical(said: str, cloud: CloudFacts, topology: Topology) -> tuple[ObservedNetwork, str]:
     names = {server.id: server.name for server in cloud.servers}
     try:
         return ovn.understand(said, names, openstack=topology.stack == "openstack"), ""
     except (ValueError, KeyError) as error:
-        return OvnFacts(), _first_line(error)
+        return ObservedNetwork(), _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
@@ -223,7 +223,7 @@ def _host(topology: Topology, node: Node, seen: Look, placed: Mapping[str, Seque
     )
 
 
-def _known(one: Interface, facts: NodeFacts, logical: OvnFacts, nics: set[str]) -> Interface:
+def _known(one: Interface, facts: NodeFacts, logical: ObservedNetwork, nics: set[str]) -> Interface:
     """The interface, with its kind as OVN and lab.yaml know it."""
     if one.kind == "vif":
         port = logical.port(facts.ids.get(one.name, ""))

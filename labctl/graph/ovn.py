@@ -3,33 +3,39 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Any
 
-from labctl.access.ovsdb import Rows, parse_table
+from labctl.access.ovsdb import (
+    Row,
+    Rows,
+    Tool,
+    as_list,
+    by_uuid,
+    list_command,
+    parse_tables,
+    referenced,
+    tables_script,
+)
 from labctl.graph.model import LogicalPort, NatRule, PortKind, Router, Switch
-from labctl.i18n import tr
 
-_TABLES = (
-    ("nb", "Logical_Switch", "name,ports,external_ids"),
-    ("nb", "Logical_Switch_Port", "_uuid,name,type,addresses,options,external_ids"),
-    ("nb", "Logical_Router", "name,ports,nat,static_routes,external_ids"),
-    ("nb", "Logical_Router_Port", "_uuid,name,mac,networks"),
-    ("nb", "NAT", "_uuid,type,external_ip,logical_ip"),
-    ("nb", "Logical_Router_Static_Route", "_uuid,ip_prefix,nexthop"),
-    ("sb", "Chassis", "_uuid,name,hostname,encaps"),
-    ("sb", "Encap", "_uuid,ip"),
-    ("sb", "Port_Binding", "logical_port,type,chassis"),
+_TABLES: tuple[tuple[Tool, str, str], ...] = (
+    ("ovn-nbctl", "Logical_Switch", "name,ports,external_ids"),
+    ("ovn-nbctl", "Logical_Switch_Port", "_uuid,name,type,addresses,options,external_ids"),
+    ("ovn-nbctl", "Logical_Router", "name,ports,nat,static_routes,external_ids"),
+    ("ovn-nbctl", "Logical_Router_Port", "_uuid,name,mac,networks"),
+    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip"),
+    ("ovn-nbctl", "Logical_Router_Static_Route", "_uuid,ip_prefix,nexthop"),
+    ("ovn-sbctl", "Chassis", "_uuid,name,hostname,encaps"),
+    ("ovn-sbctl", "Encap", "_uuid,ip"),
+    ("ovn-sbctl", "Port_Binding", "logical_port,type,chassis"),
 )
-QUESTION = "set -e\n" + "".join(
-    f"printf '{table} '; ovn-{database}ctl --timeout=60 --format=json --columns={columns}"
-    f" list {table} | tr -d '\\n'; echo\n"
-    for database, table, columns in _TABLES
+QUESTION = tables_script(
+    {table: list_command(tool, table, columns, timeout=60) for tool, table, columns in _TABLES}
 )
-"""A script for bash; every line of what it prints is a table's name and the table as JSON."""
+"""A script for the controller; `understand` reads what it prints."""
 
 
 @dataclass(frozen=True)
-class OvnFacts:
+class ObservedNetwork:
     """The logical network, and where it is."""
 
     switches: tuple[Switch, ...] = ()
@@ -43,19 +49,13 @@ class OvnFacts:
         return next((port for port in ports if port.name == name), None)
 
 
-def understand(said: str, instances: Mapping[str, str], *, openstack: bool) -> OvnFacts:
-    """What `QUESTION` prints -> facts; `instances` has names by ID.
+def understand(output: str, instances: Mapping[str, str], *, openstack: bool) -> ObservedNetwork:
+    """What `QUESTION` prints -> the network; `instances` has names by ID.
 
-    Raises ValueError when a table is missing.
+    Raises ValueError naming the tables that are missing.
     """
-    tables = {
-        name: parse_table(text)
-        for name, _, text in (line.partition(" ") for line in said.splitlines())
-        if text.startswith("{")
-    }
-    if missing := [table for _, table, _ in _TABLES if table not in tables]:
-        raise ValueError(tr("no {tables}", tables=", ".join(missing)))
-    return _Databases(tables, instances, openstack).facts()
+    tables = parse_tables(output, [table for _, table, _ in _TABLES])
+    return _Databases(tables, instances, openstack).network()
 
 
 class _Databases:
@@ -72,20 +72,19 @@ class _Databases:
             str(row["logical_port"]): self._hosts.get(row["chassis"], "")
             for row in tables["Port_Binding"]
         }
-        self._switch_ports = _by_uuid(tables["Logical_Switch_Port"])
-        self._router_ports = _by_uuid(tables["Logical_Router_Port"])
+        self._switch_ports = by_uuid(tables["Logical_Switch_Port"])
+        self._router_ports = by_uuid(tables["Logical_Router_Port"])
         # Which router's port a switch's port leads to, and back.
         self._router_of = {
-            str(self._router_ports[uuid]["name"]): str(row["name"])
-            for row in tables["Logical_Router"]
-            for uuid in _listed(row["ports"])
-            if uuid in self._router_ports
+            str(port["name"]): str(router["name"])
+            for router in tables["Logical_Router"]
+            for port in referenced(router["ports"], self._router_ports)
         }
         self._switch_of = {
-            _map(self._switch_ports[uuid]["options"]).get("router-port", ""): row
-            for row in tables["Logical_Switch"]
-            for uuid in _listed(row["ports"])
-            if uuid in self._switch_ports and self._switch_ports[uuid]["type"] == "router"
+            port["options"].get("router-port", ""): switch
+            for switch in tables["Logical_Switch"]
+            for port in referenced(switch["ports"], self._switch_ports)
+            if port["type"] == "router"
         }
         self._labels = {
             str(row["name"]): _label(row, "neutron:router_name") for row in tables["Logical_Router"]
@@ -94,57 +93,57 @@ class _Databases:
             for row in tables["Logical_Switch"]
         }
 
-    def facts(self) -> OvnFacts:
-        addresses = {row["_uuid"]: str(row["ip"]) for row in self._t["Encap"]}
+    def network(self) -> ObservedNetwork:
+        encaps = by_uuid(self._t["Encap"])
         chassis = {
             str(row["hostname"]): (
                 str(row["name"]),
-                next((addresses[u] for u in _listed(row["encaps"]) if u in addresses), ""),
+                next((str(encap["ip"]) for encap in referenced(row["encaps"], encaps)), ""),
             )
             for row in self._t["Chassis"]
         }
         switches = [self._switch(row) for row in self._t["Logical_Switch"]]
         routers = [self._router(row) for row in self._t["Logical_Router"]]
-        return OvnFacts(
-            tuple(sorted(switches, key=lambda one: (one.label, one.name))),
-            tuple(sorted(routers, key=lambda one: (one.label, one.name))),
+        return ObservedNetwork(
+            tuple(sorted(switches, key=lambda switch: (switch.label, switch.name))),
+            tuple(sorted(routers, key=lambda router: (router.label, router.name))),
             chassis,
         )
 
     # -- switches ----------------------------------------------------------------------------
-    def _switch(self, row: Mapping[str, Any]) -> Switch:
-        mine = [self._switch_ports[u] for u in _listed(row["ports"]) if u in self._switch_ports]
+    def _switch(self, row: Row) -> Switch:
+        port_rows = referenced(row["ports"], self._switch_ports)
         localnet = next(
-            (_map(one["options"]).get("network_name", "") for one in mine
-             if one["type"] == "localnet"),
+            (port_row["options"].get("network_name", "") for port_row in port_rows
+             if port_row["type"] == "localnet"),
             "",
         )  # fmt: skip
-        ports = [self._switch_port(one, bool(localnet)) for one in mine]
+        ports = [self._switch_port(port_row, bool(localnet)) for port_row in port_rows]
         order: list[PortKind] = ["router", "gateway", "instance", "workload", "metadata", "other"]
         ports.sort(
-            key=lambda one: (
-                order.index(one.kind) if one.kind in order else len(order),
-                one.label,
-                one.name,
+            key=lambda port: (
+                order.index(port.kind) if port.kind in order else len(order),
+                port.label,
+                port.name,
             )
         )
         cidrs = dict.fromkeys(
             str(network.network)
-            for one in mine
-            for network in self._networks(_map(one["options"]).get("router-port", ""))
+            for port_row in port_rows
+            for network in self._networks(port_row["options"].get("router-port", ""))
         )
         name = str(row["name"])
         return Switch(name, self._labels[name], tuple(cidrs), localnet, tuple(ports))
 
-    def _switch_port(self, row: Mapping[str, Any], outside: bool) -> LogicalPort:
-        name, about = str(row["name"]), _map(row["external_ids"])
-        words = [word for one in _listed(row["addresses"]) for word in one.split()]
-        peer = self._router_of.get(_map(row["options"]).get("router-port", ""), "")
-        kind, label = self._kind(row, about, outside)
+    def _switch_port(self, row: Row, outside: bool) -> LogicalPort:
+        name, ids = str(row["name"]), row["external_ids"]
+        words = [word for entry in as_list(row["addresses"]) for word in entry.split()]
+        peer = self._router_of.get(row["options"].get("router-port", ""), "")
+        kind, label = self._kind(row, ids, outside)
         addresses = [word for word in words if _is_address(word)]
         if not addresses and kind != "router":
             # Neutron tells the addresses of a port whose MAC OVN need not answer for.
-            addresses = [one.partition("/")[0] for one in about.get("neutron:cidrs", "").split()]
+            addresses = [cidr.partition("/")[0] for cidr in ids.get("neutron:cidrs", "").split()]
         return LogicalPort(
             name,
             self._labels[peer] if peer else label,
@@ -155,67 +154,60 @@ class _Databases:
             peer,
         )
 
-    def _kind(
-        self, row: Mapping[str, Any], about: Mapping[str, str], outside: bool
-    ) -> tuple[PortKind, str]:
+    def _kind(self, row: Row, ids: Mapping[str, str], outside: bool) -> tuple[PortKind, str]:
         name = str(row["name"])
         match row["type"] or "":
             case "router":
                 return "gateway" if outside else "router", name
             case "localnet":
-                return "localnet", _map(row["options"]).get("network_name", "")
+                return "localnet", row["options"].get("network_name", "")
             case "localport":
                 return "metadata", "metadata"
             case "":
-                device = about.get("neutron:device_id", "")
+                device = ids.get("neutron:device_id", "")
                 if device in self._instances:
                     return "instance", self._instances[device]
-                if about.get("neutron:device_owner", "").startswith("compute:"):
-                    return "instance", about.get("neutron:port_name") or name
+                if ids.get("neutron:device_owner", "").startswith("compute:"):
+                    return "instance", ids.get("neutron:port_name") or name
                 return "other" if self._openstack else "workload", name
         return "other", name
 
     # -- routers -----------------------------------------------------------------------------
-    def _router(self, row: Mapping[str, Any]) -> Router:
+    def _router(self, row: Row) -> Router:
         ports = [
-            self._router_port(self._router_ports[uuid])
-            for uuid in _listed(row["ports"])
-            if uuid in self._router_ports
+            self._router_port(port_row) for port_row in referenced(row["ports"], self._router_ports)
         ]
-        ports.sort(key=lambda one: (one.kind == "gateway", one.label, one.name))
-        rules, routes = _by_uuid(self._t["NAT"]), _by_uuid(self._t["Logical_Router_Static_Route"])
+        ports.sort(key=lambda port: (port.kind == "gateway", port.label, port.name))
+        rules, routes = by_uuid(self._t["NAT"]), by_uuid(self._t["Logical_Router_Static_Route"])
         name = str(row["name"])
         nat = [
             NatRule(rule["type"], str(rule["external_ip"]), str(rule["logical_ip"]))
-            for rule in (rules[uuid] for uuid in _listed(row["nat"]) if uuid in rules)
+            for rule in referenced(row["nat"], rules)
         ]
         return Router(
             name,
             self._labels[name],
             tuple(ports),
-            tuple(sorted(nat, key=lambda one: (one.type != "snat", one.external, one.logical))),
+            tuple(sorted(nat, key=lambda rule: (rule.type != "snat", rule.external, rule.logical))),
             tuple(
-                (str(routes[uuid]["ip_prefix"]), str(routes[uuid]["nexthop"]))
-                for uuid in _listed(row["static_routes"])
-                if uuid in routes
+                (str(route["ip_prefix"]), str(route["nexthop"]))
+                for route in referenced(row["static_routes"], routes)
             ),
-            next((one.host for one in ports if one.host), ""),
+            next((port.host for port in ports if port.host), ""),
         )
 
-    def _router_port(self, row: Mapping[str, Any]) -> LogicalPort:
+    def _router_port(self, row: Row) -> LogicalPort:
         name = str(row["name"])
         switch = self._switch_of.get(name)
         outside = switch is not None and any(
-            self._switch_ports[uuid]["type"] == "localnet"
-            for uuid in _listed(switch["ports"])
-            if uuid in self._switch_ports
+            port["type"] == "localnet" for port in referenced(switch["ports"], self._switch_ports)
         )
         peer = str(switch["name"]) if switch is not None else ""
         return LogicalPort(
             name,
             self._labels.get(peer, "") or name,
             "gateway" if outside else "router",
-            tuple(_listed(row["networks"])),
+            tuple(as_list(row["networks"])),
             str(row["mac"]),
             self._bound.get(f"cr-{name}", "") or self._bound.get(name, ""),
             peer,
@@ -224,7 +216,7 @@ class _Databases:
     def _networks(self, router_port: str) -> Iterator[IPv4Interface | IPv6Interface]:
         for row in self._router_ports.values():
             if router_port and row["name"] == router_port:
-                yield from (ip_interface(one) for one in _listed(row["networks"]))
+                yield from (ip_interface(network) for network in as_list(row["networks"]))
 
 
 def with_localnets(
@@ -248,8 +240,8 @@ def with_localnets(
     )
 
 
-def _label(row: Mapping[str, Any], key: str) -> str:
-    return _map(row["external_ids"]).get(key) or str(row["name"])
+def _label(row: Row, key: str) -> str:
+    return row["external_ids"].get(key) or str(row["name"])
 
 
 def _is_address(word: str) -> bool:
@@ -258,17 +250,3 @@ def _is_address(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _by_uuid(rows: Rows) -> dict[str, dict[str, Any]]:
-    return {str(row["_uuid"]): row for row in rows}
-
-
-def _map(value: object) -> dict[str, str]:
-    return value if isinstance(value, dict) else {}
-
-
-def _listed(value: object) -> list[str]:
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    return [] if value is None else [str(value)]

@@ -2,23 +2,41 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.access.ovsdb import Rows, parse_table
+from labctl.access.ovsdb import (
+    Row,
+    Rows,
+    as_list,
+    by_uuid,
+    list_command,
+    parse_tables,
+    referenced,
+)
 from labctl.graph.model import Bridge, Interface, Kind
 from labctl.i18n import tr
 
+_TABLES = {
+    "switch": ("Open_vSwitch", "external_ids"),
+    "bridges": ("Bridge", "name,ports"),
+    "ports": ("Port", "_uuid,interfaces"),
+    "interfaces": ("Interface", "_uuid,name,type,options,external_ids,mac_in_use"),
+}
+_ADDRESSES = "addresses"
 # Each part by itself: a node whose Open vSwitch is down still has interfaces.
-QUESTION = """ask() { printf '%s ' "$1"; shift; "$@" 2>/dev/null | tr -d '\\n'; echo; }
-vs() { ovs-vsctl --timeout=30 --format=json --columns="$2" list "$1"; }
-ask switch vs Open_vSwitch external_ids
-ask bridges vs Bridge name,ports
-ask ports vs Port _uuid,interfaces
-ask interfaces vs Interface _uuid,name,type,options,external_ids,mac_in_use
-ask addresses ip -j addr
-"""
+QUESTION = "\n".join(
+    [
+        """ask() { printf '%s ' "$1"; shift; "$@" 2>/dev/null | tr -d '\\n'; echo; }""",
+        *(
+            f"ask {name} {shlex.join(list_command('ovs-vsctl', table, columns, timeout=30))}"
+            for name, (table, columns) in _TABLES.items()
+        ),
+        f"ask {_ADDRESSES} ip -j addr",
+    ]
+)
 """A script for bash; every line of what it prints is a word and a JSON document, or the word."""
 
 _TUNNELS = frozenset({"geneve", "vxlan", "stt", "gre"})
@@ -41,17 +59,12 @@ class NodeFacts:
     """Whether Open vSwitch answered."""
 
 
-def understand(said: str) -> NodeFacts:
+def understand(output: str) -> NodeFacts:
     """What `QUESTION` prints -> facts. Raises ValueError when it is none of that."""
-    parts = dict(_documents(said))
-    if "addresses" not in parts:
-        raise ValueError(tr("no answer from `{command}`", command="ip addr"))
-    addresses = {row["ifname"]: row for row in json.loads(parts["addresses"])}
-    tables = {
-        name: parse_table(parts[name]) if name in parts else []
-        for name in ("switch", "bridges", "ports", "interfaces")
-    }
-    settings = _map(tables["switch"][0]["external_ids"]) if tables["switch"] else {}
+    addresses = {row["ifname"]: row for row in _addresses(output)}
+    answered = parse_tables(output)
+    tables = {name: answered.get(name, []) for name in _TABLES}
+    settings = tables["switch"][0]["external_ids"] if tables["switch"] else {}
     mappings = _mappings(settings.get("ovn-bridge-mappings", ""))
     bridge_of = _bridges(tables["bridges"], tables["ports"])
     known = {row["name"] for row in tables["interfaces"]}
@@ -64,41 +77,44 @@ def understand(said: str) -> NodeFacts:
         for name, row in addresses.items()
         if name not in known and _NIC.fullmatch(name)
     ]
-    about = {row["name"]: _map(row["external_ids"]) for row in tables["interfaces"]}
+    ids_of = {row["name"]: row["external_ids"] for row in tables["interfaces"]}
     networks = {bridge: network for network, bridge in mappings.items()}
     return NodeFacts(
-        interfaces=tuple(sorted(interfaces, key=lambda one: (one.kind != "nic", one.name))),
+        interfaces=tuple(sorted(interfaces, key=lambda nic: (nic.kind != "nic", nic.name))),
         bridges=tuple(
             Bridge(name, networks.get(name, ""))
             for name in sorted(str(row["name"]) for row in tables["bridges"])
         ),
-        ids={name: its["iface-id"] for name, its in about.items() if "iface-id" in its},
-        workloads={name: its.get("address", "") for name, its in about.items() if "netns" in its},
+        ids={name: ids["iface-id"] for name, ids in ids_of.items() if "iface-id" in ids},
+        workloads={name: ids.get("address", "") for name, ids in ids_of.items() if "netns" in ids},
         mappings=mappings,
-        switching="bridges" in parts,
+        switching="bridges" in answered,
     )
 
 
-def _documents(said: str) -> Iterator[tuple[str, str]]:
-    for line in said.splitlines():
+def _addresses(output: str) -> list[dict[str, Any]]:
+    """The interfaces of the kernel, as `ip -j addr` prints them."""
+    for line in output.splitlines():
         name, _, text = line.partition(" ")
-        if text.strip():
-            yield name, text
+        if name == _ADDRESSES and text.strip():
+            interfaces: list[dict[str, Any]] = json.loads(text)
+            return interfaces
+    raise ValueError(tr("no answer from `{command}`", command="ip addr"))
 
 
 def _bridges(bridges: Rows, ports: Rows) -> dict[str, str]:
     """Name of the bridge by the UUID of an interface."""
-    of_port = {uuid: str(row["name"]) for row in bridges for uuid in _listed(row["ports"])}
+    known = by_uuid(ports)
     return {
-        uuid: of_port[row["_uuid"]]
-        for row in ports
-        if row["_uuid"] in of_port
-        for uuid in _listed(row["interfaces"])
+        interface: str(bridge["name"])
+        for bridge in bridges
+        for port in referenced(bridge["ports"], known)
+        for interface in as_list(port["interfaces"])
     }
 
 
-def _interface(row: Mapping[str, Any], bridge: str, address: Mapping[str, Any]) -> Interface:
-    options = _map(row["options"])
+def _interface(row: Row, bridge: str, address: Mapping[str, Any]) -> Interface:
+    options = row["options"]
     mac = row["mac_in_use"] if isinstance(row["mac_in_use"], str) else ""
     return Interface(
         name=str(row["name"]),
@@ -110,7 +126,7 @@ def _interface(row: Mapping[str, Any], bridge: str, address: Mapping[str, Any]) 
     )
 
 
-def _kind(row: Mapping[str, Any], bridge: str) -> Kind:
+def _kind(row: Row, bridge: str) -> Kind:
     name, kind = str(row["name"]), str(row["type"] or "")
     if name == bridge:
         return "bridge"
@@ -118,29 +134,19 @@ def _kind(row: Mapping[str, Any], bridge: str) -> Kind:
         return "patch"
     if kind in _TUNNELS:
         return "tunnel"
-    if "iface-id" in _map(row["external_ids"]):
+    if "iface-id" in row["external_ids"]:
         return "vif"
     return "nic" if kind in ("", "system") and _NIC.fullmatch(name) else "other"
 
 
 def _address(row: Mapping[str, Any]) -> str:
     """The first IPv4 address with its prefix length."""
-    for one in row.get("addr_info", []):
-        if one.get("family") == "inet":
-            return f"{one['local']}/{one['prefixlen']}"
+    for address in row.get("addr_info", []):
+        if address.get("family") == "inet":
+            return f"{address['local']}/{address['prefixlen']}"
     return ""
 
 
 def _mappings(text: str) -> dict[str, str]:
     pairs = (one.partition(":") for one in text.split(",") if ":" in one)
     return {network.strip(): bridge.strip() for network, _, bridge in pairs}
-
-
-def _map(value: object) -> dict[str, str]:
-    return value if isinstance(value, dict) else {}
-
-
-def _listed(value: object) -> list[str]:
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    return [] if value is None else [str(value)]

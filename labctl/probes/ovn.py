@@ -1,31 +1,37 @@
 """What OVN's databases say. Each probe is a command with JSON output and a pure parser."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from labctl.access.ovsdb import Rows, _as_list, parse_table
+from labctl.access.ovsdb import (
+    Row,
+    Rows,
+    Tool,
+    as_list,
+    by_uuid,
+    list_command,
+    parse_table,
+    referenced,
+)
 from labctl.probes import Probe, Sight
 
 
-def _table(sight: Sight, tool: str, table: str, columns: str) -> Rows:
-    # Its own timeout only ends what nobody waits for any more.
-    command = [tool, "--timeout=120", "--format=json", f"--columns={columns}", "list", table]
+def _table(sight: Sight, tool: Tool, table: str, columns: str) -> Rows:
+    command = list_command(tool, table, columns)
     return parse_table(sight.guest("controller").run(command, timeout=15).stdout)
 
 
 def _owned(
     sight: Sight, owners: str, reference: str, owned: str, columns: str
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[Row, Row]]:
     """(owner, row) for every row of `owned` that a column of a northbound table refers to.
 
     `owners` is "TABLE COLUMN,COLUMN…", `columns` are those of the rows.
     """
-    known = {row["_uuid"]: row for row in _table(sight, "ovn-nbctl", owned, f"_uuid,{columns}")}
+    known = by_uuid(_table(sight, "ovn-nbctl", owned, f"_uuid,{columns}"))
     table, asked = owners.split()
     for owner in _table(sight, "ovn-nbctl", table, asked):
-        for uuid in _as_list(owner[reference]):
-            if uuid in known:
-                yield owner, known[uuid]
+        for row in referenced(owner[reference], known):
+            yield owner, row
 
 
 def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
@@ -52,7 +58,7 @@ def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
         {
             "name": port["name"],
             "mac": port["mac"],
-            "networks": _as_list(port["networks"]),
+            "networks": as_list(port["networks"]),
             "router": router["name"],
             "router_name": router["external_ids"].get("neutron:router_name"),
         }
@@ -73,7 +79,7 @@ def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
             "port": row["logical_port"],
             "type": row["type"] or "vif",
             "chassis": chassis.get(row["chassis"]),
-            "mac": " ".join(_as_list(row["mac"])),
+            "mac": " ".join(as_list(row["mac"])),
             "tunnel_key": row["tunnel_key"],
             "up": row["up"],
         }
@@ -85,16 +91,15 @@ def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
 
 def chassis(sight: Sight, _: Mapping[str, str]) -> Rows:
     """name, encapsulation, address: every chassis of the southbound database."""
-    encaps = {row["_uuid"]: row for row in _table(sight, "ovn-sbctl", "Encap", "_uuid,type,ip")}
+    encaps = by_uuid(_table(sight, "ovn-sbctl", "Encap", "_uuid,type,ip"))
     return [
         {
             "name": row["hostname"],
-            "encapsulation": encaps[uuid]["type"],
-            "address": encaps[uuid]["ip"],
+            "encapsulation": encap["type"],
+            "address": encap["ip"],
         }
         for row in _table(sight, "ovn-sbctl", "Chassis", "hostname,encaps")
-        for uuid in _as_list(row["encaps"])
-        if uuid in encaps
+        for encap in referenced(row["encaps"], encaps)
     ]
 
 
@@ -120,7 +125,7 @@ def switch_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
         {
             "name": port["name"],
             "type": port["type"] or "vif",
-            "addresses": _as_list(port["addresses"]),
+            "addresses": as_list(port["addresses"]),
             "switch": switch["name"],
         }
         for switch, port in _owned(

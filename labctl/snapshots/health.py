@@ -1,6 +1,6 @@
 """Whether a lab is whole: what is asked after every restore, before the prompt comes back."""
 
-import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.access.guest import GuestError
 from labctl.access.instance import instance_guest
+from labctl.access.ovsdb import list_command, parse_table, parse_tables, tables_script
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.i18n import tr
@@ -83,51 +84,51 @@ def wanted_of_ovn(
     }
 
 
-def found_in_ovn(said: str) -> dict[str, set[str]]:
-    """The same from what `_NORTHBOUND` prints."""
-    tables = [_rows(line) for line in said.splitlines() if line.startswith("{")]
-    switches, ports, routers, nat, groups = tables
+def found_in_ovn(output: str) -> dict[str, set[str]]:
+    """The same from what `_NORTHBOUND` prints. Raises ValueError when a table is missing."""
+    tables = parse_tables(output, _NORTHBOUND_TABLES)
+    names = {
+        table: {row[column] for row in tables[table]}
+        for table, (column, *_) in _NORTHBOUND_TABLES.items()
+    }
     return {
-        "network": {row[0] for row in switches if row[0].startswith("neutron-")},
+        "network": {name for name in names["Logical_Switch"] if name.startswith("neutron-")},
         # A provider network's way out has no port in Neutron.
-        "port": {row[0] for row in ports if not row[0].startswith("provnet-")},
-        "router": {row[0] for row in routers if row[0].startswith("neutron-")},
-        "floating IP": {row[0] for row in nat},
-        "security group": {row[0] for row in groups if row[0] != "neutron_pg_drop"},
+        "port": {name for name in names["Logical_Switch_Port"] if not name.startswith("provnet-")},
+        "router": {name for name in names["Logical_Router"] if name.startswith("neutron-")},
+        "floating IP": names["NAT"],
+        "security group": names["Port_Group"] - {"neutron_pg_drop"},
     }
 
 
-def _rows(line: str) -> list[list[Any]]:
-    rows = json.loads(line)["data"]
-    assert isinstance(rows, list)
-    return rows
+_NORTHBOUND_TABLES = {
+    "Logical_Switch": ("name",),
+    "Logical_Switch_Port": ("name",),
+    "Logical_Router": ("name",),
+    "NAT": ("external_ip", "type=dnat_and_snat"),
+    "Port_Group": ("name",),
+}
+"""By table the column that is compared, and the condition for a row to count."""
+_NORTHBOUND = tables_script(
+    {
+        table: list_command("ovn-nbctl", table, column, *condition, leader_only=False)
+        for table, (column, *condition) in _NORTHBOUND_TABLES.items()
+    }
+)
 
-
-_NORTHBOUND = """set -e
-nb() { ovn-nbctl --no-leader-only --timeout=120 --format=json "$@"; echo; }
-nb --columns=name list Logical_Switch
-nb --columns=name list Logical_Switch_Port
-nb --columns=name list Logical_Router
-nb --columns=external_ip find NAT type=dnat_and_snat
-nb --columns=name list Port_Group
-"""
-
-_NODE = """date +%s.%N
+_NODE = f"""date +%s.%N
 systemctl is-active "$@" | tr '\\n' ' '; echo
-ovs-vsctl --timeout=120 --format=json --columns=options find Interface type=geneve; echo"""
+{shlex.join(list_command("ovs-vsctl", "Interface", "options", "type=geneve"))}"""
 
 
-def understand(said: str, units: Sequence[str], late: Callable[[float], float]) -> Look:
+def understand(output: str, units: Sequence[str], late: Callable[[float], float]) -> Look:
     """What `_NODE` prints; `late` knows how far a node's time is behind ours."""
-    lines = said.splitlines()
+    lines = output.splitlines()
     states = dict(zip(units, lines[1].split(), strict=False))
-    tunnels = set()
-    for (options,) in _rows(lines[2]):
-        tunnels.add(dict(options[1]).get("remote_ip", ""))
     return Look(
         late=late(float(lines[0])),
         inactive={u: states.get(u, "unknown") for u in units if states.get(u) != "active"},
-        tunnels=frozenset(tunnels),
+        tunnels=frozenset(row["options"].get("remote_ip", "") for row in parse_table(lines[2])),
     )
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import Guest
 from labctl.access.instance import find_instance
-from labctl.access.ovsdb import parse_table
+from labctl.access.ovsdb import list_command, parse_table
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.providers.nspawn.uplink import INTERNET_HOST
 from labctl.topology import Topology
 from labctl.walks import logical_network
-from labctl.walks.logical_network import OvnFacts, Port
+from labctl.walks.logical_network import LogicalNetwork, Port
 from labctl.walks.model import Names
 from labctl.walks.plan import End
 
@@ -57,9 +57,9 @@ class Ends:
             asked = pool.submit(logical_network.read, guest(topology.controller.name))
             self.servers, self._groups, self._floating_ips = self._openstack()
             try:
-                self.facts = asked.result()
+                self.network = asked.result()
             except (LabError, ValueError) as error:
-                self.facts = OvnFacts()
+                self.network = LogicalNetwork()
                 self.notes.append(tr("OVN's databases do not answer: {error}", error=str(error)))
 
     def _openstack(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
@@ -79,26 +79,28 @@ class Ends:
     @property
     def gateway(self) -> str:
         """The node at which the router's gateway port is, else the one that could have it."""
-        for port in self.facts.ports:
+        for port in self.network.ports:
             if port.type == "chassisredirect" and port.chassis:
                 return port.chassis
         return (self._topology.gateways or (self._topology.controller,))[0].name
 
     def names(self, far_mac: str) -> Names:
         """What the numbers in frames mean."""
-        return self.facts.names(self._topology, self.servers, far_mac)
+        return self.network.names(self._topology, self.servers, far_mac)
 
     def labels(self, names: Names) -> Labels:
         """What the UUIDs and addresses in a walk mean, for people."""
         return Labels(
-            datapaths={one.uuid: one.name for one in self.facts.datapaths},
-            routers=tuple(one.uuid for one in self.facts.datapaths if one.router),
-            ports={port.name: self.facts.label(port, self.servers) for port in self.facts.ports},
+            datapaths={one.uuid: one.name for one in self.network.datapaths},
+            routers=tuple(one.uuid for one in self.network.datapaths if one.router),
+            ports={
+                port.name: self.network.label(port, self.servers) for port in self.network.ports
+            },
             macs=dict(names.macs),
             addresses=dict(names.addresses),
             groups={
                 name: self._groups[group]
-                for name, group in self.facts.groups.items()
+                for name, group in self.network.groups.items()
                 if group in self._groups
             },
         )
@@ -148,9 +150,9 @@ class Ends:
             if address == str(node.eth1.address.ip):
                 return End(node.name, "node", address, node.name)
         inner = self._behind(address)
-        for port in self.facts.ports:
+        for port in self.network.ports:
             if (inner or address) in port.addresses and port.type == "":
-                name = self.facts.label(port, self.servers)
+                name = self.network.label(port, self.servers)
                 found = self._located(name, port) if port.chassis else self._workload(name)
                 if inner:
                     return replace(found, address=address, inner=inner)
@@ -160,10 +162,10 @@ class Ends:
 
     def _workload(self, name: str) -> End:
         """An instance of OpenStack's, or a workload that is a logical port of OVN by itself."""
-        if port := self.facts.port(name):
+        if port := self.network.port(name):
             return self._located(name, port)
         if self._topology.stack != "openstack":
-            names = [port.name for port in self.facts.ports if port.type == ""]
+            names = [port.name for port in self.network.ports if port.type == ""]
             raise LabError(
                 tr("there is no node and no workload {name}", name=name),
                 hint=tr("there are: {names}", names=", ".join([*self._node_names(), *names])),
@@ -178,7 +180,7 @@ class Ends:
                 "the nodes are: {names}", names=", ".join(self._node_names())
             )
             raise
-        bound = self.facts.port(place.port)
+        bound = self.network.port(place.port)
         if bound is not None and not bound.chassis:
             self.notes.append(
                 tr("{name} is not bound to any node: no chassis answers for it", name=name)
@@ -195,8 +197,9 @@ class Ends:
                 tr("{name} is not bound to any node", name=name),
                 hint=tr("does it run? see `ovn-sbctl show` on the controller"),
             )
-        find = ["ovs-vsctl", "--format=json", "--columns=name,external_ids", "find", "Interface",
-                f"external_ids:iface-id={port.name}"]  # fmt: skip
+        find = list_command(
+            "ovs-vsctl", "Interface", "name,external_ids", f"external_ids:iface-id={port.name}"
+        )
         rows = parse_table(self._guest(port.chassis).run(find, timeout=15).stdout)
         if not rows:
             raise LabError(tr("{node} has no interface for {name}", node=port.chassis, name=name))
@@ -206,7 +209,7 @@ class Ends:
             address=next(iter(port.addresses), ""),
             node=port.chassis,
             interface=rows[0]["name"],
-            namespace=(rows[0]["external_ids"] or {}).get("netns", ""),
+            namespace=rows[0]["external_ids"].get("netns", ""),
             mac=next(iter(port.macs), ""),
         )
 
@@ -230,7 +233,7 @@ class Ends:
 
         Asked of OVN, and of OpenStack too: a rule may be missing that should be there.
         """
-        for rule in self.facts.nat:
+        for rule in self.network.nat:
             if rule.external == address and rule.type.startswith("dnat"):
                 return rule.logical
         return self._floating_ips.get(address, "")
@@ -240,7 +243,7 @@ class Ends:
         for floating, fixed in self._floating_ips.items():
             if fixed == address:
                 return floating
-        for rule in self.facts.nat:
+        for rule in self.network.nat:
             if rule.logical == address and rule.type.startswith("dnat"):
                 return rule.external
         return ""

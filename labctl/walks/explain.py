@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.i18n import tr
-from labctl.walks.logical_network import OvnFacts, Port
+from labctl.walks.logical_network import LogicalNetwork, Port
 from labctl.walks.model import Direction, Hop, Joined, NatRule, Path, Point
 from labctl.walks.ovntrace import Event, Trace, command, events, parse
 from labctl.walks.plan import End
@@ -38,16 +38,16 @@ class Loss:
     """The floating IP it was sent to, if OVN has no rule for that."""
 
 
-def traced(controller: Guest, facts: OvnFacts, path: Path) -> Traced:
+def traced(controller: Guest, network: LogicalNetwork, path: Path) -> Traced:
     """Ask ovn-trace about the packet as it entered OVN. Raises GuestError."""
-    entered = entry(facts, path)
+    entered = entry(network, path)
     if entered is None:
         return Traced(None, (), tr("this packet did not pass OVN's logical network"))
     inport, frame = entered
     first = _ask(controller, inport, frame, path.direction)
     if first.verdict == "drop" and (later := _translated_back(path, frame)):
         # conntrack has given it the address that it had before: ovn-trace has to be told.
-        port = facts.port(first.pipelines[-1].inport)
+        port = network.port(first.pipelines[-1].inport)
         if port is not None and port.datapath.router:
             there = replace(later, dst_mac=next(iter(port.macs), later.dst_mac))
             second = _ask(controller, port, there, path.direction)
@@ -59,20 +59,20 @@ def traced(controller: Guest, facts: OvnFacts, path: Path) -> Traced:
     return Traced(first, tuple(events(first)))
 
 
-def entry(facts: OvnFacts, path: Path) -> tuple[Port, Frame] | None:
+def entry(network: LogicalNetwork, path: Path) -> tuple[Port, Frame] | None:
     """The logical port by which a packet came in, and what it looked like there."""
     for hop in path.hops:
         if hop.frame.tunnel:
             continue
-        sender = facts.by_mac(hop.frame.src_mac)
+        sender = network.by_mac(hop.frame.src_mac)
         if hop.role == "instance" and sender is not None and sender.type == "":
             return sender, hop.frame
-        receiver = facts.by_mac(hop.frame.dst_mac)
+        receiver = network.by_mac(hop.frame.dst_mac)
         if hop.role == "instance" or receiver is None or sender is not None:
             continue
-        peer = facts.port(receiver.peer)
+        peer = network.port(receiver.peer)
         switch = peer.datapath if receiver.datapath.router and peer else receiver.datapath
-        if (outside := facts.localnet(switch)) is not None:
+        if (outside := network.localnet(switch)) is not None:
             return outside, hop.frame
     return None
 

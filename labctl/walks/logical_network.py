@@ -1,18 +1,28 @@
 """The logical network as a packet meets it: switches, routers, ports, their keys, names and NAT.
 
-One question to the databases, a pure answer. Works for a lab of OpenStack's and for one that was
+One read of both databases, then a pure answer. Works for a lab of OpenStack's and for one that was
 built with `ovn-nbctl` alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from labctl.access.guest import Guest
-from labctl.access.ovsdb import Rows, parse_table
+from labctl.access.ovsdb import (
+    Row,
+    Rows,
+    Tool,
+    as_list,
+    by_uuid,
+    list_command,
+    parse_tables,
+    referenced,
+    tables_script,
+)
 from labctl.topology import Topology
 from labctl.walks.model import Names, NatRule
 
-_TABLES = (
+TABLES: tuple[tuple[Tool, str, str], ...] = (
     ("ovn-sbctl", "Chassis", "_uuid,hostname"),
     ("ovn-sbctl", "Datapath_Binding", "_uuid,tunnel_key,external_ids"),
     ("ovn-sbctl", "Port_Binding",
@@ -21,6 +31,7 @@ _TABLES = (
     ("ovn-nbctl", "Logical_Router", "name,nat,external_ids"),
     ("ovn-nbctl", "Port_Group", "name,external_ids"),
 )  # fmt: skip
+"""(tool, table, columns) of every table that a walk needs."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,8 @@ class Port:
 
 
 @dataclass(frozen=True)
-class OvnFacts:
-    """What the databases say."""
+class LogicalNetwork:
+    """What the databases say of it."""
 
     datapaths: tuple[Datapath, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -147,23 +158,24 @@ class OvnFacts:
         )
 
 
-def read(controller: Guest) -> OvnFacts:
-    """Ask both databases. Raises GuestError when they do not answer."""
-    script = "set -e\n" + "\n".join(
-        f"{tool} --timeout=120 --format=json --columns={columns} list {table}"
-        for tool, table, columns in _TABLES
+def read(controller: Guest) -> LogicalNetwork:
+    """Ask both databases. Raises GuestError or ValueError when they do not answer."""
+    script = tables_script(
+        {table: list_command(tool, table, columns) for tool, table, columns in TABLES}
     )
-    lines = controller.run(script, timeout=30).stdout.splitlines()
-    return understand([parse_table(line) for line in lines if line.startswith("{")])
+    output = controller.run(script, timeout=30).stdout
+    return understand(parse_tables(output, [table for _, table, _ in TABLES]))
 
 
-def understand(tables: Sequence[Rows]) -> OvnFacts:
-    """The rows of each of the tables that `read` asks for -> facts."""
-    chassis, bindings, ports, nat, routers, groups = tables
-    nodes = {row["_uuid"]: row["hostname"] for row in chassis}
-    datapaths = {row["_uuid"]: _datapath(row) for row in bindings}
-    rules = {row["_uuid"]: row for row in nat}
-    return OvnFacts(
+def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
+    """The rows of every table of `TABLES`, by its name -> the network.
+
+    Raises KeyError when a table or a column is missing.
+    """
+    nodes = {row["_uuid"]: row["hostname"] for row in tables["Chassis"]}
+    datapaths = {row["_uuid"]: _datapath(row) for row in tables["Datapath_Binding"]}
+    rules = by_uuid(tables["NAT"])
+    return LogicalNetwork(
         datapaths=tuple(datapaths.values()),
         ports=tuple(
             Port(
@@ -179,48 +191,39 @@ def understand(tables: Sequence[Rows]) -> OvnFacts:
                 owner=row["external_ids"].get("neutron:device_owner", ""),
                 physical_network=row["options"].get("network_name", ""),
             )
-            for row in ports
+            for row in tables["Port_Binding"]
             if row["datapath"] in datapaths
         ),
         nat=tuple(
             NatRule(
-                rules[uuid]["type"],
-                rules[uuid]["external_ip"],
-                rules[uuid]["logical_ip"],
-                row["external_ids"].get("neutron:router_name") or row["name"],
+                rule["type"],
+                rule["external_ip"],
+                rule["logical_ip"],
+                router["external_ids"].get("neutron:router_name") or router["name"],
             )
-            for row in routers
-            for uuid in _listed(row["nat"])
-            if uuid in rules
+            for router in tables["Logical_Router"]
+            for rule in referenced(router["nat"], rules)
         ),
         groups={
-            row["name"]: row["external_ids"].get("neutron:security_group_id", "") for row in groups
+            group["name"]: group["external_ids"].get("neutron:security_group_id", "")
+            for group in tables["Port_Group"]
         },
     )
 
 
-def _datapath(row: Mapping[str, object]) -> Datapath:
-    known = row["external_ids"]
-    assert isinstance(known, dict)
-    key = row["tunnel_key"]
-    assert isinstance(key, int)
+def _datapath(row: Row) -> Datapath:
+    ids = row["external_ids"]
     return Datapath(
-        uuid=known.get("logical-router") or known.get("logical-switch", ""),
-        name=known.get("name2") or known.get("name", ""),
-        router="logical-router" in known,
-        key=key,
+        uuid=ids.get("logical-router") or ids.get("logical-switch", ""),
+        name=ids.get("name2") or ids.get("name", ""),
+        router="logical-router" in ids,
+        key=row["tunnel_key"],
     )
-
-
-def _listed(value: object) -> list[str]:
-    if isinstance(value, list):
-        return value
-    return [] if value is None else [str(value)]
 
 
 def _words(mac: object, *, colon: bool) -> list[str]:
     """Of "fa:16:3e:84:8b:a2 172.16.100.10" the MAC addresses, or the IPv4 addresses."""
-    words = [word for one in _listed(mac) for word in one.split()]
+    words = [word for entry in as_list(mac) for word in entry.split()]
     if colon:
         return [word for word in words if word.count(":") == 5 and "/" not in word]
     return [word for word in words if word.count(".") == 3]

@@ -114,7 +114,7 @@ class Walker:
             reply=joined.reply,
             answer=joined.answer,
             answered=answered,
-            lost=None if answered else loss(joined, routes.way, explained, goal, ends.facts.nat),
+            lost=None if answered else loss(joined, routes.way, explained, goal, ends.network.nat),
             skews=joined.skews,
             traced=explained,
             labels=ends.labels(names),
@@ -200,7 +200,7 @@ class Walker:
         for way in (joined.request, joined.reply):
             if way is not None:
                 try:
-                    found[way.direction] = traced(controller, ends.facts, way)
+                    found[way.direction] = traced(controller, ends.network, way)
                 except GuestError as error:
                     found[way.direction] = Traced(None, (), error.message)
         return found

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from labctl.access.ovsdb import parse_table
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import CAPTURED, PROBES
 from labctl.probes import Sight
@@ -80,35 +79,6 @@ def test_columns_are_those_of_the_docstring() -> None:
     for name, columns in seen.items():
         promised = set(re.findall(r"\b[a-z_]+\b", PROBES[name].__doc__ or ""))
         assert columns <= promised, f"{name}: not documented: {columns - promised}"
-
-
-@pytest.mark.parametrize(
-    ("cell", "plain"),
-    [
-        ("text", "text"),
-        (7, 7),
-        (True, True),
-        (["uuid", "ab-cd"], "ab-cd"),
-        (["set", []], None),
-        (["set", ["one"]], "one"),
-        (["set", [["uuid", "a"]]], "a"),
-        (["set", ["one", "two"]], ["one", "two"]),
-        (["set", [["uuid", "a"], ["uuid", "b"]]], ["a", "b"]),
-        (["map", []], {}),
-        (["map", [["k", "v"], ["n", ["uuid", "a"]]]], {"k": "v", "n": "a"}),
-    ],
-    ids=str,
-)
-def test_values_of_ovsdb_become_plain(cell: object, plain: object) -> None:
-    assert parse_table(json.dumps({"headings": ["x"], "data": [[cell]]})) == [{"x": plain}]
-
-
-def test_a_table_without_rows_and_one_that_is_broken() -> None:
-    assert parse_table('{"headings": ["a"], "data": []}') == []
-    with pytest.raises(ValueError, match="shorter"):
-        parse_table('{"headings": ["a", "b"], "data": [["x"]]}')
-    with pytest.raises(ValueError, match="Expecting value"):
-        parse_table("")
 
 
 @pytest.mark.parametrize("said", ["", "ping: socket: Operation not permitted\n", "3 packets"])

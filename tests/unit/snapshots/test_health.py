@@ -19,8 +19,8 @@ GOOD = Look(late=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
 PEERS = frozenset({"192.168.33.20"})
 
 
-def table(*names: str) -> str:
-    return json.dumps({"data": [[name] for name in names], "headings": ["name"]})
+def table(table: str, column: str, *values: str) -> str:
+    return f"{table} " + json.dumps({"data": [[value] for value in values], "headings": [column]})
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,15 @@ def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
     )
     found = found_in_ovn(
         "\n".join(
-            [table("neutron-n1", "by-hand"), table("p1", "provnet-x"), table("neutron-r1"),
-             table("10.0.2.215"), table("pg_ab_cd", "neutron_pg_drop")]
+            [
+                table("Logical_Switch", "name", "neutron-n1", "by-hand"),
+                table("Logical_Switch_Port", "name", "p1", "provnet-x"),
+                table("Logical_Router", "name", "neutron-r1"),
+                table("NAT", "external_ip", "10.0.2.215"),
+                table("Port_Group", "name", "pg_ab_cd", "neutron_pg_drop"),
+            ]
         )
-    )  # fmt: skip
+    )
     assert disagreements(wanted, found) == []
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from labctl.access.ovsdb import parse_table
+from labctl.access.ovsdb import parse_tables
 from labctl.access.packets import Frame
 from labctl.walks.explain import entry
 from labctl.walks.logical_network import understand
 from labctl.walks.ovntrace import Event, Trace, command, events, microflow, parse
 from tests.unit.fakes import topology
 from tests.unit.walks.test_correlate import BREX, ETH0, NAT0, TAP, frame
-from tests.unit.walks.walks import WALKS
+from tests.unit.walks.walks import WALKS, printed_tables
 
 ANSWERS = sorted(WALKS.glob("*/ovn-trace.*.txt"))
 
@@ -149,28 +149,27 @@ def test_each_protocol(given: dict[str, Any], said: str) -> None:
 
 # -- where a packet enters OVN -----------------------------------------------------------------
 @pytest.fixture
-def facts() -> Any:
-    lines = (WALKS / "in" / "ovn.jsonl").read_text().splitlines()
-    return understand([parse_table(line) for line in lines if line.startswith("{")])
+def network() -> Any:
+    return understand(parse_tables(printed_tables(WALKS / "in")))
 
 
-def test_facts_of_a_real_lab(facts: Any) -> None:
-    assert {one.name: (one.router, one.key) for one in facts.datapaths} == {
+def test_network_of_a_real_lab(network: Any) -> None:
+    assert {one.name: (one.router, one.key) for one in network.datapaths} == {
         "n1": (False, 1), "r": (True, 2), "ext_n2": (False, 3),
     }  # fmt: skip
-    assert {(rule.type, rule.external, rule.logical) for rule in facts.nat} == {
+    assert {(rule.type, rule.external, rule.logical) for rule in network.nat} == {
         ("snat", "10.0.2.220", "172.16.100.0/24"),
         ("dnat_and_snat", "10.0.2.210", "172.16.100.10"),
     }
-    names = facts.names(topology(), {}, "")
+    names = network.names(topology(), {}, "")
     assert names.ports[2, 3] == "r on network-controller"
     gateway = next(mac for mac in names.routers if names.owners.get(mac) == "network-controller")
     assert names.macs[gateway] == "r:ext_n2"
 
 
-def test_a_packet_enters_by_its_instance_or_by_localnet(facts: Any) -> None:
-    instance = next(port for port in facts.ports if "172.16.100.10" in port.addresses)
-    router = next(p for p in facts.ports if "10.0.2.220" in p.addresses and p.type == "patch")
+def test_a_packet_enters_by_its_instance_or_by_localnet(network: Any) -> None:
+    instance = next(port for port in network.ports if "172.16.100.10" in port.addresses)
+    router = next(p for p in network.ports if "10.0.2.220" in p.addresses and p.type == "patch")
 
     def entered(hops: list[tuple[Any, Frame]]) -> Any:
         from types import SimpleNamespace
@@ -178,7 +177,7 @@ def test_a_packet_enters_by_its_instance_or_by_localnet(facts: Any) -> None:
         path = SimpleNamespace(
             hops=[SimpleNamespace(role=point.role, frame=one) for point, one in hops]
         )
-        found = entry(facts, path)  # type: ignore[arg-type]
+        found = entry(network, path)  # type: ignore[arg-type]
         return found and (found[0].type, found[1].interface)
 
     mine, theirs = instance.macs[0], router.macs[0]

@@ -259,8 +259,8 @@ def test_a_rule_that_is_missing_in_ovn_is_named(walks: Any) -> None:
 
 def test_an_instance_that_is_bound_nowhere_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = lab("blocked", monkeypatch)
-    tables = (recorded.directory / "ovn.jsonl").read_text()
-    chassis = json.loads(tables.splitlines()[0])
+    tables = recorded.tables()
+    chassis = json.loads(tables.splitlines()[0].removeprefix("Chassis "))
     compute = next(row[0][1] for row in chassis["data"] if row[1] == "compute-01")
     unbound = tables.replace(json.dumps(["uuid", compute], separators=(",", ":")), '["set",[]]')
     assert unbound != tables

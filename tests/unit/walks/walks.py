@@ -17,12 +17,20 @@ from labctl.errors import LabError
 from labctl.providers import FarSide
 from labctl.topology import Topology
 from labctl.walks import walker as walking
+from labctl.walks.logical_network import TABLES
 from labctl.walks.walk import Walk
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN
 
 WALKS = GOLDEN / "walk"
 CASES = sorted(path.name for path in WALKS.iterdir() if path.is_dir())
+
+
+def printed_tables(directory: Path) -> str:
+    """The tables of a case with their names before them; ovn.jsonl has them in their order."""
+    lines = (directory / "ovn.jsonl").read_text().splitlines()
+    tables = [line for line in lines if line.startswith("{")]
+    return "\n".join(f"{name} {table}" for (_, name, _), table in zip(TABLES, tables, strict=True))
 
 
 @dataclass
@@ -37,7 +45,7 @@ class RecordedLab:
         self.topology: Topology = topology(self.case.get("lab", "name: ovn-tutorial\n"))
         self.guests = {node.name: FakeGuest(node.name) for node in self.topology.nodes}
         controller = self.guests["network-controller"]
-        controller.on("ovn-sbctl", (self.directory / "ovn.jsonl").read_text())
+        controller.on("ovn-sbctl", self.tables())
         for direction, state in (("request", "--ct=new"), ("reply", "--ct=(est|rel),rpl")):
             files = sorted(self.directory.glob(f"ovn-trace.{direction}.*.txt"), reverse=True)
             for number, file in enumerate(files):
@@ -49,6 +57,10 @@ class RecordedLab:
             guest.on("sh -c", said)
             guest.on("virsh ttyconsole", said)
             guest.on("ovs-vsctl", self.case.get("interface", ""))
+
+    def tables(self) -> str:
+        """OVN's tables as a walk's script prints them."""
+        return printed_tables(self.directory)
 
     def cloud(self) -> Any:
         """What of openstacksdk a walk asks."""

@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from labctl.lab import Lab
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.probes.openstack import PROBES
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden/openstack"
@@ -47,7 +47,7 @@ def scrubbed(data: Any, secrets: Collection[str]) -> Any:
     return data
 
 
-def record(sight: Sight, secrets: Collection[str]) -> dict[str, Any]:
+def record(sight: ProbeContext, secrets: Collection[str]) -> dict[str, Any]:
     """What is answered while every probe of OpenStack looks: {request: its status and body}.
 
     The body of a request, which holds the password, is not kept, and no header is.
@@ -74,7 +74,7 @@ def main(lab_file: str, moment: str) -> None:
     """Ask the lab and write the file."""
     lab = Lab(Path(lab_file))
     cloud = lab.cloud()
-    sight = Sight(lab.topology, lambda: cloud, lab.guest)
+    sight = ProbeContext(lab.topology, lambda: cloud, lab.guest)
     recorded = record(sight, astuple(lab.state.secrets()))
     text = json.dumps(recorded, indent=1, ensure_ascii=False) + "\n"
     (GOLDEN / f"{moment}.api.json").write_text(text, encoding="utf-8")

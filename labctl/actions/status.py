@@ -8,7 +8,7 @@ from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
 from labctl.provisioning.services import inactive_units, units_of
@@ -85,8 +85,8 @@ def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
     }
 
 
-def _sight(lab: "Lab") -> Sight:
-    return Sight(lab.topology, lab.cloud, lambda name: lab.controller)
+def _sight(lab: "Lab") -> ProbeContext:
+    return ProbeContext(lab.topology, lab.cloud, lambda name: lab.controller)
 
 
 def _chassis(lab: "Lab") -> dict[str, str]:

@@ -17,7 +17,7 @@ from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.matching import matches
 from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact, Look
 from labctl.lessons.templates import fill, fill_all
-from labctl.probes import Answers, Sight
+from labctl.probes import ProbeContext, ReadCache
 from labctl.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ class ClaimChecker:
         self._topology = topology
         self._guest_of = guest
         self._cloud = cloud
-        self._known: Answers | None = None
+        self._known: ReadCache | None = None
 
     @contextmanager
-    def cached_reads(self, previous: Answers | None = None) -> Iterator[Answers]:
+    def cached_reads(self, previous: ReadCache | None = None) -> Iterator[ReadCache]:
         """Inside, a probe is asked once for all claims and facts: they speak of one moment.
 
         A claim that does not hold has everything asked anew. `previous` is what an earlier look
         saw, if nothing can have happened since.
         """
-        outer, known = self._known, self._known or previous or Answers()
+        outer, known = self._known, self._known or previous or ReadCache()
         self._known = known
         try:
             yield known
@@ -175,13 +175,13 @@ class ClaimChecker:
                 raise
             return re.sub(r"\{\{.*?\}\}", "…", template)
 
-    def look(self, look: Look, values: Mapping[str, Any], sight: Sight) -> Rows:
+    def look(self, look: Look, values: Mapping[str, Any], sight: ProbeContext) -> Rows:
         """The rows that a probe sees, as far as they match `where`."""
         rows = self._ask(look.probe, fill_all(look.arguments, values), sight)
         where = fill_all(look.where, values)
         return [row for row in rows if _row_matches(row, where)]
 
-    def _ask(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
+    def _ask(self, probe: str, arguments: Mapping[str, str], sight: ProbeContext) -> Rows:
         """What a probe sees; within `cached_reads` what it saw already, but for the wire."""
         if probe not in PROBES:
             raise LabError(
@@ -190,10 +190,12 @@ class ClaimChecker:
         if self._known is None or probe.startswith("wire."):
             return self._ask_now(probe, arguments, sight)
         question = (probe, *sorted(arguments.items()))
-        rows: Rows = self._known.once(question, lambda: self._ask_now(probe, arguments, sight))
+        rows: Rows = self._known.get_or_ask(
+            question, lambda: self._ask_now(probe, arguments, sight)
+        )
         return rows
 
-    def _ask_now(self, probe: str, arguments: Mapping[str, str], sight: Sight) -> Rows:
+    def _ask_now(self, probe: str, arguments: Mapping[str, str], sight: ProbeContext) -> Rows:
         try:
             return PROBES[probe](sight, arguments)
         except LabError:
@@ -233,11 +235,11 @@ class ClaimChecker:
         """The names of the lesson's facts."""
         return self._facts
 
-    def sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> Sight:
+    def sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> ProbeContext:
         """What probes look at; `frames` are those of the checkpoint's captures."""
         if self._known is None:
-            return Sight(self._topology, self._cloud, self.guest, frames)
-        return Sight(self._topology, self._cloud, self.guest, frames, self._known.once)
+            return ProbeContext(self._topology, self._cloud, self.guest, frames)
+        return ProbeContext(self._topology, self._cloud, self.guest, frames, self._known.get_or_ask)
 
     def guest(self, name: str) -> Guest:
         """A node's handle, by its name or alias."""

@@ -14,7 +14,7 @@ from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.model import Checkpoint
 from labctl.lessons.results import CheckpointResult, CommandResult
 from labctl.lessons.templates import fill
-from labctl.probes.in_instance import run_inside
+from labctl.probes.in_instance import run_in_instance
 from labctl.terminal.console import Console
 from labctl.topology import Topology
 
@@ -66,7 +66,7 @@ class Commands:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
             if inside:
-                done = run_inside(
+                done = run_in_instance(
                     self._checker.sight(),
                     command,
                     timeout=COMMAND_SECONDS,

@@ -21,7 +21,7 @@ from labctl.lessons.progress import Position, read_position, write_position
 from labctl.lessons.results import CheckpointResult
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import write_record
-from labctl.probes import Answers
+from labctl.probes import ReadCache
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology
@@ -56,7 +56,7 @@ class Runner:
         self._console = console
         self._commands = Commands(topology, guest, self.checker, console)
         self.results: list[CheckpointResult] = []
-        self._previous: Answers | None = None
+        self._previous: ReadCache | None = None
         """What was seen when the checkpoint before was proved, a moment ago."""
 
     def note(self, change: Callable[[Position], Position]) -> None:
@@ -124,7 +124,7 @@ class Runner:
         return _capturing(taps, self._guest_of)
 
     @contextmanager
-    def _looking(self, checkpoint: Checkpoint, before: Answers) -> Iterator[Answers | None]:
+    def _looking(self, checkpoint: Checkpoint, before: ReadCache) -> Iterator[ReadCache | None]:
         """Look at the lab while the commands run, if they change nothing; what was seen then."""
         if not checkpoint.capture:
             yield None

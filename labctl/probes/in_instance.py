@@ -1,7 +1,7 @@
-"""A command inside the first instance, for lessons and probes: by the quickest way that is open.
+"""Run a command inside the first instance, for lessons and probes.
 
-A floating IP that lets SSH in is the quickest. Else there is the serial console, which needs no
-network at all: before the lesson has made one, and after the learner has broken it.
+SSH to a floating IP is the quickest. Where that does not work, the serial console is used: it needs
+no network, so it works before a lesson has made one and after a learner has broken it.
 """
 
 import re
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from labctl.access.guest import GuestResult
 from labctl.access.instance import instance_guest
 from labctl.errors import LabError
-from labctl.probes import Sight
+from labctl.probes.context import ProbeContext
 
 _SSH_FAILED = re.compile(r"^(ssh: |Connection |kex_|Permission denied|Host key)|port 22: ", re.M)
 
 
-def run_inside(
-    sight: Sight,
+def run_in_instance(
+    context: ProbeContext,
     command: str,
     *,
     timeout: float = 60,
@@ -25,25 +25,25 @@ def run_inside(
 ) -> GuestResult:
     """Run a command for a shell in the first instance; its exit code may be anything.
 
-    `timeout` is in seconds. Raises LabError when there is no way into the instance, Cancelled.
+    `timeout` is in seconds. Raises LabError when neither SSH nor the console works, Cancelled.
     """
-    instance, user = sight.topology.instances[0], sight.topology.image.user
-    for ip in sight.cloud().network.ips(fixed_ip_address=str(instance.address)):
-        done = sight.guest("controller").run(
+    instance, user = context.topology.instances[0], context.topology.image.user
+    for ip in context.cloud().network.ips(fixed_ip_address=str(instance.address)):
+        done = context.guest("controller").run(
             _ssh(f"{user}@{ip.floating_ip_address}", command),
             timeout=timeout,
             check=False,
             cancelled=cancelled,
         )
-        # 255 is ssh's own exit code, or the command's: its words tell which.
+        # ssh exits 255 when it cannot connect; the command may exit 255 too. stderr tells which.
         if done.returncode != 255 or not _SSH_FAILED.search(done.stderr):
             return done
     try:
-        inside = instance_guest(instance.name, sight.topology, sight.cloud, sight.guest)
+        console = instance_guest(instance.name, context.topology, context.cloud, context.guest)
     except LabError as error:
-        # Nobody's wrong use: the learner has renamed or removed it.
+        # Without its exit code for wrong use: the learner has renamed or removed the instance.
         raise LabError(error.message, hint=error.hint) from error
-    return inside.run(command, timeout=timeout, check=False, cancelled=cancelled)
+    return console.run(command, timeout=timeout, check=False, cancelled=cancelled)
 
 
 def _ssh(target: str, command: str) -> str:

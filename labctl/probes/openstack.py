@@ -1,31 +1,31 @@
-"""What OpenStack's APIs say, by openstacksdk."""
+"""Probes that ask OpenStack's APIs, by openstacksdk."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from labctl.access.ovsdb import Rows
-from labctl.probes import Probe, Sight
+from labctl.probes.context import Probe, ProbeContext
 
 
-def _list(sight: Sight, service: str, noun: str) -> list[Any]:
-    """All there is of something, e.g. `network`, `ports`; most probes need the networks' names."""
+def _list(context: ProbeContext, service: str, noun: str) -> list[Any]:
+    """All objects of one kind, e.g. of `network`, `ports`. Asked once for all probes of a round."""
 
     def ask() -> list[Any]:
-        return list(getattr(getattr(sight.cloud(), service), noun)())
+        return list(getattr(getattr(context.cloud(), service), noun)())
 
-    return list(sight.once((service, noun), ask))
+    return list(context.get_or_ask((service, noun), ask))
 
 
-def _names(sight: Sight, noun: str) -> dict[str, str]:
+def _names(context: ProbeContext, noun: str) -> dict[str, str]:
     """{id: name} of `networks`, `routers` or `security_groups`."""
-    return {one.id: one.name for one in _list(sight, "network", noun)}
+    return {item.id: item.name for item in _list(context, "network", noun)}
 
 
 def _addresses(fixed_ips: list[dict[str, Any]] | None) -> list[str]:
     return [ip["ip_address"] for ip in fixed_ips or [] if ip.get("ip_address")]
 
 
-def networks(sight: Sight, _: Mapping[str, str]) -> Rows:
+def networks(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, type, physical_network, external, status."""
     return [
         {
@@ -35,13 +35,13 @@ def networks(sight: Sight, _: Mapping[str, str]) -> Rows:
             "external": bool(net.is_router_external),
             "status": net.status,
         }
-        for net in _list(sight, "network", "networks")
+        for net in _list(context, "network", "networks")
     ]
 
 
-def subnets(sight: Sight, _: Mapping[str, str]) -> Rows:
+def subnets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, network, cidr, gateway, dhcp, pool_start, pool_end."""
-    names = _names(sight, "networks")
+    names = _names(context, "networks")
     return [
         {
             "name": subnet.name,
@@ -52,16 +52,16 @@ def subnets(sight: Sight, _: Mapping[str, str]) -> Rows:
             "pool_start": pool["start"],
             "pool_end": pool["end"],
         }
-        for subnet in _list(sight, "network", "subnets")
+        for subnet in _list(context, "network", "subnets")
         for pool in subnet.allocation_pools
     ]
 
 
-def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
+def routers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, external_network, gateway_address, snat."""
-    names = _names(sight, "networks")
+    names = _names(context, "networks")
     rows = []
-    for router in _list(sight, "network", "routers"):
+    for router in _list(context, "network", "routers"):
         gateway = router.external_gateway_info or {}
         rows.append(
             {
@@ -74,10 +74,10 @@ def routers(sight: Sight, _: Mapping[str, str]) -> Rows:
     return rows
 
 
-def ports(sight: Sight, _: Mapping[str, str]) -> Rows:
+def ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """owner, address, network, mac, status, security_groups (names)."""
-    names = _names(sight, "networks")
-    groups = _names(sight, "security_groups")
+    names = _names(context, "networks")
+    groups = _names(context, "security_groups")
     return [
         {
             "owner": port.device_owner,
@@ -85,16 +85,16 @@ def ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "network": names.get(port.network_id),
             "mac": port.mac_address,
             "status": port.status,
-            "security_groups": [groups.get(one, one) for one in port.security_group_ids or []],
+            "security_groups": [groups.get(id, id) for id in port.security_group_ids or []],
         }
-        for port in _list(sight, "network", "ports")
+        for port in _list(context, "network", "ports")
     ]
 
 
-def floating_ips(sight: Sight, _: Mapping[str, str]) -> Rows:
+def floating_ips(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """address, fixed_address, network, router, status."""
-    names = _names(sight, "networks")
-    routers_ = _names(sight, "routers")
+    names = _names(context, "networks")
+    routers_ = _names(context, "routers")
     return [
         {
             "address": ip.floating_ip_address,
@@ -103,15 +103,16 @@ def floating_ips(sight: Sight, _: Mapping[str, str]) -> Rows:
             "router": routers_.get(ip.router_id),
             "status": ip.status,
         }
-        for ip in _list(sight, "network", "ips")
+        for ip in _list(context, "network", "ips")
     ]
 
 
-def servers(sight: Sight, _: Mapping[str, str]) -> Rows:
+def servers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, status, host, fixed (addresses), floating (addresses), security_groups (names)."""
     rows = []
-    for server in _list(sight, "compute", "servers"):
-        addresses = [one for network in (server.addresses or {}).values() for one in network]
+    for server in _list(context, "compute", "servers"):
+        by_network = (server.addresses or {}).values()
+        addresses = [address for listed in by_network for address in listed]
         rows.append(
             {
                 "name": server.name,
@@ -125,7 +126,7 @@ def servers(sight: Sight, _: Mapping[str, str]) -> Rows:
     return rows
 
 
-def security_group_rules(sight: Sight, _: Mapping[str, str]) -> Rows:
+def security_group_rules(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """group, direction, protocol, port_min, port_max, remote."""
     return [
         {
@@ -136,7 +137,7 @@ def security_group_rules(sight: Sight, _: Mapping[str, str]) -> Rows:
             "port_max": rule["port_range_max"],
             "remote": rule["remote_ip_prefix"],
         }
-        for group in _list(sight, "network", "security_groups")
+        for group in _list(context, "network", "security_groups")
         for rule in group.security_group_rules or []
     ]
 

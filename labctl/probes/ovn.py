@@ -1,4 +1,4 @@
-"""What OVN's databases say. Each probe is a command with JSON output and a pure parser."""
+"""Probes that read OVN's databases. Each is a command with JSON output and a pure parser."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,29 +12,29 @@ from labctl.access.ovsdb import (
     parse_table,
     referenced,
 )
-from labctl.probes import Probe, Sight
+from labctl.probes.context import Probe, ProbeContext
 
 
-def _table(sight: Sight, tool: Tool, table: str, columns: str) -> Rows:
+def _table(context: ProbeContext, tool: Tool, table: str, columns: str) -> Rows:
     command = list_command(tool, table, columns)
-    return parse_table(sight.guest("controller").run(command, timeout=15).stdout)
+    return parse_table(context.guest("controller").run(command, timeout=15).stdout)
 
 
 def _owned(
-    sight: Sight, owners: str, reference: str, owned: str, columns: str
+    context: ProbeContext, owners: str, reference: str, owned: str, columns: str
 ) -> Iterator[tuple[Row, Row]]:
     """(owner, row) for every row of `owned` that a column of a northbound table refers to.
 
     `owners` is "TABLE COLUMN,COLUMN…", `columns` are those of the rows.
     """
-    known = by_uuid(_table(sight, "ovn-nbctl", owned, f"_uuid,{columns}"))
+    known = by_uuid(_table(context, "ovn-nbctl", owned, f"_uuid,{columns}"))
     table, asked = owners.split()
-    for owner in _table(sight, "ovn-nbctl", table, asked):
+    for owner in _table(context, "ovn-nbctl", table, asked):
         for row in referenced(owner[reference], known):
             yield owner, row
 
 
-def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
+def nat(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """type, external_ip, logical_ip, external_mac, logical_port, router, router_name.
 
     `router` is the name in OVN, `router_name` the one that Neutron knows.
@@ -47,12 +47,12 @@ def nat(sight: Sight, _: Mapping[str, str]) -> Rows:
             "router_name": router["external_ids"].get("neutron:router_name"),
         }
         for router, rule in _owned(
-            sight, "Logical_Router name,nat,external_ids", "nat", "NAT", columns
+            context, "Logical_Router name,nat,external_ids", "nat", "NAT", columns
         )
     ]
 
 
-def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
+def router_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, mac, networks, router, router_name: ports of logical routers."""
     return [
         {
@@ -63,16 +63,16 @@ def router_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "router_name": router["external_ids"].get("neutron:router_name"),
         }
         for router, port in _owned(
-            sight, "Logical_Router name,ports,external_ids",
+            context, "Logical_Router name,ports,external_ids",
             "ports", "Logical_Router_Port", "name,mac,networks",
         )
     ]  # fmt: skip
 
 
-def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
+def port_bindings(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """port, type, chassis (host name), mac, tunnel_key, up: the southbound database."""
     chassis = {row["_uuid"]: row["hostname"] for row in _table(
-        sight, "ovn-sbctl", "Chassis", "_uuid,hostname"
+        context, "ovn-sbctl", "Chassis", "_uuid,hostname"
     )}  # fmt: skip
     return [
         {
@@ -84,27 +84,27 @@ def port_bindings(sight: Sight, _: Mapping[str, str]) -> Rows:
             "up": row["up"],
         }
         for row in _table(
-            sight, "ovn-sbctl", "Port_Binding", "logical_port,type,chassis,mac,tunnel_key,up"
+            context, "ovn-sbctl", "Port_Binding", "logical_port,type,chassis,mac,tunnel_key,up"
         )
     ]
 
 
-def chassis(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """name, encapsulation, address: every chassis of the southbound database."""
-    encaps = by_uuid(_table(sight, "ovn-sbctl", "Encap", "_uuid,type,ip"))
+def chassis(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """name, encapsulation, address: a row for each encapsulation of a chassis."""
+    encaps = by_uuid(_table(context, "ovn-sbctl", "Encap", "_uuid,type,ip"))
     return [
         {
             "name": row["hostname"],
             "encapsulation": encap["type"],
             "address": encap["ip"],
         }
-        for row in _table(sight, "ovn-sbctl", "Chassis", "hostname,encaps")
+        for row in _table(context, "ovn-sbctl", "Chassis", "hostname,encaps")
         for encap in referenced(row["encaps"], encaps)
     ]
 
 
-def localnet_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """physical_network, switch, switch_name: where logical switches join the world outside."""
+def localnet_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """physical_network, switch, switch_name: where logical switches meet a physical network."""
     return [
         {
             "physical_network": port["options"].get("network_name"),
@@ -112,14 +112,14 @@ def localnet_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "switch_name": switch["external_ids"].get("neutron:network_name"),
         }
         for switch, port in _owned(
-            sight, "Logical_Switch name,ports,external_ids",
+            context, "Logical_Switch name,ports,external_ids",
             "ports", "Logical_Switch_Port", "type,options",
         )
         if port["type"] == "localnet"
     ]  # fmt: skip
 
 
-def switch_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
+def switch_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, type (`vif` where OVN leaves it empty), addresses, switch: logical switches' ports."""
     return [
         {
@@ -129,27 +129,27 @@ def switch_ports(sight: Sight, _: Mapping[str, str]) -> Rows:
             "switch": switch["name"],
         }
         for switch, port in _owned(
-            sight, "Logical_Switch name,ports",
+            context, "Logical_Switch name,ports",
             "ports", "Logical_Switch_Port", "name,type,addresses",
         )
     ]  # fmt: skip
 
 
-def static_routes(sight: Sight, _: Mapping[str, str]) -> Rows:
-    """prefix, nexthop, router: the routes that somebody gave to logical routers."""
+def static_routes(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """prefix, nexthop, router: static routes of logical routers."""
     return [
         {"prefix": route["ip_prefix"], "nexthop": route["nexthop"], "router": router["name"]}
         for router, route in _owned(
-            sight, "Logical_Router name,static_routes",
+            context, "Logical_Router name,static_routes",
             "static_routes", "Logical_Router_Static_Route", "ip_prefix,nexthop",
         )
     ]  # fmt: skip
 
 
-def datapaths(sight: Sight, _: Mapping[str, str]) -> Rows:
+def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name (in Neutron, or OVN), kind (switch or router), tunnel_key: what a VNI stands for."""
     rows = []
-    for row in _table(sight, "ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
+    for row in _table(context, "ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
         ids = row["external_ids"]
         rows.append(
             {
@@ -161,9 +161,9 @@ def datapaths(sight: Sight, _: Mapping[str, str]) -> Rows:
     return rows
 
 
-def acls(sight: Sight, _: Mapping[str, str]) -> Rows:
+def acls(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """direction, action, match: the access control lists that security groups become."""
-    return _table(sight, "ovn-nbctl", "ACL", "direction,action,match")
+    return _table(context, "ovn-nbctl", "ACL", "direction,action,match")
 
 
 PROBES: dict[str, Probe] = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from labctl.access.guest import Guest, GuestError
 from labctl.engine.wait import NotYet, wait_until
 from labctl.i18n import tr
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.probes.ovn import chassis
 from labctl.topology import Topology
 
@@ -19,7 +19,9 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
 
     Raises NotYet naming who is missing, GuestError when the databases do not answer.
     """
-    seen = {row["name"] for row in chassis(Sight(topology, cloud, lambda name: controller), {})}
+    seen = {
+        row["name"] for row in chassis(ProbeContext(topology, cloud, lambda name: controller), {})
+    }
     if missing := [node.name for node in topology.nodes if node.name not in seen]:
         raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
     # A row outlives its node: what shows life is that each chassis catches up with the database.

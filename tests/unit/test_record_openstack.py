@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from tests.unit.access.test_cloud import API, connection, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.fakes import FakeGuest, topology
 
@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 def record(script: ModuleType, answers: dict[str, Any], *secrets: str) -> Any:
     cloud, _ = connection(answers, "of-this-lab")
-    return script.record(Sight(topology(), lambda: cloud, lambda name: FakeGuest()), secrets)
+    return script.record(ProbeContext(topology(), lambda: cloud, lambda name: FakeGuest()), secrets)
 
 
 def test_the_recordings_are_what_it_would_write(script: ModuleType) -> None:

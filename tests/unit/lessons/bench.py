@@ -17,7 +17,7 @@ from labctl.lessons.model import Lesson
 from labctl.lessons.results import LessonOutcome
 from labctl.lessons.runner import Runner
 from labctl.lessons.session import Session
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.state import LabState
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, no_cloud, topology
 
@@ -55,7 +55,7 @@ class Bench:
         self.state = LabState(self.directory)
         self.topology = topology()
 
-    def probe(self, sight: Sight, arguments: Mapping[str, str]) -> Rows:
+    def probe(self, context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         self.asked.append(arguments)
         turns = self.rows.get("turns")
         if turns:

@@ -14,7 +14,7 @@ from labctl.lessons.model import PROBES, Checkpoint
 from labctl.lessons.results import CheckpointResult
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
-from labctl.probes import Answers
+from labctl.probes import ReadCache
 from tests.unit.access.test_cloud import WiredGuest, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.lessons.bench import Bench, lesson
 from tests.unit.lessons.test_runner import Recorded
@@ -22,7 +22,7 @@ from tests.unit.lessons.test_runner import Recorded
 
 # -- each question once ----------------------------------------------------------------------------
 def test_who_asks_what_is_being_asked_waits_for_the_answer() -> None:
-    answers, asked, go = Answers(), [], threading.Event()
+    cache, asked, go = ReadCache(), [], threading.Event()
 
     def ask() -> str:
         asked.append(threading.current_thread().name)
@@ -31,7 +31,7 @@ def test_who_asks_what_is_being_asked_waits_for_the_answer() -> None:
 
     said: list[str] = []
     threads = [
-        threading.Thread(target=lambda: said.append(answers.once("x", ask))) for _ in range(4)
+        threading.Thread(target=lambda: said.append(cache.get_or_ask("x", ask))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -40,11 +40,11 @@ def test_who_asks_what_is_being_asked_waits_for_the_answer() -> None:
         thread.join()
     assert said == ["seen"] * 4
     assert len(asked) == 1
-    assert answers.once("y", lambda: "other") == "other"
+    assert cache.get_or_ask("y", lambda: "other") == "other"
 
 
 def test_a_question_that_failed_is_asked_anew_and_so_is_a_forgotten_one() -> None:
-    answers, turns = Answers(), iter([OSError("gone"), "seen", "later"])
+    cache, turns = ReadCache(), iter([OSError("gone"), "seen", "later"])
 
     def ask() -> Any:
         turn = next(turns)
@@ -53,10 +53,10 @@ def test_a_question_that_failed_is_asked_anew_and_so_is_a_forgotten_one() -> Non
         return turn
 
     with pytest.raises(OSError, match="gone"):
-        answers.once("x", ask)
-    assert [answers.once("x", ask), answers.once("x", ask)] == ["seen", "seen"]
-    answers.forget()
-    assert answers.once("x", ask) == "later"
+        cache.get_or_ask("x", ask)
+    assert [cache.get_or_ask("x", ask), cache.get_or_ask("x", ask)] == ["seen", "seen"]
+    cache.forget()
+    assert cache.get_or_ask("x", ask) == "later"
 
 
 # -- ahead -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from labctl.lessons.load import load_lesson
 from labctl.lessons.model import CAPTURED, PROBES, Claim
 from labctl.lessons.runner import Runner
 from labctl.lessons.templates import fill
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.state import LabState
 from tests.unit.access.test_cloud import connection, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.fakes import FakeGuest, LocalGuest, PlainPage, topology
@@ -200,7 +200,7 @@ def test_waiting_for_a_claim_can_be_cancelled(bench: Bench) -> None:
 
 
 def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
-    def broken(sight: Sight, arguments: Mapping[str, str]) -> Rows:
+    def broken(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         raise LabError("the database does not answer")
 
     PROBES["test.rows"] = broken  # the fixture takes it back
@@ -211,7 +211,7 @@ def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
 
 
 def test_an_api_that_is_gone_is_no_defect_of_ours(bench: Bench) -> None:
-    def gone(sight: Sight, arguments: Mapping[str, str]) -> Rows:
+    def gone(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         raise ConnectionRefusedError(111, "Connection refused")
 
     PROBES["test.rows"] = gone
@@ -431,7 +431,7 @@ def test_a_command_runs_on_the_node_it_names(bench: Bench) -> None:
 def rows_of(**tables: Rows) -> dict[str, Any]:
     """OpenStack's probes, each with rows of its own."""
     return {
-        f"openstack.{name}": (lambda sight, arguments, rows=rows: rows)
+        f"openstack.{name}": (lambda context, arguments, rows=rows: rows)
         for name, rows in tables.items()
     }
 
@@ -535,7 +535,7 @@ def test_an_unknown_fact_is_said(bench: Bench) -> None:
 
 
 def test_a_bug_in_a_probe_is_not_taken_for_a_missing_fact(bench: Bench) -> None:
-    def broken(sight: Sight, arguments: Mapping[str, str]) -> Rows:
+    def broken(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         raise KeyError("OS-EXT-IPS:type")
 
     PROBES["test.rows"] = broken  # the fixture takes it back

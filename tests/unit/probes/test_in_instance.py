@@ -7,7 +7,7 @@ import pytest
 
 from labctl.access.guest import GuestResult
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.probes import Sight, in_instance
+from labctl.probes import ProbeContext, in_instance
 from labctl.probes.wire import PROBES
 from tests.unit.fakes import FakeGuest, topology
 
@@ -35,24 +35,24 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     return made
 
 
-def sight(guest: FakeGuest, *ips: dict[str, str]) -> Sight:
+def context(guest: FakeGuest, *ips: dict[str, str]) -> ProbeContext:
     def of(fixed_ip_address: str) -> list[Any]:
         return [SimpleNamespace(**ip) for ip in ips if ip["fixed_ip_address"] == fixed_ip_address]
 
     cloud: Any = SimpleNamespace(network=SimpleNamespace(ips=of))
-    return Sight(topology(), lambda: cloud, lambda name: guest)
+    return ProbeContext(topology(), lambda: cloud, lambda name: guest)
 
 
 def test_through_the_floating_ip(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
     guest = FakeGuest().on("^ssh .*cirros@10.0.2.213 id$", "cirros\n")
-    assert in_instance.run_inside(sight(guest, OTHERS, MINE), "id").stdout == "cirros\n"
+    assert in_instance.run_in_instance(context(guest, OTHERS, MINE), "id").stdout == "cirros\n"
     assert console.ran == []
 
 
 def test_a_command_that_fails_there_is_not_run_again(console: Console) -> None:
     for code, stderr in ((1, ""), (127, "sh: nonsense: not found"), (255, "it said 255 itself")):
         guest = FakeGuest().on("^ssh", exit=code, stderr=stderr)
-        done = in_instance.run_inside(sight(guest, MINE), "nonsense")
+        done = in_instance.run_in_instance(context(guest, MINE), "nonsense")
         assert done.returncode == code
     assert console.ran == []
 
@@ -70,12 +70,12 @@ def test_where_ssh_is_closed_there_is_the_console(
     monkeypatch: pytest.MonkeyPatch, console: Console, stderr: str
 ) -> None:
     guest = FakeGuest().on("^ssh", exit=255, stderr=stderr)
-    done = in_instance.run_inside(sight(guest, MINE), "ping -c 3 8.8.8.8")
+    done = in_instance.run_in_instance(context(guest, MINE), "ping -c 3 8.8.8.8")
     assert (done.stdout, console.ran) == ("at the console\n", ["ping -c 3 8.8.8.8"])
 
 
 def test_without_a_floating_ip_there_is_the_console(console: Console) -> None:
-    in_instance.run_inside(sight(FakeGuest(), OTHERS), "id")
+    in_instance.run_in_instance(context(FakeGuest(), OTHERS), "id")
     assert console.ran == ["id"]
 
 
@@ -85,13 +85,13 @@ def test_an_instance_that_is_gone_is_nobodys_wrong_use(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(in_instance, "instance_guest", gone)
     with pytest.raises(LabError, match="no instance vm_1") as error:
-        in_instance.run_inside(sight(FakeGuest()), "id")
+        in_instance.run_in_instance(context(FakeGuest()), "id")
     assert (error.value.code, error.value.hint) == (EXIT_FAILED, "vm_9")
 
 
 def test_a_ping_from_inside(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
     console.said = "3 packets transmitted, 2 packets received, 33% packet loss\n"
-    look = sight(FakeGuest())
+    look = context(FakeGuest())
     rows = PROBES["wire.ping"](look, {"from": "instance", "to": "8.8.8.8; id", "count": "3"})
     assert rows == [{"to": "8.8.8.8; id", "sent": 3, "received": 2, "answered": True}]
     assert console.ran == ["ping -c 3 -W 2 '8.8.8.8; id'"]

@@ -17,7 +17,7 @@ import yaml
 
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import CAPTURED, PROBES
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.wire import parse_ping
 from tests.unit.access.test_cloud import connection, pytestmark  # noqa: F401  # it counts here too
@@ -35,8 +35,8 @@ def look(case: Path) -> Any:
         # The answer is for this command alone: a probe that asks another way fails.
         whole = f"^{re.escape(shlex.join(shlex.split(answer['run'])))}$"
         guest.on(whole, answer["says"], exit=answer.get("exit", 0))
-    sight = Sight(topology(), no_cloud, lambda name: guest)
-    return PROBES[data["probe"]](sight, data.get("with", {}))
+    context = ProbeContext(topology(), no_cloud, lambda name: guest)
+    return PROBES[data["probe"]](context, data.get("with", {}))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
@@ -47,8 +47,8 @@ def test_golden(case: Path) -> None:
 @pytest.mark.parametrize("case", API_CASES, ids=lambda case: case.name.removesuffix(".api.json"))
 def test_openstack(case: Path) -> None:
     cloud, _ = connection(json.loads(case.read_text(encoding="utf-8")))
-    sight = Sight(topology(), lambda: cloud, lambda name: FakeGuest())
-    rows = {name: probe(sight, {}) for name, probe in OPENSTACK.items()}
+    context = ProbeContext(topology(), lambda: cloud, lambda name: FakeGuest())
+    rows = {name: probe(context, {}) for name, probe in OPENSTACK.items()}
     expect_json(case.with_name(case.name.replace(".api.", ".rows.")), rows)
 
 

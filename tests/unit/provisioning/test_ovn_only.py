@@ -16,7 +16,7 @@ from labctl.lab import Lab
 from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import FIRST, PROBES, Claim, Text
-from labctl.probes import Sight
+from labctl.probes import ProbeContext
 from labctl.provisioning.ovn_ready import chassis_ready, wait_for_chassis
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.services import units_of
@@ -189,8 +189,8 @@ def test_a_ping_out_of_a_namespace() -> None:
     guest = FakeGuest().on(
         "^ip netns exec vm_1 ping -n -c 1 .* 8.8.8.8$", "1 packets transmitted, 1 received"
     )
-    sight = Sight(LAB, no_cloud, lambda name: guest)
-    rows = PROBES["wire.ping"](sight, {"from": "x", "namespace": "vm_1", "to": "8.8.8.8"})
+    context = ProbeContext(LAB, no_cloud, lambda name: guest)
+    rows = PROBES["wire.ping"](context, {"from": "x", "namespace": "vm_1", "to": "8.8.8.8"})
     assert rows == [{"to": "8.8.8.8", "sent": 1, "received": 1, "answered": True}]
 
 

@@ -1,4 +1,4 @@
-"""tcpdump on several interfaces of several nodes at once, and what it saw as frames."""
+"""Runs tcpdump on several interfaces of several nodes at once; gives files or frames."""
 
 import base64
 import shlex
@@ -11,8 +11,8 @@ from uuid import uuid4
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame, frames
 
-_LONGEST = 300
-"""Seconds after which a forgotten tcpdump ends by itself."""
+_LIMIT = 300
+"""A tcpdump that nobody stops ends by itself after this time."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,25 @@ class Tap:
 
 @contextmanager
 def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
-    """Listen while the body runs. The list is filled, in time order, when the body is over.
+    """Capture while the body runs. The list is filled, in time order, when the body is over.
 
-    Every tcpdump is known to listen before the body starts. Raises GuestError when one cannot, or
-    when what it saw cannot be had.
+    The body starts only when every tcpdump captures. Raises GuestError when one cannot start, or
+    when its file cannot be read back.
     """
-    seen: list[Frame] = []
+    captured: list[Frame] = []
     with recording(taps, guest) as files:
-        yield seen
+        yield captured
     collected = [
         frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
     ]
-    seen += sorted(collected, key=lambda frame: frame.time)
+    captured += sorted(collected, key=lambda frame: frame.time)
 
 
 @contextmanager
 def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[dict[Tap, bytes]]:
-    """The same, with each tap's capture file instead of frames."""
+    """As `capturing`, but with the content of each tap's pcap file instead of frames."""
     recorded: dict[Tap, bytes] = {}
-    # By nodes: one way there and back starts all that listen on a node, and one ends them.
+    # By node, because one command starts all tcpdumps of a node and another one stops them.
     files: dict[str, dict[Tap, str]] = {tap.node: {} for tap in taps}
     for tap in taps:
         files[tap.node][tap] = f"/run/labctl-{uuid4().hex[:12]}.pcap"
@@ -62,11 +62,11 @@ def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[di
             list(pool.map(start, files))
             yield recorded
         except BaseException:
-            for end in [pool.submit(stop, node) for node in files]:
-                end.exception()  # the first error counts
+            for stopping in [pool.submit(stop, node) for node in files]:
+                stopping.exception()  # waits; its error is dropped, the first one is raised
             raise
-        for seen in pool.map(stop, files):
-            recorded.update(seen)
+        for contents in pool.map(stop, files):
+            recorded.update(contents)
 
 
 def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
@@ -95,20 +95,20 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
 
 
 def _tcpdump(tap: Tap, file: str) -> str:
-    inside = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
+    enter = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
     return shlex.join(
-        [*inside, "timeout", "-s", "INT", str(_LONGEST), "tcpdump", "-n", "-U", "--immediate-mode",
+        [*enter, "timeout", "-s", "INT", str(_LIMIT), "tcpdump", "-n", "-U", "--immediate-mode",
          "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
     )  # fmt: skip
 
 
 def _stop(guest: Guest, files: Iterable[str]) -> list[bytes]:
-    """The files' contents, in their order. Raises GuestError when one cannot be had."""
-    said = guest.run(
+    """Stop the tcpdumps; the contents of their files, in order. Raises GuestError."""
+    result = guest.run(
         f"""
         files="{" ".join(files)}"
-        # Whatever was answered has passed every interface on its way, but tcpdump may not have read
-        # it yet. One that has read everything sleeps; any other runs, or waits for a processor.
+        # The packets have passed the interfaces, but tcpdump may not have read them yet. It sleeps
+        # (ps: S) when it has read everything, so wait for that, at most 1 s.
         for file in $files; do
             pid=$(cat $file.pid) || continue
             for _ in $(seq 50); do
@@ -136,4 +136,4 @@ def _stop(guest: Guest, files: Iterable[str]) -> list[bytes]:
         """,
         timeout=30,
     )
-    return [base64.b64decode(line) for line in said.stdout.splitlines()]
+    return [base64.b64decode(line) for line in result.stdout.splitlines()]

@@ -1,7 +1,7 @@
-"""openstacksdk against the lab's Keystone, without a port that anybody else could reach.
+"""openstacksdk against the lab's Keystone, without a listening port on the host.
 
 The SDK's HTTP connections are opened by the controller's guest (`Guest.dial`), so the same code
-works for a container's network namespace and for a VM behind SSH, and nothing listens on the host.
+works for a container's network namespace and for a VM behind SSH.
 """
 
 import socket
@@ -34,7 +34,7 @@ API_ERRORS = (SDKException, ClientException, OSError)
 
 
 class _GuestAdapter(HTTPAdapter):
-    """requests' transport with another way to open a TCP connection."""
+    """requests' transport, with TCP connections that the guest opens."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -64,7 +64,7 @@ def connect(topology: Topology, guest: Guest, password: str) -> "openstack.conne
     A request may take a minute, times the guest's patience.
     """
     transport = requests.Session()
-    transport.trust_env = False  # a proxy of the host knows no way into the lab
+    transport.trust_env = False  # no proxy: the host's proxy cannot reach the lab
     transport.mount("http://", _GuestAdapter(guest))
     auth = Password(
         auth_url=f"http://{topology.controller.eth1.address.ip}:5000/v3",
@@ -80,25 +80,26 @@ def connect(topology: Topology, guest: Guest, password: str) -> "openstack.conne
     return openstack.connection.Connection(session=session, region_name="RegionOne")
 
 
-class OneLogin:
-    """One connection to OpenStack for all steps: they run one after the other.
+class SharedConnection:
+    """One connection to OpenStack for all steps of a lesson, which run one after the other.
 
-    Connecting begins at once, beside the first command: it takes longer than most claims.
+    It logs in at once, in a thread beside the first command, because a login takes longer than
+    checking most claims.
     """
 
     def __init__(self, connect: "Callable[[], Connection]") -> None:
         self._connect = connect
         self._lock = threading.Lock()
-        self._made: Connection | None = None
+        self._connection: Connection | None = None
         threading.Thread(target=self._log_in, daemon=True).start()
 
     def __call__(self) -> "Connection":
         """The connection. Raises what `connect` raises."""
         with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection
 
     def _log_in(self) -> None:
-        with suppress(Exception):  # whoever needs the connection will hear of it
+        with suppress(Exception):  # raised again, in __call__, for whoever uses it
             self().session.get_token()

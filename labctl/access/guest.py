@@ -1,4 +1,4 @@
-"""The handle on a node that everybody is given; ssh.py has the one that works over SSH."""
+"""What a handle on a node can do (a Protocol). ssh.py and instance.py implement it."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ OnLine = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class GuestResult:
-    """What a command in a node left."""
+    """How a command in a node ended."""
 
     returncode: int
     stdout: str
@@ -34,7 +34,7 @@ class GuestError(LabError):
 
 
 class UnreachableError(GuestError):
-    """No SSH server answers: whatever was to be asked has not been."""
+    """No SSH server answers, so the command was not started."""
 
 
 class Guest(Protocol):
@@ -42,7 +42,7 @@ class Guest(Protocol):
 
     name: str
     patience: int
-    """How many times longer than in a container everything may take: emulated VMs are slow."""
+    """Timeouts are multiplied by this. 1 for containers; more for emulated VMs, which are slow."""
 
     def run(
         self,
@@ -61,7 +61,7 @@ class Guest(Protocol):
         ...
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically: readers see the old or the new content, nothing between."""
         ...
 
     def get(self, path: str) -> bytes:
@@ -69,7 +69,7 @@ class Guest(Protocol):
         ...
 
     def dial(self, host: str, port: int) -> socket.socket:
-        """A TCP connection from the node to somewhere."""
+        """Open a TCP connection from the node to `host`. Raises OSError."""
         ...
 
     def another(self) -> "Guest":
@@ -77,5 +77,5 @@ class Guest(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes a new one."""
+        """Close the connection; the next call opens a new one."""
         ...

@@ -1,9 +1,9 @@
-"""Our handle on an instance: run a command in it, whether or not its network lets anybody in.
+"""Our handle on an instance: runs a command in it, even when its network does not work.
 
-By its serial console, on the compute node: that needs no address, no security group, no floating IP
-and no metadata service. An image whose console asks for a login (most cloud images) is reached by
-SSH with the Nova keypair instead: through the metadata namespace of its compute node, which the
-security group of the instance must let in, or through a floating IP.
+The first method is the serial console, on the compute node: it needs no address, security group,
+floating IP or metadata service. Most cloud images ask for a login there; these are reached by SSH
+with the Nova keypair: from the metadata namespace of the compute node (if the security group allows
+it), or through a floating IP.
 """
 
 import base64
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 KEY = "/root/.ssh/id_ed25519"
-"""On the controller: the private half of the Nova keypair."""
-_PATIENCE = 60
-"""Seconds a shell may take to answer on the console: the instance may still be booting."""
+"""Private half of the Nova keypair, a file on the controller."""
+_SHELL_TIMEOUT = 60
+"""Seconds until a shell must answer on the console: the instance may still be booting."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an instance is."""
+class InstanceLocation:
+    """Where an instance runs, and how its first port is known there."""
 
     name: str
     node: str
@@ -55,9 +55,9 @@ class Place:
         return f"tap{self.port[:11]}"
 
 
-def find_instance(name: str, cloud: "Connection") -> Place:
-    """Where the instance of that name is now. Raises LabError when there is none, or it is down."""
-    # Nova's filter is a regular expression of the database's kind: not for names as they come.
+def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
+    """Where the instance of that name runs. Raises LabError when there is none, or it is down."""
+    # Not Nova's name filter: it takes a regular expression of its database.
     servers = [server for server in cloud.compute.servers() if server.name == name]
     if not servers:
         names = ", ".join(server.name for server in cloud.compute.servers()) or tr("none")
@@ -76,7 +76,7 @@ def find_instance(name: str, cloud: "Connection") -> Place:
     if port is None:
         raise LabError(tr("{name} has no port", name=name))
     floating = next(iter(cloud.network.ips(port_id=port.id)), None)
-    return Place(
+    return InstanceLocation(
         name=name,
         node=server.compute_host,
         domain=server.instance_name,
@@ -106,20 +106,21 @@ class InstanceGuest:
 
     def __init__(
         self,
-        place: Place,
+        location: InstanceLocation,
         topology: Topology,
         guest_of: Callable[[str], Guest],
     ) -> None:
-        self.place = place
-        self.name = place.name
+        self.location = location
+        self.name = location.name
         self._topology = topology
         self._guest_of = guest_of
         self._user = topology.image.user
-        self._compute = guest_of(place.node)
+        self._compute = guest_of(location.node)
         self.patience = self._compute.patience
         self._controller = guest_of(topology.controller.name)
-        self._ways = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
-        self._way: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
+        self._methods = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
+        self._method: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
+        """The one of `_methods` that worked, once one has."""
 
     def run(
         self,
@@ -133,9 +134,9 @@ class InstanceGuest:
     ) -> GuestResult:
         """Run a command to its end: a list is quoted word by word, a string is a script for sh.
 
-        `timeout` is in seconds. `on_line` hears what it said when it is over. Raises GuestError
-        when no way leads into the instance, when the command takes too long, or (with `check`)
-        exits non-zero; Cancelled.
+        `timeout` is in seconds. `on_line` gets the lines only when the command is over. Raises
+        GuestError when no method gets into the instance, when the command takes too long, or (with
+        `check`) exits non-zero; Cancelled.
         """
         script = command if isinstance(command, str) else shlex.join(command)
         if input is not None:
@@ -146,20 +147,20 @@ class InstanceGuest:
             for line in text.splitlines() if on_line else ():
                 on_line(line, stream)  # type: ignore[misc]  # the loop is empty without it
         if check and not result.ok:
-            said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+            output = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
             raise GuestError(
                 tr(
                     "{name}: `{command}` failed (exit {code}): {said}",
                     name=self.name,
                     command=_shown(command),
                     code=result.returncode,
-                    said=" / ".join(said[-3:]),
+                    said=" / ".join(output[-3:]),
                 )
             )
         return result
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a (small) file, whole or not at all. Raises GuestError."""
+        """Write a (small) file atomically. Raises GuestError."""
         name = shlex.quote(path)
         self.run(
             f"umask 077; mkdir -p {shlex.quote(posixpath.dirname(path) or '.')}"
@@ -169,34 +170,34 @@ class InstanceGuest:
 
     def get(self, path: str) -> bytes:
         """Read a (small) file. Raises GuestError when there is none."""
-        said = self.run(f"base64 <{shlex.quote(path)}").stdout
-        return base64.b64decode(said)
+        encoded = self.run(f"base64 <{shlex.quote(path)}").stdout
+        return base64.b64decode(encoded)
 
     def dial(self, host: str, port: int) -> socket.socket:
-        """Not for instances: nothing on our side reaches into their network."""
+        """Always raises OSError: labctl has no route into an instance's network."""
         raise OSError(f"{self.name} opens no connections for labctl")
 
     def another(self) -> "InstanceGuest":
         """A handle on the same instance."""
-        return InstanceGuest(self.place, self._topology, self._guest_of)
+        return InstanceGuest(self.location, self._topology, self._guest_of)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Does nothing: no connection stays open between commands."""
 
-    # -- ways in ---------------------------------------------------------------------------------
+    # -- methods ---------------------------------------------------------------------------------
     def _run(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
-        if self._way is not None:
-            return self._way(script, timeout, cancelled)
+        if self._method is not None:
+            return self._method(script, timeout, cancelled)
         refused = []
-        for way in self._ways:
+        for method in self._methods:
             try:
-                result = way(script, timeout, cancelled)
+                result = method(script, timeout, cancelled)
             except _ClosedError as error:
                 refused.append(str(error))
                 continue
-            self._way = way
+            self._method = method
             return result
         raise GuestError(
             tr("no way leads into {name}: {tried}", name=self.name, tried="; ".join(refused)),
@@ -207,52 +208,60 @@ class InstanceGuest:
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
         began = time.monotonic()
-        boots = _PATIENCE * self.patience
-        request = {"script": script, "timeout": timeout * self.patience, "patience": boots}
+        shell_timeout = _SHELL_TIMEOUT * self.patience
+        request = {
+            "script": script,
+            "timeout": timeout * self.patience,
+            "shell_timeout": shell_timeout,
+        }
         program = Path(serialshell.__file__).read_text(encoding="utf-8")
-        domain = shlex.quote(self.place.domain)
+        domain = shlex.quote(self.location.domain)
         done = self._compute.run(
             f'line=$(virsh ttyconsole {domain}) && exec python3 -c {shlex.quote(program)} "$line"',
             input=json.dumps(request).encode(),
-            timeout=timeout + 3 * _PATIENCE,
+            timeout=timeout + 3 * _SHELL_TIMEOUT,
             check=False,
             cancelled=cancelled,
         )
         if not done.ok:
-            said = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
-            raise _ClosedError(tr("console: {said}", said=said))
+            reason = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
+            raise _ClosedError(tr("console: {said}", said=reason))
         answer = json.loads(done.stdout)
         if "no_shell" in answer:
             raise _ClosedError(tr("console: {said}", said=answer["no_shell"]))
         if "late" in answer:
             raise self._late(script, timeout)
         out, err = (
-            base64.b64decode(answer[one]).decode(errors="replace") for one in ("out", "err")
+            base64.b64decode(answer[stream]).decode(errors="replace") for stream in ("out", "err")
         )
         return GuestResult(answer["code"], out, err, time.monotonic() - began)
 
     def _by_metadata_namespace(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
-        # The key is on the controller, the namespace on the compute: it is lent, in memory.
-        lent = f"/run/labctl-{self.place.domain}.key"
+        # The key is on the controller, the namespace on the compute node: the key is copied there,
+        # into a tmpfs, for as long as the command runs.
+        key = f"/run/labctl-{self.location.domain}.key"
         try:
-            self._compute.put(self._controller.get(KEY), lent, 0o600)
+            self._compute.put(self._controller.get(KEY), key, 0o600)
         except GuestError as error:
             raise _ClosedError(f"SSH: {error.message}") from error
         try:
-            space = f"ovnmeta-{self.place.network}"
-            inside = ["ip", "netns", "exec", space, "ssh", "-i", lent]
-            return self._ssh(self._compute, inside, self.place.address, script, timeout, cancelled)
+            namespace = f"ovnmeta-{self.location.network}"
+            client = ["ip", "netns", "exec", namespace, "ssh", "-i", key]
+            address = self.location.address
+            return self._ssh(self._compute, client, address, script, timeout, cancelled)
         finally:
-            self._compute.run(["rm", "-f", lent], check=False)
+            self._compute.run(["rm", "-f", key], check=False)
 
     def _by_floating_ip(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
-        if self.place.floating is None:
+        if self.location.floating is None:
             raise _ClosedError(tr("it has no floating IP"))
-        return self._ssh(self._controller, ["ssh"], self.place.floating, script, timeout, cancelled)
+        return self._ssh(
+            self._controller, ["ssh"], self.location.floating, script, timeout, cancelled
+        )
 
     def _ssh(
         self,
@@ -269,7 +278,7 @@ class InstanceGuest:
             "-o", "LogLevel=ERROR",
         ]  # fmt: skip
         target = f"{self._user}@{address}"
-        # A login shell that is not sh runs the script with sh all the same.
+        # The user's login shell may be another one than sh.
         remote = f"exec sh -c {shlex.quote(script)}"
         try:
             done = node.run(
@@ -280,9 +289,9 @@ class InstanceGuest:
             )
         except GuestError as error:
             raise self._late(script, timeout) from error
-        if done.returncode == 255:  # ssh's own: it did not get in
-            said = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
-            raise _ClosedError(f"SSH: {said}")
+        if done.returncode == 255:  # ssh itself failed
+            reason = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
+            raise _ClosedError(f"SSH: {reason}")
         return done
 
     def _late(self, script: str, timeout: float) -> GuestError:
@@ -297,7 +306,7 @@ class InstanceGuest:
 
 
 class _ClosedError(Exception):
-    """One way into an instance is closed; the message says why."""
+    """One method does not get into the instance; the message says why."""
 
 
 def _shown(command: str | Sequence[str]) -> str:

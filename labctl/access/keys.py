@@ -1,4 +1,4 @@
-"""SSH keys of a lab: made, read, and told to OpenSSH's client."""
+"""SSH keys of a lab: makes and reads them, and passes them to OpenSSH's client."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MaxStartups 64
 
 
 def ensure(path: Path) -> None:
-    """A private Ed25519 key in that file, made now if there is none; 0600."""
+    """Make a private Ed25519 key in that file, mode 0600, unless it exists."""
     if path.exists():
         return
     text = Ed25519PrivateKey.generate().private_bytes(
@@ -38,7 +38,7 @@ def public(path: Path) -> str:
 
 
 def client(key: Path, known_hosts: Path, node: str) -> list[str]:
-    """argv of OpenSSH's client up to the destination: this key, this lab's host keys, no other."""
+    """argv of OpenSSH's client up to the destination. It uses only this key and these host keys."""
     return [
         "ssh", "-F", "none", "-o", f"IdentityFile={_word(key)}", "-o", "IdentitiesOnly=yes",
         "-o", f"UserKnownHostsFile={_word(known_hosts)}", "-o", f"HostKeyAlias={node}",
@@ -47,5 +47,5 @@ def client(key: Path, known_hosts: Path, node: str) -> list[str]:
 
 
 def _word(path: Path) -> str:
-    """A path as the value of an option of ssh_config(5): one word, and % means itself."""
+    """A path quoted for ssh_config(5): spaces stay, and % is not a token."""
     return '"' + str(path).replace("%", "%%") + '"'

@@ -1,6 +1,6 @@
-"""Captured bytes -> frames: what passed an interface, with what Geneve carried inside.
+"""Decodes pcap bytes into frames, with the packet inside a Geneve tunnel.
 
-Pure but for the import of scapy, which takes a second and is therefore put off.
+Pure. scapy is imported inside the functions because importing it takes a second.
 """
 
 import io
@@ -28,7 +28,8 @@ class Frame:
     option_class: int | None
     """Class of the first Geneve option; 0x102 (258) is OVN's."""
     option_data: str | None
-    """Its bytes as hexadecimal digits: ingress and egress port keys of OVN."""
+    """Its bytes as hexadecimal digits. OVN puts the keys of ingress and egress port there: see
+    ovn-architecture(7), "Tunnel Encapsulations"."""
     src_mac: str
     dst_mac: str
     src: str
@@ -43,7 +44,7 @@ class Frame:
     sequence: int | None
     """ICMP sequence number of an echo."""
     ip_id: int = 0
-    """Identification of the IP header: no rewrite on the way touches it."""
+    """Identification of the IP header. Routers and NAT do not change it."""
     length: int = 0
     """Bytes of the IP packet."""
     vlan: int | None = None
@@ -59,7 +60,7 @@ class Frame:
     payload: str = ""
     """First bytes of what TCP, UDP or an ICMP echo carries, as hexadecimal digits."""
     quoted: "Quoted | None" = None
-    """The packet an ICMP error is about."""
+    """The start of the packet that an ICMP error is about."""
     outer_src_mac: str | None = None
     outer_dst_mac: str | None = None
     outer_ttl: int | None = None
@@ -69,7 +70,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Quoted:
-    """The head of a packet, as an ICMP error sends it back."""
+    """The start of a packet, as an ICMP error quotes it (RFC 792)."""
 
     src: str
     dst: str
@@ -82,12 +83,12 @@ class Quoted:
 
 
 _FILE_HEADER, _FRAME_HEADER = 24, 14
-_ETHERNET = 1
+_ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
 
 
 def sighting(row: Mapping[str, Any]) -> str:
-    """One frame (as a mapping of Frame's fields) in the words of tcpdump's reader."""
+    """One frame (as a mapping of Frame's fields) as a line of text, much as tcpdump prints it."""
     what = " ".join(word for word in (row["protocol"], row["kind"]) if word)
     text = (
         f"{row['interface']} of {row['node']}: {what} {row['src']} > {row['dst']},"
@@ -101,7 +102,7 @@ def sighting(row: Mapping[str, Any]) -> str:
 
 
 PAYLOAD = 64
-"""Bytes of payload that are kept: the marker of a probe is among them."""
+"""Bytes of payload that are kept. That includes the marker that a sent probe carries."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 _ECHO = {8: "request", 0: "reply"}
 
@@ -109,8 +110,8 @@ _ECHO = {8: "request", 0: "reply"}
 def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """The IPv4 frames of a capture file, in its order. What is not IPv4 is left out.
 
-    A capture that was cut off in the middle of a packet gives the packets before it. Raises
-    LabError for what is no capture of Ethernet frames.
+    Of a file that is cut off in the middle of a packet, the packets before it are returned. Raises
+    LabError when it is not a capture of Ethernet frames.
     """
     if len(pcap) < _FILE_HEADER:
         return []
@@ -124,7 +125,7 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     from scapy.layers.l2 import Ether
     from scapy.utils import RawPcapReader
 
-    found = []
+    decoded = []
     reader = RawPcapReader(io.BytesIO(pcap))  # type: ignore[arg-type]  # a file serves as well
     if reader.linktype != _ETHERNET:
         raise LabError(
@@ -134,7 +135,7 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     with reader:
         for data, meta in reader:
             if len(data) < meta.caplen:
-                break  # cut off here
+                break  # the file ends in the middle of this packet
             if len(data) < _FRAME_HEADER:
                 continue
             outer = Ether(data)
@@ -147,8 +148,8 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
                 if not isinstance(inner, Ether) or IP not in inner:
                     continue
             seconds = meta.sec + meta.usec / (1e9 if reader.nano else 1e6)
-            found.append(_frame(node, interface, seconds, outer, tunnel, inner))
-    return found
+            decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
+    return decoded
 
 
 def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:
@@ -192,52 +193,52 @@ def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inne
 
 
 def _transport(packet: Any) -> dict[str, Any]:
-    """Ports, flags, numbers and payload of what an IP packet carries."""
+    """The fields of Frame that come from TCP, UDP or an ICMP echo."""
     from scapy.layers.inet import ICMP, TCP, UDP
 
     for layer in (TCP, UDP):
         if layer in packet:
             part = packet[layer]
-            known = {"source_port": part.sport, "destination_port": part.dport}
+            fields = {"source_port": part.sport, "destination_port": part.dport}
             if layer is TCP:
-                known |= {
+                fields |= {
                     "flags": str(part.flags),
                     "tcp_sequence": part.seq,
                     "tcp_acknowledged": part.ack,
                 }
-            return {**known, "payload": _payload(part)}
+            return {**fields, "payload": _payload(part)}
     echo = packet.getlayer(ICMP)
     return {"payload": _payload(echo)} if echo is not None and echo.type in _ECHO else {}
 
 
 def _payload(layer: Any) -> str:
-    # What padding follows a short packet in its frame is no part of it: scapy knows.
+    # Ethernet pads short packets: scapy has that as a Padding layer, which is cut off here.
     from scapy.packet import NoPayload, Padding
 
-    inside = layer.payload
-    if isinstance(inside, NoPayload | Padding):
+    carried = layer.payload
+    if isinstance(carried, NoPayload | Padding):
         return ""
-    trailer = inside.getlayer(Padding)
-    content = bytes(inside)
-    if trailer is not None:
-        content = content[: -len(trailer.load)]
+    padding = carried.getlayer(Padding)
+    content = bytes(carried)
+    if padding is not None:
+        content = content[: -len(padding.load)]
     return content[:PAYLOAD].hex()
 
 
 def _quoted(error: Any) -> Quoted | None:
     from scapy.layers.inet import ICMPerror, IPerror, TCPerror, UDPerror
 
-    about = error.getlayer(IPerror)
-    if about is None:
+    original = error.getlayer(IPerror)
+    if original is None:
         return None
-    ports = about.getlayer(UDPerror) or about.getlayer(TCPerror)
-    echo = about.getlayer(ICMPerror)
+    ports = original.getlayer(UDPerror) or original.getlayer(TCPerror)
+    echo = original.getlayer(ICMPerror)
     is_echo = echo is not None and echo.type in _ECHO
     return Quoted(
-        src=about.src,
-        dst=about.dst,
-        protocol=_PROTOCOLS.get(about.proto, str(about.proto)),
-        ip_id=about.id,
+        src=original.src,
+        dst=original.dst,
+        protocol=_PROTOCOLS.get(original.proto, str(original.proto)),
+        ip_id=original.id,
         source_port=ports.sport if ports is not None else None,
         destination_port=ports.dport if ports is not None else None,
         identifier=echo.id if is_echo else None,

@@ -1,9 +1,11 @@
-"""A shell on a serial line, used as if it were SSH: a script in; output and exit code out.
+"""Runs a script in a shell on a serial line; returns output and exit code.
 
-Runs inside a compute node, where labctl sends this file's own text to `python3 -c`: the standard
-library only, and nothing of labctl. What goes over the line is base64 between markers that carry a
-random number, with a checksum: whatever else the instance writes to its console meanwhile (kernel
-messages, a prompt, the echo of what is typed) is passed over, and what it garbled is read again.
+This file runs inside a compute node, where labctl passes its text to `python3 -c`. So it imports
+only the standard library, and nothing of labctl.
+
+Data goes over the line as base64 between markers that contain a random number, with a checksum.
+Anything else that the instance writes to its console (kernel messages, a prompt, the echo of what
+is typed) is ignored, and data that arrives damaged is read again.
 """
 
 import base64
@@ -21,70 +23,75 @@ import tty
 import uuid
 from collections.abc import Iterator
 
-LARGEST = 512 * 1024
-"""Bytes of output that are read back; an emulated line carries some 100 KB a second."""
+MAX_OUTPUT = 512 * 1024
+"""Bytes of output that are read back. An emulated line carries about 100 KB/s."""
 
 
 class NoShellError(Exception):
-    """Nobody at the far end obeys."""
+    """No shell answers on the line, or not correctly."""
 
 
 class LateError(Exception):
-    """What was awaited did not come in time."""
+    """A marker did not come in time."""
 
 
 class SerialShell:
-    """A shell that reads what is typed on a line."""
+    """A shell at the other end of a serial line."""
 
     def __init__(self, fd: int) -> None:
         """`fd` is the line, open for reading and writing."""
         self._fd = fd
         self._seen = b""
 
-    def run(self, script: str, timeout: float, patience: float = 60) -> tuple[int, bytes, bytes]:
+    def run(
+        self, script: str, timeout: float, shell_timeout: float = 60
+    ) -> tuple[int, bytes, bytes]:
         """Run a script with sh: (exit code, stdout, stderr).
 
-        `timeout` is for the script, `patience` for the shell to be there; both in seconds. A script
-        that takes longer is interrupted. Raises NoShellError, LateError.
+        `timeout` is for the script, `shell_timeout` until a shell answers; both in seconds. A
+        script that takes longer is interrupted. Raises NoShellError, LateError.
         """
-        self.sync(patience)
-        place = f"{self._writable()}/.labctl-{uuid.uuid4().hex[:8]}"
+        self.sync(shell_timeout)
+        directory = f"{self._writable()}/.labctl-{uuid.uuid4().hex[:8]}"
         try:
-            self._upload(script, place)
-            code = self._execute(place, timeout)
-            return code, self._fetch(f"{place}/o"), self._fetch(f"{place}/e")
+            self._upload(script, directory)
+            code = self._execute(directory, timeout)
+            return code, self._fetch(f"{directory}/o"), self._fetch(f"{directory}/e")
         finally:
             with contextlib.suppress(NoShellError, LateError):
-                self._type(f"rm -rf {place}; {self._say('gone')}")
+                self._type(f"rm -rf {directory}; {self._marker('gone')}")
                 self._await("gone", rb"", 5)
 
-    def _execute(self, place: str, timeout: float) -> int:
-        """Run the uploaded script; its exit code."""
+    def _execute(self, directory: str, timeout: float) -> int:
+        """Run the uploaded script; its exit code. Raises LateError."""
         self._type(
-            f"sh {place}/s >{place}/o 2>{place}/e </dev/null; echo $? >{place}/r; "
-            + self._say("done", f"$(cat {place}/r)")
+            f"sh {directory}/s >{directory}/o 2>{directory}/e </dev/null; echo $? >{directory}/r; "
+            + self._marker("done", f"$(cat {directory}/r)")
         )
         try:
             return int(self._await("done", rb"(\d+)", timeout)[1])
         except LateError:
             self.sync(15)  # interrupts it
-        # Or has it ended, and something was written into the middle of the marker?
-        self._type(self._say("code", f"$(cat {place}/r)"))
+        # It may have ended while a kernel message broke the marker: ask for the exit code again.
+        self._type(self._marker("code", f"$(cat {directory}/r)"))
         code = int(self._await("code", rb"(\d*)", 5)[1] or -1)
         if code in (-1, 130):  # 128 + SIGINT
             raise LateError(f"not finished within {timeout:.0f} s")
         return code
 
-    def sync(self, patience: float) -> str:
-        """Get the shell's attention, whatever was typed or runs there; the user it runs as."""
-        end = time.monotonic() + patience
+    def sync(self, timeout: float) -> str:
+        """Interrupt what runs or was typed there, until the shell answers; the user it runs as.
+
+        Raises NoShellError after `timeout` seconds, or sooner when the console asks for a login.
+        """
+        end = time.monotonic() + timeout
         attempt = 0
         while True:
-            # Ctrl-C ends a program and a half-typed line; Ctrl-\ what does not heed it.
+            # Ctrl-C ends a program and a half-typed line; Ctrl-\ also programs that ignore Ctrl-C.
             self._write(b"\x1c\x03" if attempt % 4 == 3 else b"\x03")
             self._drain(0.1)
             self._nonce = uuid.uuid4().hex[:10]
-            self._type(f"stty echo; {self._say('ready', '$(id -un)')}")
+            self._type(f"stty echo; {self._marker('ready', '$(id -un)')}")
             try:
                 return self._await("ready", rb"([\w.-]+)", min(1.0 + attempt, 5.0))[1].decode()
             except LateError:
@@ -96,13 +103,15 @@ class SerialShell:
                 raise NoShellError(f"the console {what}")
 
     def _writable(self) -> str:
-        tried = 'for d in /tmp "$HOME" /dev/shm; do [ -w "$d" ] && echo "$d" && break; done'
-        self._type(self._say("place", f"$({tried})"))
+        first_writable = (
+            'for d in /tmp "$HOME" /dev/shm; do [ -w "$d" ] && echo "$d" && break; done'
+        )
+        self._type(self._marker("place", f"$({first_writable})"))
         return self._await("place", rb"(/[\w./-]*)", 20)[1].decode().rstrip("/")
 
     # -- the line --------------------------------------------------------------------------------
-    def _say(self, word: str, value: str = "") -> str:
-        """A command that says a marker. The command itself, echoed, does not look like it."""
+    def _marker(self, word: str, value: str = "") -> str:
+        """A shell command that prints a marker. The echo of the command does not match `_await`."""
         return f'printf "\\n[%s-%s]%s\\n" {self._nonce} {word} "{value}"'
 
     def _type(self, line: str) -> None:
@@ -123,7 +132,7 @@ class SerialShell:
             pass
 
     def _read(self, seconds: float) -> bool:
-        """Wait for more; whether any came. What was long ago is forgotten."""
+        """Wait for data and append it to `_seen`, of which the end is kept; whether any came."""
         if not select.select([self._fd], [], [], max(0.0, seconds))[0]:
             return False
         try:
@@ -132,33 +141,37 @@ class SerialShell:
             raise NoShellError("the console is gone") from error
         if not data:
             raise NoShellError("the console is gone")
-        self._seen = (self._seen + data)[-8 * LARGEST :]
+        self._seen = (self._seen + data)[-8 * MAX_OUTPUT :]
         return True
 
     def _await(self, word: str, rest: bytes, timeout: float) -> "re.Match[bytes]":
-        """The marker and what follows it; what came before is forgotten."""
+        """Wait for a marker, with `rest` after it; text before it goes to `_before`.
+
+        Raises LateError.
+        """
         pattern = re.compile(rb"\[%s-%s\]%s *\r*\n" % (self._nonce.encode(), word.encode(), rest))
         end = time.monotonic() + timeout
         while True:
-            if found := pattern.search(self._seen):
-                self._before, self._seen = self._seen[: found.start()], self._seen[found.end() :]
-                return found
+            if match := pattern.search(self._seen):
+                self._before, self._seen = self._seen[: match.start()], self._seen[match.end() :]
+                return match
             if (left := end - time.monotonic()) <= 0:
                 raise LateError(f"no answer within {timeout:.0f} s")
             self._read(left)
 
     # -- files -----------------------------------------------------------------------------------
-    def _upload(self, script: str, place: str) -> None:
+    def _upload(self, script: str, directory: str) -> None:
         content = script.encode()
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         encoded = base64.b64encode(content).decode()
         for _ in range(4):
-            # `read` and not the shell's line editor takes the lines: that one echoes, is slow,
-            # and has a limit. It has to be there before the first of them comes.
+            # `read` takes the lines, because the shell's line editor echoes, is slow and has a
+            # limit. It must run before the first line is sent: so wait for the marker "send".
             self._type(
-                f"mkdir -p {place}; chmod 700 {place}; stty -echo; {self._say('send')}; "
-                f'while read -r l && [ "$l" != . ]; do echo "$l"; done >{place}/b; stty echo; '
-                f"base64 -d {place}/b >{place}/s; " + self._say("sum", f"$(md5sum <{place}/s)")
+                f"mkdir -p {directory}; chmod 700 {directory}; stty -echo; {self._marker('send')}; "
+                f'while read -r l && [ "$l" != . ]; do echo "$l"; done >{directory}/b; stty echo; '
+                f"base64 -d {directory}/b >{directory}/s; "
+                + self._marker("sum", f"$(md5sum <{directory}/s)")
             )
             self._await("send", rb"", 20)
             for start in range(0, len(encoded), 128):
@@ -174,8 +187,8 @@ class SerialShell:
         for _ in range(4):
             mark = f"{self._nonce}:"
             self._type(
-                self._say("size", f"$(head -c {LARGEST} {file} | md5sum)")
-                + f"; head -c {LARGEST} {file} | base64 | sed s/^/{mark}/; {self._say('end')}"
+                self._marker("size", f"$(head -c {MAX_OUTPUT} {file} | md5sum)")
+                + f"; head -c {MAX_OUTPUT} {file} | base64 | sed s/^/{mark}/; {self._marker('end')}"
             )
             try:
                 digest = self._await("size", rb"(\w{32}) +-", 20)[1].decode()
@@ -193,7 +206,7 @@ class SerialShell:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    """The serial line at a path of /dev, for us alone."""
+    """Open a serial line, e.g. /dev/pts/3, locked against other labctl processes."""
     lock = os.open(f"/run/lock/labctl{path.replace('/', '-')}", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -208,12 +221,12 @@ def opened(path: str) -> Iterator[int]:
 
 
 def main() -> None:
-    """The line is the first argument; request on stdin, answer on stdout, both JSON."""
+    """The first argument is the line's path. JSON in on stdin, JSON out on stdout."""
     request = json.load(sys.stdin)
     try:
         with opened(sys.argv[1]) as fd:
             code, out, err = SerialShell(fd).run(
-                request["script"], request["timeout"], request["patience"]
+                request["script"], request["timeout"], request["shell_timeout"]
             )
     except (NoShellError, OSError) as error:
         answer: dict[str, object] = {"no_shell": str(error)}

@@ -1,4 +1,4 @@
-"""Our handle on a node: run a command, put and get a file, over SSH."""
+"""The Guest that works over SSH: runs commands, reads and writes files, with paramiko."""
 
 import base64
 import logging
@@ -18,15 +18,15 @@ from labctl.access.guest import Dial, GuestError, GuestResult, OnLine, Unreachab
 from labctl.errors import Cancelled
 from labctl.i18n import tr
 
-# paramiko logs what it raises as well, and a logger without a handler prints: tracebacks in the
-# middle of a wait for a node that is still booting.
+# paramiko also logs what it raises. Without a handler, Python would print these tracebacks while we
+# wait for a node that is still booting.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-_SILENCE = 120
-"""Seconds in which a node's kernel acknowledges what it is sent, or the connection is over.
+_ACK_TIMEOUT = 120
+"""Seconds until a node's kernel must acknowledge sent data, or the connection is closed.
 
-Linux itself would go on trying for a quarter of an hour (tcp(7), tcp_retries2).
+By default Linux goes on for about 15 minutes (tcp(7), tcp_retries2).
 """
 
 
@@ -42,12 +42,12 @@ class SSHGuest:
         connect: Callable[[], socket.socket] | None = None,
         patience: int = 1,
     ) -> None:
-        """A handle that has not connected yet.
+        """Either `dial` or `connect` must be given.
 
-        `dial` opens connections inside the node's network; where nothing of the host can, it is
-        None: `connect` opens the connection to the node's SSH server then, and all others are
-        forwarded through that. `host_key` is a file with the node's own key, the private one or its
-        public half as in known_hosts. `patience`: see Guest.
+        `dial` opens connections inside the node's network. Where the host cannot do that it is
+        None: then `connect` opens the one connection to the node's SSH server, and all others are
+        forwarded through it. `host_key` is a file with the node's host key: the private one, or the
+        public one as in known_hosts. `patience`: see Guest.
         """
         if dial is None and connect is None:
             raise ValueError("either dial or connect must be given")
@@ -62,7 +62,7 @@ class SSHGuest:
         self._lock = threading.Lock()
 
     def dial(self, host: str, port: int) -> socket.socket:
-        """A TCP connection from the node to somewhere; OSError when it is refused."""
+        """Open a TCP connection from the node to `host`. Raises OSError when it is refused."""
         if self._dial is not None:
             return self._dial(host, port)
         try:
@@ -70,8 +70,8 @@ class SSHGuest:
                 channel = self._forward(host, port)
             except (EOFError, paramiko.SSHException) as error:
                 if isinstance(error, paramiko.ChannelException):
-                    raise  # the node answers; who is called does not
-                self.close()  # it only seemed alive: one new connection, then the error counts
+                    raise  # SSH works; `host` refuses the connection
+                self.close()  # the connection was dead: try once more with a new one
                 channel = self._forward(host, port)
         except (EOFError, paramiko.SSHException) as error:
             raise ConnectionRefusedError(f"{self.name}: {host}:{port}: {error}") from error
@@ -104,16 +104,16 @@ class SSHGuest:
     def _connect(self) -> paramiko.Transport:
         expected = _host_key(self._host_key)
         sock = self._open()
-        with suppress(OSError):  # a socket that is not TCP's has no need of it
-            # A command begins with several small packets. None may wait until the server has got
-            # around to acknowledging the one before: that took 40 of the 55 ms of each command.
+        with suppress(OSError):  # not a TCP socket
+            # A command begins with several small packets. Without TCP_NODELAY each waits for the
+            # server's delayed acknowledgement of the one before: 40 of the 55 ms of each command.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError, AttributeError):  # Linux has it, and not for every kind of socket
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE * 1000)
+        with suppress(OSError, AttributeError):  # not Linux, or not a TCP socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_TIMEOUT * 1000)
         transport = paramiko.Transport(sock)
         try:
             transport.banner_timeout = 30 * self.patience
-            # A server may have keys of several kinds; it is to show the one we know.
+            # A server may have keys of several types: ask for the type of the key we know.
             transport.get_security_options().key_types = _signatures(expected)
             transport.start_client(timeout=30 * self.patience)
             if transport.get_remote_server_key() != expected:
@@ -128,7 +128,7 @@ class SSHGuest:
             transport.auth_publickey("root", key)
             transport.set_keepalive(15)
         except BaseException:
-            transport.close()  # or its thread and its socket stay
+            transport.close()  # else its thread and its socket stay
             raise
         return transport
 
@@ -139,7 +139,7 @@ class SSHGuest:
         )
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes a new one."""
+        """Close the connection; the next call opens a new one."""
         with self._lock:
             if self._transport is not None:
                 self._transport.close()
@@ -150,7 +150,7 @@ class SSHGuest:
         try:
             channel = self._connected().open_session(timeout=30 * self.patience)
         except (OSError, EOFError, paramiko.SSHException):
-            # The server closed an idle or restarted connection: one new one, then the error counts.
+            # The server closed an idle connection or restarted: try once more with a new one.
             self.close()
             try:
                 channel = self._connected().open_session(timeout=30 * self.patience)
@@ -173,12 +173,13 @@ class SSHGuest:
         on_line: OnLine | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> GuestResult:
-        """Run a command to its end and return what it said.
+        """Run a command to its end.
 
         `timeout` is in seconds, times the patience. Raises GuestError when the node cannot be
         reached, when the command takes too long, or (with `check`) exits non-zero; Cancelled when
         `cancelled()` turns true.
-        The command itself goes on in the node in that case: what changes a node takes a lock there.
+        After a timeout or Cancelled the command still runs in the node, so commands that change a
+        node take a lock there.
         """
         script = command if isinstance(command, str) else shlex.join(command)
         shown = script.strip().splitlines()[0][:120] if script.strip() else "(nothing)"
@@ -189,7 +190,7 @@ class SSHGuest:
             self._start(channel, f"exec bash -c {shlex.quote(script)}")
             stdin = _Stdin(channel, input or b"")
             while True:
-                # Fed and read in turns: a command that is fed much may say much meanwhile.
+                # Write and read in turns: a command may print much while it reads much.
                 busy = stdin.feed()
                 if channel.recv_ready():
                     out.feed(channel.recv(65536))
@@ -214,7 +215,7 @@ class SSHGuest:
                         hint=tr("look at the node: `labctl ssh {name}`", name=self.name),
                     )
                 if not busy and channel.status_event.wait(0.02):
-                    time.sleep(0.005)  # it has ended; the end of its output is on its way
+                    time.sleep(0.005)  # it has ended; the rest of its output is still to come
             while channel.recv_ready():
                 out.feed(channel.recv(65536))
             while channel.recv_stderr_ready():
@@ -231,20 +232,20 @@ class SSHGuest:
                 hint=tr("see `labctl status`; the node may have stopped"),
             )
         if check and code != 0:
-            said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+            output = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
             raise GuestError(
                 tr(
                     "{name}: `{command}` failed (exit {code}): {said}",
                     name=self.name,
                     command=shown,
                     code=code,
-                    said=" / ".join(said[-3:]),
+                    said=" / ".join(output[-3:]),
                 )
             )
         return result
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file, whole or not at all. Raises GuestError."""
+        """Write a file atomically. Raises GuestError."""
         name = shlex.quote(path)
         self.run(
             f"umask 077; mkdir -p {shlex.quote(posixpath.dirname(path))}"
@@ -267,10 +268,10 @@ class SSHGuest:
                     tr("{name}: {path}: nothing comes any more", name=self.name, path=path)
                 ) from None
             if channel.recv_exit_status() != 0:
-                said = channel.recv_stderr(4096).decode(errors="replace").strip()
+                reason = channel.recv_stderr(4096).decode(errors="replace").strip()
                 raise GuestError(
                     tr("{name}: {path} cannot be read: {error}",
-                       name=self.name, path=path, error=said)
+                       name=self.name, path=path, error=reason)
                 )  # fmt: skip
         return bytes(content)
 
@@ -293,44 +294,44 @@ def _host_key(path: Path) -> paramiko.PKey:
 
 
 def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
-    """The names under which SSH negotiates a key: RSA has newer signatures (RFC 8332)."""
+    """The signature algorithms of a key's type: for RSA those with SHA-2 (RFC 8332)."""
     name = key.get_name()
     return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
 
 
 def _as_socket(channel: paramiko.Channel) -> socket.socket:
-    """A real socket in front of an SSH channel: what speaks HTTP wants select() and makefile()."""
-    ours, theirs = socket.socketpair()
+    """A real socket in front of an SSH channel: HTTP clients need select() and makefile()."""
+    ours, far_end = socket.socketpair()
 
     def downstream() -> None:
         with suppress(OSError, EOFError):
             while data := channel.recv(65536):
-                theirs.sendall(data)
+                far_end.sendall(data)
         with suppress(OSError):
-            theirs.shutdown(socket.SHUT_RDWR)  # ends upstream() too
+            far_end.shutdown(socket.SHUT_RDWR)  # ends upstream() too
 
     def upstream() -> None:
         with suppress(OSError, EOFError):
-            while data := theirs.recv(65536):
+            while data := far_end.recv(65536):
                 channel.sendall(data)
         with suppress(OSError, EOFError):
             channel.shutdown_write()
-        # The peer may go on talking to who only has nothing more to say, but not to who is gone.
+        # Our side may only have shut down writing and still read answers: wait until it has closed.
         hung_up = select.poll()
-        hung_up.register(theirs, 0)
+        hung_up.register(far_end, 0)
         hung_up.poll()
         channel.close()  # ends downstream() too
-        answers.join()
-        theirs.close()
+        downstream_thread.join()
+        far_end.close()
 
-    answers = threading.Thread(target=downstream, daemon=True)
-    answers.start()
+    downstream_thread = threading.Thread(target=downstream, daemon=True)
+    downstream_thread.start()
     threading.Thread(target=upstream, daemon=True).start()
     return ours
 
 
 class _Stdin:
-    """Feeds a command as fast as it reads, without waiting for it."""
+    """Writes a command's input as fast as the command reads, without blocking."""
 
     def __init__(self, channel: paramiko.Channel, content: bytes) -> None:
         self._channel = channel
@@ -338,7 +339,7 @@ class _Stdin:
         self._open = True
 
     def feed(self) -> bool:
-        """Send what fits; whether anything was sent."""
+        """Send what fits into the channel's window; whether anything was sent."""
         if not self._open or (self._left and not self._channel.send_ready()):
             return False
         try:
@@ -348,12 +349,14 @@ class _Stdin:
                 self._channel.shutdown_write()
                 self._open = False
         except OSError:
-            self._open = False  # it ended without reading all of it; its exit code tells why
+            self._open = (
+                False  # the command ended before it had read everything; its exit code says why
+            )
         return True
 
 
 class _Lines:
-    """Collects a stream, and hands whole lines on as they come."""
+    """Collects a stream, and passes each line to `on_line` as soon as it is complete."""
 
     def __init__(self, stream: str, on_line: OnLine | None) -> None:
         self._stream = stream

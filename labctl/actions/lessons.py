@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labctl.access.cloud import OneLogin
+from labctl.access.cloud import SharedConnection
 from labctl.actions.held import held
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -33,7 +33,7 @@ def session(
             lab.topology,
             lab.state,
             lab.guest,
-            OneLogin(lab.connect) if with_apis else lab.cloud,
+            SharedConnection(lab.connect) if with_apis else lab.cloud,
             console,
             lambda title, steps: lab.run(title, steps, workers=1),
             labctl,

@@ -415,7 +415,7 @@ def settles(condition: Callable[[], bool]) -> bool:
 def test_a_node_that_hangs_is_given_up(
     tmp_path: Path, sshd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.access.ssh._SILENCE", 2)
+    monkeypatch.setattr("labctl.access.ssh._ACK_TIMEOUT", 2)
     namespace = f"labctl-test-{os.getpid()}"
     netns.ensure(namespace)
     try:

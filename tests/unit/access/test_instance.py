@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from labctl.access.guest import Guest, GuestError
-from labctl.access.instance import InstanceGuest, Place, find_instance
+from labctl.access.instance import InstanceGuest, InstanceLocation, find_instance
 from labctl.access.serialshell import LateError, NoShellError, SerialShell
 from labctl.errors import EXIT_USAGE, LabError
 from tests.unit.fakes import FakeGuest, topology
@@ -91,7 +91,7 @@ def test_a_login_prompt_is_no_shell() -> None:
         line(["sh", "-c", "trap '' INT QUIT; while :; do printf 'vm login: '; read x; done"]) as fd,
         pytest.raises(NoShellError, match="login"),
     ):
-        SerialShell(fd).run("true", 5, patience=8)
+        SerialShell(fd).run("true", 5, shell_timeout=8)
 
 
 def test_nobody_there() -> None:
@@ -99,23 +99,25 @@ def test_nobody_there() -> None:
         line(["sh", "-c", "trap '' INT QUIT; stty -echo; exec sleep 100"]) as fd,
         pytest.raises(NoShellError, match="does not answer"),
     ):
-        SerialShell(fd).run("true", 5, patience=2)
+        SerialShell(fd).run("true", 5, shell_timeout=2)
 
 
 def test_the_far_end_is_gone() -> None:
     with line(["true"]) as fd, pytest.raises(NoShellError, match="gone"):
-        SerialShell(fd).run("true", 5, patience=2)
+        SerialShell(fd).run("true", 5, shell_timeout=2)
 
 
 # -- the handle ------------------------------------------------------------------------------------
-PLACE = Place("vm_1", "compute-01", "instance-00000001", "7be16941-daf5-4d6a", "net",
-              "172.16.100.10", "fa:16:3e:84:8b:a2", "10.0.2.210")  # fmt: skip
+LOCATION = InstanceLocation(
+    "vm_1", "compute-01", "instance-00000001", "7be16941-daf5-4d6a", "net",
+    "172.16.100.10", "fa:16:3e:84:8b:a2", "10.0.2.210",
+)  # fmt: skip
 
 
-def handle(place: Place = PLACE) -> tuple[InstanceGuest, FakeGuest, FakeGuest]:
+def handle(location: InstanceLocation = LOCATION) -> tuple[InstanceGuest, FakeGuest, FakeGuest]:
     made = topology()
     guests = {node.name: FakeGuest(node.name) for node in made.nodes}
-    one = InstanceGuest(place, made, lambda name: cast(Guest, guests[name]))
+    one = InstanceGuest(location, made, lambda name: cast(Guest, guests[name]))
     return one, guests["compute-01"], guests["network-controller"]
 
 
@@ -162,7 +164,7 @@ def test_a_console_that_asks_for_a_login_leaves_ssh() -> None:
 
 def test_no_way_in_names_every_way() -> None:
     guest, compute, controller = handle(
-        Place("vm_1", "compute-01", "d", "p", "net", "172.16.100.10", "m", None)
+        InstanceLocation("vm_1", "compute-01", "d", "p", "net", "172.16.100.10", "m", None)
     )
     compute.on("virsh", exit=1, stderr="error: failed to get domain 'd'")
     controller.files["/root/.ssh/id_ed25519"] = b"KEY"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labctl.access.capture import Tap
-from labctl.access.instance import Place
+from labctl.access.instance import InstanceLocation
 from labctl.errors import LabError
 from labctl.providers import FarSide
 from labctl.topology import Topology
@@ -93,10 +93,10 @@ class RecordedLab:
         yield recorded
         recorded.update({tap: self.pcap(tap.node, tap.interface) for tap in taps})
 
-    def _find(self, name: str, cloud: Any) -> Place:
+    def _find(self, name: str, cloud: Any) -> InstanceLocation:
         for place in self.case.get("instances", []):
             if place["name"] == name:
-                return Place(**place)
+                return InstanceLocation(**place)
         raise LabError(f"there is no instance {name}", hint="the instances are: vm_1", code=2)
 
     @contextmanager

@@ -7,7 +7,7 @@ from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.state import as_json, write_atomic
 from labctl.walks.walk import Walk
-from labctl.walks.walker import Walker, checked
+from labctl.walks.walker import Walker, check_protocol
 
 KEPT_WALKS = 20
 """How many walks a lab keeps, for the report."""
@@ -20,7 +20,7 @@ def walk(
 
     An answer that does not come is in what is returned; LabError when nothing could be sent.
     """
-    kind = checked(protocol, port)
+    kind = check_protocol(protocol, port)
     lab.require_up()
     title = tr("a packet from {source} to {target}", source=source, target=target)
     lab.bus.emit(RunStarted("", (PlannedStep("walk", title),)))

@@ -14,18 +14,18 @@ from labctl.report.words import Both, both, same
 from labctl.walks.describe import (
     change_of,
     decision,
+    events_to_show,
     kind_of,
     mac_label,
     notes_on,
     place_name,
-    telling,
     title_of,
     verdict,
     whereabouts,
     why_of,
 )
 from labctl.walks.explain import Traced
-from labctl.walks.model import Change, Encap, Hop, Path, Point
+from labctl.walks.model import Change, Encap, Hop, PacketPath, Point
 from labctl.walks.walk import Walk
 
 _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
@@ -217,7 +217,7 @@ def _notes(walk: Walk) -> tuple[Both, ...]:
     return tuple(both(partial(note, number)) for number in range(count))
 
 
-def _steps(path: Path, walk: Walk, before: int, logical: Mapping[str, str]) -> Iterator[Step]:
+def _steps(path: PacketPath, walk: Walk, before: int, logical: Mapping[str, str]) -> Iterator[Step]:
     for number, hop in enumerate(path.hops):
         earlier = path.hops[number - 1] if number else None
         yield Step(
@@ -319,7 +319,7 @@ def _option(encap: Encap) -> str:
 
 
 # -- beside it -------------------------------------------------------------------------------------
-def _explained(path: Path, walk: Walk) -> Explained | None:
+def _explained(path: PacketPath, walk: Walk) -> Explained | None:
     said = walk.traced.get(path.direction)
     if said is None:
         return None
@@ -361,7 +361,7 @@ _AGAINST = ("denied", "rejected", "dropped")
 
 
 def _passages(said: Traced, walk: Walk) -> Iterator[Passage]:
-    for datapath, group in groupby(telling(said, walk), key=lambda event: event.datapath):
+    for datapath, group in groupby(events_to_show(said, walk), key=lambda event: event.datapath):
         router = datapath in walk.labels.routers
         yield Passage(
             name=walk.labels.datapaths.get(datapath, datapath),

@@ -1,1 +1,1 @@
-"""One packet, sent, captured everywhere and followed hop by hop."""
+"""Sends one packet, captures it at every interface and follows it hop by hop."""

@@ -1,4 +1,4 @@
-"""From sightings to hops: what happened to the packet between two of them; pure."""
+"""Turns sightings of a packet into hops, with what changed from one hop to the next. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from labctl.walks.model import (
     Hop,
     Names,
     NatRule,
-    Path,
+    PacketPath,
     Point,
     Role,
     Sighting,
@@ -21,59 +21,63 @@ from labctl.walks.model import (
 
 @dataclass(frozen=True)
 class Clocks:
-    """What makes times of several nodes comparable."""
+    """What is needed to compare times of several nodes."""
 
     began: float
     """Time of the first hop, by its node's clock."""
     skews: Mapping[str, float]
-    """Seconds by which each node's clock is ahead of that one."""
+    """By node: seconds by which its clock is ahead of the first hop's."""
 
     def since(self, frame: Frame) -> float:
         """Seconds from the first hop to a sighting."""
         return round(frame.time - self.skews.get(frame.node, 0.0) - self.began, 6)
 
 
-def path(
+def packet_path(
     direction: Direction,
-    way: Sequence[Sighting],
-    aside: Sequence[Sighting],
+    on_path: Sequence[Sighting],
+    astray: Sequence[Sighting],
     points: Sequence[Point],
     names: Names,
     clocks: Clocks,
-) -> Path:
-    """The hops of one packet, from its sightings in their order."""
+) -> PacketPath:
+    """The hops of one packet. `on_path` has its sightings in order, `astray` the flooded copies."""
     roles = {(point.node, point.interface): point.role for point in points}
 
-    def hop(one: Sighting, before: Sighting | None) -> Hop:
-        return _hop(one, before, direction, roles.get(one.place, "external"), names, clocks)
+    def hop(sighting: Sighting, before: Sighting | None) -> Hop:
+        role = roles.get(sighting.place, "external")
+        return _hop(sighting, before, direction, role, names, clocks)
 
-    return Path(
+    return PacketPath(
         direction,
-        tuple(hop(one, way[number - 1] if number else None) for number, one in enumerate(way)),
-        tuple(hop(one, None) for one in aside),
+        tuple(
+            hop(sighting, on_path[number - 1] if number else None)
+            for number, sighting in enumerate(on_path)
+        ),
+        tuple(hop(sighting, None) for sighting in astray),
     )
 
 
-def apart(
-    seen: Sequence[Sighting], points: Sequence[Point], names: Names
+def split_astray(
+    sightings: Sequence[Sighting], points: Sequence[Point], names: Names
 ) -> tuple[list[Sighting], list[Sighting]]:
-    """The way, and the copies that lead nowhere."""
+    """(sightings on the packet's path, flooded copies off it)."""
     roles = {(point.node, point.interface): point.role for point in points}
-    aside = [one for one in seen if _astray(one, roles.get(one.place), names)]
-    way = [one for one in seen if one not in aside]
-    return (way, aside) if way else (list(seen), [])
+    astray = [one for one in sightings if _is_astray(one, roles.get(one.place), names)]
+    on_path = [one for one in sightings if one not in astray]
+    return (on_path, astray) if on_path else (list(sightings), [])
 
 
-def _astray(one: Sighting, role: Role | None, names: Names) -> bool:
-    """Whether this is a copy that leads nowhere.
+def _is_astray(sighting: Sighting, role: Role | None, names: Names) -> bool:
+    """Whether this is a flooded copy, off the packet's path.
 
     A bridge that does not know a MAC address sends the frame to all its ports. So on the external
-    network a frame may be seen where neither who sent it nor whom it is meant for is: the node
-    itself (br-ex), OVN behind the bridge, or the Internet behind eth0.
+    network a frame may appear at an interface that leads neither to its sender nor to its receiver:
+    br-ex leads to the node itself, eth0 to the Internet.
     """
-    if one.frame.tunnel or role not in ("host", "external", "internet"):
+    if sighting.frame.tunnel or role not in ("host", "external", "internet"):
         return False
-    ends = {_behind(mac, names) for mac in (one.frame.src_mac, one.frame.dst_mac)}
+    ends = {_behind(mac, names) for mac in (sighting.frame.src_mac, sighting.frame.dst_mac)}
     if role == "host":
         return "host" not in ends
     return "internet" not in ends
@@ -86,20 +90,20 @@ def _behind(mac: str, names: Names) -> str:
 
 
 def _hop(
-    one: Sighting,
+    sighting: Sighting,
     before: Sighting | None,
     direction: Direction,
     role: Role,
     names: Names,
     clocks: Clocks,
 ) -> Hop:
-    frame = one.frame
+    frame = sighting.frame
     if before is not None:
-        leaves = before.node == one.node
-    else:  # sent by this node itself, or by somebody behind the interface
-        leaves = role not in ("host", "instance") and sender(frame, names) == one.node
+        leaves = before.node == sighting.node
+    else:  # sent by the node itself, or by something behind the interface
+        leaves = role not in ("host", "instance") and sender(frame, names) == sighting.node
     return Hop(
-        node=one.node,
+        node=sighting.node,
         interface=frame.interface,
         role=role,
         time=frame.time,
@@ -108,18 +112,20 @@ def _hop(
         frame=frame,
         encap=_encap(frame, names),
         changes=tuple(_changes(before.frame, frame, direction, names)) if before else (),
-        copies=one.copies,
+        copies=sighting.copies,
     )
 
 
-_OVN = 0x102
+_OVN_CLASS = 0x102
+"""Class of OVN's Geneve option, 4 bytes: 0, ingress key (15 bits), egress key (16 bits). Source:
+ovn-architecture(7), "Tunnel Encapsulations"."""
 
 
 def _encap(frame: Frame, names: Names) -> Encap | None:
     if not frame.tunnel or frame.vni is None:
         return None
     ingress = egress = None
-    if frame.option_class == _OVN and frame.option_data and len(frame.option_data) == 8:
+    if frame.option_class == _OVN_CLASS and frame.option_data and len(frame.option_data) == 8:
         keys = int(frame.option_data, 16)
         ingress, egress = keys >> 16 & 0x7FFF, keys & 0xFFFF
     return Encap(
@@ -172,12 +178,13 @@ def _tunnel(frame: Frame) -> str | None:
 
 
 def _translated(field: str, was: str, now: str, direction: Direction, names: Names) -> Change:
-    """A changed address, with the rule that changes it."""
-    forth = {"src": "snat", "dst": "dnat"}
-    back = {"src": "undnat", "dst": "unsnat"}  # the answer is translated back by conntrack
-    why = (forth if direction == "request" else back)[field]
+    """The change of an address, with the NAT rule that explains it, if there is one."""
+    of_request = {"src": "snat", "dst": "dnat"}
+    of_reply = {"src": "undnat", "dst": "unsnat"}  # conntrack translates the answer back
+    why = (of_request if direction == "request" else of_reply)[field]
     for rule in names.nat:
-        # A rule for one address is nearer than one for a network, which only the type tells.
+        # First a rule that names both addresses. An snat rule for a whole network names only the
+        # external one; the second loop looks for that.
         if rule.external in (was, now) and rule.logical in (was, now):
             return _by_rule(field, was, now, why, rule)
     for rule in names.nat:
@@ -187,5 +194,5 @@ def _translated(field: str, was: str, now: str, direction: Direction, names: Nam
 
 
 def _by_rule(field: str, was: str, now: str, why: str, rule: NatRule) -> Change:
-    said = f"{rule.type} {rule.external} {rule.logical}"
-    return Change(field, was, now, why, rule.router, said)
+    text = f"{rule.type} {rule.external} {rule.logical}"
+    return Change(field, was, now, why, rule.router, text)

@@ -1,58 +1,61 @@
-"""Frames that many interfaces saw -> the way of one packet there, and of its answer back. Pure.
+"""Finds one packet and its answer among the frames of many captures, and their order. Pure.
 
-A packet is known again by what no rewrite touches: its IP identification, its payload, TCP's
-sequence number. Clocks of different nodes need not agree, so time orders only what one clock saw;
-between clocks the sender of a frame comes before its receiver.
+A packet is recognised by what routers and NAT do not change: IP identification, payload, TCP
+sequence number. The clocks of two nodes may differ, so time orders only frames of the same node;
+between nodes, the sender of a frame comes before its receiver.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from labctl.access.packets import Frame
-from labctl.walks.changes import Clocks, apart, path
-from labctl.walks.model import Answer, Joined, Names, Point, Probe, Sighting, receiver, sender
+from labctl.walks.changes import Clocks, packet_path, split_astray
+from labctl.walks.model import Answer, Joined, Names, Point, SentProbe, Sighting, receiver, sender
 
 
-def join(frames: Iterable[Frame], probe: Probe, points: Sequence[Point], names: Names) -> Joined:
-    """The probe's way and its answer's. The order of `frames` does not matter.
+def join(
+    frames: Iterable[Frame], probe: SentProbe, points: Sequence[Point], names: Names
+) -> Joined:
+    """The path of the probe and that of its answer. `frames` may be in any order.
 
     `points` are in the order in which a request is expected to pass them.
     """
-    seen = sorted(frames, key=lambda f: (f.time, f.node, f.interface))
+    captured = sorted(frames, key=lambda f: (f.time, f.node, f.interface))
     candidates = []
-    for sent in _packets(frame for frame in seen if probe.is_sent_as(frame)):
-        request = [frame for frame in seen if _key(frame) == _key(sent[0])]
-        reply = _answer_to(request, seen)
+    for sent in _packets(frame for frame in captured if probe.is_sent_as(frame)):
+        request = [frame for frame in captured if _key(frame) == _key(sent[0])]
+        reply = _answer_to(request, captured)
         candidates.append((request, reply))
     if not candidates:
         return Joined(None, None, None, {})
-    # Sent more than once (a retry, TCP's own): the one that was answered, else that went farthest.
+    # Sent more than once (by us, or by TCP): take the one with an answer, else the one that was
+    # seen at most interfaces.
     request, reply = max(
         candidates,
-        key=lambda one: (bool(one[1]), len({(f.node, f.interface) for f in one[0]})),
+        key=lambda pair: (bool(pair[1]), len({(f.node, f.interface) for f in pair[0]})),
     )
-    there, astray = apart(_ordered(request, points, names), points, names)
-    back, back_astray = apart(_ordered(reply, points[::-1], names), points, names)
+    there, astray = split_astray(_ordered(request, points, names), points, names)
+    back, back_astray = split_astray(_ordered(reply, points[::-1], names), points, names)
     skews = _skews(there, back)
     clocks = Clocks(there[0].frame.time, skews)
     return Joined(
-        request=path("request", there, astray, points, names, clocks),
-        reply=path("reply", back, back_astray, points, names, clocks) if back else None,
+        request=packet_path("request", there, astray, points, names, clocks),
+        reply=packet_path("reply", back, back_astray, points, names, clocks) if back else None,
         answer=_kind_of_answer(back[0].frame) if back else None,
         skews={node: skew for node, skew in skews.items() if skew},
     )
 
 
 def _packets(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Sightings of the same packet together, in the order in which packets were first seen."""
-    found: dict[tuple[object, ...], list[Frame]] = {}
+    """A list of frames for each packet, in the order in which packets were first seen."""
+    packets: dict[tuple[object, ...], list[Frame]] = {}
     for frame in frames:
-        found.setdefault(_key(frame), []).append(frame)
-    return list(found.values())
+        packets.setdefault(_key(frame), []).append(frame)
+    return list(packets.values())
 
 
 def _key(frame: Frame) -> tuple[object, ...]:
-    """What no rewrite on the way changes."""
+    """The fields that stay equal on the whole path."""
     quoted = frame.quoted.ip_id if frame.quoted is not None else None
     return (
         frame.protocol, frame.kind, frame.code, frame.ip_id, frame.sequence, frame.flags,
@@ -60,18 +63,18 @@ def _key(frame: Frame) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _answer_to(request: Sequence[Frame], seen: Sequence[Frame]) -> list[Frame]:
-    """All sightings of the first packet that answers the request."""
-    for frame in seen:
+def _answer_to(request: Sequence[Frame], captured: Sequence[Frame]) -> list[Frame]:
+    """All frames of the first packet that answers the request."""
+    for frame in captured:
         if any(_answers(frame, asked) for asked in request):
-            return [one for one in seen if _key(one) == _key(frame)]
+            return [same for same in captured if _key(same) == _key(frame)]
     return []
 
 
 def _answers(frame: Frame, asked: Frame) -> bool:
-    about = frame.quoted
-    if about is not None:  # an ICMP error
-        return (about.protocol, about.ip_id, about.src, about.dst) == (
+    quoted = frame.quoted
+    if quoted is not None:  # an ICMP error
+        return (quoted.protocol, quoted.ip_id, quoted.src, quoted.dst) == (
             asked.protocol, asked.ip_id, asked.src, asked.dst,
         )  # fmt: skip
     if (frame.protocol, frame.src, frame.dst) != (asked.protocol, asked.dst, asked.src):
@@ -97,7 +100,7 @@ def _kind_of_answer(frame: Frame) -> Answer:
 
 # -- order -----------------------------------------------------------------------------------------
 def _wire(frame: Frame) -> tuple[object, ...]:
-    """What a frame says on the wire: equal at both ends of a cable."""
+    """The fields that are equal at both ends of a link between two nodes."""
     return (
         frame.tunnel_src, frame.tunnel_dst, frame.vni, frame.option_data, frame.src_mac,
         frame.dst_mac, frame.src, frame.dst, frame.ttl, frame.source_port, frame.destination_port,
@@ -106,7 +109,7 @@ def _wire(frame: Frame) -> tuple[object, ...]:
 
 
 def _ordered(frames: Sequence[Frame], points: Sequence[Point], names: Names) -> list[Sighting]:
-    """One sighting for each frame and place, causes before effects."""
+    """One sighting for each frame and interface, senders before receivers."""
     rank = {(point.node, point.interface): number for number, point in enumerate(points)}
     firsts: dict[tuple[object, ...], Frame] = {}
     copies: dict[tuple[object, ...], int] = {}
@@ -116,16 +119,16 @@ def _ordered(frames: Sequence[Frame], points: Sequence[Point], names: Names) -> 
         copies[same] = copies.get(same, -1) + 1
     left = [Sighting(frame, copies[same]) for same, frame in firsts.items()]
 
-    def by_clock(one: Sighting) -> tuple[float, int]:
-        return one.frame.time, rank.get(one.place, len(rank))
+    def by_clock(sighting: Sighting) -> tuple[float, int]:
+        return sighting.frame.time, rank.get(sighting.place, len(rank))
 
     left.sort(key=by_clock)
     ordered: list[Sighting] = []
     while left:
         free = [one for one in left if not any(_before(other, one, names, rank) for other in left)]
-        # Clocks that contradict the cables would leave none free: then time has the word.
-        nearest = [one for one in free if ordered and one.node == ordered[-1].node]
-        chosen = min(nearest or free or left, key=by_clock)
+        # Where clocks contradict the links no sighting is free: then only time decides.
+        same_node = [one for one in free if ordered and one.node == ordered[-1].node]
+        chosen = min(same_node or free or left, key=by_clock)
         ordered.append(chosen)
         left.remove(chosen)
     return ordered
@@ -134,26 +137,26 @@ def _ordered(frames: Sequence[Frame], points: Sequence[Point], names: Names) -> 
 def _before(
     one: Sighting, other: Sighting, names: Names, rank: Mapping[tuple[str, str], int]
 ) -> bool:
-    """Whether `one` is surely before `other`."""
+    """Whether `one` is certainly before `other`."""
     if one is other:
         return False
     if one.node == other.node:
         first = (one.frame.time, rank.get(one.place, 0))
         return first < (other.frame.time, rank.get(other.place, 0))
     if _wire(one.frame) != _wire(other.frame):
-        return False  # not the two ends of one cable
+        return False  # not the two ends of one link
     return sender(one.frame, names) == one.node or receiver(one.frame, names) == other.node
 
 
 def _skews(request: Sequence[Sighting], reply: Sequence[Sighting]) -> dict[str, float]:
-    """By how many seconds each node's clock is ahead of that of the first hop's node.
+    """By node: seconds by which its clock is ahead of that of the first hop's node.
 
-    Only where the clocks contradict the cables. A frame that went both ways between two nodes
-    tells the difference as NTP does; one way alone tells the least there must be.
+    0 unless a frame seems to arrive before it was sent. With a delay in each direction between two
+    nodes the difference is half of theirs, as in NTP; with one direction it is at least its delay.
     """
     delays: dict[tuple[str, str], float] = {}
-    for way in (request, reply):
-        for one, other in pairwise(way):
+    for sightings in (request, reply):
+        for one, other in pairwise(sightings):
             if one.node != other.node and _wire(one.frame) == _wire(other.frame):
                 delay = other.frame.time - one.frame.time
                 link = (one.node, other.node)
@@ -163,8 +166,8 @@ def _skews(request: Sequence[Sighting], reply: Sequence[Sighting]) -> dict[str, 
         if node not in ahead or next_node in ahead:
             continue
         back = delays.get((next_node, node))
-        wrong = delay < 0 or (back is not None and back < 0)
-        if not wrong:
+        contradictory = delay < 0 or (back is not None and back < 0)
+        if not contradictory:
             skew = 0.0
         elif back is None:
             skew = delay

@@ -1,6 +1,6 @@
-"""What a walk says of itself, in words: the terminal and the report say the same. Pure.
+"""Puts a walk into words, for the terminal and the report. Pure.
 
-What comes from a guest is in these texts as it came: whoever shows them makes them safe.
+The texts may contain what a guest sent, unchanged: the caller must sanitize or escape them.
 """
 
 import re
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from labctl.access.packets import Frame
 from labctl.i18n import tr
 from labctl.walks.explain import Traced
-from labctl.walks.model import Change, Hop, Path
-from labctl.walks.ovntrace import Event
+from labctl.walks.model import Change, Hop, PacketPath
+from labctl.walks.ovntrace import TraceEvent
 from labctl.walks.walk import Walk
 
 
 def verdict(walk: Walk) -> str:
-    """How it went, in one sentence."""
+    """The outcome in one or two sentences."""
     last = walk.reply.last if walk.reply is not None else None
     if walk.lost is None and last is not None:
         took = f"{last.offset * 1000:.2f} ms"
@@ -37,28 +37,28 @@ def verdict(walk: Walk) -> str:
         return tr("{who} answered with an ICMP error: {what}", who=named(sender, walk),
                   what=kind_of(walk.reply.hops[0].frame))  # fmt: skip
     if lost.direction == "reply":
-        said = tr("the answer got lost; last seen on {interface} of {node}", **seen)
+        text = tr("the answer got lost; last seen on {interface} of {node}", **seen)
     else:
-        said = tr("no answer; the packet was last seen on {interface} of {node}", **seen)
+        text = tr("no answer; the packet was last seen on {interface} of {node}", **seen)
     if lost.expected is not None and lost.expected.role != "internet":
-        said += tr(
+        text += tr(
             ", not on {interface} of {node}",
             interface=lost.expected.interface,
             node=place_name(lost.expected.node),
         )
     if lost.reason is not None:
         where = walk.labels.datapaths.get(lost.reason.datapath, lost.reason.datapath)
-        return f"{said}. {where}: {decision(lost.reason, walk)}"
+        return f"{text}. {where}: {decision(lost.reason, walk)}"
     if lost.untranslated:
-        return f"{said}. " + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
-    explained = walk.traced.get(lost.direction)
-    if explained is None or explained.trace is None or not explained.trace.outputs:
-        return said
-    return f"{said}. " + tr("OVN's logical flows let it pass: look below them, and at the end")
+        return f"{text}. " + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
+    traced = walk.traced.get(lost.direction)
+    if traced is None or traced.trace is None or not traced.trace.outputs:
+        return text
+    return f"{text}. " + tr("OVN's logical flows let it pass: look below them, and at the end")
 
 
-def title_of(path: Path) -> str:
-    """Which of the two ways this is."""
+def title_of(path: PacketPath) -> str:
+    """Heading of one direction, with the kind of its packet."""
     kind = kind_of(path.hops[0].frame)
     if path.direction == "request":
         return tr("there: {what}", what=kind)
@@ -66,7 +66,7 @@ def title_of(path: Path) -> str:
 
 
 def kind_of(frame: Frame) -> str:
-    """What sort of packet it is."""
+    """The kind of a packet, e.g. `TCP SYN` or `ICMP echo request`."""
     if frame.quoted is not None:
         codes = {("3", 0): "net unreachable", ("3", 1): "host unreachable",
                  ("3", 3): "port unreachable", ("3", 13): "administratively prohibited",
@@ -82,35 +82,35 @@ def kind_of(frame: Frame) -> str:
 
 
 def place_name(node: str) -> str:
-    """A node, or the Internet."""
+    """The name of a node, or "the Internet"."""
     return tr("the Internet") if node == "internet" else node
 
 
 def named(address: str, walk: Walk) -> str:
-    """An address with whose it is."""
+    """An address with the name of its owner, if known."""
     name = walk.labels.addresses.get(address)
     return f"{name} ({address})" if name else address
 
 
 def whereabouts(hop: Hop, walk: Walk) -> str:
-    """From whom it comes, or to whom it goes; empty behind the far end."""
-    outwards = hop.direction == "out"
+    """Where a hop comes from or goes to; empty on the host's side of eth0."""
+    leaves = hop.direction == "out"
     match hop.role:
         case "instance":
-            mac = hop.frame.dst_mac if outwards else hop.frame.src_mac
+            mac = hop.frame.dst_mac if leaves else hop.frame.src_mac
             name = walk.labels.macs.get(mac, mac)
-            return tr("to {who}", who=name) if outwards else tr("from {who}", who=name)
+            return tr("to {who}", who=name) if leaves else tr("from {who}", who=name)
         case "underlay":
-            return tr("to the other nodes") if outwards else tr("from another node")
+            return tr("to the other nodes") if leaves else tr("from another node")
         case "host":
-            return tr("to the node itself") if outwards else tr("from the node itself")
+            return tr("to the node itself") if leaves else tr("from the node itself")
         case "internet":
             return ""
-    return tr("to the outside") if outwards else tr("from outside")
+    return tr("to the outside") if leaves else tr("from outside")
 
 
 def mac_label(mac: str, walk: Walk) -> str:
-    """A MAC address with whose it is."""
+    """A MAC address with the name of its owner, if known."""
     name = walk.labels.macs.get(mac)
     return f"{mac} {name}" if name else mac
 
@@ -119,11 +119,11 @@ FIELDS = {
     "src": "src", "dst": "dst", "source_port": "src port", "destination_port": "dst port",
     "identifier": "ICMP id", "src_mac": "src MAC", "dst_mac": "dst MAC",
 }  # fmt: skip
-"""Header fields for people, by their names in a frame; others are called as they are there."""
+"""Names of header fields for people, by those in Frame; all others are shown as in Frame."""
 
 
 def change_of(change: Change, walk: Walk) -> str:
-    """What happened to one field."""
+    """The change of one field, e.g. `src 172.16.0.5 → 10.0.2.15`."""
     match change.field:
         case "tunnel" if change.why == "decapsulated":
             return tr("out of the tunnel")
@@ -139,43 +139,43 @@ def change_of(change: Change, walk: Walk) -> str:
 
 
 def why_of(change: Change) -> str:
-    """Who changed it, and by what right; empty where there is nothing to say."""
+    """What changed the field, e.g. a router or a NAT rule; empty where the change is plain."""
     match change.why:
         case "snat" | "dnat":
-            said = change.why.upper()
+            reason = change.why.upper()
             if change.rule:
-                said = tr(
+                reason = tr(
                     "{kind} of {router}: {rule}",
-                    kind=said,
+                    kind=reason,
                     router=change.by,
                     rule=change.rule.split()[0],
                 )
         case "unsnat" | "undnat":
-            said = tr("{kind} taken back by conntrack", kind=change.why[2:].upper())
+            reason = tr("{kind} taken back by conntrack", kind=change.why[2:].upper())
         case "routed" if change.field == "ttl":
-            said = tr("router {name}", name=change.by) if change.by else tr("a router")
+            reason = tr("router {name}", name=change.by) if change.by else tr("a router")
         case _:
             return ""
-    return said
+    return reason
 
 
-def telling(said: Traced, walk: Walk) -> Iterator[Event]:
-    """The events that say something a person does not know yet."""
-    before: set[tuple[str, str]] = set()
-    for event in said.events:
+def events_to_show(traced: Traced, walk: Walk) -> Iterator[TraceEvent]:
+    """The events of a trace that have words, without repetitions."""
+    shown: set[tuple[str, str]] = set()
+    for event in traced.events:
         text = decision(event, walk)
-        if text and (event.datapath, text) not in before:
-            before.add((event.datapath, text))
+        if text and (event.datapath, text) not in shown:
+            shown.add((event.datapath, text))
             yield event
 
 
 _GROUP = re.compile(r"@(\w+)")
 _MEMBERS = re.compile(r"\$(pg_\w+)_ip4")
-"""The set of addresses of a security group's members."""
+"""OVN's address set with the members of a security group."""
 
 
-def decision(event: Event, walk: Walk) -> str:
-    """One event in words; empty if it is not worth any."""
+def decision(event: TraceEvent, walk: Walk) -> str:
+    """One event in words; empty for an event that is not shown."""
     port = walk.labels.ports.get(event.detail, event.detail)
     match event.kind:
         case "enters":
@@ -187,7 +187,7 @@ def decision(event: Event, walk: Walk) -> str:
         case "snat" | "dnat":
             return tr("{kind} to {address}", kind=event.kind.upper(), address=event.detail)
         case "unsnat" | "undnat":
-            return ""  # every packet is looked up; what comes of it the hops show
+            return ""  # OVN looks up every packet; the hops show whether it was translated
         case "redirected":
             return tr("goes to {where}", where=port)
         case "allowed":
@@ -199,7 +199,7 @@ def decision(event: Event, walk: Walk) -> str:
     return tr("dropped in {table}: {match}", table=event.table, match=event.detail)
 
 
-def _acl(event: Event, walk: Walk) -> str:
+def _acl(event: TraceEvent, walk: Walk) -> str:
     if "neutron_pg_drop" in event.detail:
         if "_out_" in event.table:
             return tr("default: no security group rule lets it in")
@@ -207,7 +207,7 @@ def _acl(event: Event, walk: Walk) -> str:
     if group := _GROUP.search(event.detail):
         name = walk.labels.groups.get(group[1], group[1])
         rest = re.sub(r"reg0\[\d+\] == 1 && |[()]|(in|out)port == @\w+ && ", "", event.detail)
-        rest = _MEMBERS.sub(lambda one: walk.labels.groups.get(one[1], one[1]), rest)
+        rest = _MEMBERS.sub(lambda match: walk.labels.groups.get(match[1], match[1]), rest)
         return tr("security group {name} ({match})", name=name, match=rest)
     if "ct.rpl" in event.detail or event.detail == "reg0[17] == 1":
         return tr("connection tracking: an answer")
@@ -215,7 +215,7 @@ def _acl(event: Event, walk: Walk) -> str:
 
 
 def notes_on(walk: Walk) -> Iterator[str]:
-    """What there is to say besides."""
+    """Remarks: what could not be read, clocks that differ, flooded copies, files of captures."""
     yield from walk.notes
     for node, skew in walk.skews.items():
         yield tr(

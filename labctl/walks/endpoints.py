@@ -1,4 +1,4 @@
-"""The two ends of a walk, found in a running lab: nodes, instances, addresses."""
+"""Finds the source and the target of a walk in a running lab: nodes, instances, addresses."""
 
 import ipaddress
 import json
@@ -16,9 +16,9 @@ from labctl.i18n import tr
 from labctl.providers.nspawn.uplink import INTERNET_HOST
 from labctl.topology import Topology
 from labctl.walks import logical_network
-from labctl.walks.logical_network import LogicalNetwork, Port
+from labctl.walks.logical_network import LogicalNetwork, OvnPort
 from labctl.walks.model import Names
-from labctl.walks.plan import End
+from labctl.walks.plan import Endpoint
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -29,18 +29,18 @@ class Labels:
     """Names for the UUIDs, addresses and keys in a walk."""
 
     datapaths: Mapping[str, str]
-    """By UUID."""
+    """By UUID of a logical switch or router."""
     routers: tuple[str, ...]
-    """UUIDs of those datapaths that are routers."""
+    """UUIDs of the datapaths that are routers."""
     ports: Mapping[str, str]
     macs: Mapping[str, str]
     addresses: Mapping[str, str]
     groups: Mapping[str, str]
-    """Name of the security group by that of its port group in OVN."""
+    """By name of the port group in OVN: name of the security group."""
 
 
-class Ends:
-    """What a lab has that packets can go between."""
+class EndpointFinder:
+    """What can send or receive packets in a lab, read once from OVN and OpenStack."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ class Ends:
         guest: Callable[[str], Guest],
         cloud: "Callable[[], Connection]",
     ) -> None:
-        """Asks OVN's databases and OpenStack, at once. What does not answer is a note."""
+        """Reads OVN's databases and OpenStack in parallel. Failures go to `notes`, for people."""
         self._topology = topology
         self._guest = guest
         self._cloud = cloud
         self.notes: list[str] = []
         with ThreadPoolExecutor(max_workers=2) as pool:
-            asked = pool.submit(logical_network.read, guest(topology.controller.name))
+            reading = pool.submit(logical_network.read, guest(topology.controller.name))
             self.servers, self._groups, self._floating_ips = self._openstack()
             try:
-                self.network = asked.result()
+                self.network = reading.result()
             except (LabError, ValueError) as error:
                 self.network = LogicalNetwork()
                 self.notes.append(tr("OVN's databases do not answer: {error}", error=str(error)))
@@ -78,21 +78,21 @@ class Ends:
 
     @property
     def gateway(self) -> str:
-        """The node at which the router's gateway port is, else the one that could have it."""
+        """The node that has the router's gateway port, else the first that could have it."""
         for port in self.network.ports:
             if port.type == "chassisredirect" and port.chassis:
                 return port.chassis
         return (self._topology.gateways or (self._topology.controller,))[0].name
 
     def names(self, far_mac: str) -> Names:
-        """What the numbers in frames mean."""
+        """What the addresses and keys in frames mean."""
         return self.network.names(self._topology, self.servers, far_mac)
 
     def labels(self, names: Names) -> Labels:
         """What the UUIDs and addresses in a walk mean, for people."""
         return Labels(
-            datapaths={one.uuid: one.name for one in self.network.datapaths},
-            routers=tuple(one.uuid for one in self.network.datapaths if one.router),
+            datapaths={datapath.uuid: datapath.name for datapath in self.network.datapaths},
+            routers=tuple(datapath.uuid for datapath in self.network.datapaths if datapath.router),
             ports={
                 port.name: self.network.label(port, self.servers) for port in self.network.ports
             },
@@ -105,65 +105,66 @@ class Ends:
             },
         )
 
-    def outer(self, nodes: set[str]) -> dict[str, Sequence[str]]:
-        """By node its interfaces towards the external network."""
+    def external_interfaces(self, nodes: set[str]) -> dict[str, Sequence[str]]:
+        """By node: its interfaces on the external network, for `nodes` and all gateways."""
 
         def ask(node: str) -> Sequence[str]:
-            bridge = self._guest(node).run("test -e /sys/class/net/br-ex", check=False).ok
-            return ("br-ex", "eth0") if bridge else ("eth0",)
+            has_bridge = self._guest(node).run("test -e /sys/class/net/br-ex", check=False).ok
+            return ("br-ex", "eth0") if has_bridge else ("eth0",)
 
-        named = sorted({*nodes, *(node.name for node in self._topology.gateways)} - {""})
-        with ThreadPoolExecutor(max_workers=len(named)) as pool:
-            return dict(zip(named, pool.map(ask, named), strict=True))
+        names = sorted({*nodes, *(node.name for node in self._topology.gateways)} - {""})
+        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+            return dict(zip(names, pool.map(ask, names), strict=True))
 
-    # -- the two ends --------------------------------------------------------------------------
-    def source(self, name: str) -> End:
-        """A node or an instance that is to send. Raises LabError when there is none."""
+    # -- source and target ---------------------------------------------------------------------
+    def source(self, name: str) -> Endpoint:
+        """The node or instance of that name. Raises LabError when there is none."""
         if name in {node.name for node in self._topology.nodes}:
-            return End(name, "node", "", name)
+            return Endpoint(name, "node", "", name)
         return self._workload(name)
 
-    def target(self, name: str, source: End) -> End:
-        """What is to be reached: a node, an instance, or an address. Raises LabError."""
+    def target(self, name: str, source: Endpoint) -> Endpoint:
+        """A node, an instance, or an IPv4 address. Raises LabError when it is none of them.
+
+        Only instances reach the fixed address of an instance; for a node it is the floating IP.
+        """
         nodes = {node.name: node for node in self._topology.nodes}
         if name in nodes:
-            return End(name, "node", str(nodes[name].eth1.address.ip), name)
+            return Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
         if name == "internet":
             name = INTERNET_HOST
         try:
             address = str(ipaddress.IPv4Address(name))
         except ValueError:
-            found = self._workload(name)
+            workload = self._workload(name)
             if source.kind == "instance":
-                return found
-            if not (floating := self._floating(found.address)):
+                return workload
+            if not (floating := self._outer_address(workload.address)):
                 raise LabError(
                     tr("{name} has no floating IP, so nobody outside reaches it", name=name),
                     hint=tr("give it one, or walk from an instance"),
                 ) from None
-            return replace(found, address=floating, inner=found.address)
-        return self._at(address)
+            return replace(workload, address=floating, inner=workload.address)
+        return self._by_address(address)
 
-    def _at(self, address: str) -> End:
-        """What has an address: an instance, directly or by its floating IP, a node, or neither."""
+    def _by_address(self, address: str) -> Endpoint:
+        """The node or instance that has a (fixed or floating) address, else the bare address."""
         for node in self._topology.nodes:
             if address == str(node.eth1.address.ip):
-                return End(node.name, "node", address, node.name)
-        inner = self._behind(address)
+                return Endpoint(node.name, "node", address, node.name)
+        inner = self._inner_address(address)
         for port in self.network.ports:
             if (inner or address) in port.addresses and port.type == "":
                 name = self.network.label(port, self.servers)
-                found = self._located(name, port) if port.chassis else self._workload(name)
-                if inner:
-                    return replace(found, address=address, inner=inner)
-                return found
+                workload = self._bound_to(name, port) if port.chassis else self._workload(name)
+                return replace(workload, address=address, inner=inner) if inner else workload
         label = self.names("").addresses.get(address, address)
-        return End(label, "address", address)
+        return Endpoint(label, "address", address)
 
-    def _workload(self, name: str) -> End:
-        """An instance of OpenStack's, or a workload that is a logical port of OVN by itself."""
+    def _workload(self, name: str) -> Endpoint:
+        """An instance of OpenStack, or in a lab without it a logical port. Raises LabError."""
         if port := self.network.port(name):
-            return self._located(name, port)
+            return self._bound_to(name, port)
         if self._topology.stack != "openstack":
             names = [port.name for port in self.network.ports if port.type == ""]
             raise LabError(
@@ -172,7 +173,7 @@ class Ends:
                 code=EXIT_USAGE,
             )
         try:
-            place = find_instance(name, self._cloud())
+            instance = find_instance(name, self._cloud())
         except API_ERRORS as error:
             raise LabError(tr("OpenStack does not answer: {said}", said=str(error))) from error
         except LabError as error:
@@ -180,18 +181,20 @@ class Ends:
                 "the nodes are: {names}", names=", ".join(self._node_names())
             )
             raise
-        bound = self.network.port(place.port)
+        bound = self.network.port(instance.port)
         if bound is not None and not bound.chassis:
             self.notes.append(
                 tr("{name} is not bound to any node: no chassis answers for it", name=name)
             )
-        return End(name, "instance", place.address, place.node, place.tap, mac=place.mac)
+        return Endpoint(
+            name, "instance", instance.address, instance.node, instance.tap, mac=instance.mac
+        )
 
     def _node_names(self) -> list[str]:
         return [node.name for node in self._topology.nodes]
 
-    def _located(self, name: str, port: Port) -> End:
-        """The interface of a logical port, where its chassis has it."""
+    def _bound_to(self, name: str, port: OvnPort) -> Endpoint:
+        """The interface of a logical port on the node it is bound to. Raises LabError."""
         if not port.chassis:
             raise LabError(
                 tr("{name} is not bound to any node", name=name),
@@ -203,7 +206,7 @@ class Ends:
         rows = parse_table(self._guest(port.chassis).run(find, timeout=15).stdout)
         if not rows:
             raise LabError(tr("{node} has no interface for {name}", node=port.chassis, name=name))
-        return End(
+        return Endpoint(
             name=name,
             kind="instance",
             address=next(iter(port.addresses), ""),
@@ -213,33 +216,36 @@ class Ends:
             mac=next(iter(port.macs), ""),
         )
 
-    def addressed(self, source: End, target: End) -> End:
-        """The source with the address that it sends to the target from. Raises LabError."""
+    def with_source_address(self, source: Endpoint, target: Endpoint) -> Endpoint:
+        """The source with the address that its routing table chooses for the target.
+
+        Raises LabError when a node has no route there.
+        """
         if source.kind != "node":
             return source
-        asked = self._guest(source.node).run(
+        result = self._guest(source.node).run(
             ["ip", "-j", "-4", "route", "get", target.address], check=False
         )
-        rows = json.loads(asked.stdout or "[]") if asked.ok else []
+        rows = json.loads(result.stdout or "[]") if result.ok else []
         if not rows or not rows[0].get("prefsrc"):
             raise LabError(
                 tr("{node} has no way to {address}", node=source.node, address=target.address)
-                + (f": {asked.stderr.strip()}" if asked.stderr.strip() else "")
+                + (f": {result.stderr.strip()}" if result.stderr.strip() else "")
             )
         return replace(source, address=rows[0]["prefsrc"])
 
-    def _behind(self, address: str) -> str:
-        """The inner address that an outer one is meant for; empty if it is for none.
+    def _inner_address(self, address: str) -> str:
+        """The fixed address that belongs to a floating IP; empty if there is none.
 
-        Asked of OVN, and of OpenStack too: a rule may be missing that should be there.
+        Looked up in OVN, then in OpenStack: OVN may lack the rule, and the walk is to show that.
         """
         for rule in self.network.nat:
             if rule.external == address and rule.type.startswith("dnat"):
                 return rule.logical
         return self._floating_ips.get(address, "")
 
-    def _floating(self, address: str) -> str:
-        """The outer address that is meant for an inner one; empty if none is."""
+    def _outer_address(self, address: str) -> str:
+        """The floating IP of a fixed address; empty if there is none."""
         for floating, fixed in self._floating_ips.items():
             if fixed == address:
                 return floating

@@ -1,4 +1,4 @@
-"""What OVN says about a packet that was seen, and where one that got lost should have been next."""
+"""Asks ovn-trace about a packet that was captured, and finds where a lost one disappeared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,25 +6,25 @@ from dataclasses import dataclass, replace
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.i18n import tr
-from labctl.walks.logical_network import LogicalNetwork, Port
-from labctl.walks.model import Direction, Hop, Joined, NatRule, Path, Point
-from labctl.walks.ovntrace import Event, Trace, command, events, parse
-from labctl.walks.plan import End
+from labctl.walks.logical_network import LogicalNetwork, OvnPort
+from labctl.walks.model import Direction, Hop, Joined, NatRule, PacketPath, Point
+from labctl.walks.ovntrace import DROP_KINDS, Trace, TraceEvent, command, events, parse
+from labctl.walks.plan import Endpoint
 
 
 @dataclass(frozen=True)
 class Traced:
-    """What ovn-trace says about one direction."""
+    """The answer of ovn-trace about the packet of one direction."""
 
     trace: Trace | None
-    events: tuple[Event, ...]
+    events: tuple[TraceEvent, ...]
     error: str = ""
     """Why there is no trace; for people."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Where a packet that did not arrive was seen last."""
+    """Where a packet that did not arrive was seen last, and why, as far as OVN tells."""
 
     direction: Direction
     node: str
@@ -32,35 +32,36 @@ class Loss:
     role: str
     expected: Point | None
     """Where it should have been seen next."""
-    reason: Event | None
-    """What the logical pipeline says against it, if it does."""
+    reason: TraceEvent | None
+    """The step of ovn-trace that drops it, if there is one."""
     untranslated: str = ""
     """The floating IP it was sent to, if OVN has no rule for that."""
 
 
-def traced(controller: Guest, network: LogicalNetwork, path: Path) -> Traced:
+def trace_path(controller: Guest, network: LogicalNetwork, path: PacketPath) -> Traced:
     """Ask ovn-trace about the packet as it entered OVN. Raises GuestError."""
-    entered = entry(network, path)
-    if entered is None:
+    entry = entry_of(network, path)
+    if entry is None:
         return Traced(None, (), tr("this packet did not pass OVN's logical network"))
-    inport, frame = entered
-    first = _ask(controller, inport, frame, path.direction)
-    if first.verdict == "drop" and (later := _translated_back(path, frame)):
-        # conntrack has given it the address that it had before: ovn-trace has to be told.
-        port = network.port(first.pipelines[-1].inport)
+    inport, frame = entry
+    trace = _ask(controller, inport, frame, path.direction)
+    if trace.verdict == "drop" and (translated := _translated_back(path, frame)):
+        # ovn-trace cannot know that conntrack translates this reply back. Trace it again from where
+        # it stopped, with the translated destination.
+        port = network.port(trace.pipelines[-1].inport)
         if port is not None and port.datapath.router:
-            there = replace(later, dst_mac=next(iter(port.macs), later.dst_mac))
-            second = _ask(controller, port, there, path.direction)
-            first = replace(
-                second,
-                pipelines=(*first.pipelines[:-1], *second.pipelines),
-                assumed=f"{frame.dst} > {later.dst}",
+            at_router = replace(translated, dst_mac=next(iter(port.macs), translated.dst_mac))
+            rest = _ask(controller, port, at_router, path.direction)
+            trace = replace(
+                rest,
+                pipelines=(*trace.pipelines[:-1], *rest.pipelines),
+                assumed=f"{frame.dst} > {translated.dst}",
             )
-    return Traced(first, tuple(events(first)))
+    return Traced(trace, tuple(events(trace)))
 
 
-def entry(network: LogicalNetwork, path: Path) -> tuple[Port, Frame] | None:
-    """The logical port by which a packet came in, and what it looked like there."""
+def entry_of(network: LogicalNetwork, path: PacketPath) -> tuple[OvnPort, Frame] | None:
+    """The logical port where a packet entered OVN, and the frame captured there."""
     for hop in path.hops:
         if hop.frame.tunnel:
             continue
@@ -77,7 +78,7 @@ def entry(network: LogicalNetwork, path: Path) -> tuple[Port, Frame] | None:
     return None
 
 
-def _ask(controller: Guest, inport: Port, frame: Frame, direction: Direction) -> Trace:
+def _ask(controller: Guest, inport: OvnPort, frame: Frame, direction: Direction) -> Trace:
     state = "new"
     if direction == "reply":
         state = "rel,rpl" if frame.quoted is not None else "est,rpl"
@@ -85,8 +86,8 @@ def _ask(controller: Guest, inport: Port, frame: Frame, direction: Direction) ->
     return parse(controller.run(argv, timeout=30).stdout, argv)
 
 
-def _translated_back(path: Path, frame: Frame) -> Frame | None:
-    """The frame with the destination that it was seen with later on its way."""
+def _translated_back(path: PacketPath, frame: Frame) -> Frame | None:
+    """The frame of a reply with the destination that a later hop shows; None if unchanged."""
     if path.direction != "reply":
         return None
     for hop in path.hops:
@@ -95,40 +96,37 @@ def _translated_back(path: Path, frame: Frame) -> Frame | None:
     return None
 
 
-def loss(
-    joined: Joined, way: Sequence[Point], found: dict[Direction, Traced], target: End,
+def find_loss(
+    joined: Joined, expected: Sequence[Point], traces: dict[Direction, Traced], target: Endpoint,
     nat: Sequence[NatRule],
 ) -> Loss:  # fmt: skip
-    """Where the probe, or else its answer, was seen last."""
+    """Where the answer, or the probe if there is no answer, was seen last."""
     assert joined.request is not None
     path = joined.reply or joined.request
-    order = list(way) if path.direction == "request" else list(way)[::-1]
+    order = list(expected) if path.direction == "request" else list(expected)[::-1]
     last = path.last
-    said = found.get(path.direction)
-    known = {rule.external for rule in nat if rule.type.startswith("dnat")}
-    against = [e for e in (said.events if said else ()) if e.kind in _AGAINST]
+    traced = traces.get(path.direction)
+    translated = {rule.external for rule in nat if rule.type.startswith("dnat")}
+    drops = [event for event in (traced.events if traced else ()) if event.kind in DROP_KINDS]
     return Loss(
         direction=path.direction,
         node=last.node,
         interface=last.interface,
         role=last.role,
         expected=_next(last, order),
-        reason=against[-1] if against and said and _is_dropped(said) else None,
-        untranslated="" if not target.inner or target.address in known else target.address,
+        reason=drops[-1] if drops and traced and _is_dropped(traced) else None,
+        untranslated="" if not target.inner or target.address in translated else target.address,
     )
 
 
-_AGAINST = ("denied", "rejected", "dropped")
-
-
-def _is_dropped(said: Traced) -> bool:
-    return said.trace is not None and said.trace.verdict == "drop"
+def _is_dropped(traced: Traced) -> bool:
+    return traced.trace is not None and traced.trace.verdict == "drop"
 
 
 def _next(last: Hop, order: Sequence[Point]) -> Point | None:
     places = [(point.node, point.interface) for point in order]
-    # Twice on the same interface, in and out: the later place counts.
-    here = [n for n, place in enumerate(places) if place == (last.node, last.interface)]
+    # A packet may pass an interface twice, in and out: the later passage counts.
+    here = [number for number, place in enumerate(places) if place == (last.node, last.interface)]
     if not here or here[-1] + 1 >= len(order):
         return None
     return order[here[-1] + 1]

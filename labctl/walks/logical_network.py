@@ -1,7 +1,7 @@
-"""The logical network as a packet meets it: switches, routers, ports, their keys, names and NAT.
+"""The logical network as a walk needs it: switches, routers, ports, their keys and NAT rules.
 
-One read of both databases, then a pure answer. Works for a lab of OpenStack's and for one that was
-built with `ovn-nbctl` alone.
+`read` asks the databases, the rest is pure. It works for networks of OpenStack and for networks
+that were made with `ovn-nbctl`.
 """
 
 from collections.abc import Mapping
@@ -39,20 +39,20 @@ class Datapath:
     """A logical switch or router."""
 
     uuid: str
-    """As in the northbound database, and as ovn-trace names it."""
+    """Of its row in the northbound database; ovn-trace prints it."""
     name: str
     router: bool
     key: int
-    """What Geneve's VNI is."""
+    """Its tunnel key: the VNI of Geneve."""
 
 
 @dataclass(frozen=True)
-class Port:
+class OvnPort:
     """A logical port."""
 
     name: str
     type: str
-    """Empty for that of an instance; patch, localnet, localport, chassisredirect, …"""
+    """Empty for an instance's; else patch, localnet, localport, chassisredirect, …"""
     datapath: Datapath
     key: int
     macs: tuple[str, ...]
@@ -61,50 +61,50 @@ class Port:
     chassis: str | None
     """Name of the node it is bound to."""
     peer: str
-    """Of a patch port: the port at the other side."""
+    """Of a patch port: name of the port at its other side."""
     device: str
-    """Of OpenStack's ports: ID of the server or router it belongs to."""
+    """With OpenStack: ID of the server or router that it belongs to."""
     owner: str
     physical_network: str
 
 
 @dataclass(frozen=True)
 class LogicalNetwork:
-    """What the databases say of it."""
+    """What a walk reads from OVN's databases."""
 
     datapaths: tuple[Datapath, ...] = ()
-    ports: tuple[Port, ...] = ()
+    ports: tuple[OvnPort, ...] = ()
     nat: tuple[NatRule, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
-    """ID of the security group by the name of its port group."""
+    """By name of the port group: ID of the security group."""
 
-    def port(self, name: str) -> Port | None:
+    def port(self, name: str) -> OvnPort | None:
         """The port of that name."""
         return next((port for port in self.ports if port.name == name), None)
 
-    def by_mac(self, mac: str) -> Port | None:
-        """The port that has the address; of a router its own port and no redirection of it."""
-        found = [port for port in self.ports if mac in port.macs]
-        return next((port for port in found if port.type != "chassisredirect"), None)
+    def by_mac(self, mac: str) -> OvnPort | None:
+        """The port with that MAC address. Not a chassisredirect: it has that of its router port."""
+        ports = [port for port in self.ports if mac in port.macs]
+        return next((port for port in ports if port.type != "chassisredirect"), None)
 
     def datapath(self, uuid: str) -> Datapath | None:
         """The logical switch or router of that UUID."""
-        return next((one for one in self.datapaths if one.uuid == uuid), None)
+        return next((datapath for datapath in self.datapaths if datapath.uuid == uuid), None)
 
-    def localnet(self, switch: Datapath) -> Port | None:
-        """The port by which a switch joins the world outside."""
+    def localnet(self, switch: Datapath) -> OvnPort | None:
+        """The port that connects a switch to a physical network."""
         return next(
             (port for port in self.ports if port.datapath == switch and port.type == "localnet"),
             None,
         )
 
-    def chassis_of(self, port: Port) -> str | None:
-        """The node at which a port is: of a router's gateway port, where it is redirected to."""
+    def chassis_of(self, port: OvnPort) -> str | None:
+        """The node that a port is bound to; a router's gateway port is bound by its cr- port."""
         redirect = self.port(f"cr-{port.name}")
         return port.chassis or (redirect.chassis if redirect is not None else None)
 
-    def label(self, port: Port, servers: Mapping[str, str]) -> str:
-        """A port in words of people; `servers` has the names of instances by their IDs."""
+    def label(self, port: OvnPort, servers: Mapping[str, str]) -> str:
+        """A name of a port for people; `servers` has names of instances by ID."""
         if port.device in servers:
             return servers[port.device]
         match port.type:
@@ -119,7 +119,7 @@ class LogicalNetwork:
         return port.name
 
     def names(self, topology: Topology, servers: Mapping[str, str], far_mac: str) -> Names:
-        """What numbers of a frame mean in this lab; `far_mac` may be empty."""
+        """What addresses and keys in a frame mean; `far_mac`: of the host's end of eth0, or ""."""
         owners: dict[str, str] = {}
         macs: dict[str, str] = {}
         addresses: dict[str, str] = {}
@@ -144,7 +144,7 @@ class LogicalNetwork:
             owners=owners,
             macs=macs,
             addresses=addresses,
-            datapaths={one.key: one.name for one in self.datapaths},
+            datapaths={datapath.key: datapath.name for datapath in self.datapaths},
             ports={(port.datapath.key, port.key): self.label(port, servers) for port in self.ports},
             routers={
                 mac: port.datapath.name
@@ -178,7 +178,7 @@ def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
     return LogicalNetwork(
         datapaths=tuple(datapaths.values()),
         ports=tuple(
-            Port(
+            OvnPort(
                 name=row["logical_port"],
                 type=row["type"],
                 datapath=datapaths[row["datapath"]],

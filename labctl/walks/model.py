@@ -1,6 +1,6 @@
-"""The hops of a packet walk: what they are, and what happened from one to the next. Pure.
+"""Data of a packet walk: the packet that is sent, its hops, and what changed between them. Pure.
 
-`joining` finds out which frames are the same packet, and their order.
+The fields of PacketPath and what it holds are part of `labctl walk --json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ Answer = Literal["reply", "refused", "error"]
 
 @dataclass(frozen=True)
 class Point:
-    """An interface that is listened to."""
+    """An interface where packets are captured."""
 
     node: str
     """A node's name, or `internet` for the far end of the gateway's eth0."""
     interface: str
     role: Role
     filter: str = ""
-    """What tcpdump is asked for there."""
+    """The pcap filter of the capture."""
     namespace: str = ""
     """Network namespace on the node that holds the interface; empty: the node's own."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The one packet that is sent, and how it is known among others."""
+class SentProbe:
+    """The packet that a walk sends, and what tells it from other packets."""
 
     protocol: str
     """`icmp`, `tcp` or `udp`."""
@@ -41,14 +41,14 @@ class Probe:
     port: int | None = None
     """Destination port of tcp and udp."""
     source_port: int | None = None
-    """If it is known."""
+    """None: not known."""
     length: int | None = None
-    """Bytes of the IP packet, if they mark it."""
+    """Bytes of the IP packet, where an unusual size marks it; else None."""
     marker: str = ""
-    """Hexadecimal digits that its payload holds."""
+    """Hexadecimal digits that its payload contains."""
 
     def is_sent_as(self, frame: Frame) -> bool:
-        """Whether a frame is this probe as it left its sender: not yet rewritten."""
+        """Whether a frame is this packet as it left the sender, before NAT and tunnels."""
         return (
             frame.protocol == self.protocol
             and (frame.src, frame.dst) == (self.source, self.target)
@@ -64,20 +64,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class Names:
-    """What the lab knows about the numbers in a frame."""
+    """What the addresses and keys in a frame mean in this lab."""
 
     owners: Mapping[str, str] = field(default_factory=dict)
-    """Node (or `internet`) at whose interface a MAC address or underlay address is."""
+    """By MAC address or underlay address: the node that has it, or `internet`."""
     macs: Mapping[str, str] = field(default_factory=dict)
-    """Whose a MAC address is, for people."""
+    """By MAC address: the name of its owner, for people."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Whose an IP address is, for people."""
+    """By IP address: the name of its owner, for people."""
     datapaths: Mapping[int, str] = field(default_factory=dict)
-    """Name of the logical switch or router by its tunnel key, which is the VNI."""
+    """By tunnel key, which is the VNI: name of the logical switch or router."""
     ports: Mapping[tuple[int, int], str] = field(default_factory=dict)
-    """Name of a logical port by the keys of its datapath and its own."""
+    """By (key of the datapath, key of the port): name of a logical port."""
     routers: Mapping[str, str] = field(default_factory=dict)
-    """Name of the router by the MAC address of one of its ports."""
+    """By MAC address of one of its ports: name of the logical router."""
     hosts: frozenset[str] = frozenset()
     """MAC addresses of the nodes themselves on the external network."""
     inside: frozenset[str] = frozenset()
@@ -87,7 +87,7 @@ class Names:
 
 @dataclass(frozen=True)
 class NatRule:
-    """A rule of a logical router."""
+    """A NAT rule of a logical router."""
 
     type: str
     """snat, dnat or dnat_and_snat."""
@@ -98,7 +98,7 @@ class NatRule:
 
 @dataclass(frozen=True)
 class Encap:
-    """The Geneve tunnel around a packet, and what OVN wrote on it."""
+    """The Geneve header around a packet, with what OVN wrote into it."""
 
     src: str
     dst: str
@@ -108,7 +108,7 @@ class Encap:
     source_port: int | None
     vni: int
     datapath: str
-    """The logical datapath that the VNI is the key of; empty if it is not known."""
+    """Name of the logical switch or router whose key is the VNI; empty if not known."""
     option_class: int | None
     option_data: str | None
     ingress_key: int | None
@@ -119,7 +119,7 @@ class Encap:
 
 @dataclass(frozen=True)
 class Change:
-    """One header field that is not what it was at the hop before."""
+    """One header field that differs from the hop before."""
 
     field: str
     before: str | int | None
@@ -127,7 +127,7 @@ class Change:
     why: str
     """snat, dnat, unsnat, undnat, routed, encapsulated, decapsulated or rewritten."""
     by: str
-    """The router that did it, or Geneve; empty if it is not known."""
+    """The router that changed it, or Geneve; empty if not known."""
     rule: str = ""
     """The NAT rule: its type, external and logical address."""
 
@@ -142,49 +142,50 @@ class Hop:
     time: float
     """Seconds since the epoch, by the clock of the node."""
     offset: float
-    """Seconds since the first hop of the request, clocks made to agree."""
+    """Seconds since the first hop of the request, corrected for differing clocks."""
     direction: Literal["in", "out"]
-    """Whether the packet comes to the node (from an instance there, too) or leaves it."""
+    """`out` when the packet leaves the node, else `in`: also when an instance on it sends."""
     frame: Frame
     encap: Encap | None
     changes: tuple[Change, ...]
     copies: int = 0
-    """How often the same frame was seen here besides."""
+    """How many more times the same frame was seen here."""
 
 
 @dataclass(frozen=True)
-class Path:
-    """The way of one packet."""
+class PacketPath:
+    """The hops of one packet, in their order."""
 
     direction: Direction
     hops: tuple[Hop, ...]
     aside: tuple[Hop, ...] = ()
-    """Sightings of copies that lead nowhere: a bridge that did not know the MAC floods them."""
+    """Copies off the path: a bridge that does not know a MAC address floods the frame."""
 
     @property
     def last(self) -> Hop:
-        """Where it was seen last."""
+        """The hop where it was seen last."""
         return self.hops[-1]
 
 
 @dataclass(frozen=True)
 class Joined:
-    """One packet's way and its answer's."""
+    """The path of one packet, and that of its answer."""
 
-    request: Path | None
-    reply: Path | None
+    request: PacketPath | None
+    reply: PacketPath | None
     answer: Answer | None
-    """What kind of answer: one that was hoped for, a refusal (RST, port unreachable), an error."""
+    """`refused` is TCP RST or ICMP port unreachable, `error` any other ICMP error."""
     skews: Mapping[str, float]
-    """Seconds by which the clock of a node is ahead of the first hop's, where they disagree."""
+    """By node: seconds by which its clock is ahead of the clock of the first hop's node."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A frame at a place, with how often it was there."""
+    """A frame at one interface."""
 
     frame: Frame
     copies: int = 0
+    """How many more times the same frame was seen there."""
 
     @property
     def node(self) -> str:
@@ -196,17 +197,14 @@ class Sighting:
 
 
 def sender(frame: Frame, names: Names) -> str | None:
-    """The node that put the frame on the cable."""
+    """The node (or `internet`) that sent the frame to the network between nodes, if known."""
     if frame.tunnel:
         return names.owners.get(frame.tunnel_src or "")
     return names.owners.get(frame.src_mac)
 
 
 def receiver(frame: Frame, names: Names) -> str | None:
-    """The node that the frame is meant for on the cable."""
+    """The node (or `internet`) that the frame is addressed to, if known."""
     if frame.tunnel:
         return names.owners.get(frame.tunnel_dst or "")
     return names.owners.get(frame.dst_mac)
-
-
-# -- what happened from hop to hop -----------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""What ovn-trace says: the question built from a real frame, the answer parsed. Pure.
+"""Builds the ovn-trace command for a captured frame, and parses its output. Pure.
 
-ovn-trace walks a packet through the logical flows of the southbound database. It keeps no table of
-connections: what conntrack would answer is told to it (`--ct`), and translations of replies back,
-which only that table knows, it leaves out and says so.
+ovn-trace simulates a packet in the logical flows of the southbound database. It has no connection
+table: `--ct` tells it what conntrack would answer. Translating a reply back needs that table, so it
+does not do that, and says so in its output.
 """
 
 import re
@@ -17,7 +17,7 @@ Verdict = Literal["output", "drop", "unknown"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One logical table that had a say, or what conntrack was taken to answer."""
+    """One logical table that the packet matched in, or what conntrack was assumed to answer."""
 
     table: int | None
     """Number of the table in its pipeline; None for conntrack."""
@@ -33,7 +33,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pass through one half of a logical switch or router."""
+    """The ingress or egress half of a logical switch or router, as the packet passed it."""
 
     kind: str
     """ingress, egress or multicast."""
@@ -50,28 +50,28 @@ class Output:
 
     port: str
     type: str
-    """localnet, vif, …; patch ports between switches and routers are not the end of the way."""
+    """localnet, vif, …; never patch: such a port leads to another switch or router."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One answer of ovn-trace."""
+    """The parsed output of one ovn-trace."""
 
     command: tuple[str, ...]
     pipelines: tuple[Pipeline, ...]
     outputs: tuple[Output, ...]
     verdict: Verdict
     assumed: str = ""
-    """What was told to it because only conntrack knows."""
+    """The translation that only conntrack knows and that was given to ovn-trace; else empty."""
 
 
-# -- asking ----------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 _CONNTRACK_ANSWERS = 8
-"""More than a packet passes on its way through two switches and a router."""
+"""ovn-trace takes one `--ct` for each lookup; two switches and a router make fewer than this."""
 
 
 def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
-    """argv that traces a frame from a logical port; `state` is what conntrack answers there.
+    """argv that traces a frame from a logical port; `state` is for `--ct`, e.g. `est,rpl`.
 
     `datapath` is the UUID or the name of a logical switch or router.
     """
@@ -83,7 +83,7 @@ def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
 
 
 def microflow(inport: str, frame: Frame) -> str:
-    """A frame in the language of logical flows."""
+    """A frame as an OVN expression: see ovn-trace(8), MICROFLOW."""
     terms = [
         f'inport == "{inport}"',
         f"eth.src == {frame.src_mac}",
@@ -113,7 +113,7 @@ def _flags(letters: str) -> int:
     return sum(1 << "FSRPAUEC".index(letter) for letter in letters if letter in "FSRPAUEC")
 
 
-# -- understanding ---------------------------------------------------------------------------------
+# -- its output ---------------------------------------------------------------------------------
 _RULER = re.compile(r"\s*-{3,}\s*")
 _PIPELINE = re.compile(r"(ingress|egress|multicast)\((.*)\)")
 _ARGUMENT = re.compile(r'(\w+)="([^"]*)"')
@@ -126,7 +126,7 @@ _OUTPUT = re.compile(r'output to "([^"]*)", type "([^"]*)"')
 
 
 @dataclass
-class _Open:
+class _OpenPipeline:
     """A pipeline that is being read."""
 
     kind: str
@@ -137,15 +137,15 @@ class _Open:
 
 
 def parse(text: str, command: Sequence[str] = ()) -> Trace:
-    """The answer to `ovn-trace --detailed`. What is not understood is left out."""
+    """Parse the output of `ovn-trace --detailed`. Lines of an unknown format are ignored."""
     lines = text.splitlines()
-    pipelines: list[_Open] = []
+    pipelines: list[_OpenPipeline] = []
     outputs: list[Output] = []
     for number, line in enumerate(lines):
-        below = lines[number + 1] if number + 1 < len(lines) else ""
+        next_line = lines[number + 1] if number + 1 < len(lines) else ""
         if not line.strip() or line.startswith("#") or _RULER.fullmatch(line):
             continue
-        if _RULER.fullmatch(below):
+        if _RULER.fullmatch(next_line):
             _begin(line.strip(), pipelines)
         elif stage := _STAGE.fullmatch(line):
             if pipelines:
@@ -155,44 +155,45 @@ def parse(text: str, command: Sequence[str] = ()) -> Trace:
     return Trace(
         command=tuple(command),
         pipelines=tuple(
-            Pipeline(one.kind, one.datapath, one.inport, one.outport, tuple(one.stages))
-            for one in pipelines
+            Pipeline(half.kind, half.datapath, half.inport, half.outport, tuple(half.stages))
+            for half in pipelines
         ),
         outputs=tuple(outputs),
         verdict="output" if outputs else "drop" if pipelines else "unknown",
     )
 
 
-def _begin(header: str, pipelines: list[_Open]) -> None:
-    """A headline: of a pipeline, or of what conntrack is taken to have answered."""
-    if found := _PIPELINE.fullmatch(header):
-        given: dict[str, str] = dict(_ARGUMENT.findall(found[2]))
+def _begin(header: str, pipelines: list[_OpenPipeline]) -> None:
+    """A heading: of a pipeline, or of an assumed answer of conntrack."""
+    if match := _PIPELINE.fullmatch(header):
+        arguments: dict[str, str] = dict(_ARGUMENT.findall(match[2]))
         pipelines.append(
-            _Open(
-                found[1], given.get("dp", ""), given.get("inport", ""),
-                given.get("outport") or given.get("mcgroup") or "",
+            _OpenPipeline(
+                match[1], arguments.get("dp", ""), arguments.get("inport", ""),
+                arguments.get("outport") or arguments.get("mcgroup") or "",
             )
         )  # fmt: skip
     elif pipelines:
-        said = _COMMENT.sub("", header).strip()
+        action = _COMMENT.sub("", header).strip()
         notes = tuple(_COMMENT.findall(header))
-        pipelines[-1].stages.append(Stage(None, said.split("(")[0], "", None, "", (said,), notes))
+        name = action.split("(")[0]
+        pipelines[-1].stages.append(Stage(None, name, "", None, "", (action,), notes))
 
 
-def _stage(found: "re.Match[str]") -> Stage:
-    priority = found["priority"]
+def _stage(match: "re.Match[str]") -> Stage:
+    priority = match["priority"]
     return Stage(
-        table=int(found["table"]),
-        name=found["name"],
-        match=found["match"],
+        table=int(match["table"]),
+        name=match["name"],
+        match=match["match"],
         priority=int(priority) if priority else None,
-        uuid=found["uuid"] or "",
+        uuid=match["uuid"] or "",
         actions=(),
     )
 
 
 def _act(line: str, stages: list[Stage], outputs: list[Output]) -> None:
-    """An action or a comment belongs to the stage that was read last."""
+    """Add an action or a comment to the stage that was read last."""
     last = stages[-1]
     notes = tuple(_COMMENT.findall(line))
     action = _COMMENT.sub("", line).strip().rstrip(";")
@@ -201,12 +202,12 @@ def _act(line: str, stages: list[Stage], outputs: list[Output]) -> None:
         (*last.actions, action) if action else last.actions, (*last.notes, *notes),
     )  # fmt: skip
     for note in notes:
-        found = _OUTPUT.fullmatch(note)
-        if found and found[2] != "patch":
-            outputs.append(Output(found[1], found[2] or "vif"))
+        output = _OUTPUT.fullmatch(note)
+        if output and output[2] != "patch":
+            outputs.append(Output(output[1], output[2] or "vif"))
 
 
-# -- in short --------------------------------------------------------------------------------------
+# -- summary ---------------------------------------------------------------------------------------
 EventKind = Literal[
     "enters", "allowed", "denied", "rejected", "routed", "snat", "dnat", "unsnat", "undnat",
     "redirected", "output", "dropped",
@@ -214,45 +215,48 @@ EventKind = Literal[
 
 
 @dataclass(frozen=True)
-class Event:
-    """What a person wants to know of a trace."""
+class TraceEvent:
+    """One step of a trace that decides where the packet goes."""
 
     kind: EventKind
     datapath: str
     """UUID of the logical switch or router."""
     detail: str
-    """The port, address, match or route it is about."""
+    """The port, address, match or route, depending on `kind`."""
     table: str = ""
 
+
+DROP_KINDS: tuple[EventKind, ...] = ("denied", "rejected", "dropped")
+"""The events that stop a packet."""
 
 _ACL = re.compile(r"ls_(?:in|out)_acl_(?:after_lb_)?eval")
 
 
-def events(trace: Trace) -> list[Event]:
-    """The few stages that decide, in order."""
-    found: list[Event] = []
+def events(trace: Trace) -> list[TraceEvent]:
+    """The steps that decide, in order."""
+    steps: list[TraceEvent] = []
     for pipeline in trace.pipelines:
         if pipeline.kind == "ingress":
-            found.append(Event("enters", pipeline.datapath, pipeline.inport))
+            steps.append(TraceEvent("enters", pipeline.datapath, pipeline.inport))
         for stage in pipeline.stages:
-            found += _decided(stage, pipeline.datapath)
-    if trace.verdict == "drop" and not any(e.kind in ("denied", "dropped") for e in found[-1:]):
+            steps += _decisions(stage, pipeline.datapath)
+    if trace.verdict == "drop" and not any(e.kind in ("denied", "dropped") for e in steps[-1:]):
         last = trace.pipelines[-1]
         name, match = (last.stages[-1].name, last.stages[-1].match) if last.stages else ("", "")
-        denied = next((e for e in reversed(found) if e.kind in ("denied", "rejected")), None)
-        found.append(Event("dropped", last.datapath, denied.detail if denied else match, name))
-    return found
+        denied = next((e for e in reversed(steps) if e.kind in ("denied", "rejected")), None)
+        steps.append(TraceEvent("dropped", last.datapath, denied.detail if denied else match, name))
+    return steps
 
 
-def _decided(stage: Stage, datapath: str) -> list[Event]:
+def _decisions(stage: Stage, datapath: str) -> list[TraceEvent]:
     actions = {}
     for action in stage.actions:
         left, _, right = action.partition(" = ")
         actions[left] = right
-    found: list[Event] = []
+    decisions: list[TraceEvent] = []
 
     def add(kind: EventKind, detail: str) -> None:
-        found.append(Event(kind, datapath, detail, stage.name))
+        decisions.append(TraceEvent(kind, datapath, detail, stage.name))
 
     if _ACL.fullmatch(stage.name):
         for register, kind in _ACL_VERDICTS.items():
@@ -263,8 +267,8 @@ def _decided(stage: Stage, datapath: str) -> list[Event]:
         route = stage.match.rpartition("ip4.dst == ")[2]
         add("routed", f"{route} via {via}" if re.fullmatch(r"[\d.]+", via) else route)
     for action in stage.actions if stage.table is not None else ():
-        if given := re.fullmatch(r"ct_(snat|dnat)(?:_in_czone)?\(([\d.]+).*\)", action):
-            add("snat" if given[1] == "snat" else "dnat", given[2])
+        if translation := re.fullmatch(r"ct_(snat|dnat)(?:_in_czone)?\(([\d.]+).*\)", action):
+            add("snat" if translation[1] == "snat" else "dnat", translation[2])
         elif action in ("ct_snat", "ct_dnat") and stage.name in ("lr_in_unsnat", "lr_out_undnat"):
             add("unsnat" if action == "ct_snat" else "undnat", "")
     if stage.name == "lr_in_gw_redirect" and "outport" in actions:
@@ -274,7 +278,7 @@ def _decided(stage: Stage, datapath: str) -> list[Event]:
             add("output", output[1])
     if "drop" in stage.actions or "implicit drop" in stage.match:
         add("dropped", stage.match)
-    return found
+    return decisions
 
 
 _ACL_VERDICTS: Mapping[str, EventKind] = {
@@ -282,3 +286,4 @@ _ACL_VERDICTS: Mapping[str, EventKind] = {
     "reg8[17]": "denied",
     "reg8[18]": "rejected",
 }
+"""By register that the stage acl_eval sets to 1 (REGBIT_ACL_VERDICT_* in OVN's northd.c)."""

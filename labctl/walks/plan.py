@@ -1,113 +1,124 @@
-"""What a walk listens to and sends: worked out from the two ends and the facts of the lab. Pure."""
+"""Decides where a walk captures packets and which command sends the probe. Pure."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from labctl.walks.model import Point, Probe
+from labctl.walks.model import Point, SentProbe
 
 Protocol = Literal["ping", "tcp", "udp"]
 ICMP_HEADERS = 28
-"""Bytes of the IP and ICMP headers of an echo."""
+"""Bytes of the headers of an echo: IPv4 20, ICMP 8."""
 WAIT = 2
-"""Seconds an answer may take."""
+"""Seconds to wait for the answer."""
 
 
 @dataclass(frozen=True)
-class End:
-    """One end of a walk."""
+class Endpoint:
+    """The source or the target of a walk."""
 
     name: str
     kind: Literal["instance", "node", "address"]
     address: str
     node: str = ""
-    """The node it is on, or is; empty for an address outside."""
+    """The node that it is, or that it runs on; empty for an address outside the lab."""
     interface: str = ""
-    """Of an instance: the node's interface that it is behind."""
+    """Of an instance: the interface on its node, e.g. the tap device."""
     namespace: str = ""
     """Network namespace on the node that holds that interface; empty: the node's own."""
     mac: str = ""
     inner: str = ""
-    """Address of the instance itself, where `address` is its floating IP."""
+    """Fixed address of the instance, where `address` is its floating IP; else empty."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where a probe is looked for."""
+class WalkPlan:
+    """Where packets are captured."""
 
-    way: tuple[Point, ...]
-    """Where a request is expected to pass, in this order."""
+    expected: tuple[Point, ...]
+    """Where the request should pass, in this order."""
     listen: tuple[Point, ...]
-    """All the places that are listened to: the way, and where a packet might go instead."""
+    """All points of capture: the expected ones, and others where a lost packet may be."""
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a lab has between two ends."""
+class ExternalNetwork:
+    """How packets leave OVN and the lab, as far as a plan needs it."""
 
     gateway: str
     """The node through which traffic leaves OVN."""
-    outer: Mapping[str, Sequence[str]]
-    """By node: its interfaces towards the external network, br-ex first if there is one."""
-    far: str = ""
-    """The interface at the far end of the exit's eth0; empty, if nobody can listen there."""
+    external_interfaces: Mapping[str, Sequence[str]]
+    """By node: its interfaces on the external network, br-ex first if there is one."""
+    host_interface: str = ""
+    """The host's interface at the other end of the eth0 by which packets leave the lab; empty where
+    it cannot be captured."""
 
 
-def exit_of(source: End, gateway: str) -> str:
-    """The node by whose eth0 a probe leaves the lab, if it does."""
+def exit_of(source: Endpoint, gateway: str) -> str:
+    """The node by whose eth0 a packet of `source` leaves the lab, if it leaves it."""
     return source.node if source.kind == "node" else gateway
 
 
-def plan(source: End, target: End, protocol: Protocol, port: int | None, ground: Ground) -> Plan:
-    """Where to listen for a probe from `source` to `target`."""
-    ask = _Filters(protocol, port)
+def plan(
+    source: Endpoint,
+    target: Endpoint,
+    protocol: Protocol,
+    port: int | None,
+    network: ExternalNetwork,
+) -> WalkPlan:
+    """Where to capture a packet from `source` to `target`."""
+    filters = _Filters(protocol, port)
 
     def tunnel(one: str, other: str) -> list[Point]:
-        both = [Point(node, "eth1", "underlay", ask.underlay) for node in (one, other)]
-        return both if one != other else []
+        ends = [Point(node, "eth1", "underlay", filters.underlay) for node in (one, other)]
+        return ends if one != other else []
 
-    def outer(node: str) -> list[Point]:
+    def external(node: str) -> list[Point]:
         return [
-            Point(node, name, "host" if name == "br-ex" else "external", ask.plain)
-            for name in ground.outer.get(node, ("eth0",))
+            Point(node, name, "host" if name == "br-ex" else "external", filters.plain)
+            for name in network.external_interfaces.get(node, ("eth0",))
         ]
 
-    def workload(end: End) -> Point:
-        return Point(end.node, end.interface, "instance", ask.plain, end.namespace)
+    def workload(end: Endpoint) -> Point:
+        return Point(end.node, end.interface, "instance", filters.plain, end.namespace)
 
-    gateway = ground.gateway
-    internet = [Point("internet", ground.far, "internet")] if ground.far else []
+    gateway = network.gateway
+    internet = (
+        [Point("internet", network.host_interface, "internet")] if network.host_interface else []
+    )
     match source.kind, target.kind:
         case "node", "node":
-            way = tunnel(source.node, target.node)
+            expected = tunnel(source.node, target.node)
         case "node", "instance" if source.node == gateway:
-            way = [*outer(gateway)[:1], *tunnel(gateway, target.node), workload(target)]
-        case "node", "instance":  # by the external network, if that leads there
-            way = [*outer(source.node), *outer(gateway)[-1:], *tunnel(gateway, target.node),
-                   workload(target)]  # fmt: skip
+            expected = [*external(gateway)[:1], *tunnel(gateway, target.node), workload(target)]
+        case "node", "instance":  # through the external network
+            expected = [*external(source.node), *external(gateway)[-1:],
+                        *tunnel(gateway, target.node), workload(target)]  # fmt: skip
         case "node", _:
-            way = [*outer(source.node), *internet]
+            expected = [*external(source.node), *internet]
         case _, "instance" if not target.inner:
-            way = [workload(source), *tunnel(source.node, target.node), workload(target)]
-        case _, "instance":  # to a floating IP: translated at the gateway
-            way = [workload(source), *tunnel(source.node, gateway), *tunnel(gateway, target.node),
-                   workload(target)]  # fmt: skip
+            expected = [workload(source), *tunnel(source.node, target.node), workload(target)]
+        case _, "instance":  # to a floating IP: through the gateway, which translates it
+            expected = [workload(source), *tunnel(source.node, gateway),
+                        *tunnel(gateway, target.node), workload(target)]  # fmt: skip
         case _, "node":
-            way = [workload(source), *tunnel(source.node, gateway), *outer(gateway)[:1]]
+            expected = [workload(source), *tunnel(source.node, gateway), *external(gateway)[:1]]
         case _:
-            way = [workload(source), *tunnel(source.node, gateway), *outer(gateway)[-1:],
-                   *internet]  # fmt: skip
-    nodes = dict.fromkeys([*(point.node for point in way if point.node != "internet"), gateway])
-    besides = [
-        one
+            expected = [workload(source), *tunnel(source.node, gateway), *external(gateway)[-1:],
+                        *internet]  # fmt: skip
+    nodes = dict.fromkeys(
+        [*(point.node for point in expected if point.node != "internet"), gateway]
+    )
+    elsewhere = [
+        point
         for node in nodes
-        for one in (Point(node, "eth1", "underlay", ask.underlay), *outer(node))
+        for point in (Point(node, "eth1", "underlay", filters.underlay), *external(node))
     ]
     listen: dict[tuple[str, str], Point] = {}
-    for point in [*way, *besides, *internet]:
+    for point in [*expected, *elsewhere, *internet]:
         listen.setdefault((point.node, point.interface), point)
-    return Plan(tuple(way), tuple(listen.values()))
+    return WalkPlan(tuple(expected), tuple(listen.values()))
 
 
 @dataclass(frozen=True)
@@ -117,37 +128,43 @@ class _Filters:
 
     @property
     def plain(self) -> str:
-        """ARP and ICMP always: an answer may be an ICMP error, and ARP explains a silence."""
+        """Always with ARP and ICMP: missing ARP explains a missing answer, and ICMP may be one."""
         own = "" if self.protocol == "ping" else f" or {self.protocol} port {self.port}"
         return f"arp or icmp{own}"
 
     @property
     def underlay(self) -> str:
-        # `vlan` last: it moves the offsets of what follows it in a filter.
+        # 6081 is the port of Geneve (RFC 8926). `vlan` must be last: it changes the offsets for the
+        # rest of a filter (pcap-filter(7)).
         return f"udp port 6081 or {self.plain} or vlan"
 
 
 # -- sending ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Send:
-    """How the probe is sent."""
+class SendCommand:
+    """The command that sends the packet."""
 
     shown: str
-    """The command, as a person would type it."""
+    """As a person would type it."""
     script: str
-    """For sh on the sender: first a packet that nobody looks for, so that ARP and flows are there,
-    then the probe."""
-    probe: Probe
+    """For sh on the sender: first an unmarked ping, so that ARP and flows are set up, then the
+    packet."""
+    probe: SentProbe
 
 
-def sending(
-    source: End, target: End, protocol: Protocol, port: int | None, mark: int, patience: int = 1
-) -> Send:
+def send_command(
+    source: Endpoint,
+    target: Endpoint,
+    protocol: Protocol,
+    port: int | None,
+    mark: int,
+    patience: int = 1,
+) -> SendCommand:
     """The command that sends one probe. `mark` (0 to 63) tells this probe from others.
 
     `patience` times WAIT seconds are left for the answer.
     """
-    probe = Probe(
+    probe = SentProbe(
         protocol="icmp" if protocol == "ping" else protocol,
         source=source.address,
         target=target.address,
@@ -163,12 +180,12 @@ def sending(
         shown, script, probe = _from_node(
             target.address, protocol, port or 0, mark, WAIT * patience, probe
         )
-    warm = f"ping -c 1 -W {patience} -s 24 {target.address} >/dev/null 2>&1"
-    return Send(shown, f"{warm}\n{script}\n", probe)
+    warm_up = f"ping -c 1 -W {patience} -s 24 {target.address} >/dev/null 2>&1"
+    return SendCommand(shown, f"{warm_up}\n{script}\n", probe)
 
 
-def _ping(target: str, mark: int, wait: int, probe: Probe) -> tuple[str, str, Probe]:
-    # An echo of an unusual size: busybox's `-p` puts its pattern into the ICMP code as well, and
+def _ping(target: str, mark: int, wait: int, probe: SentProbe) -> tuple[str, str, SentProbe]:
+    # The size marks the echo. Not `-p`: busybox writes that pattern into the ICMP code, too, and
     # OVN's connection tracking drops such an echo.
     size = 57 + mark
     shown = f"ping -c 1 -W {wait} -s {size} {target}"
@@ -176,8 +193,8 @@ def _ping(target: str, mark: int, wait: int, probe: Probe) -> tuple[str, str, Pr
 
 
 def _from_instance(
-    target: str, protocol: Protocol, port: int, mark: int, wait: int, probe: Probe
-) -> tuple[str, str, Probe]:
+    target: str, protocol: Protocol, port: int, mark: int, wait: int, probe: SentProbe
+) -> tuple[str, str, SentProbe]:
     if protocol == "tcp":
         shown = f"nc -w {wait} {target} {port}"
         script = (
@@ -185,7 +202,8 @@ def _from_instance(
             f"else timeout {wait + 1} bash -c ': </dev/tcp/{target}/{port}'; fi"
         )
         return shown, script, probe
-    # One UDP datagram: traceroute with one try at one TTL (busybox counts the port up from -p).
+    # traceroute with one try at one TTL sends one UDP datagram. busybox sends it to the port after
+    # that of -p.
     size = 60 + mark
     shown = f"traceroute -n -q 1 -f 64 -m 64 -w {wait} -p {port - 1} {target} {size}"
     text = f"labctl-{mark:02d}"
@@ -200,23 +218,23 @@ def _from_instance(
 _CLIENT = """
 import socket, sys
 kind, host, port, wait, text = sys.argv[1:]
-line = socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-line.settimeout(float(wait))
+connection = socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+connection.settimeout(float(wait))
 try:
-    line.connect((host, int(port)))
+    connection.connect((host, int(port)))
     if kind == "udp":
-        line.send(text.encode())
-        line.recv(1)
+        connection.send(text.encode())
+        connection.recv(1)
     print("answered")
 except OSError as error:
     print(error)
-print("port", line.getsockname()[1])
+print("port", connection.getsockname()[1])
 """
 
 
 def _from_node(
-    target: str, protocol: Protocol, port: int, mark: int, wait: int, probe: Probe
-) -> tuple[str, str, Probe]:
+    target: str, protocol: Protocol, port: int, mark: int, wait: int, probe: SentProbe
+) -> tuple[str, str, SentProbe]:
     text = f"labctl-{mark:02d}"
     redirect = f"/dev/{protocol}/{target}/{port}"
     shown = f"exec 3<>{redirect}" if protocol == "tcp" else f"printf {text} >{redirect}"

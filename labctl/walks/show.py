@@ -1,4 +1,4 @@
-"""A walk for a person at a terminal: hop by hop, what changed, and what OVN says beside it."""
+"""Shows a walk in a terminal: hops and changes at the left, the answer of ovn-trace beside them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
@@ -10,38 +10,38 @@ from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
 from labctl.walks.describe import (
     change_of,
     decision,
+    events_to_show,
     mac_label,
     notes_on,
     place_name,
-    telling,
     title_of,
     verdict,
     whereabouts,
     why_of,
 )
-from labctl.walks.model import Change, Encap, Hop, Path
+from labctl.walks.model import Change, Encap, Hop, PacketPath
+from labctl.walks.ovntrace import DROP_KINDS
 from labctl.walks.walk import Walk
 
 _SIDE_BY_SIDE = 110
-"""Cells from which on hops and pipeline stand beside each other."""
-_LEAST = 40
-_WIDEST = 132
+"""From this width in cells on, hops and ovn-trace are shown side by side."""
+_MIN_WIDTH, _MAX_WIDTH = 40, 132
 
 
 def show(walk: Walk, console: Console) -> None:
-    """The whole walk, within the console's width."""
+    """Print the whole walk, within the console's width."""
     target = walk.target.name
     if walk.target.name != walk.target.address:
         target = f"{target} ({walk.target.address})"
     port = f" {walk.port}" if walk.port is not None else ""
     console.heading(f"{walk.protocol}{port}: {walk.source.name} ({walk.source.address}) → {target}")
-    width = max(_LEAST, min(console.width or 100, _WIDEST))
+    width = max(_MIN_WIDTH, min(console.width or 100, _MAX_WIDTH))
     for attempt in walk.attempts[:-1]:
         console.say(attempt.outcome)
     for path in (walk.request, walk.reply):
         if path is not None:
             console.write([(), (Span(title_of(path), "bold"),)])
-            console.write(_beside(_hops(path, walk), _explained(path, walk), width))
+            console.write(_side_by_side(_hops(path, walk), _explained(path, walk), width))
     notes = list(notes_on(walk))
     if notes:
         console.write([(), *(line for note in notes for line in hang((Span(note, "dim"),), width))])
@@ -49,7 +49,7 @@ def show(walk: Walk, console: Console) -> None:
 
 
 # -- hops ------------------------------------------------------------------------------------------
-def _hops(path: Path, walk: Walk) -> list[Line]:
+def _hops(path: PacketPath, walk: Walk) -> list[Line]:
     lines: list[Line] = []
     for number, hop in enumerate(path.hops, 1):
         lines += _hop(hop, number, walk)
@@ -90,7 +90,7 @@ _INDENT = " " * 6
 
 
 def _line(*parts: tuple[str, object], style: Style = "plain") -> Line:
-    """Parts of a line below a hop; what has changed stands out."""
+    """A line below a hop. A part is (text, whether it changed); changed parts are bold."""
     spans = [Span(text, "bold" if changed else style) for text, changed in parts if text]
     return (Span(_INDENT), *spans)
 
@@ -124,39 +124,40 @@ def _changes(changes: Sequence[Change], walk: Walk) -> Iterator[Line]:
         )
 
 
-# -- what OVN says -----------------------------------------------------------------------------
-def _explained(path: Path, walk: Walk) -> list[Line]:
-    said = walk.traced.get(path.direction)
-    if said is None:
+# -- ovn-trace --------------------------------------------------------------------------------
+def _explained(path: PacketPath, walk: Walk) -> list[Line]:
+    traced = walk.traced.get(path.direction)
+    if traced is None:
         return []
-    if said.trace is None:
-        return [(Span("ovn-trace  ", "dim"), Span(said.error, "dim"))]
+    if traced.trace is None:
+        return [(Span("ovn-trace  ", "dim"), Span(traced.error, "dim"))]
     lines: list[Line] = [(Span("ovn-trace", "bold"),)]
-    if said.trace.assumed:
-        told = tr("told that conntrack translates {what}", what=said.trace.assumed)
-        lines.append((Span(f"  {told}", "dim"),))
-    for datapath, group in groupby(telling(said, walk), key=lambda event: event.datapath):
+    if traced.trace.assumed:
+        text = tr("told that conntrack translates {what}", what=traced.trace.assumed)
+        lines.append((Span(f"  {text}", "dim"),))
+    for datapath, group in groupby(events_to_show(traced, walk), key=lambda event: event.datapath):
         kind = tr("router") if datapath in walk.labels.routers else tr("switch")
         name = walk.labels.datapaths.get(datapath, datapath)
         lines.append((Span("  "), Span(name, "bold"), Span(f"  {kind}", "dim")))
         for event in group:
-            bad = event.kind in ("denied", "rejected", "dropped")
+            bad = event.kind in DROP_KINDS
             lines.append((Span("    "), Span(decision(event, walk), "bad" if bad else "plain")))
     return lines
 
 
 # -- layout ------------------------------------------------------------------------------------
-def _beside(left: list[Line], right: list[Line], width: int) -> list[Line]:
-    """Both blocks beside each other where there is room, else one below the other."""
+def _side_by_side(left: list[Line], right: list[Line], width: int) -> list[Line]:
+    """Both blocks side by side if `width` allows it, else `right` below `left`."""
     if width < _SIDE_BY_SIDE or not right:
         below = [(Span(" " * 4), *line) for line in right]
         return [*_fitted(left, width), *_fitted(below, width)]
     column = width * 62 // 100
     lines: list[Line] = []
     both = zip_longest(_fitted(left, column - 2), _fitted(right, width - column), fillvalue=())
-    for one, other in both:
-        used = sum(cell_width(span.text) for span in one)
-        lines.append((*one, Span(" " * (column - used)), *other) if other else one)
+    for left_line, right_line in both:
+        used = sum(cell_width(span.text) for span in left_line)
+        gap = Span(" " * (column - used))
+        lines.append((*left_line, gap, *right_line) if right_line else left_line)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What became of a packet that was sent."""
+"""The result of a walk, as `labctl walk --json` has it and as it is stored for the report."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,50 +6,50 @@ from typing import Any
 
 from labctl.walks.endpoints import Labels
 from labctl.walks.explain import Loss, Traced
-from labctl.walks.model import Answer, Direction, Point
-from labctl.walks.model import Path as Way
-from labctl.walks.plan import End, Protocol
+from labctl.walks.model import Answer, Direction, PacketPath, Point
+from labctl.walks.plan import Endpoint, Protocol
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One probe that was sent."""
+    """One packet that was sent, and its outcome."""
 
     command: str
     """As a person would type it on the source."""
     output: str
     seconds: float
     outcome: str
-    """Why there was another one after it, or what came of the last; for people."""
+    """How it ended; for people."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One packet's way there and its answer's way back."""
+    """The path of one packet, and that of its answer."""
 
     lab: str
     protocol: Protocol
     port: int | None
-    source: End
-    target: End
+    source: Endpoint
+    target: Endpoint
     began: float
     """Seconds since the epoch."""
     seconds: float
     attempts: tuple[Attempt, ...]
     way: tuple[Point, ...]
-    """Where the request was expected to pass."""
+    """The points where the request was expected, in order."""
     listened: tuple[Point, ...]
-    request: Way
-    reply: Way | None
+    """All points where packets were captured."""
+    request: PacketPath
+    reply: PacketPath | None
     answer: Answer | None
     answered: bool
-    """Whether an answer of the target came back to the source."""
+    """Whether the target's answer came back to the source."""
     lost: Loss | None
     skews: Mapping[str, float]
     traced: Mapping[Direction, Traced]
     labels: Labels
     notes: tuple[str, ...]
-    """What could not be had; for people."""
+    """What could not be read; for people."""
     pcaps: Mapping[str, str]
     """File of each kept capture, by "node interface"."""
 

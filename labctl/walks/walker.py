@@ -1,6 +1,7 @@
-"""One packet, followed: sent, seen at every interface on its way, and explained by OVN.
+"""Sends one packet, captures it at the interfaces of its path, and asks ovn-trace about it.
 
-What is to be decided is decided by `walkplan`, `hops` and `ovntrace`, which need no lab.
+This module acts on a lab. The decisions are in `plan`, `correlate`, `changes` and `ovntrace`, which
+are pure.
 """
 
 import random
@@ -21,18 +22,26 @@ from labctl.providers import FarSide
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
 from labctl.walks.correlate import join
-from labctl.walks.endpoints import Ends
-from labctl.walks.explain import Traced, loss, traced
-from labctl.walks.model import Direction, Joined, Names, Point, Probe
-from labctl.walks.plan import End, Ground, Plan, Protocol, Send, exit_of, plan, sending
+from labctl.walks.endpoints import EndpointFinder
+from labctl.walks.explain import Traced, find_loss, trace_path
+from labctl.walks.model import Direction, Joined, Names, Point, SentProbe
+from labctl.walks.plan import (
+    Endpoint,
+    ExternalNetwork,
+    Protocol,
+    SendCommand,
+    WalkPlan,
+    exit_of,
+    plan,
+    send_command,
+)
 from labctl.walks.walk import Attempt, Walk
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
 TRIES = 2
-"""A first packet may be lost to what it has to set up: ARP, connection tracking, flows."""
-
+"""The first packet may be lost while ARP, connection tracking and flows are set up."""
 
 Far = Callable[[Node], FarSide | None]
 
@@ -49,9 +58,9 @@ class Walker:
         progress: Callable[[str], None] = lambda _: None,
         marks: Callable[[], int] = lambda: random.randrange(64),
     ) -> None:
-        """`guest` gives the handle on a node, `far` the other end of a node's eth0.
+        """`guest` gives the handle on a node, `far` the host's end of a node's eth0.
 
-        `marks` gives a number below 64 that tells a probe from those before it.
+        `marks` gives a number from 0 to 63 for each packet, to tell it from those before it.
         """
         self._topology = topology
         self._guest = guest
@@ -69,88 +78,90 @@ class Walker:
         *,
         keep: Path | None = None,
     ) -> Walk:
-        """Send one probe and follow it. `keep` is a directory for the captures.
+        """SendCommand one probe and follow it. `keep` is a directory for the captures.
 
-        Raises LabError when an end is not known, or no probe could be sent.
+        Raises LabError when source or target is unknown, or no packet left the source.
         """
         began = time.time()
         self._progress(tr("asking OVN and OpenStack what there is"))
-        ends = Ends(self._topology, self._guest, self._cloud)
-        start = ends.source(source)
-        goal = ends.target(target, start)
-        start = ends.addressed(start, goal)
-        leaves = exit_of(start, ends.gateway)
-        far = self._far(self._topology.node(leaves))
-        ground = Ground(
-            gateway=ends.gateway,
-            outer=ends.outer({start.node, goal.node, leaves}),
-            far=far.device if far is not None else "",
+        finder = EndpointFinder(self._topology, self._guest, self._cloud)
+        sender = finder.source(source)
+        receiver = finder.target(target, sender)
+        sender = finder.with_source_address(sender, receiver)
+        exit_node = exit_of(sender, finder.gateway)
+        far = self._far(self._topology.node(exit_node))
+        network = ExternalNetwork(
+            gateway=finder.gateway,
+            external_interfaces=finder.external_interfaces({sender.node, receiver.node, exit_node}),
+            host_interface=far.device if far is not None else "",
         )
-        routes = plan(start, goal, protocol, port, ground)
-        names = ends.names(far.mac if far is not None else "")
-        attempts, joined, files = self._try(start, goal, protocol, port, routes, names, far)
+        planned = plan(sender, receiver, protocol, port, network)
+        names = finder.names(far.mac if far is not None else "")
+        attempts, joined, files = self._try(sender, receiver, protocol, port, planned, names, far)
         if joined.request is None:
-            said = attempts[-1].output.strip().splitlines()
+            output = attempts[-1].output.strip().splitlines()
             raise LabError(
-                tr("no probe has left {source}", source=start.name)
-                + (f": {said[-1]}" if said else ""),
+                tr("no probe has left {source}", source=sender.name)
+                + (f": {output[-1]}" if output else ""),
                 hint=tr("it was to be sent by `{command}`", command=attempts[-1].command),
             )
         self._progress(tr("asking ovn-trace"))
-        explained = self._explained(joined, ends)
+        traces = self._trace(joined, finder)
         answered = _came_back(joined)
         return Walk(
             lab=self._topology.lab,
             protocol=protocol,
             port=port,
-            source=start,
-            target=goal,
+            source=sender,
+            target=receiver,
             began=began,
             seconds=round(time.time() - began, 3),
             attempts=tuple(attempts),
-            way=routes.way,
-            listened=routes.listen,
+            way=planned.expected,
+            listened=planned.listen,
             request=joined.request,
             reply=joined.reply,
             answer=joined.answer,
             answered=answered,
-            lost=None if answered else loss(joined, routes.way, explained, goal, ends.network.nat),
+            lost=None
+            if answered
+            else find_loss(joined, planned.expected, traces, receiver, finder.network.nat),
             skews=joined.skews,
-            traced=explained,
-            labels=ends.labels(names),
-            notes=tuple(ends.notes),
-            pcaps=_kept(files, keep) if keep is not None else {},
+            traced=traces,
+            labels=finder.labels(names),
+            notes=tuple(finder.notes),
+            pcaps=_write_captures(files, keep) if keep is not None else {},
         )
 
-    # -- sending and listening -----------------------------------------------------------------
+    # -- sending and capturing -----------------------------------------------------------------
     def _try(
         self,
-        source: End,
-        target: End,
+        source: Endpoint,
+        target: Endpoint,
         protocol: Protocol,
         port: int | None,
-        routes: Plan,
+        planned: WalkPlan,
         names: Names,
         far: FarSide | None,
     ) -> tuple[list[Attempt], Joined, dict[Point, bytes]]:
         attempts: list[Attempt] = []
         for number in range(1, TRIES + 1):
-            send = sending(
+            command = send_command(
                 source, target, protocol, port, self._marks(), self._guest(source.node).patience
             )
-            self._progress(tr("{source}: {command}", source=source.name, command=send.shown))
+            self._progress(tr("{source}: {command}", source=source.name, command=command.shown))
             began = time.monotonic()
-            with self._listening(routes, far) as files:
-                done = self._send(source, send)
-            seen = [
+            with self._capturing(planned, far) as files:
+                done = self._send(source, command)
+            captured = [
                 frame
                 for point, content in files.items()
                 for frame in frames(content, point.node, point.interface)
             ]
-            joined = join(seen, _probe(send, done), routes.listen, names)
+            joined = join(captured, _sent_probe(command, done), planned.listen, names)
             attempts.append(
                 Attempt(
-                    send.shown, done.stdout + done.stderr, round(time.monotonic() - began, 3),
+                    command.shown, done.stdout + done.stderr, round(time.monotonic() - began, 3),
                     _outcome(joined, last=number == TRIES),
                 )
             )  # fmt: skip
@@ -159,15 +170,15 @@ class Walker:
         return attempts, joined, files
 
     @contextmanager
-    def _listening(self, routes: Plan, far: FarSide | None) -> Iterator[dict[Point, bytes]]:
-        """Capture at every point while the body runs; filled when it is over."""
+    def _capturing(self, planned: WalkPlan, far: FarSide | None) -> Iterator[dict[Point, bytes]]:
+        """Capture at every point while the body runs. The dict is filled when the body is over."""
         files: dict[Point, bytes] = {}
         points = {
             Tap(point.node, point.interface, point.filter, point.namespace): point
-            for point in routes.listen
+            for point in planned.listen
             if point.role != "internet"
         }
-        outside = [point for point in routes.listen if point.role == "internet"]
+        outside = [point for point in planned.listen if point.role == "internet"]
         with ExitStack() as stack:
             heard = stack.enter_context(listening(far)) if far and outside else []
             recorded = stack.enter_context(recording(list(points), self._guest))
@@ -176,17 +187,20 @@ class Walker:
         if outside:
             files[outside[0]] = pcap(heard)
 
-    def _send(self, source: End, send: Send) -> GuestResult:
-        """Run the sender. What it says of no answer is no error: the captures know better."""
-        argv = ["sh", "-c", send.script]
-        sender = self._guest(source.node)
+    def _send(self, source: Endpoint, command: SendCommand) -> GuestResult:
+        """Run the command, whose exit code does not matter: the captures show what happened.
+
+        Raises LabError when it could not be started.
+        """
+        argv = ["sh", "-c", command.script]
+        guest: Guest | InstanceGuest = self._guest(source.node)
         if source.namespace:
             argv = ["ip", "netns", "exec", source.namespace, *argv]
         elif source.kind == "instance":
-            place = find_instance(source.name, self._cloud())
-            sender = InstanceGuest(place, self._topology, self._guest)
+            location = find_instance(source.name, self._cloud())
+            guest = InstanceGuest(location, self._topology, self._guest)
         try:
-            return sender.run(argv, timeout=30, check=False)
+            return guest.run(argv, timeout=30, check=False)
         except GuestError as error:
             raise LabError(
                 tr("{source} cannot send: {error}", source=source.name, error=error.message),
@@ -194,20 +208,20 @@ class Walker:
             ) from error
 
     # -- explaining ----------------------------------------------------------------------------
-    def _explained(self, joined: Joined, ends: Ends) -> dict[Direction, Traced]:
+    def _trace(self, joined: Joined, finder: EndpointFinder) -> dict[Direction, Traced]:
         controller = self._guest(self._topology.controller.name)
-        found: dict[Direction, Traced] = {}
-        for way in (joined.request, joined.reply):
-            if way is not None:
+        traces: dict[Direction, Traced] = {}
+        for path in (joined.request, joined.reply):
+            if path is not None:
                 try:
-                    found[way.direction] = traced(controller, ends.network, way)
+                    traces[path.direction] = trace_path(controller, finder.network, path)
                 except GuestError as error:
-                    found[way.direction] = Traced(None, (), error.message)
-        return found
+                    traces[path.direction] = Traced(None, (), error.message)
+        return traces
 
 
-def checked(protocol: str, port: int | None) -> Protocol:
-    """The kind of probe, if there is such a one. Raises LabError."""
+def check_protocol(protocol: str, port: int | None) -> Protocol:
+    """The protocol, checked together with its port. Raises LabError."""
     known: dict[str, Protocol] = {"ping": "ping", "tcp": "tcp", "udp": "udp"}
     if protocol not in known:
         raise LabError(
@@ -216,9 +230,11 @@ def checked(protocol: str, port: int | None) -> Protocol:
             code=EXIT_USAGE,
         )
     if (protocol == "ping") != (port is None):
-        said = tr("a ping has no port") if port is not None else tr("to which port?")
+        message = tr("a ping has no port") if port is not None else tr("to which port?")
         raise LabError(
-            said, hint=f"labctl walk {protocol} FROM TO" + " PORT" * (port is None), code=EXIT_USAGE
+            message,
+            hint=f"labctl walk {protocol} FROM TO" + " PORT" * (port is None),
+            code=EXIT_USAGE,
         )
     if port is not None and not 0 < port < 65536:
         raise LabError(tr("{port} is no port", port=port), hint="1-65535", code=EXIT_USAGE)
@@ -226,7 +242,7 @@ def checked(protocol: str, port: int | None) -> Protocol:
 
 
 def _came_back(joined: Joined) -> bool:
-    """Whether an answer of the target, not somebody's error, came to where the probe came from."""
+    """Whether an answer came back to the first hop's interface. An ICMP error is no answer."""
     if joined.request is None or joined.reply is None or joined.answer == "error":
         return False
     first, last = joined.request.hops[0], joined.reply.last
@@ -235,30 +251,33 @@ def _came_back(joined: Joined) -> bool:
 
 def _outcome(joined: Joined, *, last: bool) -> str:
     if joined.request is None:
-        said = tr("it was not seen anywhere")
+        outcome = tr("it was not seen anywhere")
     elif _came_back(joined):
         return tr("answered")
     else:
         path = joined.reply or joined.request
-        said = tr(
+        outcome = tr(
             "no answer; last seen on {interface} of {node}",
             interface=path.last.interface,
             node=path.last.node,
         )
-    return said if last else tr("{said}; sent again", said=said)
+    return outcome if last else tr("{said}; sent again", said=outcome)
 
 
-def _probe(send: Send, done: GuestResult) -> Probe:
-    """The probe, with the source port if the sender has said it."""
+def _sent_probe(command: SendCommand, done: GuestResult) -> SentProbe:
+    """The probe, with its source port where the sender printed it as "port NUMBER"."""
     for line in done.stdout.splitlines():
         word, _, number = line.partition(" ")
         if word == "port" and number.isdecimal():
-            return replace(send.probe, source_port=int(number))
-    return send.probe
+            return replace(command.probe, source_port=int(number))
+    return command.probe
 
 
-def _kept(files: Mapping[Point, bytes], directory: Path) -> dict[str, str]:
-    """Write each capture as NODE-INTERFACE.pcap; the paths by "node interface"."""
+def _write_captures(files: Mapping[Point, bytes], directory: Path) -> dict[str, str]:
+    """Write each capture as NODE-INTERFACE.pcap; returns the paths by "NODE INTERFACE".
+
+    Raises LabError.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         written = {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labctl.access.packets import Frame, Quoted, frames
 from labctl.walks.correlate import join
-from labctl.walks.model import Joined, Names, NatRule, Point, Probe
+from labctl.walks.model import Joined, Names, NatRule, Point, SentProbe
 from tests.unit.walks.walks import CASES, WALKS, RecordedLab
 
 TAP = Point("c1", "tap0", "instance")
@@ -33,7 +33,7 @@ NAMES = Names(
     nat=(NatRule("snat", "10.0.2.220", "172.16.100.0/24", "r"),
          NatRule("dnat_and_snat", "10.0.2.210", "172.16.100.10", "r")),
 )  # fmt: skip
-PROBE = Probe("icmp", "172.16.100.10", "8.8.8.8", length=105)
+PROBE = SentProbe("icmp", "172.16.100.10", "8.8.8.8", length=105)
 
 
 def frame(point: Point, time: float, **given: Any) -> Frame:
@@ -260,7 +260,7 @@ def test_a_flooded_copy_is_no_hop() -> None:
 
 
 def test_a_ping_of_the_node_itself_flooded_to_eth0() -> None:
-    probe = Probe("icmp", "10.0.2.15", "10.0.2.210")
+    probe = SentProbe("icmp", "10.0.2.15", "10.0.2.210")
     host = {"src": "10.0.2.15", "dst": "10.0.2.210", "src_mac": HOST, "dst_mac": OUTSIDE}
     inner = {**host, "dst": "172.16.100.10", "src_mac": INSIDE, "dst_mac": VM, "ttl": 63}
     there = ("192.168.33.10", "192.168.33.20")
@@ -279,7 +279,7 @@ def test_a_ping_of_the_node_itself_flooded_to_eth0() -> None:
 
 
 def test_the_node_itself_to_the_internet_passes_both() -> None:
-    probe = Probe("icmp", "10.0.2.15", "8.8.8.8")
+    probe = SentProbe("icmp", "10.0.2.15", "8.8.8.8")
     host = {"src": "10.0.2.15", "src_mac": HOST, "dst_mac": FAR}
     seen = [frame(BREX, 1.0, **host), frame(ETH0, 1.001, **host), frame(NAT0, 1.002, **host)]
     joined = join(seen, probe, [BREX, ETH0, NAT0], NAMES)
@@ -332,7 +332,7 @@ def tcp(point: Point, time: float, **given: Any) -> Frame:
     return frame(point, time, **{**known, **given})
 
 
-SYN = Probe("tcp", "172.16.100.10", "8.8.8.8", port=22)
+SYN = SentProbe("tcp", "172.16.100.10", "8.8.8.8", port=22)
 ANSWER = {
     "src": "8.8.8.8", "dst": "172.16.100.10", "source_port": 22, "destination_port": 40000,
     "flags": "SA", "tcp_sequence": 99, "tcp_acknowledged": 6, "ip_id": 0,
@@ -388,5 +388,5 @@ def test_icmp_errors_about_udp(kind: str, code: int, ip_id: int, answer: str | N
     sent = replace(tcp(TAP, 1.0), protocol="udp", flags="", destination_port=9999)
     error = frame(TAP, 1.1, src="10.0.2.2", dst="172.16.100.10", kind=kind, code=code,
                   quoted=about, ip_id=7, identifier=None, sequence=None)  # fmt: skip
-    probe = Probe("udp", "172.16.100.10", "8.8.8.8", port=9999)
+    probe = SentProbe("udp", "172.16.100.10", "8.8.8.8", port=9999)
     assert join([sent, error], probe, POINTS, NAMES).answer == answer

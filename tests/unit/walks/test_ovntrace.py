@@ -7,9 +7,9 @@ import pytest
 
 from labctl.access.ovsdb import parse_tables
 from labctl.access.packets import Frame
-from labctl.walks.explain import entry
+from labctl.walks.explain import entry_of
 from labctl.walks.logical_network import understand
-from labctl.walks.ovntrace import Event, Trace, command, events, microflow, parse
+from labctl.walks.ovntrace import Trace, TraceEvent, command, events, microflow, parse
 from tests.unit.fakes import topology
 from tests.unit.walks.test_correlate import BREX, ETH0, NAT0, TAP, frame
 from tests.unit.walks.walks import WALKS, printed_tables
@@ -96,7 +96,7 @@ ingress(dp="sw0", inport="a")
 def test_what_ends_a_packet(match: str, action: str, kind: str) -> None:
     found = events(parse(SHORT % (match, action)))
     assert [event.kind for event in found][:2] == ["enters", kind]
-    assert found[1] == Event(kind, "sw0", "ip4", "ls_in_acl_eval")  # type: ignore[arg-type]
+    assert found[1] == TraceEvent(kind, "sw0", "ip4", "ls_in_acl_eval")  # type: ignore[arg-type]
 
 
 def test_a_table_without_a_match_drops() -> None:
@@ -177,7 +177,7 @@ def test_a_packet_enters_by_its_instance_or_by_localnet(network: Any) -> None:
         path = SimpleNamespace(
             hops=[SimpleNamespace(role=point.role, frame=one) for point, one in hops]
         )
-        found = entry(network, path)  # type: ignore[arg-type]
+        found = entry_of(network, path)  # type: ignore[arg-type]
         return found and (found[0].type, found[1].interface)
 
     mine, theirs = instance.macs[0], router.macs[0]

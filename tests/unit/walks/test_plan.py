@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from labctl.walks.plan import End, Ground, plan, sending
+from labctl.walks.plan import Endpoint, ExternalNetwork, plan, send_command
 
-VM = End("vm_1", "instance", "172.16.100.10", "c1", "tap1")
-VM2 = End("vm_2", "instance", "172.16.100.11", "c2", "tap2")
-NEAR = End("vm_3", "instance", "172.16.100.12", "c1", "tap3")
-FLOATING = End("vm_1", "instance", "10.0.2.210", "c1", "tap1", inner="172.16.100.10")
-GW, C1 = End("gw", "node", "10.0.2.15", "gw"), End("c1", "node", "10.0.2.15", "c1")
-WORLD = End("8.8.8.8", "address", "8.8.8.8")
-SPACE = End("ns1", "instance", "192.168.100.10", "c1", "tap-ns1", namespace="ns1")
-GROUND = Ground("gw", {"gw": ("br-ex", "eth0"), "c1": ("eth0",)}, "nat0")
+VM = Endpoint("vm_1", "instance", "172.16.100.10", "c1", "tap1")
+VM2 = Endpoint("vm_2", "instance", "172.16.100.11", "c2", "tap2")
+NEAR = Endpoint("vm_3", "instance", "172.16.100.12", "c1", "tap3")
+FLOATING = Endpoint("vm_1", "instance", "10.0.2.210", "c1", "tap1", inner="172.16.100.10")
+GW, C1 = Endpoint("gw", "node", "10.0.2.15", "gw"), Endpoint("c1", "node", "10.0.2.15", "c1")
+WORLD = Endpoint("8.8.8.8", "address", "8.8.8.8")
+SPACE = Endpoint("ns1", "instance", "192.168.100.10", "c1", "tap-ns1", namespace="ns1")
+NETWORK = ExternalNetwork("gw", {"gw": ("br-ex", "eth0"), "c1": ("eth0",)}, "nat0")
 
 
 @pytest.mark.parametrize(
@@ -31,40 +31,40 @@ GROUND = Ground("gw", {"gw": ("br-ex", "eth0"), "c1": ("eth0",)}, "nat0")
         (VM, GW, ["c1 tap1", "c1 eth1", "gw eth1", "gw br-ex"]),
         (GW, C1, ["gw eth1", "c1 eth1"]),
     ],
-    ids=lambda end: end.name if isinstance(end, End) else "",
+    ids=lambda end: end.name if isinstance(end, Endpoint) else "",
 )
-def test_the_way(source: End, target: End, way: list[str]) -> None:
-    made = plan(source, target, "ping", None, GROUND)
-    assert [f"{point.node} {point.interface}" for point in made.way] == way
+def test_the_way(source: Endpoint, target: Endpoint, way: list[str]) -> None:
+    made = plan(source, target, "ping", None, NETWORK)
+    assert [f"{point.node} {point.interface}" for point in made.expected] == way
     listened = [(point.node, point.interface) for point in made.listen]
     assert len(set(listened)) == len(listened)
-    assert {(point.node, point.interface) for point in made.way} <= set(listened)
+    assert {(point.node, point.interface) for point in made.expected} <= set(listened)
     # Whatever happens on the gateway is seen.
     assert {("gw", "eth1"), ("gw", "br-ex"), ("gw", "eth0")} <= set(listened)
 
 
 def test_without_a_far_side_nobody_listens_there() -> None:
-    made = plan(VM, WORLD, "ping", None, Ground("gw", {"gw": ("eth0",)}))
+    made = plan(VM, WORLD, "ping", None, ExternalNetwork("gw", {"gw": ("eth0",)}))
     assert all(point.node != "internet" for point in made.listen)
 
 
 def test_filters() -> None:
-    made = plan(VM, WORLD, "tcp", 22, GROUND)
+    made = plan(VM, WORLD, "tcp", 22, NETWORK)
     by_place = {(point.node, point.interface): point.filter for point in made.listen}
     assert by_place["c1", "tap1"] == "arp or icmp or tcp port 22"
     assert by_place["gw", "eth1"] == "udp port 6081 or arp or icmp or tcp port 22 or vlan"
-    assert plan(VM, WORLD, "ping", None, GROUND).way[0].filter == "arp or icmp"
+    assert plan(VM, WORLD, "ping", None, NETWORK).expected[0].filter == "arp or icmp"
 
 
 def test_a_workload_in_a_namespace_is_listened_to_there() -> None:
-    assert plan(SPACE, WORLD, "ping", None, GROUND).way[0].namespace == "ns1"
+    assert plan(SPACE, WORLD, "ping", None, NETWORK).expected[0].namespace == "ns1"
 
 
 # -- sending ---------------------------------------------------------------------------------------
 def test_a_ping_is_known_by_its_size() -> None:
     sizes = set()
     for mark in range(64):
-        send = sending(VM, WORLD, "ping", None, mark)
+        send = send_command(VM, WORLD, "ping", None, mark)
         size = int(send.shown.split(" -s ")[1].split()[0])
         assert send.probe.length == size + 28
         sizes.add(size)
@@ -75,9 +75,11 @@ def test_a_ping_is_known_by_its_size() -> None:
 
 @pytest.mark.parametrize("source", [VM, GW, SPACE])
 @pytest.mark.parametrize(("protocol", "port"), [("ping", None), ("tcp", 22), ("udp", 9999)])
-def test_scripts_are_shell(source: End, protocol: str, port: int | None, tmp_path: Path) -> None:
+def test_scripts_are_shell(
+    source: Endpoint, protocol: str, port: int | None, tmp_path: Path
+) -> None:
     """Run with stand-ins for what sends: first the warm-up, then one probe to the right place."""
-    send = sending(source, WORLD, protocol, port, 7)  # type: ignore[arg-type]
+    send = send_command(source, WORLD, protocol, port, 7)  # type: ignore[arg-type]
     for tool in ("ping", "nc", "traceroute", "timeout", "python3", "bash"):
         run_it = '\nshift; exec "$@"\n' if tool == "timeout" else "\n"
         (tmp_path / tool).write_text(f'#!/bin/sh\necho {tool} "$@" >>{tmp_path}/log{run_it}')
@@ -98,7 +100,7 @@ def test_scripts_are_shell(source: End, protocol: str, port: int | None, tmp_pat
 
 
 def test_a_node_tells_its_source_port_and_its_text() -> None:
-    udp = sending(GW, FLOATING, "udp", 9999, 7).probe
+    udp = send_command(GW, FLOATING, "udp", 9999, 7).probe
     assert bytes.fromhex(udp.marker) == b"labctl-07"
     assert (udp.target, udp.port) == ("10.0.2.210", 9999)
 
@@ -115,8 +117,8 @@ def test_the_client_of_a_node_really_sends(kind: str) -> None:
         if kind == "tcp":
             server.listen()
         port = server.getsockname()[1]
-        target = End("here", "address", "127.0.0.1")
-        send = sending(GW, target, kind, port, 7)  # type: ignore[arg-type]
+        target = Endpoint("here", "address", "127.0.0.1")
+        send = send_command(GW, target, kind, port, 7)  # type: ignore[arg-type]
         words = shlex.split(
             send.script.splitlines()[1] + "\n" + "\n".join(send.script.splitlines()[2:])
         )

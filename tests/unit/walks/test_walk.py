@@ -16,7 +16,7 @@ from labctl.i18n import set_language
 from labctl.terminal.text import cell_width
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
-from labctl.walks.walker import checked
+from labctl.walks.walker import check_protocol
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks.walks import CASES, WALKS, RecordedLab, shown, without_times
 
@@ -216,7 +216,7 @@ def test_without_the_far_side_the_way_ends_at_eth0(monkeypatch: pytest.MonkeyPat
 )  # fmt: skip
 def test_wrong_use(protocol: str, port: int | None, said: str) -> None:
     with pytest.raises(LabError, match=said) as caught:
-        checked(protocol, port)
+        check_protocol(protocol, port)
     assert caught.value.code == EXIT_USAGE
 
 

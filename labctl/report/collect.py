@@ -1,4 +1,4 @@
-"""What the page is made of, gathered from a lab: one that runs, is down, or is not made yet."""
+"""Collects the data of the report from a lab, whether it runs, is halted or does not exist yet."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
 from labctl.lessons.transcript import read_records
 from labctl.report.lessons import LessonShown, lesson_shown, utc
-from labctl.report.page import Page
+from labctl.report.page import ReportPage
 from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import Both, both, same, speaking
 from labctl.topology import Topology
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from labctl.lab import Lab
 
 
-def collect(lab: "Lab") -> Page:
-    """Everything the page shows. What does not answer is shown as such."""
+def collect(lab: "Lab") -> ReportPage:
+    """All data of the report. What does not answer is shown as such, and raises nothing."""
     report = status(lab)
     topology = lab.topology
     walks = list(read_walks(lab))
     graphs = _graphs(lab, report["state"], walks)
-    return Page(
+    return ReportPage(
         title=same(topology.lab),
         state=both(lambda: tr(report["state"])),
         good=report["state"] == "up",
         facts=tuple(_facts(topology, report)),
-        nodes=tuple(_node(topology, one) for one in report["nodes"]) or tuple(_planned(topology)),
+        nodes=tuple(_node(topology, node) for node in report["nodes"]) or tuple(_planned(topology)),
         instances=tuple(report["instances"]),
         pictures=pictures(graphs),
         lessons=tuple(_lessons(lab)),
@@ -48,7 +48,7 @@ def collect(lab: "Lab") -> Page:
 
 
 def pictures(graphs: Mapping[Language, Graph]) -> dict[Language, str]:
-    """The network drawn, with its words in each language."""
+    """By language: the network as SVG."""
     drawn: dict[Language, str] = {}
     for language, graph in graphs.items():
         with speaking(language):
@@ -57,31 +57,31 @@ def pictures(graphs: Mapping[Language, Graph]) -> dict[Language, str]:
 
 
 def _graphs(lab: "Lab", state: str, walks: Sequence[Walk]) -> dict[Language, Graph]:
-    """The network, with notes in each language, and with all places that packets passed."""
-    seen: Graph | None = None
+    """By language: the network, completed by the interfaces that walks passed."""
+    observed: Graph | None = None
     trouble = ""
     if state not in ("absent", "halted"):
         from labctl.graph.observed import live
 
         try:
-            seen = live(lab)
+            observed = live(lab)
         except LabError as error:
-            # A lab that half works still has a plan to be drawn, and the reason to be said.
+            # Draw the planned network instead, with the reason as a note.
             trouble = error.message
-    found: dict[Language, Graph] = {}
+    graphs: dict[Language, Graph] = {}
     for language in get_args(Language):
         with speaking(language):
-            graph = seen or _unseen(lab, state, trouble)
+            graph = observed or _planned_graph(lab, state, trouble)
         for walk in walks:
             graph = with_walk(graph, walk)
-        found[language] = graph
-    return found
+        graphs[language] = graph
+    return graphs
 
 
-def _unseen(lab: "Lab", state: str, trouble: str) -> Graph:
+def _planned_graph(lab: "Lab", state: str, trouble: str) -> Graph:
     graph = planned(lab.topology)
     if state == "halted":
-        graph = replace(graph, hosts=tuple(replace(one, state="down") for one in graph.hosts))
+        graph = replace(graph, hosts=tuple(replace(host, state="down") for host in graph.hosts))
     return replace(graph, notes=(*graph.notes, trouble)) if trouble else graph
 
 
@@ -140,9 +140,9 @@ def _planned(topology: Topology) -> Iterator[dict[str, Any]]:
         }
 
 
-# -- what was done in it ---------------------------------------------------------------------------
+# -- lessons and walks ----------------------------------------------------------------------------
 def _lessons(lab: "Lab") -> Iterator[LessonShown]:
-    """The lessons for this lab, those that were begun first."""
+    """The lessons for this lab: first those that were begun."""
     try:
         position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
     except LabError:
@@ -157,15 +157,15 @@ def _lessons(lab: "Lab") -> Iterator[LessonShown]:
 
 
 def _known(position: Position) -> Iterator[Lesson]:
-    for source in (*available(), *(one.source for one in position.lessons.values())):
+    for source in (*available(), *(begun.source for begun in position.lessons.values())):
         try:
             yield load_lesson(source)
         except LabError:
-            continue  # a file of the learner's that is gone
+            continue  # a lesson file of the learner that was deleted
 
 
 def read_walks(lab: "Lab") -> Iterator[Walk]:
-    """The walks that are kept, the newest first; those of another version are left out."""
+    """The stored walks, newest first. Files of another labctl version are skipped."""
     for path in sorted(lab.state.walks.glob("*.json"), reverse=True):
         try:
             walk = walk_of(json.loads(path.read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""The lessons of a lab as the page shows them: what ran, what it said, what was proved."""
+"""The lessons of a lab as the report shows them: commands, outputs, claims. Pure."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from labctl.terminal.fit import fit_output
 from labctl.terminal.text import cell_width, sanitize
 
 Standing = Literal["passed", "failed", "back", "open"]
-"""back: it ran, and was taken back since; open: it never ran."""
+"""back: it passed and was undone since; open: it never ran."""
 
 _PAPER = 100
-"""Columns of a terminal that fit on a page."""
+"""Columns of monospaced text that fit on the page."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what it said."""
+    """A command and its output."""
 
     prompt: str
     command: str
@@ -31,7 +31,7 @@ class Command:
 
     @property
     def paper(self) -> str:
-        """The output with its tables made narrow for a page; "" if it fits as it is."""
+        """The output with tables narrowed to the page; empty if it fits unchanged."""
         if all(cell_width(line) <= _PAPER for line in self.output.splitlines()):
             return ""
         return "\n".join(fit_output(self.output, _PAPER))
@@ -44,7 +44,7 @@ class ClaimShown:
     holds: bool
     text: Both
     expected: str
-    """What would have been right; empty for a claim that holds."""
+    """The expected value; empty for a claim that holds."""
     evidence: tuple[Both, ...]
 
 
@@ -71,18 +71,19 @@ class LessonShown:
     title: Both
     goal: Both
     begun: bool
-    """Whether any of it was ever run in this lab."""
+    """Whether any checkpoint was ever run in this lab."""
     score: Both
     checkpoints: tuple[CheckpointShown, ...]
 
 
 def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Position) -> LessonShown:
-    """A lesson with what is recorded of its runs."""
+    """A lesson with the records of its runs."""
     begun = set(position.progress(lesson).attempted)
     shown = tuple(
-        _checkpoint(one, records.get(one.id), begun=one.id in begun) for one in lesson.checkpoints
+        _checkpoint(checkpoint, records.get(checkpoint.id), begun=checkpoint.id in begun)
+        for checkpoint in lesson.checkpoints
     )
-    passed = sum(one.standing == "passed" for one in shown)
+    passed = sum(checkpoint.standing == "passed" for checkpoint in shown)
     return LessonShown(
         id=lesson.id,
         title=_words(lesson.title),
@@ -104,9 +105,10 @@ def _words(text: Any) -> Both:
     return both(lambda: str(text))
 
 
-def _checkpoint(one: Checkpoint, record: Record | None, *, begun: bool) -> CheckpointShown:
+def _checkpoint(checkpoint: Checkpoint, record: Record | None, *, begun: bool) -> CheckpointShown:
+    title = _words(checkpoint.title)
     if record is None:
-        return CheckpointShown(one.id, _words(one.title), "open", both(lambda: tr("not run")))
+        return CheckpointShown(checkpoint.id, title, "open", both(lambda: tr("not run")))
     claims = tuple(_claim(claim) for claim in record["claims"])
     standing: Standing = "failed"
     words = both(lambda: tr("failed"))
@@ -115,8 +117,8 @@ def _checkpoint(one: Checkpoint, record: Record | None, *, begun: bool) -> Check
         if not begun:
             standing, words = "back", both(lambda: tr("passed, taken back since"))
     return CheckpointShown(
-        id=one.id,
-        title=_words(one.title),
+        id=checkpoint.id,
+        title=title,
         standing=standing,
         standing_words=words,
         at=utc(record["at"]),
@@ -129,8 +131,8 @@ def _checkpoint(one: Checkpoint, record: Record | None, *, begun: bool) -> Check
 
 def _commands(recorded: Sequence[Mapping[str, str]]) -> tuple[Command, ...]:
     return tuple(
-        Command(one["prompt"], one["command"], abbreviated(sanitize(one["output"])))
-        for one in recorded
+        Command(command["prompt"], command["command"], abbreviated(sanitize(command["output"])))
+        for command in recorded
     )
 
 
@@ -145,7 +147,7 @@ def _claim(recorded: Mapping[str, Any]) -> ClaimShown:
 
 
 def _evidence(result: ClaimResult) -> tuple[Both, ...]:
-    # Each line may hold words of ours, so the whole list is made once for each language.
+    # A line may contain translated words, so the list is made once for each language.
     lines = both(lambda: "\n".join(_lines(result)))
     split = {language: text.split("\n") for language, text in lines.texts.items()}
     count = max(len(texts) for texts in split.values())
@@ -156,9 +158,9 @@ def _evidence(result: ClaimResult) -> tuple[Both, ...]:
 
 
 def _lines(result: ClaimResult) -> list[str]:
-    return [" ".join(abbreviated(sanitize(one)).split("\n")) for one in result.evidence]
+    return [" ".join(abbreviated(sanitize(text)).split("\n")) for text in result.evidence]
 
 
 def utc(seconds: float) -> str:
-    """A moment for people, in UTC: where the report is read nobody knows the lab's zone."""
+    """A time for people, in UTC, because the reader may be in another time zone."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

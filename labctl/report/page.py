@@ -1,7 +1,7 @@
-"""The page: data in, one HTML document out, which asks no network and obeys no guest. Pure.
+"""Renders the report: data in, one HTML document out, which loads nothing from a network. Pure.
 
-The template escapes whatever it inserts. Besides, the page forbids itself everything but its own
-script and styles (Content-Security-Policy with their hashes): were there a hole, nothing would run.
+The template escapes every text, because names and outputs come from guests. As a second protection
+the Content-Security-Policy allows only our own script and styles, by their hashes.
 """
 
 import base64
@@ -25,26 +25,26 @@ from labctl.terminal.text import sanitize
 
 
 @dataclass(frozen=True)
-class Page:
-    """Everything that the page shows."""
+class ReportPage:
+    """Everything that the report shows."""
 
     title: Both
     state: Both
     good: bool
     """Whether all of the lab is up."""
     facts: tuple[tuple[Both, Both], ...]
-    """Of the lab: name and value."""
+    """(name, value) of the lab's facts."""
     nodes: tuple[Mapping[str, Any], ...]
-    """As `labctl status` has them."""
+    """As in `labctl status --json`."""
     instances: tuple[Mapping[str, Any], ...]
     pictures: Mapping[Language, str]
-    """The network as SVG, with its words in each language."""
+    """By language: the network as SVG."""
     lessons: tuple[LessonShown, ...]
     walks: tuple[WalkShown, ...]
 
 
 def chosen(language: str) -> Language:
-    """The language of that name. Raises LabError for one that the page does not speak."""
+    """The language of that name. Raises LabError for a language that the report does not have."""
     for known in get_args(Language):
         if language == known:
             return cast(Language, known)
@@ -55,11 +55,11 @@ def chosen(language: str) -> Language:
     )
 
 
-def render(page: Page, language: Language) -> str:
+def render(page: ReportPage, language: Language) -> str:
     """The HTML document; it opens in `language`."""
     own_style, script = _text("page.css"), _text("way.js") + _text("page.js")
-    pictures = {one: Markup(svg) for one, svg in page.pictures.items()}
-    styles = [own_style, *(found for svg in page.pictures.values() for found in _styles(svg))]
+    pictures = {language: Markup(svg) for language, svg in page.pictures.items()}
+    styles = [own_style, *(style for svg in page.pictures.values() for style in _styles(svg))]
     return _template().render(
         page=page,
         pictures=pictures,
@@ -78,7 +78,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # Terminals and browsers alike: no control character, no bidirectional override.
+        # As in a terminal: no control characters and no bidirectional overrides.
         finalize=lambda value: sanitize(value) if type(value) is str else value,
     )
     return environment.from_string(_text("page.html.j2"))
@@ -97,7 +97,7 @@ def _styles(svg: str) -> list[str]:
 
 
 def _policy(styles: list[str], scripts: list[str]) -> str:
-    """The Content-Security-Policy that lets exactly these run."""
+    """The Content-Security-Policy that allows exactly these styles and scripts."""
     return "; ".join(
         (
             "default-src 'none'",

@@ -1,4 +1,4 @@
-"""Packet walks as the page plays them: hop by hop, every header field, what changed it. Pure."""
+"""Packet walks as the report plays them: every hop with its header fields and changes. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,13 +26,14 @@ from labctl.walks.describe import (
 )
 from labctl.walks.explain import Traced
 from labctl.walks.model import Change, Encap, Hop, PacketPath, Point
+from labctl.walks.ovntrace import DROP_KINDS, Trace
 from labctl.walks.walk import Walk
 
 _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 
 
 def walk_of(data: object) -> Walk | None:
-    """A walk as `Walk.to_json` wrote it; None for what another version of labctl wrote."""
+    """A walk from the JSON of `Walk.to_json`; None where another version of labctl wrote it."""
     try:
         return _ADAPTER.validate_python(data)
     except ValidationError:
@@ -41,14 +42,15 @@ def walk_of(data: object) -> Walk | None:
 
 # -- on the picture --------------------------------------------------------------------------------
 def place_of(node: str, interface: str) -> str:
-    """Where the picture shows a sighting."""
+    """The place in the picture (see graph.model) of an interface."""
     return INTERNET if node == INTERNET else f"{node}/{interface}"
 
 
 def with_walk(graph: Graph, walk: Walk) -> Graph:
-    """The graph with every interface that the walk passed or should have passed.
+    """The graph, completed by the interfaces that the walk passed or should have passed.
 
-    An instance may be gone since, and its tap device with it; before a lab runs nobody knows taps.
+    They may be missing: the instance was deleted since, and its tap device with it, or the graph is
+    made from lab.yaml, which knows no tap devices.
     """
     roles = {(hop.node, hop.interface): hop.role for hop in _sightings(walk)}
     for point in (*walk.way, *((walk.lost.expected,) if walk.lost and walk.lost.expected else ())):
@@ -75,7 +77,7 @@ def _with_interface(host: Host, name: str, walk: Walk, *, inner: bool) -> Host:
     host = replace(host, vms=vms)
     if host.interface(name) is not None:
         return host
-    bridge = "br-int" if inner and any(one.name == "br-int" for one in host.bridges) else ""
+    bridge = "br-int" if inner and any(bridge.name == "br-int" for bridge in host.bridges) else ""
     added = Interface(name, "vif" if inner else "other", bridge=bridge)
     return replace(host, interfaces=(*host.interfaces, added))
 
@@ -86,7 +88,7 @@ def _sightings(walk: Walk) -> Iterator[Hop]:
             yield from path.hops
 
 
-# -- step by step ----------------------------------------------------------------------------------
+# -- steps -----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Field:
     """A header field at one hop."""
@@ -94,15 +96,15 @@ class Field:
     id: str
     name: Both
     before: str
-    """What it was at the hop before; empty if it is the same, or there is none."""
+    """The value at the hop before; empty if it did not change, or at the first hop."""
     now: str
     why: Both
     changed: bool
 
 
 @dataclass(frozen=True)
-class Step:
-    """One stop of the packet."""
+class ReportStep:
+    """One hop of the packet."""
 
     number: int
     """Counted over the whole walk, from 1."""
@@ -114,26 +116,26 @@ class Step:
     offset: str
     whereabouts: Both
     line: str
-    """Addresses and TTL in one line, for the label that travels with the packet."""
+    """Addresses and TTL in one line, for the label that moves with the packet."""
     fields: tuple[Field, ...]
     changes: tuple[Both, ...]
     logical: tuple[str, ...]
-    """OVN's names of the switches and routers that it passed since the hop before."""
+    """Names in OVN of the switches and routers that it passed since the hop before."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What ovn-trace says of one logical switch or router."""
+    """The steps of ovn-trace in one logical switch or router."""
 
     name: str
     kind: Both
     decisions: tuple[tuple[Both, bool], ...]
-    """Each with whether it is against the packet."""
+    """(text, whether it stops the packet)."""
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What ovn-trace says of one direction."""
+class Explanation:
+    """The answer of ovn-trace about one direction."""
 
     error: str
     assumed: Both | None
@@ -144,13 +146,13 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Way:
+class PathShown:
     """One direction of a walk."""
 
     direction: str
     title: Both
-    steps: tuple[Step, ...]
-    explained: Explained | None
+    steps: tuple[ReportStep, ...]
+    explanation: Explanation | None
 
 
 @dataclass(frozen=True)
@@ -162,19 +164,19 @@ class WalkShown:
     answered: bool
     verdict: Both
     command: str
-    ways: tuple[Way, ...]
+    paths: tuple[PathShown, ...]
     last: str
-    """The place where it ended."""
+    """The place where it was seen last."""
     expected: str
-    """The place where a lost packet should have been next; empty: it was not lost."""
+    """The place where a lost packet should have been seen next; empty if it was not lost."""
     notes: tuple[Both, ...]
 
 
 def walk_shown(walk: Walk, graph: Graph) -> WalkShown:
     """A walk with all its steps, to be played on the picture of that graph."""
-    logical = {one.label: one.name for one in graph.switches}
-    logical |= {one.label: one.name for one in graph.routers}
-    ways: list[Way] = []
+    logical = {switch.label: switch.name for switch in graph.switches}
+    logical |= {router.label: router.name for router in graph.routers}
+    paths: list[PathShown] = []
     number = 0
     for path in (walk.request, walk.reply):
         if path is None:
@@ -182,7 +184,7 @@ def walk_shown(walk: Walk, graph: Graph) -> WalkShown:
         steps = tuple(_steps(path, walk, number, logical))
         number += len(steps)
         title = both(partial(title_of, path))
-        ways.append(Way(path.direction, title, steps, _explained(path, walk)))
+        paths.append(PathShown(path.direction, title, steps, _explanation(path, walk)))
     expected: Point | None = walk.lost.expected if walk.lost is not None else None
     last = (walk.reply or walk.request).last
     return WalkShown(
@@ -191,7 +193,7 @@ def walk_shown(walk: Walk, graph: Graph) -> WalkShown:
         answered=walk.answered,
         verdict=both(lambda: verdict(walk)),
         command=walk.attempts[-1].command if walk.attempts else "",
-        ways=tuple(ways),
+        paths=tuple(paths),
         last=place_of(last.node, last.interface),
         expected=place_of(expected.node, expected.interface) if expected is not None else "",
         notes=_notes(walk),
@@ -207,20 +209,22 @@ def _heading(walk: Walk) -> str:
 
 
 def _notes(walk: Walk) -> tuple[Both, ...]:
-    # The captures' paths are of the machine that made the report: nobody else has them.
-    plain = replace(walk, pcaps={})
-    count = len(list(notes_on(plain)))
+    # Without paths of captures: they exist only on the machine that made the report.
+    without_paths = replace(walk, pcaps={})
+    count = len(list(notes_on(without_paths)))
 
     def note(number: int) -> str:
-        return list(notes_on(plain))[number]
+        return list(notes_on(without_paths))[number]
 
     return tuple(both(partial(note, number)) for number in range(count))
 
 
-def _steps(path: PacketPath, walk: Walk, before: int, logical: Mapping[str, str]) -> Iterator[Step]:
+def _steps(
+    path: PacketPath, walk: Walk, before: int, logical: Mapping[str, str]
+) -> Iterator[ReportStep]:
     for number, hop in enumerate(path.hops):
         earlier = path.hops[number - 1] if number else None
-        yield Step(
+        yield ReportStep(
             number=before + number + 1,
             direction=path.direction,
             place=place_of(hop.node, hop.interface),
@@ -231,13 +235,13 @@ def _steps(path: PacketPath, walk: Walk, before: int, logical: Mapping[str, str]
             whereabouts=both(partial(whereabouts, hop, walk)),
             line=_line(hop),
             fields=tuple(_fields(hop, earlier, walk)),
-            changes=tuple(_change(one, walk) for one in hop.changes),
-            logical=tuple(dict.fromkeys(logical[one] for one in _passed(hop) if one in logical)),
+            changes=tuple(_change(change, walk) for change in hop.changes),
+            logical=tuple(dict.fromkeys(logical[name] for name in _passed(hop) if name in logical)),
         )
 
 
 def _passed(hop: Hop) -> Iterator[str]:
-    """The switches and routers, for people, that a hop tells of."""
+    """Labels of the switches and routers that a hop shows to have been passed."""
     yield from (change.by for change in hop.changes)
     if hop.encap is not None:
         yield hop.encap.datapath
@@ -246,17 +250,17 @@ def _passed(hop: Hop) -> Iterator[str]:
 def _line(hop: Hop) -> str:
     frame = hop.frame
     ports = [
-        "" if one is None else f":{one}" for one in (frame.source_port, frame.destination_port)
+        "" if port is None else f":{port}" for port in (frame.source_port, frame.destination_port)
     ]
     return f"{frame.src}{ports[0]} → {frame.dst}{ports[1]}  TTL {frame.ttl}"
 
 
 def _change(change: Change, walk: Walk) -> Both:
-    def say() -> str:
+    def text() -> str:
         because = why_of(change)
         return change_of(change, walk) + (f" ({because})" if because else "")
 
-    return both(say)
+    return both(text)
 
 
 def _fields(hop: Hop, earlier: Hop | None, walk: Walk) -> Iterator[Field]:
@@ -277,31 +281,31 @@ def _fields(hop: Hop, earlier: Hop | None, walk: Walk) -> Iterator[Field]:
 
 
 def _values(hop: Hop, walk: Walk) -> dict[str, tuple[Both, str]]:
-    """Every header field that is shown, by its name in a frame: its name for people, its value."""
+    """The header fields to show: (name for people, value) by name in Frame."""
     frame = hop.frame
-    found: dict[str, tuple[Both, str]] = {
+    values: dict[str, tuple[Both, str]] = {
         "kind": (both(lambda: tr("Packet")), kind_of(frame)),
         "src": (both(lambda: tr("Source")), frame.src),
         "dst": (both(lambda: tr("Destination")), frame.dst),
         "ttl": (same("TTL"), str(frame.ttl)),
     }
     if frame.source_port is not None:
-        found["source_port"] = (both(lambda: tr("Source port")), str(frame.source_port))
+        values["source_port"] = (both(lambda: tr("Source port")), str(frame.source_port))
     if frame.destination_port is not None:
-        found["destination_port"] = (
+        values["destination_port"] = (
             both(lambda: tr("Destination port")),
             str(frame.destination_port),
         )
     if frame.identifier is not None:
-        found["identifier"] = (same("ICMP ID"), str(frame.identifier))
+        values["identifier"] = (same("ICMP ID"), str(frame.identifier))
     if frame.vlan is not None:
-        found["vlan"] = (same("VLAN"), str(frame.vlan))
-    found["src_mac"] = (both(lambda: tr("Source MAC")), mac_label(frame.src_mac, walk))
-    found["dst_mac"] = (both(lambda: tr("Destination MAC")), mac_label(frame.dst_mac, walk))
-    found["tunnel"] = (both(lambda: tr("Geneve tunnel")), _tunnel(hop.encap))
+        values["vlan"] = (same("VLAN"), str(frame.vlan))
+    values["src_mac"] = (both(lambda: tr("Source MAC")), mac_label(frame.src_mac, walk))
+    values["dst_mac"] = (both(lambda: tr("Destination MAC")), mac_label(frame.dst_mac, walk))
+    values["tunnel"] = (both(lambda: tr("Geneve tunnel")), _tunnel(hop.encap))
     if hop.encap is not None and hop.encap.ingress_key is not None:
-        found["option"] = (both(lambda: tr("OVN's option")), _option(hop.encap))
-    return found
+        values["option"] = (both(lambda: tr("OVN's option")), _option(hop.encap))
+    return values
 
 
 def _tunnel(encap: Encap | None) -> str:
@@ -318,31 +322,31 @@ def _option(encap: Encap) -> str:
     )
 
 
-# -- beside it -------------------------------------------------------------------------------------
-def _explained(path: PacketPath, walk: Walk) -> Explained | None:
-    said = walk.traced.get(path.direction)
-    if said is None:
+# -- ovn-trace -------------------------------------------------------------------------------------
+def _explanation(path: PacketPath, walk: Walk) -> Explanation | None:
+    traced = walk.traced.get(path.direction)
+    if traced is None:
         return None
-    if said.trace is None:
-        return Explained(said.error, None, (), same(""), False, "")
-    assumed = said.trace.assumed
-    return Explained(
+    if traced.trace is None:
+        return Explanation(traced.error, None, (), same(""), False, "")
+    assumed = traced.trace.assumed
+    return Explanation(
         error="",
         assumed=both(lambda: tr("told that conntrack translates {what}", what=assumed))
         if assumed
         else None,
-        passages=tuple(_passages(said, walk)),
-        verdict=_verdict(said, walk.labels.ports),
-        good=said.trace.verdict == "output",
-        question=" ".join(said.trace.command),
+        passages=tuple(_passages(traced, walk)),
+        verdict=_verdict(traced.trace, walk.labels.ports),
+        good=traced.trace.verdict == "output",
+        question=" ".join(traced.trace.command),
     )
 
 
-def _verdict(said: Traced, ports: Mapping[str, str]) -> Both:
-    trace = said.trace
-    assert trace is not None
+def _verdict(trace: Trace, ports: Mapping[str, str]) -> Both:
     if trace.verdict == "output":
-        names = ", ".join(dict.fromkeys(ports.get(one.port, one.port) for one in trace.outputs))
+        names = ", ".join(
+            dict.fromkeys(ports.get(output.port, output.port) for output in trace.outputs)
+        )
         return both(lambda: tr("delivered to {ports}", ports=names))
     if trace.verdict == "drop":
         return both(lambda: tr("dropped"))
@@ -357,16 +361,13 @@ def _switch() -> str:
     return tr("switch")
 
 
-_AGAINST = ("denied", "rejected", "dropped")
-
-
-def _passages(said: Traced, walk: Walk) -> Iterator[Passage]:
-    for datapath, group in groupby(events_to_show(said, walk), key=lambda event: event.datapath):
+def _passages(traced: Traced, walk: Walk) -> Iterator[Passage]:
+    for datapath, group in groupby(events_to_show(traced, walk), key=lambda event: event.datapath):
         router = datapath in walk.labels.routers
         yield Passage(
             name=walk.labels.datapaths.get(datapath, datapath),
             kind=both(_router if router else _switch),
             decisions=tuple(
-                (both(partial(decision, event, walk)), event.kind in _AGAINST) for event in group
+                (both(partial(decision, event, walk)), event.kind in DROP_KINDS) for event in group
             ),
         )

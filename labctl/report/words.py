@@ -1,6 +1,6 @@
-"""Texts of the page: each in both languages, so that its reader can switch. Pure.
+"""Texts of the report, each in all languages, so that the reader can switch. Pure.
 
-Whatever becomes part of the page goes through here or through the template, which escapes it.
+Every text of the page is escaped here or by the template.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from labctl.terminal.text import Line, paragraphs, sanitize
 
 @contextmanager
 def speaking(language: Language) -> Iterator[None]:
-    """Inside, `tr` speaks that language."""
+    """While the body runs, `tr` translates into that language."""
     before = current_language()
     set_language(language)
     try:
@@ -27,12 +27,12 @@ def speaking(language: Language) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Both:
-    """A text in every language, safe to look at; in the page the reader sees one of them."""
+    """A sanitized text in all languages; the page shows the one that the reader has chosen."""
 
     texts: Mapping[str, str]
 
     def __html__(self) -> Markup:
-        """What the template inserts: one element per language, or none if they are the same."""
+        """For the template: an element for each language, or the bare text if all are equal."""
         if len(set(self.texts.values())) == 1:
             return Markup.escape(next(iter(self.texts.values())))
         return Markup().join(
@@ -48,12 +48,12 @@ class Both:
         return any(self.texts.values())
 
 
-def both(say: Callable[[], str]) -> Both:
-    """What `say` says in each language."""
+def both(text: Callable[[], str]) -> Both:
+    """The result of `text()` in each language; it calls `tr`."""
     texts = {}
     for language in get_args(Language):
         with speaking(language):
-            texts[language] = sanitize(say())
+            texts[language] = sanitize(text())
     return Both(texts)
 
 
@@ -62,7 +62,7 @@ def same(text: str) -> Both:
     return Both(dict.fromkeys(get_args(Language), sanitize(text)))
 
 
-# -- what lessons write ----------------------------------------------------------------------------
+# -- texts of lessons ------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Prose:
     """An explanation with paragraphs, lists, code and bold, in every language."""
@@ -78,21 +78,21 @@ class Prose:
 
 
 _UNWRAPPED = 10**6
-"""Cells of a line: the browser breaks lines."""
+"""Width in cells that no line reaches: the browser wraps lines."""
 
 
 def _blocks(text: str) -> Markup:
-    """Markup of one explanation, read as the terminal reads it."""
-    found: list[Markup] = []
+    """Markup of one explanation, parsed by the same function as for the terminal."""
+    blocks: list[Markup] = []
     items: list[Markup] = []
     verbatim: list[str] = []
 
     def flush() -> None:
         if items:
-            found.append(Markup("<ul>{}</ul>").format(Markup().join(items)))
+            blocks.append(Markup("<ul>{}</ul>").format(Markup().join(items)))
             items.clear()
         if verbatim:
-            found.append(Markup("<pre>{}</pre>").format("\n".join(verbatim)))
+            blocks.append(Markup("<pre>{}</pre>").format("\n".join(verbatim)))
             verbatim.clear()
 
     for line in paragraphs(text, _UNWRAPPED):
@@ -108,9 +108,9 @@ def _blocks(text: str) -> Markup:
         else:
             flush()
             if line:
-                found.append(Markup("<p>{}</p>").format(_inline(line)))
+                blocks.append(Markup("<p>{}</p>").format(_inline(line)))
     flush()
-    return Markup().join(found)
+    return Markup().join(blocks)
 
 
 _TAGS = {"code": "code", "bold": "strong"}
@@ -126,10 +126,10 @@ def _inline(line: Line, skip: int = 0) -> Markup:
     return Markup().join(parts)
 
 
-# -- the page's own words --------------------------------------------------------------------------
+# -- the page's own texts --------------------------------------------------------------------------
 def page_words() -> dict[str, Both]:
-    """Every fixed word of the page, by the name that the template has for it."""
-    return {name: both(say) for name, say in _WORDS.items()}
+    """The fixed texts of the page, by their names in the template."""
+    return {name: both(text) for name, text in _WORDS.items()}
 
 
 _WORDS: dict[str, Callable[[], str]] = {

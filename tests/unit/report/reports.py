@@ -18,7 +18,7 @@ from labctl.actions.status import Report
 from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.report import collect
-from labctl.report.page import Page
+from labctl.report.page import ReportPage
 from labctl.state import LabState
 from labctl.walks.walk import Walk
 from tests.unit.fakes import topology
@@ -99,7 +99,7 @@ class RecordedReport:
                 node |= {"chassis": HOSTILE, "failed": [HOSTILE]}
         return report
 
-    def page(self) -> Page:
+    def page(self) -> ReportPage:
         """What the page is made of."""
         if self.up:
             self.monkeypatch.setattr(collect, "status", lambda lab: self.status())

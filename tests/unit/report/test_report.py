@@ -109,7 +109,7 @@ def test_what_is_no_walk_is_left_out(junk: Any) -> None:
 def test_every_hop_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = walked(case, monkeypatch)
     shown = walk_shown(walk, planned(topology()))
-    steps = [step for way in shown.ways for step in way.steps]
+    steps = [step for path in shown.paths for step in path.steps]
     hops = [hop for path in (walk.request, walk.reply) if path for hop in path.hops]
     assert [step.number for step in steps] == list(range(1, len(hops) + 1))
     for step, hop in zip(steps, hops, strict=True):
@@ -132,18 +132,18 @@ def test_rewrites_say_who_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = planned(topology())
     shown = walk_shown(walked("out", monkeypatch), graph)
     (source,) = [
-        field for step in shown.ways[0].steps for field in step.fields
+        field for step in shown.paths[0].steps for field in step.fields
         if field.id == "src" and field.changed
     ]  # fmt: skip
     assert (source.before, source.now) == ("172.16.100.10", "10.0.2.210")
     assert source.why.said_in("en") == "SNAT of r: dnat_and_snat"
-    tunnelled = shown.ways[0].steps[1]
+    tunnelled = shown.paths[0].steps[1]
     assert tunnelled.logical == (graph.routers[0].name,)
 
 
 def test_beside_it_stands_what_ovn_trace_says(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = walk_shown(walked("blocked", monkeypatch), planned(topology()))
-    said = shown.ways[0].explained
+    said = shown.paths[0].explanation
     assert said is not None
     assert not said.good
     assert said.verdict.said_in("zh-TW") == "丟棄"
@@ -157,7 +157,7 @@ def test_interfaces_that_are_gone_are_drawn_for_their_walk(monkeypatch: pytest.M
     walk = walked("out", monkeypatch)
     bare = planned(topology())
     graph = with_walk(bare, walk)
-    places = {step.place for way in walk_shown(walk, graph).ways for step in way.steps}
+    places = {step.place for path in walk_shown(walk, graph).paths for step in path.steps}
     assert "compute-01/tap7be16941-da" not in set(bare.places())
     assert places <= set(graph.places())
     compute = graph.host("compute-01")

@@ -1,1 +1,1 @@
-"""The lab as a picture: what is drawn, where it comes from, and how."""
+"""The graph of a lab: its data, where it is read from, and its renderers."""

@@ -1,7 +1,7 @@
-"""graph -> drawing: the logical network above, the machines and their networks below. Pure.
+"""Lays out a graph: the logical network at the top, the machines and their networks below. Pure.
 
-Nodes stand in rows. Above each row runs the private network, below each node is its NAT network, so
-that no line has to cross a node; several rows are joined at the left.
+Nodes are placed in rows. The private network is drawn above each row and the NAT network below each
+node, so that no line crosses a node. Lines at the left connect the rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from labctl.graph.model import INTERNET, Graph, Host, Segment, Tunnel
 from labctl.graph.shapes import (
     GAP,
     PAD,
-    Box,
+    DrawnBox,
     Line,
     Style,
     Text,
@@ -29,38 +29,38 @@ from labctl.terminal.text import Span, wrap
 
 MARGIN = 20
 _WIDEST = 1240
-"""Pixels that nodes may take beside each other; a wider one stands alone."""
+"""Width of a row of nodes in pixels; a wider node has a row of its own."""
 _MANY, _WIDEST_OF_MANY = 6, 1760
-"""From so many nodes on rows may be longer, or the picture would be a column."""
+"""From so many nodes on, rows may be that wide: the picture would be very high otherwise."""
 _LANES = 26
-"""Pixels at the left where rows of nodes are joined."""
+"""Pixels at the left for the lines that connect rows of nodes."""
 _DROP = 22
 """Pixels between a network and the nodes on it."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A graph with everything in its place."""
+    """A graph with coordinates."""
 
     width: int
     height: int
-    boxes: tuple[Box, ...]
+    boxes: tuple[DrawnBox, ...]
     lines: tuple[Line, ...]
-    """Between boxes; those inside a box are its own."""
+    """Lines between boxes; lines inside a box are in the box."""
     texts: tuple[Text, ...]
 
 
 def lay_out(graph: Graph) -> Drawing:
-    """The graph as a drawing."""
+    """The drawing of a graph, in the current language."""
     texts: list[Text] = []
     y = MARGIN
-    said: list[tuple[str, Style]] = [
+    headings: list[tuple[str, Style]] = [
         (shorten(clean(graph.lab), 60), "title"),
         (heading(graph), "label"),
     ]
-    placed, _, y = lines_of(said, MARGIN, y - PAD)
+    placed, _, y = lines_of(headings, MARGIN, y - PAD)
     texts += placed
-    boxes: list[Box] = []
+    boxes: list[DrawnBox] = []
     colours = tones(graph.hosts)
     logical = logical_box(graph.switches, graph.routers, colours)
     if logical is not None:
@@ -73,15 +73,15 @@ def lay_out(graph: Graph) -> Drawing:
     machines = _machines(graph, colours).at(MARGIN, y)
     boxes.append(machines)
     y = machines.bottom + GAP
-    width = max([*(one.right for one in boxes), *(one.x + one.width for one in texts), 480])
-    placed, _, y = lines_of(_foot(graph, width - MARGIN), MARGIN, y)
+    width = max([*(box.right for box in boxes), *(text.x + text.width for text in texts), 480])
+    placed, _, y = lines_of(_footer(graph, width - MARGIN), MARGIN, y)
     texts += placed
-    width = max([width, *(one.x + one.width for one in texts)])
+    width = max([width, *(text.x + text.width for text in texts)])
     return Drawing(width + MARGIN, y + MARGIN, tuple(boxes), (), tuple(texts))
 
 
 def heading(graph: Graph) -> str:
-    """What the picture shows, in one line."""
+    """One line that says whether the picture shows a running lab or a plan."""
     if graph.live:
         return tr("the lab as it is now")
     if any(host.state == "down" for host in graph.hosts):
@@ -90,102 +90,107 @@ def heading(graph: Graph) -> str:
 
 
 def tunnels_word(tunnels: Sequence[Tunnel], hosts: Sequence[Host]) -> str:
-    """How many tunnels there are, and whether any is missing."""
+    """The number of tunnels, and the pairs of nodes without one, for people."""
     nodes = len(hosts)
     if not tunnels:
         return tr("no Geneve tunnels") if nodes > 1 else ""
-    if len({frozenset(one.hosts) for one in tunnels}) == nodes * (nodes - 1) // 2:
+    if len({frozenset(tunnel.hosts) for tunnel in tunnels}) == nodes * (nodes - 1) // 2:
         return tr("Geneve tunnels between all nodes: {n}", n=len(tunnels))
-    there = {frozenset(one.hosts) for one in tunnels}
-    names = [one.name for one in hosts]
+    connected = {frozenset(tunnel.hosts) for tunnel in tunnels}
+    names = [host.name for host in hosts]
     missing = [
         f"{a} – {b}"
         for number, a in enumerate(names)
         for b in names[number + 1 :]
-        if frozenset((a, b)) not in there
+        if frozenset((a, b)) not in connected
     ]
-    some = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-    return tr("Geneve tunnels: {n}; none between {missing}", n=len(tunnels), missing=some)
+    shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+    return tr("Geneve tunnels: {n}; none between {missing}", n=len(tunnels), missing=shown)
 
 
-def _foot(graph: Graph, width: int) -> list[tuple[str, Style]]:
-    notes = [clean(one) for one in graph.notes]
+def _footer(graph: Graph, width: int) -> list[tuple[str, Style]]:
+    notes = [clean(note) for note in graph.notes]
     if graph.switches or graph.routers:
         notes.insert(0, tr("A dot in a node's colour, and @, say where a port is bound."))
     cells = max(40, int(width / 7.2) - 2)
     wrapped = [line for note in notes for line in wrap([Span(note)], cells)]
     joined = ["".join(span.text for span in line) for line in wrapped]
-    return [(shorten(one, cells), "label") for one in joined]
+    return [(shorten(text, cells), "label") for text in joined]
 
 
 # -- machines and the networks between them ------------------------------------------------------
-def _machines(graph: Graph, tone: Mapping[str, int]) -> Box:
+def _machines(graph: Graph, tone: Mapping[str, int]) -> DrawnBox:
     by_name = {host.name: host for host in graph.hosts}
-    # What is on the way out stands in the first row, where the Internet is.
+    # Gateways first: the Internet is drawn below the first row.
     gateways = _gateways(graph)
     order = sorted(graph.hosts, key=lambda host: host.name not in gateways)
-    nats = {member: one for one in graph.segments if one.kind == "nat" for member in one.members}
+    nats = {
+        member: segment
+        for segment in graph.segments
+        if segment.kind == "nat"
+        for member in segment.members
+    }
     shared = next((s for s in graph.segments if s.kind == "nat" and len(s.members) > 1), None)
-    made = []
+    named_boxes = []
     for host in order:
         box = host_box(host, tone[host.name])
         nat = nats.get(host.place(OUTSIDE))
-        if nat is not None and nat is not shared:  # its network fits below it
+        if nat is not None and nat is not shared:  # as wide as its NAT network below it
             box = replace(box, w=max(box.w, _nat_box(nat).w))
-        made.append((host.name, box))
-    names = {id(box): name for name, box in made}
-    widest = _WIDEST_OF_MANY if len(made) >= _MANY else _WIDEST
-    rows = in_rows([box for _, box in made], widest, 2 * GAP)
-    several = len(rows) > 1
-    x = _LANES if several else 0
+        named_boxes.append((host.name, box))
+    names = {id(box): name for name, box in named_boxes}
+    widest = _WIDEST_OF_MANY if len(named_boxes) >= _MANY else _WIDEST
+    rows = in_rows([box for _, box in named_boxes], widest, 2 * GAP)
+    x = _LANES if len(rows) > 1 else 0
     width = max(sum(box.w for box in row) + 2 * GAP * (len(row) - 1) for row in rows) if rows else 0
-    private = next((one for one in graph.segments if one.kind == "private"), None)
-    layer = _Layer(x, width, several)
+    private = next((segment for segment in graph.segments if segment.kind == "private"), None)
+    host_rows = _HostRows(x, width)
     for number, row in enumerate(rows):
         hosts = [by_name[names[id(box)]] for box in row]
-        layer.row(
+        host_rows.add_row(
             list(zip(hosts, row, strict=True)),
             private,
             tunnels_word(graph.tunnels, graph.hosts) if number == 0 else "",
             {host.name: nats.get(host.place(OUTSIDE)) for host in hosts},
             shared,
-            internet=number == 0 and any(one.kind == "internet" for one in graph.segments),
+            internet=number == 0 and any(segment.kind == "internet" for segment in graph.segments),
             gateways=gateways,
         )
-    return layer.box()
+    return host_rows.box()
 
 
 def _gateways(graph: Graph) -> set[str]:
-    internet = next((one for one in graph.segments if one.kind == "internet"), None)
+    internet = next((segment for segment in graph.segments if segment.kind == "internet"), None)
     members = internet.members if internet is not None else ()
-    return {one.rpartition("/")[0] for one in members}
+    return {place.rpartition("/")[0] for place in members}
 
 
-def _nat_box(nat: Segment) -> Box:
+def _nat_box(nat: Segment) -> DrawnBox:
     entries: list[tuple[str, Style]] = [(f"NAT {nat.cidr}", "mono")]
     if nat.gateway:
         entries.append((tr("gateway {address}", address=nat.gateway), "small"))
     return replace(label_box("net nat", entries), mark=("segment", clean(nat.name)))
 
 
-def _widened(bar: Box, width: int) -> Box:
-    children = tuple(replace(one, w=width - 2 * PAD) for one in bar.children)
+def _widened(bar: DrawnBox, width: int) -> DrawnBox:
+    children = tuple(replace(child, w=width - 2 * PAD) for child in bar.children)
     return replace(bar, w=width, children=children)
 
 
-class _Layer:
-    """Rows of nodes with their networks, from the top down."""
+class _HostRows:
+    """Places rows of nodes with their networks, from the top down."""
 
-    def __init__(self, x: int, width: int, several: bool) -> None:
-        self._x, self._width, self._several = x, width, several
+    def __init__(self, x: int, width: int) -> None:
+        self._x, self._width = x, width
         self._y = 0
-        self._boxes: list[Box] = []
+        self._boxes: list[DrawnBox] = []
         self._lines: list[Line] = []
         self._buses: dict[str, list[int]] = {}
+        """By kind of network: the y of its bar in each row."""
 
-    def row(
+    def add_row(
         self,
-        hosts: list[tuple[Host, Box]],
+        hosts: list[tuple[Host, DrawnBox]],
         private: Segment | None,
         tunnels: str,
         nats: dict[str, Segment | None],
@@ -194,60 +199,66 @@ class _Layer:
         internet: bool,
         gateways: set[str],
     ) -> None:
-        """One row of nodes, with its networks above and below."""
+        """Place one row of nodes, with its networks above and below."""
         bus = self._private(private, tunnels) if private is not None else None
-        put: list[tuple[Host, Box]] = []
+        placed: list[tuple[Host, DrawnBox]] = []
         x = self._x
         for host, box in hosts:
-            put.append((host, box.at(x, self._y)))
-            x = put[-1][1].right + 2 * GAP
-        self._boxes += [box for _, box in put]
+            placed.append((host, box.at(x, self._y)))
+            x = placed[-1][1].right + 2 * GAP
+        self._boxes += [box for _, box in placed]
         if bus is not None and private is not None:
-            for host, box in put:
+            for host, box in placed:
                 point = nic_point(box, host, INSIDE)
                 if point is not None and host.place(INSIDE) in private.members:
                     self._lines.append(Line(((point[0], bus.bottom), point), "private"))
-        self._y = extent([box for _, box in put])[1] + _DROP
-        ends = self._outside(put, nats, shared, gateways)
+        self._y = extent([box for _, box in placed])[1] + _DROP
+        ends = self._outside(placed, nats, shared, gateways)
         if internet:
             self._internet(ends)
         self._y += GAP
 
-    def _private(self, segment: Segment, tunnels: str) -> Box:
+    def _private(self, segment: Segment, tunnels: str) -> DrawnBox:
         word = f"{tr('private network')} {segment.cidr}"
         bar = self._bar("net private", segment.name, word, tunnels)
         self._buses.setdefault("private", []).append(bar.middle[1])
         return bar
 
-    def _bar(self, kind: str, name: str, word: str, tunnels: str = "") -> Box:
-        """A network below or above all nodes of a row; the tunnels run inside it."""
+    def _bar(self, kind: str, name: str, word: str, tunnels: str = "") -> DrawnBox:
+        """A network as a bar above or below a row; the tunnels are a box inside it."""
         texts, width, bottom = lines_of([(shorten(clean(word), 90), "mono")], y=4)
         self._width = max(self._width, width)
-        tube: tuple[Box, ...] = ()
+        tunnel_boxes: tuple[DrawnBox, ...] = ()
         if tunnels:
-            inside = label_box("tube tunnel", [(shorten(clean(tunnels), 90), "small")], longest=90)
-            self._width = max(self._width, inside.w + 2 * PAD)
-            tube = (replace(inside, w=self._width - 2 * PAD).at(PAD, bottom - 4),)
-            bottom = tube[0].bottom + PAD
-        box = Box(kind, self._width, bottom - 4 if not tunnels else bottom, texts=texts,
-                  children=tube, mark=("segment", clean(name))).at(self._x, self._y)  # fmt: skip
+            label = label_box("tube tunnel", [(shorten(clean(tunnels), 90), "small")], longest=90)
+            self._width = max(self._width, label.w + 2 * PAD)
+            tunnel_boxes = (replace(label, w=self._width - 2 * PAD).at(PAD, bottom - 4),)
+            bottom = tunnel_boxes[0].bottom + PAD
+        box = DrawnBox(
+            kind,
+            self._width,
+            bottom - 4 if not tunnels else bottom,
+            texts=texts,
+            children=tunnel_boxes,
+            mark=("segment", clean(name)),
+        ).at(self._x, self._y)
         self._boxes.append(box)
         self._y = box.bottom + _DROP
         return box
 
     def _outside(
         self,
-        put: list[tuple[Host, Box]],
+        placed: list[tuple[Host, DrawnBox]],
         nats: dict[str, Segment | None],
         shared: Segment | None,
         gateways: set[str],
     ) -> list[tuple[int, int]]:
-        """The NAT networks below a row; where the lines to the Internet begin."""
+        """Place the NAT networks below a row; the points where lines to the Internet start."""
         ends = []
         if shared is not None:
             bar = self._bar("net nat", shared.name, f"NAT {shared.cidr}")
             self._buses.setdefault("nat", []).append(bar.middle[1])
-            for host, box in put:
+            for host, box in placed:
                 if (point := nic_point(box, host, OUTSIDE)) is not None:
                     self._lines.append(Line((point, (point[0], bar.y)), "nat"))
                     if host.name in gateways:
@@ -255,7 +266,7 @@ class _Layer:
             self._y = bar.bottom
             return ends[:1]
         top = self._y
-        for host, box in put:
+        for host, box in placed:
             nat = nats.get(host.name)
             if nat is None:
                 continue
@@ -279,15 +290,15 @@ class _Layer:
         self._lines += [Line(((x, bottom), (x, y)), "nat") for x, bottom in ends]
         self._y = box.bottom
 
-    def box(self) -> Box:
-        """Everything, at the origin."""
+    def box(self) -> DrawnBox:
+        """All rows as one box at the origin."""
         for number, (kind, levels) in enumerate(sorted(self._buses.items())):
             if len(levels) > 1:
                 lane = 6 + 10 * number
                 self._lines.append(Line(((lane, levels[0]), (lane, levels[-1])), kind))
                 self._lines += [Line(((lane, y), (self._x, y)), kind) for y in levels]
         boxes = [
-            _widened(one, self._width) if one.kind == "net private" else one for one in self._boxes
+            _widened(box, self._width) if box.kind == "net private" else box for box in self._boxes
         ]
         right, bottom = extent(boxes)
-        return Box("layer", right, bottom, children=tuple(boxes), lines=tuple(self._lines))
+        return DrawnBox("layer", right, bottom, children=tuple(boxes), lines=tuple(self._lines))

@@ -1,7 +1,7 @@
-"""The logical network of a graph as boxes: inner switches, routers, switches that lead out. Pure.
+"""Draws the logical network in three columns: inner switches, routers, external switches. Pure.
 
-What is bound to a node has that node's colour and says its name: lines down to the machines would
-cross everything.
+A port that is bound to a node shows the node's name and colour. Lines from ports down to machines
+would cross everything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from labctl.graph.model import LogicalPort, Router, Switch
 from labctl.graph.shapes import (
     FONTS,
     PAD,
-    Box,
+    DrawnBox,
     Line,
     Style,
     Text,
@@ -23,16 +23,19 @@ from labctl.graph.shapes import (
 from labctl.i18n import tr
 
 _LANE = 10
+"""Pixels between two lines of different links."""
 _GUTTER = 36
+"""Pixels between two columns, without lanes."""
 _ROW_GAP = 18
+"""Pixels between two boxes of a column."""
 _DOT = 14
 """Pixels for the dot in the node's colour."""
 _CELLS = (24, 26, 24)
-"""Of a port's row: name, addresses, node."""
+"""The most cells of a port's columns: name, addresses, node."""
 
 
 @dataclass(frozen=True)
-class _Ends:
+class _Link:
     """A link between a switch and a router, by the names of their ports."""
 
     switch: str
@@ -43,61 +46,65 @@ class _Ends:
 
 def logical_box(
     switches: Sequence[Switch], routers: Sequence[Router], tones: Mapping[str, int]
-) -> Box | None:
+) -> DrawnBox | None:
     """All switches and routers with the links between them, at the origin; None without any."""
-    inner = [one for one in switches if not one.localnet]
-    outer = [one for one in switches if one.localnet]
-    columns: list[list[Box]] = [
-        [_switch(one, tones) for one in inner],
-        [_router(one, tones) for one in routers],
-        [_switch(one, tones) for one in outer],
+    inner = [switch for switch in switches if not switch.localnet]
+    outer = [switch for switch in switches if switch.localnet]
+    columns: list[list[DrawnBox]] = [
+        [_switch(switch, tones) for switch in inner],
+        [_router(router, tones) for router in routers],
+        [_switch(switch, tones) for switch in outer],
     ]
     if not any(columns):
         return None
     links = _links(switches, routers)
     sides = [
-        [one for one in links if one.switch in {switch.name for switch in inner}],
-        [one for one in links if one.switch in {switch.name for switch in outer}],
+        [link for link in links if link.switch in {switch.name for switch in inner}],
+        [link for link in links if link.switch in {switch.name for switch in outer}],
     ]
-    put: list[list[Box]] = []
+    placed: list[list[DrawnBox]] = []
     x = 0
     for number, column in enumerate(columns):
         y = 0
-        here: list[Box] = []
+        in_column: list[DrawnBox] = []
         for box in column:
-            here.append(box.at(x, y))
-            y = here[-1].bottom + _ROW_GAP
-        put.append(here)
-        right = extent(here)[0] or x
+            in_column.append(box.at(x, y))
+            y = in_column[-1].bottom + _ROW_GAP
+        placed.append(in_column)
+        right = extent(in_column)[0] or x
         lanes = len(sides[number]) if number < 2 else 0
-        x = right + (_GUTTER + _LANE * lanes if here and any(columns[number + 1 :]) else 0)
+        x = right + (_GUTTER + _LANE * lanes if in_column and any(columns[number + 1 :]) else 0)
     lines = [
-        *_wires(sides[0], put[0], put[1], switch_first=True),
-        *_wires(sides[1], put[1], put[2], switch_first=False),
+        *_wires(sides[0], placed[0], placed[1], switch_first=True),
+        *_wires(sides[1], placed[1], placed[2], switch_first=False),
     ]
-    boxes = [box for column in put for box in column]
+    boxes = [box for column in placed for box in column]
     right, bottom = extent(boxes)
-    return Box("layer", right, bottom, children=tuple(boxes), lines=tuple(lines))
+    return DrawnBox("layer", right, bottom, children=tuple(boxes), lines=tuple(lines))
 
 
-def _links(switches: Sequence[Switch], routers: Sequence[Router]) -> list[_Ends]:
-    """Which ports of switches and routers meet, in order where there are several."""
+def _links(switches: Sequence[Switch], routers: Sequence[Router]) -> list[_Link]:
+    """The pairs of connected ports; several between the same two are paired in their order."""
     links = []
     for router in routers:
         for switch in switches:
-            here = [one for one in router.ports if one.peer == switch.name]
-            there = [one for one in switch.ports if one.peer == router.name]
+            router_ports = [port for port in router.ports if port.peer == switch.name]
+            switch_ports = [port for port in switch.ports if port.peer == router.name]
             links += [
-                _Ends(switch.name, b.name, router.name, a.name)
-                for a, b in zip(here, there, strict=False)
+                _Link(switch.name, switch_port.name, router.name, router_port.name)
+                for router_port, switch_port in zip(router_ports, switch_ports, strict=False)
             ]
     return links
 
 
 def _wires(
-    links: Sequence[_Ends], left: Sequence[Box], right: Sequence[Box], *, switch_first: bool
+    links: Sequence[_Link],
+    left: Sequence[DrawnBox],
+    right: Sequence[DrawnBox],
+    *,
+    switch_first: bool,
 ) -> list[Line]:
-    """The links between two columns, each with a lane of its own between them."""
+    """The lines of the links between two columns, each in a lane of its own."""
     start = extent(left)[0] + _GUTTER // 2
     lines = []
     for number, link in enumerate(links):
@@ -121,38 +128,38 @@ def _wires(
     return lines
 
 
-def _row(boxes: Sequence[Box], owner: str, port: str) -> Box | None:
+def _row(boxes: Sequence[DrawnBox], owner: str, port: str) -> DrawnBox | None:
     for box in boxes:
         if box.key == owner:
-            return next((one for one in box.children if one.key == port), None)
+            return next((child for child in box.children if child.key == port), None)
     return None
 
 
-def _box_of(boxes: Sequence[Box], row: Box) -> Box:
+def _box_of(boxes: Sequence[DrawnBox], row: DrawnBox) -> DrawnBox:
     return next(box for box in boxes if row in box.children)
 
 
-def _edge(boxes: Sequence[Box], row: Box) -> int:
+def _edge(boxes: Sequence[DrawnBox], row: DrawnBox) -> int:
     return _box_of(boxes, row).right
 
 
 # -- the boxes -----------------------------------------------------------------------------------
-def _switch(switch: Switch, tones: Mapping[str, int]) -> Box:
-    about = ", ".join(switch.cidrs[:2])
+def _switch(switch: Switch, tones: Mapping[str, int]) -> DrawnBox:
+    cidrs = ", ".join(switch.cidrs[:2])
     head: list[tuple[str, Style]] = [
         (shorten(clean(switch.label)), "name"),
         (tr("logical switch"), "label"),
-        (shorten(clean(about), 44), "small"),
+        (shorten(clean(cidrs), 44), "small"),
     ]
     if switch.localnet:
         words = tr("localnet: {network}", network=clean(switch.localnet))
         head.append((shorten(words, 44), "small"))
-    # The way to the router first: its line then has the shortest way.
-    ports = sorted(switch.ports, key=lambda one: one.kind not in ("router", "gateway"))
+    # The router's port first: that makes its line shortest.
+    ports = sorted(switch.ports, key=lambda port: port.kind not in ("router", "gateway"))
     return _table("switch", switch.name, head, ports, [], tones)
 
 
-def _router(router: Router, tones: Mapping[str, int]) -> Box:
+def _router(router: Router, tones: Mapping[str, int]) -> DrawnBox:
     head: list[tuple[str, Style]] = [
         (shorten(clean(router.label)), "name"),
         (tr("logical router"), "label"),
@@ -161,8 +168,8 @@ def _router(router: Router, tones: Mapping[str, int]) -> Box:
     if router.nat:
         tail.append((tr("NAT"), "label"))
         tail += [
-            (shorten(clean(f"{one.type} {one.external} ⇄ {one.logical}"), 64), "small")
-            for one in router.nat
+            (shorten(clean(f"{rule.type} {rule.external} ⇄ {rule.logical}"), 64), "small")
+            for rule in router.nat
         ]
     if router.routes:
         tail.append((tr("routes"), "label"))
@@ -177,9 +184,9 @@ def _table(
     ports: Sequence[LogicalPort],
     tail: Sequence[tuple[str, Style]],
     tones: Mapping[str, int],
-) -> Box:
-    """A box with a head, a row for each port in aligned columns, and lines below them."""
-    cells = [_cells(one) for one in ports]
+) -> DrawnBox:
+    """A box with a head, a row for each port in aligned columns, and more lines below."""
+    cells = [_cells(port) for port in ports]
     styles: tuple[Style, Style, Style] = ("mono", "small", "label")
     widths = [
         max((measure(row[column], styles[column]) for row in cells if row[column]), default=0)
@@ -192,8 +199,8 @@ def _table(
             y += FONTS[style].line
             texts.append(Text(PAD, y - 3, text, style))
     y += 6
-    rows: list[Box] = []
-    row_width = _DOT + sum(one + 8 for one in widths if one) + 4
+    rows: list[DrawnBox] = []
+    row_width = _DOT + sum(width + 8 for width in widths if width) + 4
     for port, row in zip(ports, cells, strict=True):
         rows.append(_port(port, row, widths, styles, row_width, tones).at(PAD, y))
         y = rows[-1].bottom + 2
@@ -202,15 +209,22 @@ def _table(
     for text, style in tail:
         y += FONTS[style].line
         texts.append(Text(PAD, y - 3, text, style))
-    right = max((one.x + one.width for one in texts), default=0)
+    right = max((text.x + text.width for text in texts), default=0)
     right = max(right, PAD + row_width if rows else 0) + PAD
-    rows = [replace(one, w=right - 2 * PAD) for one in rows]
-    return Box(kind, right, y + PAD, texts=tuple(texts), children=tuple(rows),
-               logical=clean(name), key=name)  # fmt: skip
+    rows = [replace(row, w=right - 2 * PAD) for row in rows]
+    return DrawnBox(
+        kind,
+        right,
+        y + PAD,
+        texts=tuple(texts),
+        children=tuple(rows),
+        logical=clean(name),
+        key=name,
+    )
 
 
 def _cells(port: LogicalPort) -> tuple[str, str, str]:
-    addresses = [clean(one) for one in port.addresses]
+    addresses = [clean(address) for address in port.addresses]
     shown = ", ".join(addresses[:1]) + (f" +{len(addresses) - 1}" if len(addresses) > 1 else "")
     name = clean(port.label)
     if port.kind in ("localnet", "metadata"):
@@ -229,7 +243,7 @@ def _port(
     styles: tuple[Style, Style, Style],
     width: int,
     tones: Mapping[str, int],
-) -> Box:
+) -> DrawnBox:
     texts = []
     x = _DOT
     for text, column, style in zip(cells, widths, styles, strict=True):
@@ -237,12 +251,12 @@ def _port(
             texts.append(Text(x, 13, text, style))
         x += column + 8 if column else 0
     facts = [port.name, *port.addresses, port.mac]
-    return Box(
+    return DrawnBox(
         f"lport {port.kind}",
         width,
         18,
         texts=tuple(texts),
-        title="\n".join(clean(one) for one in facts if one),
+        title="\n".join(clean(fact) for fact in facts if fact),
         tone=tones.get(port.host),
         key=port.name,
     )

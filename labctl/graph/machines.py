@@ -1,7 +1,7 @@
-"""The machines of a graph as boxes: a node with its interfaces, bridges and instances. Pure.
+"""Draws a node as a box with its interfaces, bridges and instances. Pure.
 
-From top to bottom a node shows what a packet passes: eth1 with its bridge, br-int, and below that
-the instances and the bridges on the way out, with eth0 last.
+From top to bottom: eth1 with its bridge; br-int; at the left the external bridges with eth0 at the
+bottom, and beside them the instances.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from labctl.graph.shapes import (
     FONTS,
     GAP,
     PAD,
-    Box,
+    DrawnBox,
     Line,
     Mark,
     Point,
@@ -28,18 +28,18 @@ from labctl.graph.shapes import (
 from labctl.i18n import tr
 
 INTEGRATION = "br-int"
-"""The bridge that belongs to OVN."""
+"""The integration bridge, which ovn-controller manages."""
 OUTSIDE, INSIDE = "eth0", "eth1"
 _TUNNELS_SHOWN = 3
-"""More tunnels of a node than this are drawn as one."""
+"""More tunnels of a node than this are drawn as one box."""
 _CHIPS_WIDE = 430
-"""Pixels that the ports of a bridge may take beside each other."""
+"""Width in pixels of a row of ports in a bridge."""
 _RAIL = 14
-"""Pixels left of a column of instances, for the line to br-int."""
+"""Pixels at the left of a column of instances, for the line to br-int."""
 
 
 def state_word(host: Host) -> str:
-    """How a node is, for people; empty where there is nothing to say."""
+    """The state of a node, for people; empty if it is only planned."""
     match host.state:
         case "running":
             return tr("running")
@@ -50,11 +50,11 @@ def state_word(host: Host) -> str:
     return ""
 
 
-def host_box(host: Host, tone: int) -> Box:
-    """A node with all that is in it, at the origin."""
+def host_box(host: Host, tone: int) -> DrawnBox:
+    """A node with everything in it, at the origin."""
     upper = _side(host, INSIDE)
-    # On one bridge with eth1 it stands there, and no line can reach it.
-    lower = [] if any(one.name == OUTSIDE for one in upper) else _side(host, OUTSIDE)
+    # An eth0 on the same bridge as eth1 is drawn there, and gets no line to its network.
+    lower = [] if any(interface.name == OUTSIDE for interface in upper) else _side(host, OUTSIDE)
     taken = _drawn(host, upper, lower)
     middle = _integration(host, taken)
     below = _below(host, lower, taken)
@@ -63,9 +63,9 @@ def host_box(host: Host, tone: int) -> Box:
 
     x = PAD
     right, bottom = header_width, header_bottom
-    children: list[Box] = []
+    children: list[DrawnBox] = []
     if top is not None:
-        # Beside the name, at the right: the line from the network comes down there.
+        # At the right of the name: the line from the private network comes down there.
         children.append(top.at(header_width + GAP, PAD))
         right, bottom = extent(children)
         bottom = max(bottom, header_bottom)
@@ -104,9 +104,9 @@ def host_box(host: Host, tone: int) -> Box:
                 )
             )
     if not below_boxes:
-        bottom = max((one.bottom for one in children), default=header_bottom)
+        bottom = max((box.bottom for box in children), default=header_bottom)
     bottom = max(bottom, header_bottom)
-    return Box(
+    return DrawnBox(
         f"host {host.state}",
         inner + 2 * PAD,
         bottom + PAD,
@@ -118,81 +118,90 @@ def host_box(host: Host, tone: int) -> Box:
     )
 
 
-def nic_point(box: Box, host: Host, name: str) -> Point | None:
-    """Where the line of a network meets an interface: its upper edge, or for eth0 its lower."""
+def nic_point(box: DrawnBox, host: Host, name: str) -> Point | None:
+    """Where the line of a network meets an interface: at its upper edge, for eth0 at its lower."""
     wanted = host.place(name)
-    for one in box.walk():
-        if one.key == wanted and "edge" in one.kind.split():
-            return one.middle[0], one.bottom if name == OUTSIDE else one.y
+    for inner in box.walk():
+        if inner.key == wanted and "edge" in inner.kind.split():
+            return inner.middle[0], inner.bottom if name == OUTSIDE else inner.y
     return None
 
 
-# -- what is where -------------------------------------------------------------------------------
+# -- the parts of a node---------------------------------------------------------------------------
 def _header(host: Host) -> list[tuple[str, Style]]:
-    says = " · ".join(word for word in (", ".join(host.roles), state_word(host)) if word)
+    words = " · ".join(word for word in (", ".join(host.roles), state_word(host)) if word)
     return [
         (shorten(clean(host.name)), "name"),
-        (shorten(clean(says), 40), "label"),
+        (shorten(clean(words), 40), "label"),
         (shorten(clean(f"chassis {host.chassis}"), 40) if host.chassis else "", "label"),
     ]
 
 
 def _side(host: Host, name: str) -> list[Interface]:
-    """A network interface with everything that is on the same bridge."""
+    """eth0 or eth1, followed by all other ports of its bridge; empty without that interface."""
     nic = host.interface(name)
     if nic is None:
         return []
     if not nic.bridge or nic.bridge == INTEGRATION:
         return [nic]
-    mates = [one for one in host.interfaces if one.bridge == nic.bridge and one is not nic]
-    return [nic, *mates]
+    others = [
+        interface
+        for interface in host.interfaces
+        if interface.bridge == nic.bridge and interface is not nic
+    ]
+    return [nic, *others]
 
 
 def _drawn(host: Host, *sides: list[Interface]) -> set[str]:
-    """Names of the interfaces that have their place already: at an edge, or with an instance."""
-    names = {one.name for side in sides for one in side}
+    """Names of the interfaces that are drawn elsewhere: in `sides`, or at an instance."""
+    names = {interface.name for side in sides for interface in side}
     return names | {vm.interface for vm in host.vms if vm.interface}
 
 
-def _chip(host: Host, one: Interface, label: str = "") -> Box:
-    """An interface as a box with its name and address."""
+def _chip(host: Host, interface: Interface, label: str = "") -> DrawnBox:
+    """The box of an interface, with its name and address."""
     entries: list[tuple[str, Style]] = [
-        (label or one.name, "mono"),
-        (one.address, "small"),
-        (one.use, "label"),
+        (label or interface.name, "mono"),
+        (interface.address, "small"),
+        (interface.use, "label"),
     ]
-    box = label_box(f"port {one.kind}", entries)
-    facts = [one.name, one.address, one.mac, f"⇄ {one.peer}" if one.peer else ""]
+    box = label_box(f"port {interface.kind}", entries)
+    facts = [
+        interface.name,
+        interface.address,
+        interface.mac,
+        f"⇄ {interface.peer}" if interface.peer else "",
+    ]
     title = "\n".join(clean(fact) for fact in facts if fact)
-    place = shown_place(host.name, one.name)
-    return replace(box, place=place, title=title, key=host.place(one.name))
+    place = shown_place(host.name, interface.name)
+    return replace(box, place=place, title=title, key=host.place(interface.name))
 
 
-def short_name(host: Host, one: Interface) -> str:
-    """What to call a port of a bridge: tunnels and patches by where they lead.
+def short_name(host: Host, interface: Interface) -> str:
+    """A name for people: a tunnel or patch port is named by where it leads.
 
-    Their names are made of UUIDs: patch-provnet-UUID-to-br-int.
+    OVN's own names contain UUIDs, e.g. patch-provnet-UUID-to-br-int.
     """
-    if one.kind == "tunnel" and one.peer:
-        return f"Geneve → {one.peer}"
-    peer = host.interface(one.peer) if one.kind == "patch" else None
-    return f"patch → {peer.bridge}" if peer is not None and peer.bridge else one.name
+    if interface.kind == "tunnel" and interface.peer:
+        return f"Geneve → {interface.peer}"
+    peer = host.interface(interface.peer) if interface.kind == "patch" else None
+    return f"patch → {peer.bridge}" if peer is not None and peer.bridge else interface.name
 
 
-def _chips(host: Host, ports: list[Interface]) -> list[Box]:
-    """The ports of a bridge; many tunnels as one."""
-    tunnels = [one for one in ports if one.kind == "tunnel"]
+def _chips(host: Host, ports: list[Interface]) -> list[DrawnBox]:
+    """The boxes of a bridge's ports; many tunnels share one box."""
+    tunnels = [interface for interface in ports if interface.kind == "tunnel"]
     boxes = []
     if len(tunnels) > _TUNNELS_SHOWN:
         box = label_box("port tunnel", [(f"{len(tunnels)} × Geneve", "mono")])
-        title = "\n".join(clean(f"{one.name} → {one.peer}") for one in tunnels)
+        title = "\n".join(clean(f"{tunnel.name} → {tunnel.peer}") for tunnel in tunnels)
         boxes.append(replace(box, title=title))
-        ports = [one for one in ports if one.kind != "tunnel"]
-    return [*boxes, *(_chip(host, one, short_name(host, one)) for one in ports)]
+        ports = [interface for interface in ports if interface.kind != "tunnel"]
+    return [*boxes, *(_chip(host, interface, short_name(host, interface)) for interface in ports)]
 
 
-def _own(host: Host, bridge: str, network: str) -> Box:
-    """The head of a bridge: the interface that is called like it."""
+def _own(host: Host, bridge: str, network: str) -> DrawnBox:
+    """The head of a bridge: its internal interface, which has the bridge's name."""
     own = host.interface(bridge)
     entries: list[tuple[str, Style]] = [(bridge, "name")]
     if own is not None and own.address:
@@ -213,93 +222,115 @@ def _marked(host: Host, bridge: str) -> Mark:
 
 
 def _bridge(host: Host, name: str) -> Bridge:
-    return next((one for one in host.bridges if one.name == name), Bridge(name))
+    return next((bridge for bridge in host.bridges if bridge.name == name), Bridge(name))
 
 
-def _group(host: Host, side: list[Interface], *, outside: bool) -> Box:
-    """A network interface, in its bridge if it has one; towards its network it stands first."""
+def _group(host: Host, side: list[Interface], *, outside: bool) -> DrawnBox:
+    """The box of eth0 or eth1, inside its bridge if it has one.
+
+    eth0 is drawn at the bottom of the bridge (`outside`), eth1 at the top: towards its network.
+    """
     nic = _chip(host, side[0])
     nic = replace(nic, kind=f"{nic.kind} edge")
     if not side[0].bridge or side[0].bridge == INTEGRATION:
         return nic
-    about = _bridge(host, side[0].bridge)
-    own = _own(host, about.name, about.physical_network)
-    rest = [one for one in side[1:] if one.name != about.name]
+    bridge = _bridge(host, side[0].bridge)
+    own = _own(host, bridge.name, bridge.physical_network)
+    rest = [interface for interface in side[1:] if interface.name != bridge.name]
     chips = flow(_chips(host, rest), _CHIPS_WIDE, 0, 0) if rest else []
-    others = Box("space", *extent(chips), children=tuple(chips))
+    others = DrawnBox("space", *extent(chips), children=tuple(chips))
     order = [own, others, nic] if outside else [nic, own, others]
     y = PAD
-    parts: list[Box] = []
-    for one in order:
-        if one.h:
-            parts.append(one.at(PAD, y))
-            y += one.h + 6
+    parts: list[DrawnBox] = []
+    for part in order:
+        if part.h:
+            parts.append(part.at(PAD, y))
+            y += part.h + 6
     width, bottom = extent(parts)
-    # A space is no box of its own: what is in it belongs to the bridge.
+    # A "space" only groups boxes: its children become children of the bridge.
     children = tuple(
-        inner for one in parts for inner in (one.children if one.kind == "space" else (one,))
+        child for part in parts for child in (part.children if part.kind == "space" else (part,))
     )
-    return Box("bridge", width + PAD, bottom + PAD, children=children,
-               mark=_marked(host, about.name))  # fmt: skip
+    return DrawnBox(
+        "bridge", width + PAD, bottom + PAD, children=children, mark=_marked(host, bridge.name)
+    )
 
 
-def _integration(host: Host, taken: set[str]) -> Box | None:
-    """br-int with those of its ports that stand nowhere else; None where there is none."""
+def _integration(host: Host, taken: set[str]) -> DrawnBox | None:
+    """br-int with those of its ports that are not drawn elsewhere; None if there is no br-int."""
     ports = [
-        one
-        for one in host.interfaces
-        if one.bridge == INTEGRATION and one.name not in (*taken, INTEGRATION)
+        interface
+        for interface in host.interfaces
+        if interface.bridge == INTEGRATION and interface.name not in (*taken, INTEGRATION)
     ]
-    if not ports and all(one.name != INTEGRATION for one in host.bridges):
+    if not ports and all(bridge.name != INTEGRATION for bridge in host.bridges):
         return None
     order = {"tunnel": 0, "patch": 1, "other": 2, "vif": 3}
-    ports.sort(key=lambda one: order.get(one.kind, 4))
+    ports.sort(key=lambda interface: order.get(interface.kind, 4))
     own = _own(host, INTEGRATION, "").at(PAD, PAD)
     chips = flow(_chips(host, ports), _CHIPS_WIDE, own.right + 6, PAD)
     right, bottom = extent([own, *chips])
-    return Box("bridge integration", right + PAD, bottom + PAD, children=(own, *chips),
-               mark=_marked(host, INTEGRATION))  # fmt: skip
+    return DrawnBox(
+        "bridge integration",
+        right + PAD,
+        bottom + PAD,
+        children=(own, *chips),
+        mark=_marked(host, INTEGRATION),
+    )
 
 
 def _below(
     host: Host, lower: list[Interface], taken: set[str]
-) -> tuple[list[Box], int, list[Line]]:
-    """What stands below br-int: (boxes, right edge, lines up to br-int).
+) -> tuple[list[DrawnBox], int, list[Line]]:
+    """What is drawn below br-int: (boxes, right edge, lines up to br-int).
 
-    The way out is at the left with eth0 at the very bottom; instances are at its right.
+    The external bridges are at the left, with eth0 at the bottom; instances are at their right.
     """
-    ways: list[Box] = []
+    outward: list[DrawnBox] = []
     lines: list[Line] = []
-    known = {*(one.bridge for one in lower), INTEGRATION, *_bridges_of(host, INSIDE)}
-    others = [one.name for one in host.bridges if one.name not in known]
-    others += sorted({one.bridge for one in host.interfaces if one.bridge} - known - {*others})
+    known = {*(interface.bridge for interface in lower), INTEGRATION, *_bridges_of(host, INSIDE)}
+    others = [bridge.name for bridge in host.bridges if bridge.name not in known]
+    others += sorted(
+        {interface.bridge for interface in host.interfaces if interface.bridge} - known - {*others}
+    )
     for name in others:
-        ports = [one for one in host.interfaces if one.bridge == name and one.name != name]
+        ports = [
+            interface
+            for interface in host.interfaces
+            if interface.bridge == name and interface.name != name
+        ]
         own = _own(host, name, _bridge(host, name).physical_network).at(PAD, PAD)
         chips = flow(_chips(host, ports), _CHIPS_WIDE // 2, PAD, own.bottom + 6)
         right, bottom = extent([own, *chips])
-        ways.append(Box("bridge", right + PAD, bottom + PAD, children=(own, *chips),
-                        mark=_marked(host, name)))  # fmt: skip
-    stray = [one for one in host.interfaces if not one.bridge and one.name not in taken]
-    ways += [_chip(host, one) for one in stray]
+        mark = _marked(host, name)
+        box = DrawnBox("bridge", right + PAD, bottom + PAD, children=(own, *chips), mark=mark)
+        outward.append(box)
+    stray = [
+        interface
+        for interface in host.interfaces
+        if not interface.bridge and interface.name not in taken
+    ]
+    outward += [_chip(host, interface) for interface in stray]
     if lower:
-        ways.append(_group(host, lower, outside=True))
+        outward.append(_group(host, lower, outside=True))
     vms, vm_lines = _instances(host)
-    put: list[Box] = []
-    left, tallest = 0, max((one.bottom for one in vms), default=0)
-    height = sum(one.h for one in ways) + GAP * max(0, len(ways) - 1)
+    placed_boxes: list[DrawnBox] = []
+    left, tallest = 0, max((box.bottom for box in vms), default=0)
+    height = sum(box.h for box in outward) + GAP * max(0, len(outward) - 1)
     y = max(0, tallest - height)
-    for number, box in enumerate(ways):
-        put.append(box.at(0, y))
-        # Only from the topmost is the way up free.
-        if number == 0 and any(one.kind == "patch" for one in _members(host, box)):
+    for number, box in enumerate(outward):
+        placed_boxes.append(box.at(0, y))
+        # Only the topmost box has free space up to br-int.
+        if number == 0 and any(interface.kind == "patch" for interface in _members(host, box)):
             lines.append(Line(((box.w // 2, 0), (box.w // 2, y)), "patch"))
         y += box.h + GAP
         left = max(left, box.w)
     shift = left + GAP if left else 0
-    put += [one.moved(shift, 0) for one in vms]
-    lines += [Line(tuple((px + shift, py) for px, py in one.points), one.kind) for one in vm_lines]
-    return put, extent(put)[0], lines
+    placed_boxes += [box.moved(shift, 0) for box in vms]
+    lines += [
+        Line(tuple((px + shift, py) for px, py in line.points), line.kind) for line in vm_lines
+    ]
+    return placed_boxes, extent(placed_boxes)[0], lines
 
 
 def _bridges_of(host: Host, name: str) -> set[str]:
@@ -307,34 +338,33 @@ def _bridges_of(host: Host, name: str) -> set[str]:
     return {nic.bridge} if nic is not None and nic.bridge else set()
 
 
-def _members(host: Host, box: Box) -> list[Interface]:
-    places = {one.key for one in box.walk() if one.key}
-    return [one for one in host.interfaces if host.place(one.name) in places]
+def _members(host: Host, box: DrawnBox) -> list[Interface]:
+    places = {inner.key for inner in box.walk() if inner.key}
+    return [interface for interface in host.interfaces if host.place(interface.name) in places]
 
 
-def _instances(host: Host) -> tuple[list[Box], list[Line]]:
-    """The instances in columns, each column with a line up to br-int at its left."""
+def _instances(host: Host) -> tuple[list[DrawnBox], list[Line]]:
+    """The instances in columns, with lines up to br-int at the left of each column."""
     boxes = [_vm(host, vm) for vm in host.vms]
     if not boxes:
         return [], []
     columns = 1 if len(boxes) == 1 else 2 if len(boxes) <= 4 else 3 if len(boxes) <= 9 else 4
-    put: list[Box] = []
+    placed_boxes: list[DrawnBox] = []
     lines: list[Line] = []
     x = 0
     for column in range(columns):
-        mine = boxes[column::columns]
         y = 0
-        for box in mine:
-            here = box.at(x + _RAIL, y)
-            put.append(here)
+        for box in boxes[column::columns]:
+            placed = box.at(x + _RAIL, y)
+            placed_boxes.append(placed)
             level = y + FONTS["mono"].line // 2 + 4
-            lines.append(Line(((x + 4, 0), (x + 4, level), (here.x, level)), "vif"))
-            y = here.bottom + GAP
-        x = extent(put)[0] + GAP
-    return put, lines
+            lines.append(Line(((x + 4, 0), (x + 4, level), (placed.x, level)), "vif"))
+            y = placed.bottom + GAP
+        x = extent(placed_boxes)[0] + GAP
+    return placed_boxes, lines
 
 
-def _vm(host: Host, vm: Vm) -> Box:
+def _vm(host: Host, vm: Vm) -> DrawnBox:
     status = vm.status if vm.status not in ("", "ACTIVE") else ""
     entries: list[tuple[str, Style]] = [
         (shorten(clean(vm.name), 24), "name"),
@@ -343,22 +373,22 @@ def _vm(host: Host, vm: Vm) -> Box:
         (shorten(clean(status), 24), "label"),
     ]
     interface = host.interface(vm.interface) if vm.interface else None
-    plug = None
+    plug = None  # its tap device, at the upper edge
     if interface is not None:
         plug = replace(_chip(host, interface), kind="port vif").at(0, 0)
     texts, width, bottom = lines_of(entries, y=4)
     width = max(width, plug.w + 2 * PAD if plug is not None else 0)
     top = plug.h + 4 if plug is not None else 0
-    return Box(
+    return DrawnBox(
         "vm" if not status else "vm idle",
         width,
         bottom + top,
-        texts=tuple(replace(one, y=one.y + top) for one in texts),
+        texts=tuple(replace(text, y=text.y + top) for text in texts),
         children=(plug.at(PAD, 0),) if plug is not None else (),
         title=clean(" ".join(word for word in (vm.name, vm.port, vm.status) if word)),
     )
 
 
 def tones(hosts: tuple[Host, ...]) -> Mapping[str, int]:
-    """Number of the colour of each node."""
+    """By node: the number of its colour."""
     return {host.name: number for number, host in enumerate(hosts)}

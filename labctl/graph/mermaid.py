@@ -1,7 +1,7 @@
-"""A graph as a Mermaid flowchart, for Markdown. Pure.
+"""Renders a graph as a Mermaid flowchart, for Markdown. Pure.
 
-Where GitHub shows it nothing is measured beforehand, so it says less than the SVG: no addresses of
-bridges, no ports but those that lead somewhere.
+Mermaid does its own layout, which gets crowded. So it shows less than the SVG: only ports that
+connect something.
 """
 
 import re
@@ -14,8 +14,8 @@ from labctl.graph.shapes import clean
 from labctl.i18n import tr
 
 _MESH = 4
-"""More nodes than this share one box for their tunnels: lines between all would be a ball."""
-# What has no meaning in a label, in HTML, or in Markdown, wherever it stands.
+"""With more nodes than this, tunnels are drawn to one shared box, not between all pairs."""
+# Characters that have no meaning in labels, HTML and Markdown, and need no escape.
 _PLAIN = re.compile(
     r"[^\W_]|[ ,:@()→⇄·]"
     r"|(?<=[^\W_])[-_./](?=[^\W_])"  # inside a word: 10.0.2.0/24, vm_1
@@ -28,9 +28,9 @@ def mermaid(graph: Graph) -> str:
 
 
 def quoted(*lines: str) -> str:
-    """Lines of text as one label, with everything escaped that Mermaid or a browser would obey."""
-    # (Mermaid does not read an empty label.)
-    return '"' + ("<br/>".join(_escape(clean(one)) for one in lines if clean(one)) or " ") + '"'
+    """Lines of text as one label. Everything that Mermaid or HTML would interpret is escaped."""
+    # Mermaid rejects an empty label, so it gets a space.
+    return '"' + ("<br/>".join(_escape(clean(line)) for line in lines if clean(line)) or " ") + '"'
 
 
 def _escape(text: str) -> str:
@@ -55,13 +55,15 @@ def _logical(graph: Graph) -> Iterator[str]:
     if not graph.switches and not graph.routers:
         return
     yield f"    subgraph logical[{quoted(tr('Logical network (OVN)'))}]"
-    order = sorted(range(len(graph.switches)), key=lambda one: bool(graph.switches[one].localnet))
-    for number in order:  # inside, router, outside: as it is drawn
+    order = sorted(
+        range(len(graph.switches)), key=lambda number: bool(graph.switches[number].localnet)
+    )
+    for number in order:  # inner switches first: Mermaid draws in this order
         switch = graph.switches[number]
         local = tr("localnet: {network}", network=switch.localnet) if switch.localnet else ""
         yield f"        s{number}[{quoted(switch.label, ', '.join(switch.cidrs), local)}]"
     for number, router in enumerate(graph.routers):
-        nat = [f"{one.type} {one.external} ⇄ {one.logical}" for one in router.nat]
+        nat = [f"{rule.type} {rule.external} ⇄ {rule.logical}" for rule in router.nat]
         shown = nat if len(nat) <= 6 else [*nat[:5], f"… +{len(nat) - 5}"]
         yield f"        r{number}{{{{{quoted(router.label, *shown)}}}}}"
     switches = {switch.name: number for number, switch in enumerate(graph.switches)}
@@ -77,37 +79,42 @@ def _logical(graph: Graph) -> Iterator[str]:
 
 
 def _host(number: int, host: Host) -> Iterator[str]:
-    me = f"h{number}"
+    id = f"h{number}"
     chassis = f"chassis {host.chassis}" if host.chassis else ""
-    yield f"    subgraph {me}[{quoted(host.name, ', '.join(host.roles), chassis)}]"
-    bridges = [one.name for one in host.bridges]
+    yield f"    subgraph {id}[{quoted(host.name, ', '.join(host.roles), chassis)}]"
+    bridges = [bridge.name for bridge in host.bridges]
     for place, bridge in enumerate(bridges):
         own = host.interface(bridge)
         address = own.address if own is not None else ""
         network = host.bridges[place].physical_network
-        yield f"        {me}b{place}[{quoted(bridge, address, network)}]"
+        yield f"        {id}b{place}[{quoted(bridge, address, network)}]"
     for name in (OUTSIDE, INSIDE):
         nic = host.interface(name)
         if nic is not None:
-            yield f"        {me}{name}([{quoted(name, nic.address)}])"
+            yield f"        {id}{name}([{quoted(name, nic.address)}])"
             if nic.bridge in bridges:
-                yield f"        {me}{name} --- {me}b{bridges.index(nic.bridge)}"
+                yield f"        {id}{name} --- {id}b{bridges.index(nic.bridge)}"
     if INTEGRATION in bridges:
         inner = bridges.index(INTEGRATION)
         for place, bridge in enumerate(bridges):
-            patched = any(one.kind == "patch" and one.bridge == bridge for one in host.interfaces)
+            patched = any(
+                interface.kind == "patch" and interface.bridge == bridge
+                for interface in host.interfaces
+            )
             if patched and place != inner:
-                yield f"        {me}b{inner} --- {me}b{place}"
+                yield f"        {id}b{inner} --- {id}b{place}"
         for place, vm in enumerate(host.vms):
             floating = f"⇄ {vm.floating}" if vm.floating else ""
             status = vm.status if vm.status != "ACTIVE" else ""
-            yield f"        {me}v{place}[{quoted(vm.name, vm.address, floating, status)}]"
-            yield f"        {me}v{place} --- {me}b{inner}"
+            yield f"        {id}v{place}[{quoted(vm.name, vm.address, floating, status)}]"
+            yield f"        {id}v{place} --- {id}b{inner}"
     yield "    end"
 
 
 def _networks(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
-    outward = [number for number, one in enumerate(graph.segments) if one.kind == "internet"]
+    outward = [
+        number for number, segment in enumerate(graph.segments) if segment.kind == "internet"
+    ]
     for number, segment in enumerate(graph.segments):
         word = {
             "private": tr("private network"), "nat": "NAT", "internet": tr("Internet"),
@@ -131,19 +138,19 @@ def _tunnels(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
         for place, bridge in enumerate(host.bridges)
         if bridge.name == INTEGRATION
     }
-    tunnels = [one for one in graph.tunnels if all(name in inner for name in one.hosts)]
+    tunnels = [tunnel for tunnel in graph.tunnels if all(name in inner for name in tunnel.hosts)]
     if len(graph.hosts) <= _MESH:
-        for one in tunnels:
-            yield f"    {inner[one.hosts[0]]} -. Geneve .- {inner[one.hosts[1]]}"
+        for tunnel in tunnels:
+            yield f"    {inner[tunnel.hosts[0]]} -. Geneve .- {inner[tunnel.hosts[1]]}"
         return
     if tunnels:
         yield f"    tunnels([{quoted(tunnels_word(graph.tunnels, graph.hosts))}])"
-        for name in dict.fromkeys(name for one in tunnels for name in one.hosts):
+        for name in dict.fromkeys(name for tunnel in tunnels for name in tunnel.hosts):
             yield f"    {inner[name]} -.- tunnels"
 
 
 def _bindings(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
-    """Which logical port is where: instances, and the bridge that a localnet leads to."""
+    """Lines from switches to their instances, and to the bridges of their localnet."""
     instances = {
         vm.port: f"{ids[host.name]}v{place}"
         for host in graph.hosts

@@ -1,10 +1,10 @@
-"""What `labctl graph` draws, as plain data: the machines of a lab and the logical network on them.
+"""The data that `labctl graph` draws: the machines of a lab and its logical network.
 
-Made by `planned.py` from lab.yaml alone, or by `observed.py` from what a running lab tells. What
-draws it (SVG, Mermaid, a terminal) asks nobody anything.
+`planned.py` makes a graph from lab.yaml, `observed.py` from a running lab. The renderers (SVG,
+Mermaid, terminal) use only this data.
 
-A *place* is where a packet can be seen: ``NODE/INTERFACE``, or ``internet``. Drawings mark it, so
-that a walk can be drawn over them.
+A *place* is an interface where a packet can be captured: ``NODE/INTERFACE``, or ``internet``.
+Drawings mark places, so that the report can draw the path of a packet over them.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["nic", "bridge", "patch", "tunnel", "vif", "other"]
-"""Of an interface: eth0 and eth1, a bridge's own, patch ports, Geneve, an instance's, others."""
+"""Of an interface: eth0 or eth1, a bridge's own, patch port, Geneve, an instance's, any other."""
 SegmentKind = Literal["private", "nat", "internet"]
 PortKind = Literal["instance", "workload", "router", "gateway", "localnet", "metadata", "other"]
-"""Of a logical port: gateway is a router's port on a switch that has a localnet."""
+"""Of a logical port. gateway: between a router and a switch with a localnet port."""
 
 INTERNET = "internet"
-"""The place behind the gateway's eth0."""
+"""The place outside the lab, reached through the gateway's eth0."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Interface:
     bridge: str = ""
     """The Open vSwitch bridge it is a port of; empty: none."""
     peer: str = ""
-    """Of a patch port the one at its other end; of a tunnel the address it leads to."""
+    """Of a patch port: its other end; of a tunnel: the remote address."""
     use: str = ""
-    """What it is for, where its kind does not say it: metadata; empty: not known."""
+    """Its purpose, where `kind` does not say it: metadata; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,23 @@ class Bridge:
 
     name: str
     physical_network: str = ""
-    """The provider network that ovn-bridge-mappings gives it; empty: none."""
+    """The physical network of the bridge in ovn-bridge-mappings; empty: none."""
 
 
 @dataclass(frozen=True)
 class Vm:
-    """An instance of Nova's, or a namespace that is a workload of an OVN-only lab."""
+    """An instance of Nova, or in an OVN-only lab a network namespace that acts as one."""
 
     name: str
     interface: str
-    """On its node: the tap device; empty where none is known yet."""
+    """The tap device on its node; empty: not known."""
     port: str
-    """Name of its logical port; empty where there is none yet."""
+    """Name of its logical port; empty: none yet."""
     address: str = ""
     floating: str = ""
     """Floating IP; empty: none."""
     status: str = ""
-    """As Nova says: ACTIVE, SHUTOFF, ERROR, …; empty: not known."""
+    """Nova's status: ACTIVE, SHUTOFF, ERROR, …; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ class Host:
     chassis: str = ""
     """Name of its chassis in the southbound database; empty: not registered, or not known."""
     state: Literal["planned", "running", "silent", "down"] = "planned"
-    """silent: runs, and does not answer."""
+    """silent: it runs but does not answer."""
 
     def interface(self, name: str) -> Interface | None:
         """The interface of that name."""
-        return next((one for one in self.interfaces if one.name == name), None)
+        return next((interface for interface in self.interfaces if interface.name == name), None)
 
     def place(self, interface: str) -> str:
-        """The place at one of its interfaces."""
+        """The place of an interface of this node."""
         return f"{self.name}/{interface}"
 
 
@@ -95,7 +95,7 @@ class Segment:
     cidr: str = ""
     gateway: str = ""
     members: tuple[str, ...] = ()
-    """Places that are on it."""
+    """The places of the interfaces that are on it."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ class LogicalPort:
     """A port of a logical switch or router."""
 
     name: str
-    """As OVN has it: unique."""
+    """Its name in OVN: unique."""
     label: str
-    """For people: the instance's name, the router's, localnet's physical network."""
+    """For people: name of the instance or router, or the physical network of a localnet port."""
     kind: PortKind
     addresses: tuple[str, ...] = ()
     mac: str = ""
     host: str = ""
-    """The node that it is bound to; empty: nowhere, or everywhere."""
+    """The node that it is bound to; empty: none or all."""
     peer: str = ""
     """Name of the switch or router at its other side; empty: none."""
 
@@ -137,12 +137,12 @@ class Switch:
     """A logical switch: Neutron's network."""
 
     name: str
-    """As OVN has it: unique."""
+    """Its name in OVN: unique."""
     label: str
-    """As people call it."""
+    """Its name for people."""
     cidrs: tuple[str, ...] = ()
     localnet: str = ""
-    """The physical network that it joins; empty: none."""
+    """The physical network that it is connected to; empty: none."""
     ports: tuple[LogicalPort, ...] = ()
 
 
@@ -166,21 +166,21 @@ class Graph:
 
     lab: str
     live: bool
-    """Whether a running lab told this; else it is what lab.yaml will make."""
+    """Whether it was read from a running lab; else it was made from lab.yaml."""
     hosts: tuple[Host, ...]
     segments: tuple[Segment, ...]
     tunnels: tuple[Tunnel, ...] = ()
     switches: tuple[Switch, ...] = ()
     routers: tuple[Router, ...] = ()
     notes: tuple[str, ...] = ()
-    """What could not be asked; for people."""
+    """What could not be read, and other remarks; for people."""
 
     def host(self, name: str) -> Host | None:
         """The node of that name."""
-        return next((one for one in self.hosts if one.name == name), None)
+        return next((host for host in self.hosts if host.name == name), None)
 
     def places(self) -> Iterator[str]:
-        """Every place, in the order of the nodes."""
+        """All places, in the order of the nodes."""
         for host in self.hosts:
-            yield from (host.place(one.name) for one in host.interfaces)
+            yield from (host.place(interface.name) for interface in host.interfaces)
         yield INTERNET

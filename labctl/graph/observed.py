@@ -1,12 +1,13 @@
-"""A running lab -> graph: all nodes, OVN's databases and OpenStack asked at once.
+"""Makes the graph of a running lab: reads all nodes, OVN's databases and OpenStack in parallel.
 
-What does not answer is drawn as such and said in the notes: a lab that is half broken is the one
-that somebody wants to see.
+What does not answer is drawn as such, with a note, because users look at the graph of a lab that is
+partly broken.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from labctl.access.guest import Guest
@@ -34,25 +35,26 @@ class Server:
     name: str
     status: str
     host: str
-    """Node it runs on; empty: none."""
+    """The node it runs on; empty: none."""
     fixed: str = ""
     floating: str = ""
 
 
 @dataclass(frozen=True)
 class CloudFacts:
-    """What OpenStack's APIs say."""
+    """What was read from OpenStack's APIs."""
 
     servers: tuple[Server, ...] = ()
     subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Address ranges by the ID of the network."""
+    """By ID of the network: its address ranges."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """Everything that was asked, as far as it answered."""
+class LabReadings:
+    """What was read from a lab, as far as it answered."""
 
     nodes: Mapping[str, NodeFacts]
+    """By name; nodes that do not answer are missing."""
     states: Mapping[str, Literal["running", "silent", "down"]]
     ovn: ObservedNetwork = field(default_factory=ObservedNetwork)
     cloud: CloudFacts = field(default_factory=CloudFacts)
@@ -60,55 +62,55 @@ class Look:
 
 
 def live(lab: Lab) -> Graph:
-    """The lab as it is now. Raises nothing for what does not answer."""
-    return assemble(lab.topology, look(lab))
+    """The graph of the lab as it is now. What does not answer becomes a note."""
+    return assemble(lab.topology, read_lab(lab))
 
 
-# -- asking --------------------------------------------------------------------------------------
-def look(lab: Lab) -> Look:
-    """Ask everything at once."""
+# -- reading -------------------------------------------------------------------------------------
+def read_lab(lab: Lab) -> LabReadings:
+    """Read everything in parallel."""
     topology = lab.topology
     notes: list[str] = []
     nodes: dict[str, NodeFacts] = {}
     states: dict[str, Literal["running", "silent", "down"]] = {}
     with ThreadPoolExecutor(max_workers=min(len(topology.nodes), 16) + 2) as pool:
-        said_running = pool.map(lambda node: _running(lab, node), topology.nodes)
-        running = dict(zip(topology.nodes, said_running, strict=True))
-        asked = {
-            node: pool.submit(_ask_node, lab.guest(node.name))
+        states_of_nodes = pool.map(lambda node: _running(lab, node), topology.nodes)
+        running = dict(zip(topology.nodes, states_of_nodes, strict=True))
+        node_readings = {
+            node: pool.submit(_read_node, lab.guest(node.name))
             for node in topology.nodes
             if running[node]
         }
-        central = running[topology.controller]
-        openstack = central and topology.stack == "openstack"
-        cloud = pool.submit(_answer, lambda: ask_cloud(lab.cloud())) if openstack else None
+        controller_runs = running[topology.controller]
+        openstack = controller_runs and topology.stack == "openstack"
+        cloud = pool.submit(_answer, lambda: read_cloud(lab.cloud())) if openstack else None
         databases = (
-            pool.submit(_answer, lambda: _ask_ovn(lab.guest(topology.controller.name)))
-            if central
+            pool.submit(_answer, lambda: _read_ovn(lab.guest(topology.controller.name)))
+            if controller_runs
             else None
         )
         for node in topology.nodes:
             states[node.name] = "down"
-            if node in asked:
-                facts, why = asked[node].result()
+            if node in node_readings:
+                facts, trouble = node_readings[node].result()
                 states[node.name] = "running" if facts is not None else "silent"
                 if facts is not None:
                     nodes[node.name] = facts
-                if why:
-                    notes.append(why)
+                if trouble:
+                    notes.append(trouble)
             else:
                 notes.append(tr("{name} is not running", name=node.name))
-        found, why = cloud.result() if cloud is not None else (None, "")
-        if why:
-            notes.append(tr("OpenStack does not answer: {said}", said=why))
-        said, why = databases.result() if databases is not None else (None, "")
-        known = found or CloudFacts()
-        logical, trouble = (
-            _logical(said, known, topology) if said is not None else (ObservedNetwork(), why)
-        )
+        cloud_facts, trouble = cloud.result() if cloud is not None else (None, "")
+        if trouble:
+            notes.append(tr("OpenStack does not answer: {said}", said=trouble))
+        cloud_facts = cloud_facts or CloudFacts()
+        output, trouble = databases.result() if databases is not None else (None, "")
+        logical = ObservedNetwork()
+        if output is not None:
+            logical, trouble = _logical(output, cloud_facts, topology)
         if trouble:
             notes.append(tr("OVN's databases do not answer: {error}", error=trouble))
-    return Look(nodes, states, logical, known, tuple(notes))
+    return LabReadings(nodes, states, logical, cloud_facts, tuple(notes))
 
 
 def _running(lab: Lab, node: Node) -> bool:
@@ -118,23 +120,24 @@ def _running(lab: Lab, node: Node) -> bool:
         return False
 
 
-def _ask_node(guest: Guest) -> tuple[NodeFacts | None, str]:
-    """Its facts, or None; and what is wrong, or an empty text."""
+def _read_node(guest: Guest) -> tuple[NodeFacts | None, str]:
+    """(facts or None, what is wrong or an empty text) of one node."""
     try:
         facts = ovs.understand(guest.run(ovs.QUESTION, timeout=30).stdout)
     except (LabError, OSError, ValueError, KeyError) as error:
-        said = tr("{name} does not answer", name=guest.name)
-        return None, f"{said}: {_first_line(error)}"
+        text = tr("{name} does not answer", name=guest.name)
+        return None, f"{text}: {_first_line(error)}"
     if not facts.switching:
         return facts, tr("Open vSwitch does not answer on {node}", node=guest.name)
     return facts, ""
 
 
-def _ask_ovn(controller: Guest) -> str:
+def _read_ovn(controller: Guest) -> str:
     return controller.run(ovn.QUESTION, timeout=30).stdout
 
 
 def _answer(ask: Callable[[], _T]) -> tuple[_T | None, str]:
+    """(answer of `ask` or None, what is wrong or an empty text)."""
     from labctl.access.cloud import API_ERRORS
 
     trouble: tuple[type[Exception], ...] = (LabError, ValueError, *API_ERRORS)
@@ -144,10 +147,10 @@ def _answer(ask: Callable[[], _T]) -> tuple[_T | None, str]:
         return None, _first_line(error)
 
 
-def _logical(said: str, cloud: CloudFacts, topology: Topology) -> tuple[ObservedNetwork, str]:
+def _logical(output: str, cloud: CloudFacts, topology: Topology) -> tuple[ObservedNetwork, str]:
     names = {server.id: server.name for server in cloud.servers}
     try:
-        return ovn.understand(said, names, openstack=topology.stack == "openstack"), ""
+        return ovn.understand(output, names, openstack=topology.stack == "openstack"), ""
     except (ValueError, KeyError) as error:
         return ObservedNetwork(), _first_line(error)
 
@@ -156,66 +159,77 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def ask_cloud(cloud: "Connection") -> CloudFacts:
+def read_cloud(cloud: "Connection") -> CloudFacts:
     """Instances with their addresses, and subnets. Raises what openstacksdk raises."""
     servers = []
-    for one in cloud.compute.servers(all_projects=True):
-        addresses = [its for network in (one.addresses or {}).values() for its in network]
+    for server in cloud.compute.servers(all_projects=True):
+        by_network = (server.addresses or {}).values()
+        addresses = [address for listed in by_network for address in listed]
         kinds = {
             kind: next((a["addr"] for a in addresses if a.get("OS-EXT-IPS:type") == kind), "")
             for kind in ("fixed", "floating")
         }
         servers.append(
-            Server(one.id, one.name or "", one.status or "", one.compute_host or "", **kinds)
+            Server(
+                server.id,
+                server.name or "",
+                server.status or "",
+                server.compute_host or "",
+                **kinds,
+            )
         )
     subnets: dict[str, tuple[str, ...]] = {}
     for subnet in cloud.network.subnets():
         subnets[subnet.network_id] = (*subnets.get(subnet.network_id, ()), subnet.cidr)
-    return CloudFacts(tuple(sorted(servers, key=lambda one: (one.name, one.id))), subnets)
+    return CloudFacts(tuple(sorted(servers, key=lambda server: (server.name, server.id))), subnets)
 
 
-# -- putting together ----------------------------------------------------------------------------
-def assemble(topology: Topology, seen: Look) -> Graph:
-    """What was seen -> graph; of a lab that is halted the plan. Pure."""
-    if all(state == "down" for state in seen.states.values()):
+# -- graph ---------------------------------------------------------------------------------------
+def assemble(topology: Topology, readings: LabReadings) -> Graph:
+    """The graph of what was read; the planned graph if no node runs. Pure."""
+    if all(state == "down" for state in readings.states.values()):
         plan = planned(topology)
-        return replace(plan, hosts=tuple(replace(one, state="down") for one in plan.hosts))
-    placed = _vms(topology, seen)
-    hosts = tuple(_host(topology, node, seen, placed) for node in topology.nodes)
+        return replace(plan, hosts=tuple(replace(host, state="down") for host in plan.hosts))
+    placed = _vms(readings)
+    hosts = tuple(_host(topology, node, readings, placed) for node in topology.nodes)
     mappings: dict[str, list[str]] = {}
-    for name, facts in seen.nodes.items():
+    for name, facts in readings.nodes.items():
         for network in facts.mappings:
             mappings.setdefault(network, []).append(name)
-    switches = ovn.with_localnets(seen.ovn.switches, mappings)
-    nowhere = [s for s in seen.cloud.servers if s.host not in {host.name for host in hosts}]
+    switches = ovn.with_localnets(readings.ovn.switches, mappings)
+    homeless = [s for s in readings.cloud.servers if s.host not in {host.name for host in hosts}]
     notes = [
-        tr("instance {name} is on no node: {status}", name=one.name, status=one.status)
-        for one in nowhere
+        tr("instance {name} is on no node: {status}", name=server.name, status=server.status)
+        for server in homeless
     ]
     return Graph(
         lab=topology.lab,
         live=True,
         hosts=hosts,
         segments=segments(topology),
-        tunnels=tuple(_tunnels(topology, seen)),
-        switches=tuple(_with_cidrs(one, seen.cloud.subnets) for one in switches),
-        routers=seen.ovn.routers,
-        notes=(*seen.notes, *notes),
+        tunnels=tuple(_tunnels(topology, readings)),
+        switches=tuple(_with_cidrs(switch, readings.cloud.subnets) for switch in switches),
+        routers=readings.ovn.routers,
+        notes=(*readings.notes, *notes),
     )
 
 
-def _host(topology: Topology, node: Node, seen: Look, placed: Mapping[str, Sequence[Vm]]) -> Host:
+def _host(
+    topology: Topology, node: Node, readings: LabReadings, placed: Mapping[str, Sequence[Vm]]
+) -> Host:
     plan = planned_host(topology, node)
-    facts = seen.nodes.get(node.name)
-    chassis = (seen.ovn.chassis or {}).get(node.name, ("", ""))[0]
-    state = seen.states.get(node.name, "down")
+    facts = readings.nodes.get(node.name)
+    chassis = (readings.ovn.chassis or {}).get(node.name, ("", ""))[0]
+    state = readings.states.get(node.name, "down")
     vms = tuple(placed.get(node.name, ()))
-    if facts is None:  # what it should have, with what others know of it
+    if facts is None:  # the planned node, with what OVN and Nova know of it
         return replace(plan, vms=vms, chassis=chassis, state=state)
-    nics = {plan_one.mac for plan_one in plan.interfaces if plan_one.kind == "nic"}
+    nic_macs = {interface.mac for interface in plan.interfaces if interface.kind == "nic"}
     return replace(
         plan,
-        interfaces=tuple(_known(one, facts, seen.ovn, nics) for one in facts.interfaces),
+        interfaces=tuple(
+            _with_kind(interface, facts, readings.ovn, nic_macs) for interface in facts.interfaces
+        ),
         bridges=facts.bridges,
         vms=vms,
         chassis=chassis,
@@ -223,34 +237,43 @@ def _host(topology: Topology, node: Node, seen: Look, placed: Mapping[str, Seque
     )
 
 
-def _known(one: Interface, facts: NodeFacts, logical: ObservedNetwork, nics: set[str]) -> Interface:
-    """The interface, with its kind as OVN and lab.yaml know it."""
-    if one.kind == "vif":
-        port = logical.port(facts.ids.get(one.name, ""))
+def _with_kind(
+    interface: Interface, facts: NodeFacts, logical: ObservedNetwork, nic_macs: set[str]
+) -> Interface:
+    """The interface, with the kind that only OVN (metadata) or lab.yaml (MAC addresses) tells."""
+    if interface.kind == "vif":
+        port = logical.port(facts.ids.get(interface.name, ""))
         if port is not None and port.kind == "metadata":
-            return replace(one, kind="other", use="metadata")
-    if one.kind == "other" and one.mac in nics and one.name != one.bridge:
-        return replace(one, kind="nic")
-    return one
+            return replace(interface, kind="other", use="metadata")
+    if (
+        interface.kind == "other"
+        and interface.mac in nic_macs
+        and interface.name != interface.bridge
+    ):
+        return replace(interface, kind="nic")
+    return interface
 
 
-def _vms(topology: Topology, seen: Look) -> dict[str, list[Vm]]:
-    """The instances of each node: Nova's, and what else is behind a logical port there."""
-    found: dict[str, list[Vm]] = {}
+def _vms(readings: LabReadings) -> dict[str, list[Vm]]:
+    """By node: the instances of Nova, and other workloads with a logical port there."""
+    vms: dict[str, list[Vm]] = {}
     taps = {
-        (node, port): name for node, facts in seen.nodes.items() for name, port in facts.ids.items()
+        (node, port): name
+        for node, facts in readings.nodes.items()
+        for name, port in facts.ids.items()
     }
     instances = [
-        port for switch in seen.ovn.switches for port in switch.ports if port.kind == "instance"
+        port for switch in readings.ovn.switches for port in switch.ports if port.kind == "instance"
     ]
     drawn: set[str] = set()
-    for server in seen.cloud.servers:
-        mine = [port for port in instances if port.label == server.name]
-        if len(mine) > 1:  # names need not be unique, addresses on a network are
-            mine = [port for port in mine if server.fixed in port.addresses] or mine
-        port = mine[0].name if mine else ""
-        drawn.update(one.name for one in mine[:1])
-        found.setdefault(server.host, []).append(
+    for server in readings.cloud.servers:
+        ports = [port for port in instances if port.label == server.name]
+        if len(ports) > 1:  # names need not be unique; addresses on a network are
+            ports = [port for port in ports if server.fixed in port.addresses] or ports
+        port = ports[0].name if ports else ""
+        if port:
+            drawn.add(port)
+        vms.setdefault(server.host, []).append(
             Vm(
                 server.name,
                 interface=taps.get((server.host, port), ""),
@@ -262,51 +285,51 @@ def _vms(topology: Topology, seen: Look) -> dict[str, list[Vm]]:
         )
     floating = {
         rule.logical: rule.external
-        for router in seen.ovn.routers
+        for router in readings.ovn.routers
         for rule in router.nat
         if rule.type == "dnat_and_snat"
     }
-    for node, facts in seen.nodes.items():
+    for node, facts in readings.nodes.items():
         for name, id_ in sorted(facts.ids.items()):
-            known = seen.ovn.port(id_)
+            logical_port = readings.ovn.port(id_)
             workload = name in facts.workloads
             if id_ in drawn or not (
-                workload or (known is not None and known.kind in ("instance", "workload"))
+                workload
+                or (logical_port is not None and logical_port.kind in ("instance", "workload"))
             ):
                 continue
-            addresses = known.addresses if known is not None else ()
+            addresses = logical_port.addresses if logical_port is not None else ()
             address = next(iter(addresses), "") or facts.workloads.get(name, "").partition("/")[0]
-            label = known.label if known is not None else id_
-            found.setdefault(node, []).append(
+            label = logical_port.label if logical_port is not None else id_
+            vms.setdefault(node, []).append(
                 Vm(label, name, id_, address, floating.get(address, ""))
             )
-    return found
+    return vms
 
 
 def _with_cidrs(switch: Switch, subnets: Mapping[str, tuple[str, ...]]) -> Switch:
-    known = subnets.get(switch.name.removeprefix("neutron-"), ())
-    return replace(switch, cidrs=known) if known else switch
+    cidrs = subnets.get(switch.name.removeprefix("neutron-"), ())
+    return replace(switch, cidrs=cidrs) if cidrs else switch
 
 
-def _tunnels(topology: Topology, seen: Look) -> Iterator[Tunnel]:
-    """The tunnels that at least one end has and no end that answers lacks."""
-    chassis = seen.ovn.chassis or {}
+def _tunnels(topology: Topology, readings: LabReadings) -> Iterator[Tunnel]:
+    """The tunnels that every answering end has, if at least one end answers."""
+    chassis = readings.ovn.chassis or {}
     address = {
         node.name: chassis.get(node.name, ("", ""))[1] or str(node.eth1.address.ip)
         for node in topology.nodes
     }
     remotes = {
-        name: {one.peer for one in facts.interfaces if one.kind == "tunnel"}
-        for name, facts in seen.nodes.items()
+        name: {interface.peer for interface in facts.interfaces if interface.kind == "tunnel"}
+        for name, facts in readings.nodes.items()
         if facts.switching
     }
     names = [node.name for node in topology.nodes]
-    for number, one in enumerate(names):
-        for other in names[number + 1 :]:
-            views = [
-                address[far] in remotes[near]
-                for near, far in ((one, other), (other, one))
-                if near in remotes
-            ]
-            if views and all(views):
-                yield Tunnel((one, other), (address[one], address[other]))
+    for first, second in combinations(names, 2):
+        has_tunnel = [
+            address[remote] in remotes[local]
+            for local, remote in ((first, second), (second, first))
+            if local in remotes
+        ]
+        if has_tunnel and all(has_tunnel):
+            yield Tunnel((first, second), (address[first], address[second]))

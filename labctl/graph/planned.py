@@ -1,7 +1,8 @@
-"""lab.yaml -> graph: what will be built, before anything is. Pure."""
+"""Makes the graph of a lab from lab.yaml alone, before anything is built. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from labctl.graph.model import (
     INTERNET,
@@ -21,15 +22,15 @@ from labctl.i18n import tr
 from labctl.topology import Node, Topology
 
 PRIVATE = "private"
-"""Name of the segment that all eth1 are on; `lab.yaml` calls it so."""
+"""Name of the segment of all eth1, as in lab.yaml."""
 NAT = "nat"
-"""Name of the NAT network that all nodes share; a node's own is this, `/`, and its name."""
+"""Name of the NAT network that all nodes share. A node's own one is `nat/NODE`."""
 
 
 def planned(topology: Topology) -> Graph:
     """The lab as lab.yaml describes it: its nodes, and for OpenStack the network of the tutorial.
 
-    A lab of OVN alone begins without a logical network: its lesson makes one.
+    An OVN-only lab starts without a logical network: its lesson makes one.
     """
     switches, routers = _logical(topology) if topology.stack == "openstack" else ((), ())
     return Graph(
@@ -45,7 +46,7 @@ def planned(topology: Topology) -> Graph:
 
 
 def planned_host(topology: Topology, node: Node) -> Host:
-    """A node, its interfaces and bridges, and the instances that can only be there."""
+    """A node with its interfaces and bridges, and the instances if only this node can run them."""
     bridge = "br-ex" if node.is_gateway else ""
     outside = str(node.eth0.address)
     interfaces = [
@@ -65,8 +66,8 @@ def planned_host(topology: Topology, node: Node) -> Host:
         interfaces=tuple(interfaces),
         bridges=tuple(bridges),
         vms=tuple(
-            Vm(one.name, interface="", port=one.name, address=str(one.address))
-            for one in topology.instances
+            Vm(instance.name, interface="", port=instance.name, address=str(instance.address))
+            for instance in topology.instances
             if home is not None and home.name == node.name
         ),
         chassis=node.name,
@@ -74,10 +75,10 @@ def planned_host(topology: Topology, node: Node) -> Host:
 
 
 def segments(topology: Topology) -> tuple[Segment, ...]:
-    """The networks between the machines; a running lab has the same."""
+    """The networks between the machines, which are the same in a running lab."""
     names = [node.name for node in topology.nodes]
     nat = {"cidr": str(topology.nat), "gateway": str(topology.nat_gateway)}
-    # With a network to itself every node has the same address.
+    # Equal eth0 addresses mean that each node has a NAT network of its own.
     shared = len({node.eth0.address for node in topology.nodes}) > 1
     outside = (
         [Segment(NAT, "nat", members=tuple(f"{name}/eth0" for name in names), **nat)]
@@ -102,11 +103,11 @@ def segments(topology: Topology) -> tuple[Segment, ...]:
 
 def mesh(topology: Topology) -> Iterator[Tunnel]:
     """A tunnel between every two nodes."""
-    for number, one in enumerate(topology.nodes):
-        for other in topology.nodes[number + 1 :]:
-            yield Tunnel(
-                (one.name, other.name), (str(one.eth1.address.ip), str(other.eth1.address.ip))
-            )
+    for first, second in combinations(topology.nodes, 2):
+        yield Tunnel(
+            (first.name, second.name),
+            (str(first.eth1.address.ip), str(second.eth1.address.ip)),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class _Names:
 
 
 def _home(topology: Topology) -> Node | None:
-    """Where the instances will be, if there is no choice."""
+    """The node where all instances will run, if there is only one compute node."""
     if topology.stack != "openstack" or len(topology.computes) != 1:
         return None
     return topology.computes[0]
@@ -126,7 +127,7 @@ def _home(topology: Topology) -> Node | None:
 def _logical(topology: Topology) -> tuple[tuple[Switch, ...], tuple[Router, ...]]:
     home = _home(topology)
     gateway = topology.gateways[0].name if len(topology.gateways) == 1 else ""
-    # Names of their own, for a network may be called like a router.
+    # Prefixed, because a network and a router may have the same name.
     names = _Names(
         f"network/{topology.tenant_network}",
         f"network/{topology.external_network}",
@@ -141,13 +142,13 @@ def _logical(topology: Topology) -> tuple[tuple[Switch, ...], tuple[Router, ...]
             LogicalPort("tenant-router", topology.router, "router", peer=names.router),
             *(
                 LogicalPort(
-                    one.name,
-                    one.name,
+                    instance.name,
+                    instance.name,
                     "instance",
-                    (str(one.address),),
+                    (str(instance.address),),
                     host=home.name if home is not None else "",
                 )
-                for one in topology.instances
+                for instance in topology.instances
             ),
         ),
     )

@@ -1,7 +1,7 @@
-"""What a drawing is made of: boxes in boxes, lines and texts, with whole coordinates. Pure.
+"""The elements of a drawing: nested boxes, lines and texts, with integer coordinates. Pure.
 
-Every builder makes its box at the origin; whoever puts it somewhere moves it. Widths of texts are
-upper bounds: a drawing is right in any font that is not wider than these.
+A function that builds a box returns it at the origin; the caller moves it with `at`. The reader's
+fonts are unknown, so widths of texts are upper bounds.
 """
 
 import re
@@ -14,7 +14,7 @@ from labctl.terminal.text import cell_width, sanitize
 Style: TypeAlias = Literal["title", "heading", "name", "mono", "small", "label"]
 Point: TypeAlias = tuple[int, int]
 Mark: TypeAlias = tuple[Literal["node", "bridge", "segment"], str]
-"""What a box is, and its name: a packet that is played over the picture goes through it."""
+"""(kind, name) of a box, which the report needs to draw a packet's path through it."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Font:
 
     size: int
     cell: float
-    """The widest that a cell of a terminal is: half a Chinese character."""
+    """Greatest width of a terminal cell, which is half a Chinese character."""
     line: int
-    """From one baseline to the next."""
+    """Pixels from one baseline to the next."""
 
 
 FONTS: dict[Style, Font] = {
@@ -36,15 +36,15 @@ FONTS: dict[Style, Font] = {
     "small": Font(11, 6.8, 15),
     "label": Font(11, 7.2, 15),
 }
-# What XML 1.0 cannot hold, not even escaped.
+# Characters that XML 1.0 forbids, even escaped (section 2.2, Char).
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PROPORTIONAL: frozenset[Style] = frozenset({"title", "heading", "label"})
 _WIDE = frozenset("MWmw@%")
-"""Letters that proportional fonts make wider than a cell."""
+"""Letters that are wider than a cell in proportional fonts."""
 PAD = 8
 GAP = 12
 LONGEST = 34
-"""Cells that a name may take before its middle is left out."""
+"""The most cells of a name; in a longer one the middle is replaced by an ellipsis."""
 
 
 @dataclass(frozen=True)
@@ -58,48 +58,48 @@ class Text:
 
     @property
     def width(self) -> int:
-        """The most that it takes, in pixels."""
+        """An upper bound of its width, in pixels."""
         return measure(self.text, self.style)
 
     @property
     def top(self) -> int:
-        """Where the highest letters end."""
+        """y of the upper edge of its letters."""
         return self.y - FONTS[self.style].size
 
 
 @dataclass(frozen=True)
 class Line:
-    """Straight pieces from point to point, upright or level."""
+    """A polyline of horizontal and vertical pieces."""
 
     points: tuple[Point, ...]
     kind: str
 
 
 @dataclass(frozen=True)
-class Box:
-    """A rectangle with what is in it. `x` and `y` are absolute, as those of all its parts."""
+class DrawnBox:
+    """A rectangle with its content. All coordinates are absolute, also those of the content."""
 
     kind: str
-    """What it stands for; drawings choose its looks by it."""
+    """CSS classes, e.g. `host running`; the first one says what it is."""
     w: int
     h: int
     x: int = 0
     y: int = 0
     texts: tuple[Text, ...] = ()
-    children: tuple["Box", ...] = ()
+    children: tuple["DrawnBox", ...] = ()
     lines: tuple[Line, ...] = ()
     place: str = ""
-    """The place that it is, for walks; empty: none."""
+    """Its place (see graph.model), for walks; empty: none."""
     logical: str = ""
-    """Name of the logical switch or router that it is; empty: none."""
+    """Name of the logical switch or router that it shows; empty: none."""
     mark: Mark | None = None
-    """The node, bridge or segment that it is; None: none of them."""
+    """The node, bridge or segment that it shows; None: none of them."""
     title: str = ""
-    """More than fits in; shown when pointed at."""
+    """A tooltip, with what does not fit into the box."""
     tone: int | None = None
     """Number of the colour of the node that it belongs to."""
     key: str = ""
-    """By which a line finds it: a place or a name as it came, which need not be fit to be shown."""
+    """Identifies it, to find the ends of lines: a place or a name, not cleaned for display."""
 
     @property
     def right(self) -> int:
@@ -116,45 +116,45 @@ class Box:
         """Its centre."""
         return self.x + self.w // 2, self.y + self.h // 2
 
-    def moved(self, dx: int, dy: int) -> "Box":
-        """The same, elsewhere, with all its parts."""
+    def moved(self, dx: int, dy: int) -> "DrawnBox":
+        """A copy, shifted with all its content."""
         return replace(
             self,
             x=self.x + dx,
             y=self.y + dy,
-            texts=tuple(replace(one, x=one.x + dx, y=one.y + dy) for one in self.texts),
-            children=tuple(one.moved(dx, dy) for one in self.children),
-            lines=tuple(moved(one, dx, dy) for one in self.lines),
+            texts=tuple(replace(text, x=text.x + dx, y=text.y + dy) for text in self.texts),
+            children=tuple(child.moved(dx, dy) for child in self.children),
+            lines=tuple(moved(line, dx, dy) for line in self.lines),
         )
 
-    def at(self, x: int, y: int) -> "Box":
-        """The same with its upper left corner there."""
+    def at(self, x: int, y: int) -> "DrawnBox":
+        """A copy with its upper left corner at (x, y)."""
         return self.moved(x - self.x, y - self.y)
 
-    def walk(self) -> Iterator["Box"]:
-        """Itself and every box in it."""
+    def walk(self) -> Iterator["DrawnBox"]:
+        """The box itself and all boxes in it, at any depth."""
         yield self
-        for one in self.children:
-            yield from one.walk()
+        for child in self.children:
+            yield from child.walk()
 
 
 def moved(line: Line, dx: int, dy: int) -> Line:
-    """The same line, elsewhere."""
+    """A copy of the line, shifted."""
     return replace(line, points=tuple((x + dx, y + dy) for x, y in line.points))
 
 
 def clean(text: str) -> str:
-    """A text that others wrote, as one line that neither a terminal nor XML stumbles over."""
+    """A text from outside as one line, without characters unsafe in a terminal or in XML."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", " ".join(sanitize(text).split()))
 
 
 def shown_place(host: str, interface: str) -> str:
-    """A place as drawings name it; cleaned part by part: an escape sequence could eat both."""
+    """A place for drawings. Each part is cleaned alone: an escape sequence in one may hide both."""
     return f"{clean(host)}/{clean(interface)}"
 
 
 def measure(text: str, style: Style) -> int:
-    """The most pixels that a text takes."""
+    """An upper bound of the width of a text, in pixels."""
     cells: float = cell_width(text)
     if style in _PROPORTIONAL:
         cells += 0.6 * sum(letter in _WIDE for letter in text)
@@ -162,12 +162,12 @@ def measure(text: str, style: Style) -> int:
 
 
 def shorten(text: str, cells: int = LONGEST) -> str:
-    """The text, without its middle if it takes more cells."""
+    """The text, with an ellipsis instead of its middle if it is wider than `cells`."""
     if cell_width(text) <= cells:
         return text
     head, tail = "", ""
     room = cells - 1
-    for letter in text:  # two thirds for the beginning
+    for letter in text:  # the beginning gets two thirds
         if cell_width(head + letter) > room * 2 // 3:
             break
         head += letter
@@ -181,7 +181,7 @@ def shorten(text: str, cells: int = LONGEST) -> str:
 def lines_of(
     entries: Sequence[tuple[str, Style]], x: int = PAD, y: int = PAD
 ) -> tuple[tuple[Text, ...], int, int]:
-    """Texts below each other, with the width they take and where they end, padding included."""
+    """Texts below each other: (texts, width, y of their end), both with padding."""
     texts: list[Text] = []
     for text, style in entries:
         if not text:
@@ -189,18 +189,18 @@ def lines_of(
         font = FONTS[style]
         y += font.line
         texts.append(Text(x, y - (font.line - font.size) // 2 - 1, text, style))
-    width = max((one.x + one.width for one in texts), default=x) + PAD
+    width = max((text.x + text.width for text in texts), default=x) + PAD
     return tuple(texts), width, y + (PAD if texts else 0)
 
 
 def label_box(
     kind: str, entries: Sequence[tuple[str, Style]], pad: int = 4, longest: int = LONGEST
-) -> Box:
-    """A box around lines of text, shortened where they have more cells than `longest`."""
+) -> DrawnBox:
+    """A box around lines of text, each shortened to `longest` cells."""
     fitting = [(shorten(clean(text), longest), style) for text, style in entries]
     texts, width, bottom = lines_of(fitting, x=PAD, y=pad)
     full = "\n".join(clean(text) for text, _ in entries if text)
-    return Box(
+    return DrawnBox(
         kind,
         width,
         bottom - PAD + pad if texts else 2 * pad,
@@ -209,9 +209,9 @@ def label_box(
     )
 
 
-def in_rows(boxes: Sequence[Box], widest: int, gap: int = GAP) -> list[list[Box]]:
-    """The boxes in rows of at most that width; a wider one has a row for itself."""
-    rows: list[list[Box]] = []
+def in_rows(boxes: Sequence[DrawnBox], widest: int, gap: int = GAP) -> list[list[DrawnBox]]:
+    """The boxes in rows of at most that width; a wider box has a row of its own."""
+    rows: list[list[DrawnBox]] = []
     used = 0
     for box in boxes:
         if rows and used + gap + box.w <= widest:
@@ -223,20 +223,20 @@ def in_rows(boxes: Sequence[Box], widest: int, gap: int = GAP) -> list[list[Box]
     return rows
 
 
-def flow(boxes: Sequence[Box], widest: int, x: int, y: int, gap: int = 6) -> list[Box]:
-    """The boxes put in rows, from a point on."""
-    put: list[Box] = []
+def flow(boxes: Sequence[DrawnBox], widest: int, x: int, y: int, gap: int = 6) -> list[DrawnBox]:
+    """The boxes placed in rows, starting at (x, y)."""
+    placed: list[DrawnBox] = []
     for row in in_rows(boxes, widest, gap):
         left = x
         for box in row:
-            put.append(box.at(left, y))
+            placed.append(box.at(left, y))
             left += box.w + gap
         y += max(box.h for box in row) + gap
-    return put
+    return placed
 
 
-def extent(boxes: Sequence[Box]) -> Point:
-    """The right and lower edges of all of them; 0 where there are none."""
-    return max((one.right for one in boxes), default=0), max(
-        (one.bottom for one in boxes), default=0
+def extent(boxes: Sequence[DrawnBox]) -> Point:
+    """(right edge, lower edge) of all boxes; (0, 0) without any."""
+    return max((box.right for box in boxes), default=0), max(
+        (box.bottom for box in boxes), default=0
     )

@@ -1,9 +1,9 @@
-"""A drawing as one SVG element: nothing from outside in it, light and dark, readable to machines.
+"""Renders a drawing as one SVG element that loads nothing, in light and dark colours. Pure.
 
 Colours are CSS custom properties of the element. They follow the reader's preference; a parent
-with the class `theme-light` or `theme-dark` overrides it. Every place of a packet has `data-place`,
-every logical switch and router `data-logical`; nodes, bridges and networks have `data-node`,
-`data-bridge` and `data-segment`, for whoever draws a packet's way over the picture.
+with the class `theme-light` or `theme-dark` overrides it. The report draws paths of packets over
+the picture and finds elements by attributes: `data-place`, `data-logical` (switches and routers),
+`data-node`, `data-bridge` and `data-segment`.
 """
 
 import re
@@ -12,7 +12,7 @@ from html import escape
 
 from labctl.graph.layout import Drawing, heading, lay_out
 from labctl.graph.model import Graph
-from labctl.graph.shapes import FONTS, Box, Line, Text, clean
+from labctl.graph.shapes import FONTS, DrawnBox, Line, Text, clean
 from labctl.i18n import current_language, tr
 
 _LIGHT = {
@@ -52,7 +52,7 @@ def svg(graph: Graph, *, prefix: str = "g") -> str:
     """The graph as an SVG element, in the current language.
 
     `prefix` begins every id and the class of the element, so that a page can hold several.
-    Raises ValueError where it is no word of letters, digits and hyphens.
+    Raises ValueError unless it consists of letters, digits and hyphens.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", prefix):
         raise ValueError(f"{prefix!r} is no prefix of an id")
@@ -73,13 +73,13 @@ def _document(graph: Graph, drawing: Drawing, prefix: str) -> Iterator[str]:
     yield f'<rect class="bg" width="{drawing.width}" height="{drawing.height}"/>'
     for box in drawing.boxes:
         yield from _box(box)
-    yield from (_line(one) for one in drawing.lines)
-    yield from (_text(one) for one in drawing.texts)
+    yield from (_line(line) for line in drawing.lines)
+    yield from (_text(text) for text in drawing.texts)
     yield "</svg>"
 
 
 def describe(graph: Graph) -> str:
-    """The picture in words, for who does not see it."""
+    """The picture in words, for screen readers."""
     parts = []
     for host in graph.hosts:
         roles = ", ".join(host.roles)
@@ -96,7 +96,7 @@ def describe(graph: Graph) -> str:
 
 
 def xml(text: str) -> str:
-    """Cleaned text for an element or an attribute, with nothing in it that is markup."""
+    """Escape text for an element or an attribute. It must be cleaned before."""
     return escape(text, quote=True)
 
 
@@ -145,13 +145,13 @@ def _css(prefix: str) -> str:
         *((f".t{number}", f"fill:var(--lc-t{number})") for number in range(TONES)),
     ]
     rules += [
-        ",".join(f"{root} {one}" for one in selector.split(",")) + f"{{{style}}}"
+        ",".join(f"{root} {part}" for part in selector.split(",")) + f"{{{style}}}"
         for selector, style in inner
     ]
     return "".join(rules)
 
 
-def _box(box: Box) -> Iterator[str]:
+def _box(box: DrawnBox) -> Iterator[str]:
     marks = f' class="{box.kind}"'
     if box.place:
         marks += f' data-place="{xml(box.place)}"'
@@ -172,14 +172,14 @@ def _box(box: Box) -> Iterator[str]:
         )
     if box.tone is not None:
         yield _tone(box, kind)
-    for one in box.children:
-        yield from _box(one)
-    yield from (_line(one) for one in box.lines)  # over the boxes, up to the very interface
-    yield from (_text(one) for one in box.texts)
+    for child in box.children:
+        yield from _box(child)
+    yield from (_line(line) for line in box.lines)  # drawn over the boxes
+    yield from (_text(text) for text in box.texts)
     yield "</g>"
 
 
-def _tone(box: Box, kind: str) -> str:
+def _tone(box: DrawnBox, kind: str) -> str:
     assert box.tone is not None
     colour = f"t{box.tone % TONES}"
     if kind == "host":

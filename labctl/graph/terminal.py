@@ -1,4 +1,4 @@
-"""A graph for a terminal: boxes below each other, joined by lines at their right. Pure."""
+"""Renders a graph for a terminal: boxes below each other, lines between them at the right. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,52 +11,53 @@ from labctl.i18n import tr
 from labctl.terminal.text import Line, Span, Style, cell_width, wrap
 
 _LANE = 2
-"""Cells of a line at the right."""
+"""Width in cells of a vertical line at the right."""
 _LANES = 8
-"""At most; what has none is only named."""
-_LEAST = 44
-"""Cells; on less everything still is there, but lines are longer."""
+"""The most vertical lines beside each other; a connection without one is not drawn."""
+_MIN_WIDTH = 44
+"""Cells; a narrower terminal wraps the lines."""
 _TUNNELS_SHOWN = 3
+"""More tunnels of a bridge than this are only counted."""
 
 
 @dataclass
 class _Row:
-    """One line of a drawing, without what is at its right."""
+    """One line of a drawing, without the vertical lines at its right."""
 
     spans: list[Span]
     frame: str = "body"
-    """body, top, bottom: of a box; free: of none."""
-    hook: str = ""
-    """Name of the line that ends here; empty: none."""
+    """body, top or bottom of a box; free: outside of boxes."""
+    connection: str = ""
+    """Name of the connection that this row belongs to; rows with the same name are connected."""
 
     def __post_init__(self) -> None:
-        # Here, before anything is measured; spaces that align columns stay.
+        # Clean before anything is measured, but keep the spaces that align columns.
         self.spans = [
-            one if one.text.isprintable() else Span(clean(one.text), one.style)
-            for one in self.spans
+            span if span.text.isprintable() else Span(clean(span.text), span.style)
+            for span in self.spans
         ]
 
 
 @dataclass
 class _Sheet:
-    """Rows, and which of them lines join."""
+    """All rows of a drawing."""
 
     rows: list[_Row] = field(default_factory=list)
 
     def free(self, text: str = "", style: Style = "plain") -> None:
-        """A line outside of all boxes."""
+        """A line outside of boxes."""
         self.rows.append(_Row([Span(text, style)], "free"))
 
     def box(self, title: Sequence[Span], body: Sequence[_Row]) -> None:
-        """A box; no line may break in it."""
+        """A box. Its rows are never wrapped."""
         self.rows += [_Row(list(title), "top"), *body, _Row([], "bottom")]
 
 
 def drawing(graph: Graph, width: int) -> list[Line]:
     """The graph in at most `width` cells, in the current language."""
-    width = max(width, _LEAST)
-    said = f"{shorten(clean(graph.lab), 30)}: {heading(graph)}"
-    lines: list[Line] = [*wrap([Span(said, "bold")], width), ()]
+    width = max(width, _MIN_WIDTH)
+    title = f"{shorten(clean(graph.lab), 30)}: {heading(graph)}"
+    lines: list[Line] = [*wrap([Span(title, "bold")], width), ()]
     if graph.switches or graph.routers:
         lines.append((Span(tr("Logical network (OVN)"), "bold"),))
         lines += _put(_logical(graph), width)
@@ -70,37 +71,38 @@ def drawing(graph: Graph, width: int) -> list[Line]:
 
 # -- what is drawn -------------------------------------------------------------------------------
 def _logical(graph: Graph) -> _Sheet:
-    """Inner switches, routers, and the switches that lead out, in this order."""
+    """Inner switches, routers, and switches with a localnet port, in this order."""
     sheet = _Sheet()
     links = _links(graph)
-    for switch in (one for one in graph.switches if not one.localnet):
+    for switch in (switch for switch in graph.switches if not switch.localnet):
         _switch(sheet, switch, links)
     for router in graph.routers:
         _router(sheet, router, links)
-    for switch in (one for one in graph.switches if one.localnet):
+    for switch in (switch for switch in graph.switches if switch.localnet):
         _switch(sheet, switch, links)
     return sheet
 
 
 def _links(graph: Graph) -> dict[tuple[str, str], str]:
-    """Name of the line at a port, by its switch or router and its own name."""
-    found: dict[tuple[str, str], str] = {}
+    """By (switch or router, port): name of the connection that the port has."""
+    names: dict[tuple[str, str], str] = {}
     for router in graph.routers:
         for switch in graph.switches:
-            here = [one for one in router.ports if one.peer == switch.name]
-            there = [one for one in switch.ports if one.peer == router.name]
-            for a, b in zip(here, there, strict=False):
-                name = f"{router.name}\n{a.name}"
-                found[router.name, a.name] = found[switch.name, b.name] = name
-    return found
+            router_ports = [port for port in router.ports if port.peer == switch.name]
+            switch_ports = [port for port in switch.ports if port.peer == router.name]
+            for router_port, switch_port in zip(router_ports, switch_ports, strict=False):
+                name = f"{router.name}\n{router_port.name}"
+                names[router.name, router_port.name] = name
+                names[switch.name, switch_port.name] = name
+    return names
 
 
 def _switch(sheet: _Sheet, switch: Switch, links: dict[tuple[str, str], str]) -> None:
     title = [Span(clean(switch.label), "bold"), Span(f" {tr('logical switch')}", "dim")]
     if switch.cidrs:
         title.append(Span(f" {clean(', '.join(switch.cidrs))}"))
-    ports = sorted(switch.ports, key=lambda one: one.kind in ("router", "gateway"))
-    if switch.localnet:  # what leads in stands first, what leads out last
+    ports = sorted(switch.ports, key=lambda port: port.kind in ("router", "gateway"))
+    if switch.localnet:  # the router's port first, the localnet port last
         ports.reverse()
     sheet.box(title, _ports(ports, switch.name, links))
 
@@ -109,8 +111,8 @@ def _router(sheet: _Sheet, router: Router, links: dict[tuple[str, str], str]) ->
     title = [Span(clean(router.label), "bold"), Span(f" {tr('logical router')}", "dim")]
     body = _ports(router.ports, router.name, links)
     body += [
-        _Row([Span(f"{one.type:13} {clean(one.external)} ⇄ {clean(one.logical)}", "code")])
-        for one in router.nat
+        _Row([Span(f"{rule.type:13} {clean(rule.external)} ⇄ {clean(rule.logical)}", "code")])
+        for rule in router.nat
     ]
     body += [
         _Row([Span(f"{tr('route')} {clean(to)} → {clean(via)}", "dim")])
@@ -123,15 +125,15 @@ def _ports(
     ports: Sequence[LogicalPort], owner: str, links: dict[tuple[str, str], str]
 ) -> list[_Row]:
     rows = []
-    names = [_port_name(one) for one in ports]
-    addresses = [shorten(clean(", ".join(one.addresses)), 36) for one in ports]
-    widest = max(map(cell_width, names), default=0)
-    wide = max(map(cell_width, addresses), default=0)
+    names = [_port_name(port) for port in ports]
+    addresses = [shorten(clean(", ".join(port.addresses)), 36) for port in ports]
+    name_width = max(map(cell_width, names), default=0)
+    address_width = max(map(cell_width, addresses), default=0)
     for port, name, address in zip(ports, names, addresses, strict=True):
-        spans = [Span(_fill(name, widest)), Span(f"  {_fill(address, wide)}", "code")]
+        spans = [Span(_fill(name, name_width)), Span(f"  {_fill(address, address_width)}", "code")]
         if port.host:
             spans.append(Span(f"  @ {clean(port.host)}", "dim"))
-        rows.append(_Row(spans, hook=links.get((owner, port.name), "")))
+        rows.append(_Row(spans, connection=links.get((owner, port.name), "")))
     return rows
 
 
@@ -148,25 +150,27 @@ def _fill(text: str, width: int) -> str:
 
 def _machines(graph: Graph) -> _Sheet:
     sheet = _Sheet()
-    private = next((one for one in graph.segments if one.kind == "private"), None)
-    internet = next((one for one in graph.segments if one.kind == "internet"), None)
+    private = next((segment for segment in graph.segments if segment.kind == "private"), None)
+    internet = next((segment for segment in graph.segments if segment.kind == "internet"), None)
     if private is not None:
         title = [Span(f"{tr('private network')} {private.cidr}", "bold")]
         tunnels = tunnels_word(graph.tunnels, graph.hosts)
         body = [_Row([Span(clean(tunnels), "dim")])] if tunnels else []
         sheet.box(title, body or [_Row([Span("")])])
-        sheet.rows[-2].hook = "private"
+        sheet.rows[-2].connection = "private"
     for host in graph.hosts:
         nat = next(
             (s for s in graph.segments if s.kind == "nat" and host.place(OUTSIDE) in s.members),
             None,
         )
-        way = f"NAT {nat.cidr}" if nat is not None else ""
+        outside = f"NAT {nat.cidr}" if nat is not None else ""
         if internet is not None and host.place(OUTSIDE) in internet.members:
-            way += f" → {tr('Internet')}"
+            outside += f" → {tr('Internet')}"
         places = private.members if private is not None else ()
-        on = {one.name for one in host.interfaces if host.place(one.name) in places}
-        sheet.box(_host_title(host), list(_host(host, way, on)))
+        on_private = {
+            interface.name for interface in host.interfaces if host.place(interface.name) in places
+        }
+        sheet.box(_host_title(host), list(_host(host, outside, on_private)))
     return sheet
 
 
@@ -180,17 +184,24 @@ def _host_title(host: Host) -> list[Span]:
     return title
 
 
-def _host(host: Host, way: str, private: set[str]) -> Iterator[_Row]:
-    """A row for every interface that is one to look at, bridge by bridge, eth0 last."""
+def _host(host: Host, outside: str, private: set[str]) -> Iterator[_Row]:
+    """The rows of a node: interfaces bridge by bridge, instances, eth0 last.
+
+    `outside` says where eth0 leads to, `private` has the interfaces on the private network.
+    """
     taps = {vm.interface for vm in host.vms}
-    nics = [one for one in host.interfaces if one.kind == "nic" and one.name != OUTSIDE]
-    for one in nics:
+    nics = [
+        interface
+        for interface in host.interfaces
+        if interface.kind == "nic" and interface.name != OUTSIDE
+    ]
+    for nic in nics:
         yield _Row(
-            [Span(_fill(shorten(one.name, 10), 8)), *_nic(one)],
-            hook="private" if one.name in private else "",
+            [Span(_fill(shorten(nic.name, 10), 8)), *_nic(nic)],
+            connection="private" if nic.name in private else "",
         )
-        yield from _bridge(host, one.bridge, taps) if one.bridge != INTEGRATION else ()
-    if any(one.name == INTEGRATION for one in host.bridges):
+        yield from _bridge(host, nic.bridge, taps) if nic.bridge != INTEGRATION else ()
+    if any(bridge.name == INTEGRATION for bridge in host.bridges):
         yield from _bridge(host, INTEGRATION, taps)
     for number, vm in enumerate(host.vms):
         last = number == len(host.vms) - 1
@@ -203,15 +214,16 @@ def _host(host: Host, way: str, private: set[str]) -> Iterator[_Row]:
         if vm.status not in ("", "ACTIVE"):
             spans.append(Span(f"  {clean(vm.status)}", "bad"))
         yield _Row(spans)
-    nic = host.interface(OUTSIDE)
-    done = {INTEGRATION, *(one.bridge for one in nics), nic.bridge if nic is not None else ""}
-    for bridge in (one.name for one in host.bridges if one.name not in done):
+    eth0 = host.interface(OUTSIDE)
+    bridges = {INTEGRATION, *(nic.bridge for nic in nics)}
+    done = {*bridges, eth0.bridge if eth0 is not None else ""}
+    for bridge in (bridge.name for bridge in host.bridges if bridge.name not in done):
         yield from _bridge(host, bridge, taps)
-    if nic is not None:
-        if nic.bridge and nic.bridge not in (INTEGRATION, *(one.bridge for one in nics)):
-            yield from _bridge(host, nic.bridge, taps)
-        spans = [Span(_fill(OUTSIDE, 8)), *_nic(nic)]
-        yield _Row([*spans, Span(f"  → {clean(way)}", "dim")] if way else spans)
+    if eth0 is not None:
+        if eth0.bridge and eth0.bridge not in bridges:
+            yield from _bridge(host, eth0.bridge, taps)
+        spans = [Span(_fill(OUTSIDE, 8)), *_nic(eth0)]
+        yield _Row([*spans, Span(f"  → {clean(outside)}", "dim")] if outside else spans)
 
 
 def _nic(nic: Interface) -> list[Span]:
@@ -222,40 +234,48 @@ def _nic(nic: Interface) -> list[Span]:
 
 
 def _bridge(host: Host, name: str, taps: set[str]) -> Iterator[_Row]:
-    """A bridge with the ports that are neither a network interface nor an instance's."""
-    about = next((one for one in host.bridges if one.name == name), None)
-    if about is None:
+    """The row of a bridge, with its ports except NICs and tap devices; none without the bridge."""
+    bridge = next((bridge for bridge in host.bridges if bridge.name == name), None)
+    if bridge is None:
         return
     own = host.interface(name)
     words = [own.address] if own is not None and own.address else []
     spans = [Span(_fill(shorten(clean(name), 14), 8), "bold")]
     spans += [Span(clean(word), "code") for word in words]
-    ports = [one for one in host.interfaces if one.bridge == name and one.name not in (*taps, name)]
-    tunnels = [one for one in ports if one.kind == "tunnel"]
-    said = [about.physical_network] if about.physical_network else []
+    ports = [
+        interface
+        for interface in host.interfaces
+        if interface.bridge == name and interface.name not in (*taps, name)
+    ]
+    tunnels = [interface for interface in ports if interface.kind == "tunnel"]
+    details = [bridge.physical_network] if bridge.physical_network else []
     if len(tunnels) > _TUNNELS_SHOWN:
-        said.append(f"{len(tunnels)} × Geneve")
-        ports = [one for one in ports if one.kind != "tunnel"]
-    said += [f"{short_name(host, one)} {one.use}".rstrip() for one in ports if one.kind != "nic"]
-    said = [shorten(clean(one), 26) for one in said]
-    rest = f"{'  ' if words else ''}{', '.join(said)}"
-    yield _Row([*spans, Span(rest, "dim")] if said else spans)
+        details.append(f"{len(tunnels)} × Geneve")
+        ports = [interface for interface in ports if interface.kind != "tunnel"]
+    details += [
+        f"{short_name(host, interface)} {interface.use}".rstrip()
+        for interface in ports
+        if interface.kind != "nic"
+    ]
+    details = [shorten(clean(detail), 26) for detail in details]
+    rest = f"{'  ' if words else ''}{', '.join(details)}"
+    yield _Row([*spans, Span(rest, "dim")] if details else spans)
 
 
 # -- how it is drawn -----------------------------------------------------------------------------
 def _put(sheet: _Sheet, width: int) -> list[Line]:
-    """The rows framed to one width, with the lines that join them at the right."""
+    """The rows, framed to one width, with the lines that connect them at the right."""
     ends: dict[str, list[int]] = {}
     for number, row in enumerate(sheet.rows):
-        if row.hook:
-            ends.setdefault(row.hook, []).append(number)
-    lanes = _lanes({name: (its[0], its[-1]) for name, its in ends.items() if len(its) > 1})
+        if row.connection:
+            ends.setdefault(row.connection, []).append(number)
+    lanes = _lanes({name: (rows[0], rows[-1]) for name, rows in ends.items() if len(rows) > 1})
     count = max(lanes.values(), default=-1) + 1
     room = width - _LANE * count
     need = max((_width(row) for row in sheet.rows), default=0)
-    inner = min(room, max(need, _LEAST - _LANE * count))
+    inner = min(room, max(need, _MIN_WIDTH - _LANE * count))
     return [
-        (*_frame(row, inner, joined=row.hook in lanes),
+        (*_frame(row, inner, joined=row.connection in lanes),
          *_right(number, row, lanes, ends, count))
         for number, row in enumerate(sheet.rows)
     ]  # fmt: skip
@@ -266,10 +286,10 @@ def _width(row: _Row) -> int:
 
 
 def _lanes(spans: dict[str, tuple[int, int]]) -> dict[str, int]:
-    """Number of the lane of each line: short ones inside, none on another."""
+    """By connection: the lane of its line. Short lines are nearest to the boxes; none overlap."""
     taken: list[list[tuple[int, int]]] = []
     lanes: dict[str, int] = {}
-    for name, (first, last) in sorted(spans.items(), key=lambda one: one[1][1] - one[1][0]):
+    for name, (first, last) in sorted(spans.items(), key=lambda item: item[1][1] - item[1][0]):
         for number in range(_LANES):
             if number == len(taken):
                 taken.append([])
@@ -297,7 +317,7 @@ def _frame(row: _Row, width: int, *, joined: bool) -> list[Span]:
 
 
 def _fit(spans: Sequence[Span], width: int) -> list[Span]:
-    """The spans, cut off with an ellipsis where they do not fit."""
+    """The spans, cut with an ellipsis to at most `width` cells."""
     fitting: list[Span] = []
     left = width
     for span in spans:
@@ -319,20 +339,20 @@ def _fit(spans: Sequence[Span], width: int) -> list[Span]:
 def _right(
     number: int, row: _Row, lanes: dict[str, int], ends: dict[str, list[int]], count: int
 ) -> list[Span]:
-    """What is at the right of a row: its own line's end, and the lines that go past it."""
+    """The lines at the right of a row: its own connection, and those that pass it."""
     active = {
         lane: name for name, lane in lanes.items() if ends[name][0] <= number <= ends[name][-1]
     }
-    mine = lanes.get(row.hook, -1)
+    own_lane = lanes.get(row.connection, -1)
     drawn = ""
     for lane in range(count):
-        before = "─" if lane <= mine else " "
-        if lane == mine:
-            its = ends[row.hook]
-            sign = "╮" if number == its[0] else "╯" if number == its[-1] else "┤"
+        before = "─" if lane <= own_lane else " "
+        if lane == own_lane:
+            rows = ends[row.connection]
+            sign = "╮" if number == rows[0] else "╯" if number == rows[-1] else "┤"
         elif lane in active:
-            sign = "┼" if lane < mine else "│"
+            sign = "┼" if lane < own_lane else "│"
         else:
-            sign = "─" if lane < mine else " "
+            sign = "─" if lane < own_lane else " "
         drawn += before + sign
     return [Span(drawn.rstrip(), "dim")] if drawn.strip() else []

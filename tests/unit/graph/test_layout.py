@@ -15,7 +15,7 @@ from labctl.graph.model import (
     INTERNET,
     Graph,
 )
-from labctl.graph.shapes import Box, Line, Text, clean, measure, shorten, shown_place
+from labctl.graph.shapes import DrawnBox, Line, Text, clean, measure, shorten, shown_place
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.terminal.text import cell_width
@@ -23,11 +23,11 @@ from tests.unit.graph.graphs import NASTY, big, graphs
 
 
 # -- what must hold --------------------------------------------------------------------------------
-def overlap(a: Box, b: Box) -> bool:
+def overlap(a: DrawnBox, b: DrawnBox) -> bool:
     return a.x < b.right and b.x < a.right and a.y < b.bottom and b.y < a.bottom
 
 
-def every(drawn: Drawing) -> Iterator[Box]:
+def every(drawn: Drawing) -> Iterator[DrawnBox]:
     for box in drawn.boxes:
         yield from box.walk()
 
@@ -44,12 +44,12 @@ def lines(drawn: Drawing) -> Iterator[Line]:
         yield from box.lines
 
 
-def rectangle(text: Text) -> Box:
-    return Box("text", text.width, text.y + 2 - text.top, text.x, text.top)
+def rectangle(text: Text) -> DrawnBox:
+    return DrawnBox("text", text.width, text.y + 2 - text.top, text.x, text.top)
 
 
 def check(drawn: Drawing) -> None:
-    whole = Box("all", drawn.width, drawn.height)
+    whole = DrawnBox("all", drawn.width, drawn.height)
     parents = [replace(whole, children=drawn.boxes, texts=drawn.texts), *every(drawn)]
     for parent in parents:
         inside = [*parent.children, *(rectangle(one) for one in parent.texts)]
@@ -64,7 +64,7 @@ def check(drawn: Drawing) -> None:
     for line in lines(drawn):
         for (x1, y1), (x2, y2) in zip(line.points, line.points[1:], strict=False):
             assert x1 == x2 or y1 == y2, line
-            stroke = Box("l", abs(x2 - x1) + 1, abs(y2 - y1) + 1, min(x1, x2), min(y1, y2))
+            stroke = DrawnBox("l", abs(x2 - x1) + 1, abs(y2 - y1) + 1, min(x1, x2), min(y1, y2))
             assert stroke.x >= 0
             assert stroke.right <= drawn.width
             assert stroke.bottom <= drawn.height

@@ -200,7 +200,7 @@ class InstanceGuest:
             self._method = method
             return result
         raise GuestError(
-            tr("no way leads into {name}: {tried}", name=self.name, tried="; ".join(refused)),
+            tr("no connection to {name} works: {tried}", name=self.name, tried="; ".join(refused)),
             hint=tr("is it still booting? see `openstack console log show {name}`", name=self.name),
         )
 

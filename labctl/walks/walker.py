@@ -103,7 +103,7 @@ class Walker:
             raise LabError(
                 tr("no probe has left {source}", source=sender.name)
                 + (f": {output[-1]}" if output else ""),
-                hint=tr("it was to be sent by `{command}`", command=attempts[-1].command),
+                hint=tr("the command that should send it: `{command}`", command=attempts[-1].command),
             )
         self._progress(tr("asking ovn-trace"))
         traces = self._trace(joined, finder)
@@ -225,7 +225,7 @@ def check_protocol(protocol: str, port: int | None) -> Protocol:
     known: dict[str, Protocol] = {"ping": "ping", "tcp": "tcp", "udp": "udp"}
     if protocol not in known:
         raise LabError(
-            tr("{protocol} is no kind of packet to walk", protocol=protocol),
+            tr("labctl cannot walk a {protocol} packet", protocol=protocol),
             hint=tr("choose ping, tcp or udp"),
             code=EXIT_USAGE,
         )

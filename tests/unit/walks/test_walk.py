@@ -212,7 +212,7 @@ def test_without_the_far_side_the_way_ends_at_eth0(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("protocol", "port", "said"),
     [("ping", 5, "no port"), ("tcp", None, "which port"), ("udp", 0, "is no port"),
-     ("udp", 70000, "is no port"), ("sctp", 5, "no kind of packet")],
+     ("udp", 70000, "is no port"), ("sctp", 5, "cannot walk a sctp packet")],
 )  # fmt: skip
 def test_wrong_use(protocol: str, port: int | None, said: str) -> None:
     with pytest.raises(LabError, match=said) as caught:

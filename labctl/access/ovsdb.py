@@ -1,6 +1,6 @@
-"""The one reader of OVN's databases and of Open vSwitch's: commands to run, and their JSON parsed.
+"""Reads the tables of OVN's databases and of Open vSwitch; no other module does. Pure.
 
-Nothing here runs a command: the caller does, on whatever node it wants to know about. One table is
+The caller runs the commands, on the node that it wants to know about. One table is
 `list_command` and `parse_table`; several at once are `tables_script` and `parse_tables`. The JSON
 is that of `--format=json`, its values those of RFC 7047, section 5.1.
 """
@@ -15,11 +15,11 @@ from labctl.i18n import tr
 Tool = Literal["ovn-nbctl", "ovn-sbctl", "ovs-vsctl"]
 """The northbound database's, the southbound database's and Open vSwitch's own."""
 Row = dict[str, Any]
-"""Column -> value, as `parse_table` makes them plain."""
+"""Column -> value, as plain Python values: see `parse_table`."""
 Rows = list[Row]
 """The rows of a table, or what a probe saw: column -> value."""
 
-# The caller's own timeout is shorter; this one only ends a command that nobody waits for any more.
+# Seconds. Longer than the callers' timeouts: it ends a command that nobody waits for any more.
 _TIMEOUT = 120
 
 
@@ -77,7 +77,7 @@ def parse_table(text: str) -> Rows:
 def parse_tables(output: str, wanted: Iterable[str] = ()) -> dict[str, Rows]:
     """The rows of each table by its name, from lines of the form `NAME JSON`.
 
-    A line without a table is passed over, so that one of several commands may fail. Raises what
+    A line without a table is ignored, so that one of several commands may fail. Raises what
     `parse_table` raises, and ValueError naming those of `wanted` that are missing; for people.
     """
     lines = (line.partition(" ") for line in output.splitlines())

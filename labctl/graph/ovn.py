@@ -1,4 +1,4 @@
-"""What OVN's databases say of the logical network: a question, and its answer parsed."""
+"""The logical network in OVN's databases: the script that reads it, and the parser."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,21 +36,21 @@ QUESTION = tables_script(
 
 @dataclass(frozen=True)
 class ObservedNetwork:
-    """The logical network, and where it is."""
+    """The logical network, and the chassis that it is on."""
 
     switches: tuple[Switch, ...] = ()
     routers: tuple[Router, ...] = ()
     chassis: Mapping[str, tuple[str, str]] | None = None
-    """(name, address of its tunnels) by host name; None: nobody asked."""
+    """By host name: (name, tunnel address) of the chassis; None: not read."""
 
     def port(self, name: str) -> LogicalPort | None:
-        """The switch's port of that name."""
+        """The port of that name, of any switch."""
         ports = (port for switch in self.switches for port in switch.ports)
         return next((port for port in ports if port.name == name), None)
 
 
 def understand(output: str, instances: Mapping[str, str], *, openstack: bool) -> ObservedNetwork:
-    """What `QUESTION` prints -> the network; `instances` has names by ID.
+    """Parse the output of `QUESTION`; `instances` has names by ID.
 
     Raises ValueError naming the tables that are missing.
     """
@@ -59,12 +59,12 @@ def understand(output: str, instances: Mapping[str, str], *, openstack: bool) ->
 
 
 class _Databases:
-    """The tables of both, with what refers to what."""
+    """The tables of both databases, with their references resolved."""
 
     def __init__(
         self, tables: Mapping[str, Rows], instances: Mapping[str, str], openstack: bool
     ) -> None:
-        self._t = tables
+        self._tables = tables
         self._instances = instances
         self._openstack = openstack
         self._hosts = {row["_uuid"]: str(row["hostname"]) for row in tables["Chassis"]}
@@ -74,7 +74,7 @@ class _Databases:
         }
         self._switch_ports = by_uuid(tables["Logical_Switch_Port"])
         self._router_ports = by_uuid(tables["Logical_Router_Port"])
-        # Which router's port a switch's port leads to, and back.
+        # By name of a router port: its router, and the switch that it is connected to.
         self._router_of = {
             str(port["name"]): str(router["name"])
             for router in tables["Logical_Router"]
@@ -94,16 +94,16 @@ class _Databases:
         }
 
     def network(self) -> ObservedNetwork:
-        encaps = by_uuid(self._t["Encap"])
+        encaps = by_uuid(self._tables["Encap"])
         chassis = {
             str(row["hostname"]): (
                 str(row["name"]),
                 next((str(encap["ip"]) for encap in referenced(row["encaps"], encaps)), ""),
             )
-            for row in self._t["Chassis"]
+            for row in self._tables["Chassis"]
         }
-        switches = [self._switch(row) for row in self._t["Logical_Switch"]]
-        routers = [self._router(row) for row in self._t["Logical_Router"]]
+        switches = [self._switch(row) for row in self._tables["Logical_Switch"]]
+        routers = [self._router(row) for row in self._tables["Logical_Router"]]
         return ObservedNetwork(
             tuple(sorted(switches, key=lambda switch: (switch.label, switch.name))),
             tuple(sorted(routers, key=lambda router: (router.label, router.name))),
@@ -142,7 +142,7 @@ class _Databases:
         kind, label = self._kind(row, ids, outside)
         addresses = [word for word in words if _is_address(word)]
         if not addresses and kind != "router":
-            # Neutron tells the addresses of a port whose MAC OVN need not answer for.
+            # OVN may not need the addresses of a port; Neutron keeps them in external_ids, too.
             addresses = [cidr.partition("/")[0] for cidr in ids.get("neutron:cidrs", "").split()]
         return LogicalPort(
             name,
@@ -178,7 +178,10 @@ class _Databases:
             self._router_port(port_row) for port_row in referenced(row["ports"], self._router_ports)
         ]
         ports.sort(key=lambda port: (port.kind == "gateway", port.label, port.name))
-        rules, routes = by_uuid(self._t["NAT"]), by_uuid(self._t["Logical_Router_Static_Route"])
+        rules, routes = (
+            by_uuid(self._tables["NAT"]),
+            by_uuid(self._tables["Logical_Router_Static_Route"]),
+        )
         name = str(row["name"])
         nat = [
             NatRule(rule["type"], str(rule["external_ip"]), str(rule["logical_ip"]))
@@ -224,7 +227,8 @@ def with_localnets(
 ) -> tuple[Switch, ...]:
     """The switches, with localnet ports bound to the one node that has the physical network.
 
-    OVN binds them nowhere: they are on every node whose mappings name their network.
+    OVN does not bind localnet ports: they exist on every node whose bridge mappings name their
+    network.
     """
     return tuple(
         replace(

@@ -1,4 +1,4 @@
-"""What one node says of its interfaces and of Open vSwitch: a question, and its answer parsed."""
+"""Interfaces and Open vSwitch of one node: the script that reads them, and the parser."""
 
 import json
 import re
@@ -26,7 +26,7 @@ _TABLES = {
     "interfaces": ("Interface", "_uuid,name,type,options,external_ids,mac_in_use"),
 }
 _ADDRESSES = "addresses"
-# Each part by itself: a node whose Open vSwitch is down still has interfaces.
+# Each command may fail alone: a node whose Open vSwitch is down still has interfaces.
 QUESTION = "\n".join(
     [
         """ask() { printf '%s ' "$1"; shift; "$@" 2>/dev/null | tr -d '\\n'; echo; }""",
@@ -37,7 +37,7 @@ QUESTION = "\n".join(
         f"ask {_ADDRESSES} ip -j addr",
     ]
 )
-"""A script for bash; every line of what it prints is a word and a JSON document, or the word."""
+"""A script for bash. It prints "NAME JSON" lines, without JSON where the command failed."""
 
 _TUNNELS = frozenset({"geneve", "vxlan", "stt", "gre"})
 _NIC = re.compile(r"(eth|en[opsx])\w+")
@@ -45,22 +45,22 @@ _NIC = re.compile(r"(eth|en[opsx])\w+")
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """A node as it is."""
+    """What was read from a node."""
 
     interfaces: tuple[Interface, ...]
     bridges: tuple[Bridge, ...]
     ids: Mapping[str, str]
-    """iface-id by the name of the interface: which logical port it is."""
+    """By name of the interface: its iface-id, which is the name of the logical port."""
     workloads: Mapping[str, str]
-    """Address by the name of the interface, of namespaces that stand for instances."""
+    """By name of the interface: address of the namespace that acts as an instance."""
     mappings: Mapping[str, str]
-    """Bridge by physical network."""
+    """By physical network: name of the bridge."""
     switching: bool
     """Whether Open vSwitch answered."""
 
 
 def understand(output: str) -> NodeFacts:
-    """What `QUESTION` prints -> facts. Raises ValueError when it is none of that."""
+    """Parse the output of `QUESTION`. Raises ValueError when the interfaces are missing."""
     addresses = {row["ifname"]: row for row in _addresses(output)}
     answered = parse_tables(output)
     tables = {name: answered.get(name, []) for name in _TABLES}
@@ -103,7 +103,7 @@ def _addresses(output: str) -> list[dict[str, Any]]:
 
 
 def _bridges(bridges: Rows, ports: Rows) -> dict[str, str]:
-    """Name of the bridge by the UUID of an interface."""
+    """By UUID of an interface: name of its bridge."""
     known = by_uuid(ports)
     return {
         interface: str(bridge["name"])
@@ -148,5 +148,5 @@ def _address(row: Mapping[str, Any]) -> str:
 
 
 def _mappings(text: str) -> dict[str, str]:
-    pairs = (one.partition(":") for one in text.split(",") if ":" in one)
+    pairs = (mapping.partition(":") for mapping in text.split(",") if ":" in mapping)
     return {network.strip(): bridge.strip() for network, _, bridge in pairs}

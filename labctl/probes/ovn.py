@@ -28,8 +28,8 @@ def _owned(
     `owners` is "TABLE COLUMN,COLUMN…", `columns` are those of the rows.
     """
     known = by_uuid(_table(context, "ovn-nbctl", owned, f"_uuid,{columns}"))
-    table, asked = owners.split()
-    for owner in _table(context, "ovn-nbctl", table, asked):
+    table, owner_columns = owners.split()
+    for owner in _table(context, "ovn-nbctl", table, owner_columns):
         for row in referenced(owner[reference], known):
             yield owner, row
 

@@ -63,8 +63,8 @@ def split_astray(
 ) -> tuple[list[Sighting], list[Sighting]]:
     """(sightings on the packet's path, flooded copies off it)."""
     roles = {(point.node, point.interface): point.role for point in points}
-    astray = [one for one in sightings if _is_astray(one, roles.get(one.place), names)]
-    on_path = [one for one in sightings if one not in astray]
+    astray = [item for item in sightings if _is_astray(item, roles.get(item.place), names)]
+    on_path = [item for item in sightings if item not in astray]
     return (on_path, astray) if on_path else (list(sightings), [])
 
 

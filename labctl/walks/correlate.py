@@ -66,27 +66,30 @@ def _key(frame: Frame) -> tuple[object, ...]:
 def _answer_to(request: Sequence[Frame], captured: Sequence[Frame]) -> list[Frame]:
     """All frames of the first packet that answers the request."""
     for frame in captured:
-        if any(_answers(frame, asked) for asked in request):
+        if any(_answers(frame, sent) for sent in request):
             return [same for same in captured if _key(same) == _key(frame)]
     return []
 
 
-def _answers(frame: Frame, asked: Frame) -> bool:
+def _answers(frame: Frame, request: Frame) -> bool:
     quoted = frame.quoted
     if quoted is not None:  # an ICMP error
         return (quoted.protocol, quoted.ip_id, quoted.src, quoted.dst) == (
-            asked.protocol, asked.ip_id, asked.src, asked.dst,
+            request.protocol, request.ip_id, request.src, request.dst,
         )  # fmt: skip
-    if (frame.protocol, frame.src, frame.dst) != (asked.protocol, asked.dst, asked.src):
+    if (frame.protocol, frame.src, frame.dst) != (request.protocol, request.dst, request.src):
         return False
-    if asked.protocol == "icmp":
+    if request.protocol == "icmp":
         return frame.kind == "reply" and (frame.identifier, frame.sequence, frame.payload) == (
-            asked.identifier, asked.sequence, asked.payload,
+            request.identifier, request.sequence, request.payload,
         )  # fmt: skip
-    if (frame.source_port, frame.destination_port) != (asked.destination_port, asked.source_port):
+    if (frame.source_port, frame.destination_port) != (
+        request.destination_port,
+        request.source_port,
+    ):
         return False
-    if asked.protocol == "tcp":
-        expected = ((asked.tcp_sequence or 0) + 1) % 2**32
+    if request.protocol == "tcp":
+        expected = ((request.tcp_sequence or 0) + 1) % 2**32
         return frame.tcp_acknowledged == expected and bool({"S", "R"} & set(frame.flags))
     return True
 
@@ -125,27 +128,29 @@ def _ordered(frames: Sequence[Frame], points: Sequence[Point], names: Names) -> 
     left.sort(key=by_clock)
     ordered: list[Sighting] = []
     while left:
-        free = [one for one in left if not any(_before(other, one, names, rank) for other in left)]
+        free = [
+            item for item in left if not any(_is_before(other, item, names, rank) for other in left)
+        ]
         # Where clocks contradict the links no sighting is free: then only time decides.
-        same_node = [one for one in free if ordered and one.node == ordered[-1].node]
+        same_node = [item for item in free if ordered and item.node == ordered[-1].node]
         chosen = min(same_node or free or left, key=by_clock)
         ordered.append(chosen)
         left.remove(chosen)
     return ordered
 
 
-def _before(
-    one: Sighting, other: Sighting, names: Names, rank: Mapping[tuple[str, str], int]
+def _is_before(
+    first: Sighting, second: Sighting, names: Names, rank: Mapping[tuple[str, str], int]
 ) -> bool:
-    """Whether `one` is certainly before `other`."""
-    if one is other:
+    """Whether `first` is certainly before `second`."""
+    if first is second:
         return False
-    if one.node == other.node:
-        first = (one.frame.time, rank.get(one.place, 0))
-        return first < (other.frame.time, rank.get(other.place, 0))
-    if _wire(one.frame) != _wire(other.frame):
+    if first.node == second.node:
+        position = (first.frame.time, rank.get(first.place, 0))
+        return position < (second.frame.time, rank.get(second.place, 0))
+    if _wire(first.frame) != _wire(second.frame):
         return False  # not the two ends of one link
-    return sender(one.frame, names) == one.node or receiver(one.frame, names) == other.node
+    return sender(first.frame, names) == first.node or receiver(first.frame, names) == second.node
 
 
 def _skews(request: Sequence[Sighting], reply: Sequence[Sighting]) -> dict[str, float]:
@@ -156,10 +161,10 @@ def _skews(request: Sequence[Sighting], reply: Sequence[Sighting]) -> dict[str, 
     """
     delays: dict[tuple[str, str], float] = {}
     for sightings in (request, reply):
-        for one, other in pairwise(sightings):
-            if one.node != other.node and _wire(one.frame) == _wire(other.frame):
-                delay = other.frame.time - one.frame.time
-                link = (one.node, other.node)
+        for first, second in pairwise(sightings):
+            if first.node != second.node and _wire(first.frame) == _wire(second.frame):
+                delay = second.frame.time - first.frame.time
+                link = (first.node, second.node)
                 delays[link] = min(delay, delays.get(link, delay))
     ahead = {request[0].node: 0.0}
     for (node, next_node), delay in delays.items():

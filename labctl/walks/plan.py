@@ -70,9 +70,9 @@ def plan(
     """Where to capture a packet from `source` to `target`."""
     filters = _Filters(protocol, port)
 
-    def tunnel(one: str, other: str) -> list[Point]:
-        ends = [Point(node, "eth1", "underlay", filters.underlay) for node in (one, other)]
-        return ends if one != other else []
+    def tunnel(first: str, second: str) -> list[Point]:
+        ends = [Point(node, "eth1", "underlay", filters.underlay) for node in (first, second)]
+        return ends if first != second else []
 
     def external(node: str) -> list[Point]:
         return [

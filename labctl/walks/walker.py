@@ -103,7 +103,9 @@ class Walker:
             raise LabError(
                 tr("no probe has left {source}", source=sender.name)
                 + (f": {output[-1]}" if output else ""),
-                hint=tr("the command that should send it: `{command}`", command=attempts[-1].command),
+                hint=tr(
+                    "the command that should send it: `{command}`", command=attempts[-1].command
+                ),
             )
         self._progress(tr("asking ovn-trace"))
         traces = self._trace(joined, finder)

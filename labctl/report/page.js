@@ -1,13 +1,13 @@
 "use strict";
-// Everything the page says stands in its markup, in both languages: this script only shows, hides,
-// copies elements and moves the packet. It never makes markup from text.
+// All texts are in the markup, in both languages. This script only shows, hides and copies elements,
+// and moves the packet. It never makes markup from text.
 (() => {
   const root = document.documentElement;
   const NS = "http://www.w3.org/2000/svg";
   const quiet = matchMedia("(prefers-reduced-motion: reduce)");
   root.classList.add("script");
 
-  // -- choices that are remembered, where the browser lets a file remember anything --------------
+  // -- choices that are remembered, where the browser allows local storage for a file -------------
   const remember = (key, value) => {
     try { localStorage.setItem("labctl-report-" + key, value); } catch { /* private window */ }
   };
@@ -46,8 +46,8 @@
     });
   }
 
-  // What scrolls can be reached by keyboard; what does not is no stop on the way. To measure what is
-  // closed would have the browser lay it out: that waits until it is opened.
+  // Only elements that scroll get a tab stop. Measuring a closed element would make the browser lay
+  // it out, so that waits until it is opened.
   const scrollers = () => {
     for (const box of document.querySelectorAll(".scroll")) {
       if (box.closest("details:not([open])")) continue;
@@ -70,7 +70,7 @@
     const original = document.querySelector(`.drawing[lang="${root.lang}"] svg`);
     const svg = original.cloneNode(true);
     const own = new Map();
-    for (const style of svg.querySelectorAll("style")) style.remove(); // the original's holds here too
+    for (const style of svg.querySelectorAll("style")) style.remove(); // the original's style applies here, too
     for (const element of [svg, ...svg.querySelectorAll("[id]")]) {
       if (!element.id) continue;
       own.set(element.id, element.id + suffix);
@@ -88,7 +88,7 @@
     return svg;
   };
 
-  // The beginning of a way, so much of it as a part of its length.
+  // The first part of a path; `part` is from 0 to 1.
   const along = (points, part) => {
     const far = (a, b) => Math.hypot(b.x - a.x, b.y - a.y);
     let left = part * points.slice(1).reduce((sum, one, n) => sum + far(points[n], one), 0);
@@ -144,7 +144,7 @@
       cancelAnimationFrame(this.frame);
       this.svg?.remove();
       this.svg = null;
-      if (!this.section.open) return; // nothing can be measured that is not shown
+      if (!this.section.open) return; // hidden elements cannot be measured
       this.svg = picture("--" + this.section.id);
       this.ways = new Map();
       this.stage.append(this.svg);
@@ -185,7 +185,7 @@
       clearTimeout(this.timer);
     }
 
-    // A hop at which something was rewritten stays longer: there is more to read.
+    // A hop with changes is shown longer: there is more to read.
     later() {
       const changed = this.steps[this.at].querySelector(".changes");
       this.timer = setTimeout(() => {
@@ -224,7 +224,7 @@
       this.frame = requestAnimationFrame(move);
     }
 
-    // What a screen reader says of the step, and everybody sees below the picture.
+    // The text of the step, below the picture and for screen readers.
     tell() {
       const step = this.steps[this.at];
       const said = [document.createTextNode(`${this.at + 1}/${this.steps.length} `)];
@@ -243,8 +243,8 @@
 
     element(place) { return this.svg.querySelector(`[data-place="${CSS.escape(place)}"]`); }
 
-    // The corner of a place, where the packet does not hide its name, in the picture's own units;
-    // null where the picture does not have it.
+    // The corner of a place, where the packet does not cover its name, in units of the picture; null
+    // where the picture does not have the place.
     point(place) {
       const element = this.element(place);
       const here = this.svg.getScreenCTM();
@@ -255,8 +255,8 @@
       return { x: Math.round(at.x * 2) / 2, y: Math.round(at.y * 2) / 2 };
     }
 
-    // From one place to another, corner by corner; empty where the picture lacks either. There and
-    // back it is the same.
+    // The corners of the path between two places, the same in both directions; empty where the
+    // picture lacks one of them.
     way(from, to) {
       const [one, other] = [from, to].sort();
       const name = `${one} ${other}`;
@@ -269,7 +269,7 @@
       return one === from ? points : [...points].reverse();
     }
 
-    // Between the hops of these numbers.
+    // The path between two hops, by their numbers.
     hop(from, to) { return this.way(this.steps[from].dataset.place, this.steps[to].dataset.place); }
 
     draw(points, looks) {
@@ -312,14 +312,14 @@
       if (part === 1) this.follow(x, y);
     }
 
-    // The header travels with the packet, beside it and inside the picture.
+    // The header moves with the packet, beside it and inside the picture.
     label(text, x, y) {
       if (!text) return;
       const group = make("g", { class: "header" }, this.overlay);
       const box = make("rect", { rx: 4 }, group);
       const words = make("text", {}, group);
       words.textContent = text;
-      // A phone is narrower than the line: there the TTL stands below the addresses.
+      // On a phone the line does not fit: the TTL goes below the addresses.
       const scale = this.svg.getScreenCTM()?.a || 1;
       if ((words.getBBox().width + 12) * scale > this.stage.clientWidth) {
         words.textContent = "";
@@ -339,7 +339,7 @@
       words.setAttribute("y", top + 4 - size.y);
     }
 
-    // On a small screen the picture is wider than its window: keep the packet in sight.
+    // On a small screen the picture scrolls: keep the packet visible.
     follow(x, y) {
       const at = new DOMPoint(x, y).matrixTransform(this.svg.getScreenCTM());
       const frame = this.stage.getBoundingClientRect();
@@ -353,7 +353,7 @@
 
   for (const section of document.querySelectorAll("details.walk")) players.push(new Player(section));
 
-  // -- paper: white, everything open, every walk at its end --------------------------------------
+  // -- printing: light, everything open, every walk at its end -----------------------------------
   let before = [];
   let theme = "";
   addEventListener("beforeprint", () => {

@@ -1,15 +1,15 @@
 "use strict";
-// The way of a packet over the picture: upright and level, through the bridges and networks that it
-// really passes, and not over words. Asks the picture, changes nothing in it.
+// Finds the path of a packet over the picture: vertical and horizontal pieces, through the bridges and
+// networks that the packet passes, and not over texts. It reads the picture and never changes it.
 const labctlWay = (() => {
-  const MARGIN = 4; // pixels between the way and a frame
-  const HALF = 3; // of the trail's own width
-  const APART = 4; // the trail of the reply lies so much lower and further right (page.css)
-  const BEND = 14; // a bend costs as much as so many pixels
-  const FOREIGN = 3; // a pixel in somebody else's box, or along a frame, costs as much as so many
-  const OUTSIDE = 2; // and so does one that is in nothing that has to be passed
-  const WORDS = 2000; // a piece of the way over words
-  const MOST = 400_000; // of states; a picture so large gets straight lines
+  const MARGIN = 4; // pixels between the path and the frame of a box
+  const HALF = 3; // pixels: half the width of the drawn path
+  const APART = 4; // pixels by which the reply's path is drawn lower and further right (page.css)
+  const BEND = 14; // cost of a bend, in pixels
+  const FOREIGN = 3; // cost of a pixel in a box that is not passed, or along a frame
+  const OUTSIDE = 2; // cost of a pixel outside of everything that is passed
+  const WORDS = 2000; // cost of a piece over a text
+  const MOST = 400_000; // states of the search; larger pictures get straight lines
 
   // -- boxes in the picture's own units ----------------------------------------------------------
   const boxOf = (svg, element) => {
@@ -23,7 +23,7 @@ const labctlWay = (() => {
   const inset = (box, by) => ({
     left: box.left + by, top: box.top + by, right: box.right - by, bottom: box.bottom - by,
   });
-  // How much of an upright or level piece is in a box.
+  // The length of a vertical or horizontal piece inside a box.
   const within = (box, a, b) => {
     const wide = Math.min(Math.max(a.x, b.x), box.right) - Math.max(Math.min(a.x, b.x), box.left);
     const high = Math.min(Math.max(a.y, b.y), box.bottom) - Math.max(Math.min(a.y, b.y), box.top);
@@ -33,7 +33,7 @@ const labctlWay = (() => {
   // -- what a packet passes between two places ---------------------------------------------------
   const marked = (svg, kind, name) => svg.querySelector(`[data-${kind}="${CSS.escape(name)}"]`);
 
-  // Of the bars of a network that is drawn once per row of nodes: the one at this node.
+  // A network is drawn as one bar for each row of nodes: the bar nearest to this node.
   const nearest = (svg, name, node) => {
     const at = boxOf(svg, node);
     const bars = [...svg.querySelectorAll(`[data-segment="${CSS.escape(name)}"]`)];
@@ -44,7 +44,7 @@ const labctlWay = (() => {
     return bars.sort((a, b) => away(a) - away(b))[0] ?? null;
   };
 
-  // The upright line at the left that joins the rows.
+  // The vertical line at the left that connects the rows.
   const lane = (svg, bar) => {
     const edge = boxOf(svg, bar).left;
     return [...svg.querySelectorAll(".l-private")].find((line) => {
@@ -55,7 +55,7 @@ const labctlWay = (() => {
 
   const bridge = (element) => element.closest("[data-bridge]");
 
-  // What has to be passed, in this order; null where the picture does not have it.
+  // The elements to pass, in this order; null for one that the picture does not have.
   const stations = (svg, from, to) => {
     const [here, there] = [from, to].map((one) => one.closest("[data-node]"));
     if (here && here === there) {
@@ -75,7 +75,7 @@ const labctlWay = (() => {
     return here ? way : way.reverse();
   };
 
-  // -- what is in the way ------------------------------------------------------------------------
+  // -- obstacles --------------------------------------------------------------------------------
   const BOXES = ".port, .vm, .own, .net, .host";
 
   const obstacles = (svg, layer, from, to, passed) => {
@@ -86,7 +86,7 @@ const labctlWay = (() => {
       ends.some((one) => element !== one && element.contains(one));
     const hidden = [...layer.querySelectorAll(".host")].filter((one) => !nodes.includes(one));
     const seen = (element) => !hidden.some((one) => one !== element && one.contains(element));
-    // The reply's trail beside this one must not touch the words either.
+    // The reply's path is drawn beside this one and must not touch the texts either.
     const words = [...layer.querySelectorAll("text")].filter(seen).map((one) => {
       const box = boxOf(svg, one);
       return {
@@ -100,7 +100,7 @@ const labctlWay = (() => {
     return { words, boxes };
   };
 
-  // -- the cheapest way, in a grid of everything that could be kept clear of ---------------------
+  // -- the cheapest path, in a grid made of the edges of all boxes and texts -----------------------
   const sorted = (numbers) => [...new Set(numbers.map((one) => Math.round(one * 2) / 2))].sort((a, b) => a - b);
 
   const grid = (scope, start, goal, regions, { words, boxes }) => {
@@ -164,7 +164,7 @@ const labctlWay = (() => {
       list.reduce((best, one, n) => (Math.abs(one - value) < Math.abs(list[best] - value) ? n : best), 0);
     if (!wide || !high || count > MOST) return null;
     const point = (cell) => ({ x: xs[cell % wide], y: ys[Math.floor(cell / wide)] });
-    // Stations that a cell is in count as passed, in their order.
+    // Elements to pass that contain this cell count as passed, in their order.
     const passed = (cell, before) => {
       const { x, y } = point(cell);
       let after = before;
@@ -222,14 +222,14 @@ const labctlWay = (() => {
     return null;
   };
 
-  // Only the corners.
+  // Keeps only the corners of a path.
   const corners = (points) =>
     points.filter((one, n) => {
       const [a, b] = [points[n - 1], points[n + 1]];
       return !a || !b || !((a.x === one.x && b.x === one.x) || (a.y === one.y && b.y === one.y));
     });
 
-  // From corner to corner, both ends included; a straight line where nothing better is known.
+  // The corners from start to end, both included; a straight line where no path is found.
   const between = (svg, from, to, start, goal) => {
     const straight = [start, goal];
     const found = stations(svg, from, to);

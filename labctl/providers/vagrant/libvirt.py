@@ -21,7 +21,6 @@ class Libvirt:
     name = "libvirt"
     features = Features(
         needs_root=False,
-        simulated_internet=False,
         # libvirt refuses two networks of the same range, so the nodes share one.
         shared_nat=True,
         own_clock=True,

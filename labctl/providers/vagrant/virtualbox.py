@@ -18,7 +18,6 @@ class VirtualBox:
     name = "virtualbox"
     features = Features(
         needs_root=False,
-        simulated_internet=False,
         shared_nat=False,
         own_clock=True,
         image=mark("Vagrant box"),

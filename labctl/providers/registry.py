@@ -7,11 +7,11 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.providers import Features, Provider
+from labctl.providers.libvirt.hypervisor import Libvirt
 from labctl.providers.nspawn.provider import NspawnProvider
 from labctl.providers.vagrant.hypervisor import Hypervisor
-from labctl.providers.vagrant.libvirt import Libvirt
 from labctl.providers.vagrant.provider import VagrantProvider
-from labctl.providers.vagrant.virtualbox import VirtualBox
+from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Topology
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from labctl.providers.libvirt.hypervisor import Libvirt, nat_network, private_network
 from labctl.providers.registry import FEATURES, HYPERVISORS
-from labctl.providers.vagrant.libvirt import Libvirt, nat_network, private_network
-from labctl.providers.vagrant.virtualbox import VirtualBox
+from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.spec.load import parse_spec
 from labctl.spec.problems import SpecError
 from labctl.topology import Topology, build_topology
@@ -102,7 +102,7 @@ def test_emulation_is_slow_and_says_so(
         asked.append(kvm)
         return kvm
 
-    monkeypatch.setattr("labctl.providers.vagrant.libvirt.kvm_works", works)
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", works)
     libvirt = Libvirt()
     assert libvirt.patience == libvirt.patience == patience
     driver = libvirt.environment().get("LABCTL_LIBVIRT_DRIVER", "kvm")

@@ -20,7 +20,7 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.providers import Provider
-from labctl.providers.registry import FEATURES, make_provider
+from labctl.providers.registry import ProviderEntry, auto_order, find, make_provider
 from labctl.spec.load import LabSpec, load_spec
 from labctl.state import LabState, cache_directory
 from labctl.topology import Node, Topology, build_topology
@@ -65,34 +65,47 @@ class Lab:
         What was made stays what it was made from: a lab can be looked at, stopped and destroyed
         whatever has become of its lab.yaml.
         """
+        shared_nat = self._entry.features.shared_nat
         built = self.state.read_json(self.state.built_spec)
         return build_topology(
-            self.spec if built is None else LabSpec.model_validate(built),
-            shared_nat=FEATURES[self.provider_name].shared_nat,
+            self.spec if built is None else LabSpec.model_validate(built), shared_nat=shared_nat
         )
 
     @cached_property
     def provider_name(self) -> str:
-        """The provider that made this lab, or else the one that would. Raises SpecError."""
+        """The provider that made this lab, or else the one that would.
+
+        Raises SpecError; LabError when this version of labctl has no such provider.
+        """
         if self.state.exists:
-            return self.state.identity().provider
+            return self._made_by
         if self.spec.provider != "auto":
             return self.spec.provider
-        return self.examination.choice.provider or "nspawn"
+        return self.examination.choice.provider or auto_order()[-1].name
+
+    @property
+    def _made_by(self) -> str:
+        return find(self.state.identity().provider, self.state.identity_file).name
+
+    @property
+    def _entry(self) -> ProviderEntry:
+        return find(self.provider_name)
 
     @cached_property
     def examination(self) -> "Examination":
         """What keeps this host from making the lab, and which provider would. Raises SpecError."""
         if self.state.exists:
-            return self.examine(self.state.identity().provider)
+            return self.examine(self._made_by)
         # What was chosen before sudo still holds behind it, where the host looks different.
         chosen = os.environ.get(CHOSEN, "") if self.spec.provider == "auto" else ""
+        if chosen not in ("", "auto"):
+            find(chosen, CHOSEN)
         return self.examine(chosen)
 
     @property
     def needs_root(self) -> bool:
         """Whether this lab's provider works only as root."""
-        return FEATURES[self.provider_name].needs_root
+        return self._entry.features.needs_root
 
     @cached_property
     def images(self) -> ImageCache:

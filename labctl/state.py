@@ -225,6 +225,11 @@ class LabState:
         return NodeFiles(self.node(name))
 
     @property
+    def identity_file(self) -> Path:
+        """What makes this lab itself: `identity` reads it."""
+        return self.root / "lab.json"
+
+    @property
     def built_spec(self) -> Path:
         """The spec that this lab was made from, defaults filled in."""
         return self.root / "spec.json"
@@ -275,11 +280,11 @@ class LabState:
     @property
     def exists(self) -> bool:
         """Whether a lab was begun here."""
-        return (self.root / "lab.json").exists()
+        return self.identity_file.exists()
 
     def identity(self) -> Identity:
         """The lab's identity; LabError when there is none."""
-        path = self.root / "lab.json"
+        path = self.identity_file
         data = self.read_json(path)
         if data is None:
             raise LabError(tr("there is no lab here yet"), hint=tr("make it with `labctl create`"))
@@ -300,7 +305,7 @@ class LabState:
 
     def save_identity(self, identity: Identity) -> None:
         """Write the identity down."""
-        write_atomic(self.root / "lab.json", json.dumps(asdict(identity), indent=1) + "\n")
+        write_atomic(self.identity_file, json.dumps(asdict(identity), indent=1) + "\n")
 
     def secrets(self) -> Secrets:
         """The lab's passwords, generated at the first call; the file is 0600."""

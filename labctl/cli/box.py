@@ -21,20 +21,25 @@ def box_build(
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
     from labctl.assets import assets
     from labctl.images.baked import ImageCache
-    from labctl.images.box import CATALOGUE, PROVIDERS, BoxBuilder
+    from labctl.images.box import CATALOGUE, BoxBuilder
+    from labctl.providers.registry import entries
     from labctl.state import cache_directory
 
-    if provider not in (*PROVIDERS, "all"):
+    formats = {entry.name: entry.box for entry in entries() if entry.box is not None}
+    if provider not in (*formats, "all"):
         raise LabError(
-            tr("--provider {provider}: choose libvirt, virtualbox or all", provider=provider),
+            tr("--provider {provider}: choose {names} or all",
+               provider=provider, names=", ".join(sorted(formats))),
             code=EXIT_USAGE,
-        )
+        )  # fmt: skip
     become_root()
-    chosen = PROVIDERS if provider == "all" else (provider,)
+    chosen = sorted(formats) if provider == "all" else [provider]
     provision = assets() / "provision"
     with open_console(quiet=quiet) as console:
         images = ImageCache(cache_directory(), provision)
-        builder = BoxBuilder(images, provision, output.absolute(), chosen, console)
+        builder = BoxBuilder(
+            images, provision, output.absolute(), formats.values(), chosen, console
+        )
         for box in builder.build():
             console.say(f"{box.file}  {box.size / 1e6:.0f} MB")
             console.say(f"  sha256 {box.sha256}")

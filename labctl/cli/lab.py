@@ -71,16 +71,17 @@ def doctor(
     quiet: Quiet = False,
 ) -> None:
     """Say whether this machine can make the lab, and what to mend; exit 1 if it cannot."""
-    from labctl.doctor.judge import PROVIDERS
     from labctl.doctor.show import show
     from labctl.lab import Lab
+    from labctl.providers.registry import names
     from labctl.state import as_json
     from labctl.terminal.console import make_console
 
-    if provider and provider not in PROVIDERS:
+    known = ("auto", *names())
+    if provider and provider not in known:
         raise LabError(
             tr("--provider {provider}: choose {names}", provider=provider,
-               names=", ".join(PROVIDERS)),
+               names=", ".join(known)),
             code=EXIT_USAGE,
         )  # fmt: skip
     with make_console(quiet=quiet, json=json) as console:

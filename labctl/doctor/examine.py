@@ -1,6 +1,6 @@
 """Can this lab be made on this host, and by which provider? The findings, the choice, the reason.
 
-Facts are collected by survey.py and judged by the pure checks in checks/. `examine` is what
+Facts are collected by programs.py and judged by the pure checks of the providers. `examine` is what
 `labctl doctor` shows and what `create` asks before it begins.
 """
 
@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labctl.doctor.checks import Case
-from labctl.doctor.facts import LabHere
-from labctl.doctor.files import read
-from labctl.doctor.judge import IGNORE, Report, _keeps, judge
+from labctl.doctor.judge import IGNORE, Report, judge, keeps
 from labctl.doctor.programs import Survey
 from labctl.errors import LabError
+from labctl.host.facts import HostFacts, LabHere
+from labctl.host.files import read
+from labctl.host.findings import Case
 from labctl.images.baked import ImageCache
+from labctl.providers.registry import auto_order, find, names
 from labctl.state import LabState
 from labctl.topology import Topology
 
@@ -45,21 +46,27 @@ def examine(
     ignored = frozenset(word.strip() for word in env.get(IGNORE, "").split(",") if word.strip())
     wanted = provider
     if wanted == "auto" and case.here.exists and case.here.provider:
-        wanted = case.here.provider
+        wanted = find(case.here.provider, state.identity_file).name
     if wanted != "auto":
         facts = survey.ask(wanted, facts)
     else:
-        for name in ("virtualbox", "libvirt"):
-            # The slow programs of one that files alone, or KVM, rule out are not called.
-            if name == "libvirt" and not _keeps(name, facts, case, ignored):
-                facts = survey.try_kvm(facts)
-            if not _keeps(name, facts, case, ignored):
-                facts = survey.ask(name, facts)
-            if not _keeps(name, facts, case, ignored):
-                break
+        facts = _ask_until_one_will_do(survey, facts, case, ignored)
     if thorough:
         facts = survey.try_kvm(facts)
     return judge(provider, facts, case, ignored)
+
+
+def _ask_until_one_will_do(
+    survey: Survey, facts: HostFacts, case: Case, ignored: frozenset[str]
+) -> HostFacts:
+    """The facts, and what `auto` has to know: no program is called of one that is ruled out."""
+    for entry in auto_order():
+        for question in entry.checks.questions:
+            if not keeps(entry, facts, case, ignored):
+                facts = survey.put(question, facts)
+        if not keeps(entry, facts, case, ignored):
+            break
+    return facts
 
 
 def _image(images: ImageCache) -> Any:
@@ -81,11 +88,7 @@ def lab_here(state: LabState, topology: Topology) -> LabHere:
         identity = state.identity()
     except LabError:
         return LabHere(exists=True)
-    files = [
-        state.machine_id(node.name, provider)
-        for node in topology.nodes
-        for provider in ("virtualbox", "libvirt")
-    ]
+    files = [state.machine_id(node.name, name) for node in topology.nodes for name in names()]
     machines = tuple(text.strip() for file in files if (text := read(file)))
     return LabHere(True, identity.lab_id, identity.provider, machines)
 

@@ -1,37 +1,17 @@
 """From what the host is to what that means for the lab: pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from labctl.doctor.checks import Case, Finding, libvirt, nspawn, virtualbox
-from labctl.doctor.facts import HostFacts
 from labctl.errors import LabError
+from labctl.host.facts import HostFacts
+from labctl.host.findings import Case, Finding
 from labctl.i18n import tr
+from labctl.providers.registry import ProviderEntry, auto_order, find, names
 
 IGNORE = "LABCTL_DOCTOR_IGNORE"
 """Environment variable: ids of findings that must not keep `create` from trying, by commas."""
-
-Check = Callable[[HostFacts, Case], Iterator[Finding]]
-
-_USABLE: Mapping[str, Check] = {
-    "virtualbox": virtualbox.usable,
-    "libvirt": libvirt.usable,
-    "nspawn": nspawn.usable,
-}
-
-_FITS: Mapping[str, Check] = {
-    "virtualbox": virtualbox.fits,
-    "libvirt": libvirt.fits,
-    "nspawn": nspawn.fits,
-}
-
-PROVIDERS = ("auto", "nspawn", "virtualbox", "libvirt")
-
-# Where these are found, nothing else about the provider is worth telling.
-_ELSEWHERE = ("architecture", "libvirt-linux", "nspawn-linux")
-
-NAMES = {"virtualbox": "VirtualBox", "libvirt": "libvirt", "nspawn": "nspawn"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +59,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """For programs: ids and levels never change, the texts are in the user's language."""
+        host = asdict(self.facts)
+        if not host["by_provider"]:
+            del host["by_provider"]
         return {
             "lab": self.lab,
             "ok": self.ok,
@@ -86,7 +69,7 @@ class Report:
             "why": self.choice.why,
             "passed_over": dict(self.choice.passed_over),
             "findings": [asdict(one) for one in self.findings],
-            "host": asdict(self.facts),
+            "host": host,
         }
 
 
@@ -99,9 +82,9 @@ def judge(
     if not choice.provider:
         # What two of them lack, such as Vagrant, is said once.
         lacks: dict[str, Finding] = {}
-        for name, check in _USABLE.items():
-            for one in check(facts, case):
-                lacks.setdefault(one.id, replace(one, provider=name))
+        for entry in auto_order():
+            for one in entry.checks.usable(facts, case):
+                lacks.setdefault(one.id, replace(one, provider=entry.name))
         none = Finding(
             "no-provider",
             "error",
@@ -111,9 +94,10 @@ def judge(
             mend=tr("give one of them what it lacks, by what is said below"),
         )
         return Report(lab, choice, (none, *_softened(lacks.values(), ignored)), facts, case)
-    findings = list(_USABLE[choice.provider](facts, case))
-    if not any(one.id in _ELSEWHERE for one in findings):
-        findings += [*_FITS[choice.provider](facts, case), *_unseen(case)]
+    checks = find(choice.provider).checks
+    findings = list(checks.usable(facts, case))
+    if not any(one.id in checks.decisive for one in findings):
+        findings += [*checks.fits(facts, case), *_unseen(case)]
     mine = [replace(one, provider=choice.provider) for one in findings]
     return Report(lab, choice, tuple(_softened(mine, ignored)), facts, case)
 
@@ -123,42 +107,27 @@ def choose(
 ) -> Choice:
     """Which provider makes the lab, and why, in words for the user. Pure."""
     here = case.here
-    if provider == "auto" and here.exists and here.provider in NAMES:
+    if provider == "auto" and here.exists and here.provider in names():
         return Choice(here.provider, tr("the lab that is here was made with it"), {})
     if provider != "auto":
         return Choice(provider, tr("you chose it"), {})
     over: dict[str, str] = {}
-    for name in ("virtualbox", "libvirt", "nspawn"):
-        reason = _keeps(name, facts, case, ignored)
+    for entry in auto_order():
+        reason = keeps(entry, facts, case, ignored)
         if reason:
-            over[name] = reason
+            over[entry.name] = reason
             continue
-        return Choice(name, _praise(name, facts), over)
+        return Choice(entry.name, entry.checks.why_auto(facts), over)
     return Choice("", tr("none of VirtualBox, libvirt and containers can make a lab here"), over)
 
 
-def _keeps(name: str, facts: HostFacts, case: Case, ignored: frozenset[str]) -> str:
+def keeps(entry: ProviderEntry, facts: HostFacts, case: Case, ignored: frozenset[str]) -> str:
     """Why `auto` does not take this provider; empty if it does."""
-    findings = _softened(_USABLE[name](facts, case), ignored)
+    findings = _softened(entry.checks.usable(facts, case), ignored)
     reasons = [one.what for one in findings if one.level == "error"]
-    if name == "libvirt" and not reasons:
-        # It would work, tenfold slower than containers: nobody gets that unasked.
-        reasons = [one.what for one in libvirt.accelerated(facts)]
+    # One that would work, but slowly, nobody gets unasked.
+    reasons = reasons or [one.what for one in entry.checks.slow(facts)]
     return reasons[0] if reasons else ""
-
-
-def _praise(name: str, facts: HostFacts) -> str:
-    match name:
-        case "virtualbox":
-            return tr(
-                "VirtualBox {virtualbox} and Vagrant {vagrant} are installed",
-                virtualbox=(facts.virtualbox and facts.virtualbox.version) or "?",
-                vagrant=(facts.vagrant and facts.vagrant.version) or "?",
-            )
-        case "libvirt":
-            return tr("libvirt answers, Vagrant has its plugin, and KVM works")
-        case _:
-            return tr("containers are what works here without a hypervisor")
 
 
 def _softened(findings: Iterable[Finding], ignored: frozenset[str]) -> Iterator[Finding]:

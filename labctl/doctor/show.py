@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import get_args
 
-from labctl.doctor.checks import Group, Level
-from labctl.doctor.checks.passed import well
-from labctl.doctor.judge import _ELSEWHERE, NAMES, Report
+from labctl.doctor.judge import Report
+from labctl.host.findings import Group, Level
 from labctl.i18n import mark, tr
+from labctl.providers.registry import find
 from labctl.terminal.console import Console
 
 
@@ -16,10 +16,15 @@ def show(report: Report, console: Console) -> None:
     _title(report, console)
     if choice.provider:
         for provider, reason in choice.passed_over.items():
-            console.say(tr("not {provider}: {reason}", provider=NAMES[provider], reason=reason))
+            console.say(
+                tr("not {provider}: {reason}", provider=find(provider).title, reason=reason)
+            )
     lines: dict[Group, list[str]] = {}
-    if choice.provider and not any(one.id in _ELSEWHERE for one in report.findings):
-        lines = well(choice.provider, report.facts, report.case)
+    checks = find(choice.provider).checks if choice.provider else None
+    if checks and not any(one.id in checks.decisive for one in report.findings):
+        lines = {**checks.summary(report.facts, report.case)}
+        if not report.case.here.unreadable:
+            lines["labs"] = [tr("nothing of another lab is in the way")]
     for group in get_args(Group):
         found = [one for one in report.findings if one.group == group]
         fine = [] if any(one.level != "note" for one in found) else lines.get(group, [])
@@ -30,7 +35,7 @@ def show(report: Report, console: Console) -> None:
         for line in fine:
             console.finding("ok", line)
         for one in sorted(found, key=lambda one: _ORDER[one.level]):
-            whose = "" if choice.provider or not one.provider else f"{NAMES[one.provider]}: "
+            whose = "" if choice.provider or not one.provider else f"{find(one.provider).title}: "
             console.finding(
                 one.level, whose + one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
             )
@@ -48,12 +53,13 @@ def show_briefly(report: Report, console: Console) -> None:
 
 
 def _title(report: Report, console: Console) -> None:
-    name, why = NAMES.get(report.choice.provider, ""), report.choice.why
+    choice = report.choice
     console.heading(
-        tr("{lab} on {provider}: {why}", lab=report.lab, provider=name, why=why)
-        if name
+        tr("{lab} on {provider}: {why}",
+           lab=report.lab, provider=find(choice.provider).title, why=choice.why)
+        if choice.provider
         else report.lab
-    )
+    )  # fmt: skip
 
 
 _ORDER: Mapping[Level, int] = {"error": 0, "warning": 1, "note": 2}

@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -26,6 +26,7 @@ from labctl.engine.timings import Timings
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 from labctl.images.baked import ALONE, ImageCache, only_one, require_space
+from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.run import stream
 from labctl.state import give_to_user, write_atomic
 
@@ -33,11 +34,7 @@ NAME = "labctl/lab"
 """What Vagrant knows the box by, on every machine."""
 CATALOGUE = "labctl-lab.json"
 """Tells Vagrant the version and the checksums; lies beside the boxes and names them."""
-PROVIDERS = ("libvirt", "virtualbox")
-DISK_GIB = 20
-"""What the machine sees; the file holds only what is used."""
 _RECIPE = ("packages/box.list", "image/box")
-_DISKS = {"libvirt": ("qcow2", "box.img"), "virtualbox": ("vmdk", "box-disk001.vmdk")}
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,18 @@ class BoxBuilder:
         images: ImageCache,
         provision: Path,
         output: Path,
-        providers: Sequence[str] = PROVIDERS,
+        formats: Iterable[BoxFormat],
+        providers: Sequence[str],
         subscriber: Callable[[Event], None] | None = None,
     ) -> None:
-        """Does nothing yet. `subscriber` receives every event of the work (the console)."""
+        """Does nothing yet; `build` makes the boxes of `providers`, of which `formats` tells more.
+
+        `subscriber` receives every event of the work (the console).
+        """
         self._images = images
         self._provision = provision
         self._output = output
+        self._formats = {format.provider: format for format in formats}
         self._providers = tuple(providers)
         self._bus = EventBus()
         if subscriber is not None:
@@ -207,27 +209,26 @@ class BoxBuilder:
         (self._disk / "out" / "done").touch()
 
     def _make_box(self, provider: str, context: StepContext) -> None:
-        kind, name = _DISKS[provider]
+        format = self._formats[provider]
         target = self.file(provider)
         require_space(self._output, 2, tr("a box"))
-        self._enter(context, self._disk, "disk.sh", kind, timeout=3600)
-        disk = self._disk / "out" / name
+        self._enter(context, self._disk, "disk.sh", format.kind, timeout=3600)
+        disk = self._disk / "out" / format.disk
         context.progress(target.name)
         partial = target.with_name(f".{target.name}.partial")
-        files = self._small_files(provider, disk.stat().st_size)
+        files = self._small_files(format, disk.stat().st_size)
         pack(partial, files, disk, context.cancelled)
         disk.unlink()
         give_to_user(partial)
         partial.rename(target)
 
-    def _small_files(self, provider: str, disk_size: int) -> dict[str, str]:
+    def _small_files(self, format: BoxFormat, disk_size: int) -> dict[str, str]:
         source = self._provision / "image" / "box" / "files"
         metadata: dict[str, Any] = {
-            "provider": provider, "architecture": "amd64",
+            "provider": format.provider, "architecture": "amd64",
             "labctl": {"version": self.version, "recipe": self.key},
+            **format.metadata,
         }  # fmt: skip
-        if provider == "libvirt":
-            metadata |= {"format": "qcow2", "virtual_size": DISK_GIB}
         names = {
             "version": self.version,
             "mac": f"080027{self.key[:6].upper()}",
@@ -240,17 +241,15 @@ class BoxBuilder:
             return Template((source / name).read_text(encoding="utf-8")).substitute(names)
 
         files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
-                 "Vagrantfile": filled(f"Vagrantfile.{provider}")}  # fmt: skip
-        if provider == "virtualbox":
-            files["box.ovf"] = filled("box.ovf")
-        return files
+                 "Vagrantfile": filled(f"Vagrantfile.{format.provider}")}  # fmt: skip
+        return files | {name: filled(name) for name in format.templates}
 
     # -- what was built --------------------------------------------------------------------------
     def _boxes(self) -> list[Box]:
         """All boxes of this version in the directory, of an earlier command too."""
         return [
             Box(provider, file, file.stat().st_size, _sha256(file))
-            for provider in PROVIDERS
+            for provider in sorted(self._formats)
             if (file := self.file(provider)).is_file()
         ]
 

@@ -1,4 +1,6 @@
-"""What makes nodes exist: systemd-nspawn here, VirtualBox and libvirt by Vagrant."""
+"""What makes nodes exist: systemd-nspawn here, VirtualBox and libvirt by Vagrant.
+
+A folder each, and `registry` has an entry for each."""
 
 from labctl.providers.provider import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
 

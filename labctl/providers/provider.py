@@ -20,8 +20,6 @@ class Features:
     """What a provider can do that another cannot."""
 
     needs_root: bool
-    simulated_internet: bool
-    """The far side of eth0 can be played on this machine."""
     shared_nat: bool
     """All eth0 are on one network, so their addresses differ; else each has a NAT of its own."""
     own_clock: bool

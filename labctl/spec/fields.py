@@ -11,10 +11,13 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from labctl.i18n import mark, tr
 from labctl.spec.problems import did_you_mean, quoted, shown
+
+PROVIDERS = ("nspawn", "virtualbox", "libvirt")
+"""The names of the providers; what there is to know of each is in labctl/providers/NAME/."""
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 
@@ -271,6 +274,14 @@ _BOX_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}
 _BOX_VERSION = "^([0-9][0-9A-Za-z.+~-]{0,63})?$"
 _MAC = "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$"
 
+
+def _provider_name(value: Any) -> Any:
+    known = ("auto", *PROVIDERS)
+    if value not in known:
+        raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, known))})
+    return value
+
+
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
 Subnet = Annotated[
     IPv4Network,
@@ -286,6 +297,9 @@ LabName = Annotated[
         mark("use up to 31 small letters, digits and hyphens, beginning with a letter"),
     ),
     Field(json_schema_extra={"pattern": LAB_NAME}),
+]
+ProviderName = Annotated[
+    str, BeforeValidator(_provider_name), Field(json_schema_extra={"enum": ["auto", *PROVIDERS]})
 ]
 OpenStackName = Annotated[
     str,

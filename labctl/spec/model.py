@@ -27,12 +27,12 @@ from labctl.spec.fields import (
     MiB,
     OpenStackName,
     PhysicalNetwork,
+    ProviderName,
     Subnet,
     UserName,
 )
 
 Role = Literal["controller", "gateway", "compute"]
-ProviderName = Literal["auto", "nspawn", "virtualbox", "libvirt"]
 Stack = Literal["openstack", "ovn"]
 Attach = Literal["internal", "hostonly"]
 Uplink = Literal["simulated", "host"]

@@ -18,7 +18,7 @@ from labctl.cli.help import _COMMON
 from labctl.doctor.show import _TITLES
 from labctl.i18n import catalogue_path
 from labctl.lessons.load import _SAYS
-from labctl.providers.registry import FEATURES
+from labctl.providers.registry import entries
 from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
 from labctl.spec.load import _WANTED
@@ -78,7 +78,8 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from (("lessons._SAYS", says) for says in _SAYS.values())
     yield from (("show._TITLES", title) for title in _TITLES.values())
     yield from (("source._SYNTAX", text) for _, *texts in _SYNTAX for text in texts)
-    for features in FEATURES.values():
+    for entry in entries():
+        features = entry.features
         yield from (("Features", features.image), ("Features", features.network))
     for node in ast.walk(ast.parse((PACKAGE / "spec/fields.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_matching":

@@ -32,7 +32,6 @@ class NspawnProvider:
 
     features = Features(
         needs_root=True,
-        simulated_internet=True,
         shared_nat=False,
         own_clock=False,
         image=mark("baked image"),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from labctl.topology import Topology
+from labctl.topology import Node, Topology
 
 PUBLIC_BOX = "cloud-image/debian-13"
 """Debian 13 for both VirtualBox and libvirt, of those that publish one in 2026. Debian itself
@@ -14,6 +14,16 @@ is the way that lasts."""
 def vagrant_prefix(topology: Topology) -> str:
     """What the names of all virtual machines and networks of a lab begin with."""
     return f"labctl-{topology.lab}"
+
+
+def machine_name(topology: Topology, node: Node) -> str:
+    """The name of a node's machine, as Vagrantfile.j2 gives it."""
+    return f"{vagrant_prefix(topology)}-{node.name}"
+
+
+def machine_names(topology: Topology) -> list[str]:
+    """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
+    return [machine_name(topology, node) for node in topology.nodes]
 
 
 def vagrantfile(topology: Topology, template: Path, key: str) -> str:

@@ -18,15 +18,15 @@ from pydantic import TypeAdapter
 
 import labctl
 from labctl.cli.app import main
-from labctl.doctor.checks import Case, Group
-from labctl.doctor.checks.vagrant import BUILT_BOX
-from labctl.doctor.facts import HostFacts, LabHere, numbers
 from labctl.doctor.judge import Report, judge
 from labctl.doctor.programs import Survey
 from labctl.doctor.show import _TITLES, show
 from labctl.errors import LabError
+from labctl.host.facts import HostFacts, LabHere, numbers
+from labctl.host.findings import Case, Group
 from labctl.i18n import set_language
 from labctl.images import box
+from labctl.providers.vagrant.checks import BUILT_BOX
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
 from tests.unit.fakes import topology
@@ -89,7 +89,7 @@ def finding_ids() -> set[str]:
     """The names in all `Finding(…)` and `_missing(facts, …)` of the package."""
     package = Path(labctl.__file__).parent
     found: set[str] = set()
-    for path in (package / "doctor").rglob("*.py"):
+    for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
@@ -187,7 +187,7 @@ def run(
     def run_on(host: str, *words: str, lab: str = "name: x\n") -> tuple[int, str, str]:
         text = (GOLDEN / "doctor" / "hosts" / f"{host}.json").read_text("utf-8")
         monkeypatch.setattr(Survey, "look", lambda self: FACTS.validate_json(text))
-        monkeypatch.setattr(Survey, "ask", lambda self, provider, facts: facts)
+        monkeypatch.setattr(Survey, "put", lambda self, question, facts: facts)
         monkeypatch.setattr(Survey, "try_kvm", lambda self, facts: facts)
         (tmp_path / "lab.yaml").write_text(lab, encoding="utf-8")
         monkeypatch.chdir(tmp_path)

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from labctl.doctor import files, programs
+from labctl.doctor import programs
 from labctl.doctor.examine import examine, lab_here
-from labctl.doctor.facts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
 from labctl.doctor.judge import IGNORE, Report
 from labctl.doctor.programs import Survey
+from labctl.host import files
+from labctl.host.facts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
+from labctl.providers.libvirt.questions import libvirt_daemon, libvirt_socket
+from labctl.providers.nspawn.questions import containers
+from labctl.providers.vagrant.questions import vagrant_boxes, vagrant_plugins
 from labctl.run import Completed
 from labctl.state import LabState
 from labctl.topology import Topology
@@ -41,7 +45,7 @@ def program(tmp_path: Path) -> Callable[[str, str], Path]:
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., HostFacts]:
     """What a survey of one provider tells, where only the test's programs are installed."""
-    monkeypatch.setattr(Survey, "_which", _only(tmp_path / "bin"))
+    monkeypatch.setattr(Survey, "which", _only(tmp_path / "bin"))
 
     def collect(provider: str) -> HostFacts:
         here = Survey(tmp_path, tmp_path / "cache", {"VAGRANT_HOME": str(tmp_path / "boxes")})
@@ -191,14 +195,14 @@ def test_libvirt_that_answers(
     ],
 )
 def test_why_libvirt_does_not_answer(said: str, denied: bool) -> None:
-    told = programs.libvirt_daemon(Completed(1, "", said))
+    told = libvirt_daemon(Completed(1, "", said))
     assert (told.reachable, told.denied) == (False, denied)
     assert told.trouble == said.removeprefix("error: ")
 
 
 def test_plugins_of_a_distribution_count() -> None:
-    assert programs.vagrant_plugins("vagrant-libvirt (0.11.2, system)\n") == ("vagrant-libvirt",)
-    assert programs.vagrant_plugins("No plugins installed.\n") == ()
+    assert vagrant_plugins("vagrant-libvirt (0.11.2, system)\n") == ("vagrant-libvirt",)
+    assert vagrant_plugins("No plugins installed.\n") == ()
 
 
 def test_boxes_with_architectures_and_warnings() -> None:
@@ -207,8 +211,8 @@ def test_boxes_with_architectures_and_warnings() -> None:
         "1,,box-name,a/b\n1,,box-provider,virtualbox\n1,,box-version,1\n1,,box-architecture,amd64\n"
         "1,,box-name,c\n1,,box-provider,libvirt\n1,,box-version,0\n"
     )
-    assert programs.vagrant_boxes(text) == (Box("a/b", "1", "virtualbox"), Box("c", "0", "libvirt"))
-    assert programs.vagrant_boxes("1,,ui,warn,There are no installed boxes!\n") == ()
+    assert vagrant_boxes(text) == (Box("a/b", "1", "virtualbox"), Box("c", "0", "libvirt"))
+    assert vagrant_boxes("1,,ui,warn,There are no installed boxes!\n") == ()
 
 
 def test_routes_of_a_mac() -> None:
@@ -344,16 +348,16 @@ def test_who_listens_on_a_port(listener: int, tmp_path: Path) -> None:
 
 
 def test_a_socket_is_not_yet_a_daemon(tmp_path: Path) -> None:
-    assert files.libvirt_socket(tmp_path) == Libvirt(reachable=False)
+    assert libvirt_socket(tmp_path) == Libvirt(reachable=False)
     path = tmp_path / "libvirt" / "libvirt-sock"
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
-        refused = files.libvirt_socket(tmp_path)
+        refused = libvirt_socket(tmp_path)
         assert refused is not None
         assert (refused.reachable, refused.trouble) == (False, "Connection refused")
         server.listen()
-        assert files.libvirt_socket(tmp_path) == Libvirt(reachable=True)
+        assert libvirt_socket(tmp_path) == Libvirt(reachable=True)
 
 
 def test_labs_of_containers(tmp_path: Path) -> None:
@@ -368,7 +372,7 @@ def test_labs_of_containers(tmp_path: Path) -> None:
         "proc/11/cmdline": nspawn.format(tmp_path / "deleted", "11112222"),
         "proc/12/cmdline": "journalctl\0--machine=labctl-33334444-a\0",
     })  # fmt: skip
-    found = files.containers(tmp_path / "proc", tmp_path / "run")
+    found = containers(tmp_path / "proc", tmp_path / "run")
     assert [(one.lab_id, one.directory, one.gone) for one in found] == [
         ("0badcafe", str(lab), False),
         ("11112222", str(tmp_path / "deleted"), True),
@@ -415,7 +419,9 @@ def test_this_host_can_be_told(examined: Callable[..., Report]) -> None:
     assert "lab" in report.facts.disks
     data = json.loads(json.dumps(report.to_json()))
     assert data["host"]["memory_mib"] == report.facts.memory_mib
-    assert data["host"] == json.loads(json.dumps(asdict(report.facts)))
+    told = asdict(report.facts)
+    assert told.pop("by_provider") == {}
+    assert data["host"] == json.loads(json.dumps(told))
 
 
 def test_programs_of_another_provider_are_not_called(

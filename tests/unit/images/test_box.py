@@ -27,6 +27,7 @@ from labctl.engine.steps import StepFailed
 from labctl.errors import Cancelled, LabError
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.images.box import BoxBuilder, pack, root_uuid, version_of
+from labctl.providers.registry import entries
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"
@@ -71,8 +72,9 @@ class Workshop:
             raise error
 
     def builder(self, *providers: str) -> BoxBuilder:
+        formats = {entry.name: entry.box for entry in entries() if entry.box is not None}
         return BoxBuilder(
-            self.images, self.provision, self.output, providers or labctl.images.box.PROVIDERS
+            self.images, self.provision, self.output, formats.values(), providers or list(formats)
         )
 
     @property

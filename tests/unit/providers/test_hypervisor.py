@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from labctl.providers.registry import FEATURES, HYPERVISORS
-from labctl.providers.vagrant.libvirt import Libvirt, nat_network, private_network
-from labctl.providers.vagrant.virtualbox import VirtualBox
+from labctl.providers.libvirt.hypervisor import Libvirt, nat_network, private_network
+from labctl.providers.registry import find
+from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.spec.load import parse_spec
 from labctl.spec.problems import SpecError
 from labctl.topology import Topology, build_topology
@@ -102,7 +102,7 @@ def test_emulation_is_slow_and_says_so(
         asked.append(kvm)
         return kvm
 
-    monkeypatch.setattr("labctl.providers.vagrant.libvirt.kvm_works", works)
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", works)
     libvirt = Libvirt()
     assert libvirt.patience == libvirt.patience == patience
     driver = libvirt.environment().get("LABCTL_LIBVIRT_DRIVER", "kvm")
@@ -115,11 +115,10 @@ def test_virtualbox_that_is_gone_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     assert VirtualBox().leftovers(topology()) == []
 
 
-def test_features_of_all_providers() -> None:
-    assert set(FEATURES) == {"nspawn", "virtualbox", "libvirt"}
-    for name, hypervisor in HYPERVISORS.items():
-        assert hypervisor.name == name
-        assert FEATURES[name].own_clock
-        assert not FEATURES[name].needs_root
-    assert FEATURES["libvirt"].shared_nat
-    assert not FEATURES["virtualbox"].shared_nat
+@pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
+def test_features(hypervisor: type[VirtualBox] | type[Libvirt]) -> None:
+    entry = find(hypervisor.name)
+    assert entry.features is hypervisor.features
+    assert entry.features.own_clock
+    assert not entry.features.needs_root
+    assert entry.features.shared_nat == (hypervisor is Libvirt)

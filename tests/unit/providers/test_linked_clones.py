@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.providers.vagrant.linked_clones import clones, masters
-from labctl.providers.vagrant.virtualbox import VirtualBox
+from labctl.providers.virtualbox.hypervisor import VirtualBox
+from labctl.providers.virtualbox.linked_clones import clones, masters
 from tests.unit.fakes import topology
 
 MASTER = "f17a1dfa-775f-4041-81d8-47d34e2a82de"

@@ -16,11 +16,11 @@ from labctl.actions.create import refuse_other_topology
 from labctl.actions.render import render, vagrantfile
 from labctl.errors import Cancelled, LabError
 from labctl.lab import Lab
+from labctl.providers.libvirt.hypervisor import Libvirt
 from labctl.providers.vagrant.hypervisor import Hypervisor
-from labctl.providers.vagrant.libvirt import Libvirt
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
-from labctl.providers.vagrant.virtualbox import VirtualBox
+from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Node
 from tests.unit.fakes import topology
@@ -137,7 +137,7 @@ def make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., VagrantProvider]:
     """make(hypervisor, more of lab.yaml) -> the provider of a lab `x`, ready to boot."""
-    monkeypatch.setattr("labctl.providers.vagrant.libvirt.kvm_works", lambda: False)
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: False)
 
     def make(
         hypervisor: type[Hypervisor] = VirtualBox, spec: str = "", *, boots: bool = True

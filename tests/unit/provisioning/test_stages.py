@@ -44,7 +44,6 @@ class FakeProvider:
     features: Features = field(
         default_factory=lambda: Features(
             needs_root=False,
-            simulated_internet=True,
             shared_nat=False,
             own_clock=False,
             image="baked image",

@@ -55,7 +55,7 @@ class FakeProvider:
     def __init__(self, world: World, state: LabState) -> None:
         self.world, self.state = world, state
         self.features = Features(
-            needs_root=False, simulated_internet=True, shared_nat=False, own_clock=False,
+            needs_root=False, shared_nat=False, own_clock=False,
             image="", network="", live_snapshots=world.live,
         )  # fmt: skip
 

@@ -1,16 +1,14 @@
-"""What may be wrong with a host, each check a pure function of the facts and the lab.
+"""What may be wrong with a host: findings, and the lab that they matter to.
 
-A check yields findings and acts on nothing; `usable` of a provider's module says whether the
-provider works here at all, `fits` whether this lab fits into it.
+A check is a pure function of the facts and the lab: it yields findings and acts on nothing.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.doctor.facts import HostFacts, LabHere
+from labctl.host.facts import HostFacts, LabHere
 from labctl.i18n import tr
-from labctl.providers.vagrant.vagrantfile import vagrant_prefix
 from labctl.topology import Topology
 
 Level: TypeAlias = Literal["error", "warning", "note"]
@@ -44,11 +42,6 @@ class Case:
 
     topology: Topology
     here: LabHere
-
-    @property
-    def prefix(self) -> str:
-        """What the names of this lab's machines and networks begin with."""
-        return vagrant_prefix(self.topology) + "-"
 
 
 APT, DNF = ("debian", "ubuntu"), ("fedora", "rhel", "centos")

@@ -1,10 +1,18 @@
-"""Checks of what containers need: root, Linux's tools, a file system for overlays, the image."""
+"""What containers need of a host: root, Linux's tools, a file system for overlays, the image."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from labctl.doctor.checks import Case, Finding, install, with_package_manager
-from labctl.doctor.checks.host import architecture, container_memory, disks, memory, processors
-from labctl.doctor.facts import HostFacts
+from labctl.host.checks import (
+    architecture,
+    disk_summary,
+    disks,
+    machine_summary,
+    memory,
+    processors,
+)
+from labctl.host.facts import HostFacts
+from labctl.host.findings import Case, Finding, Group, install, with_package_manager
 from labctl.i18n import tr
 
 # Command -> (Debian's package, Fedora's).
@@ -16,7 +24,7 @@ _TOOLS = {
     "mount": ("mount", "util-linux"),
     "ethtool": ("ethtool", "ethtool"),
 }
-_KEYRING = "debian-archive-keyring"
+_KEYRING = "debian-archive-keyring"  # by it mmdebstrap knows Debian's packages for genuine
 _FOR_THE_IMAGE = {
     "mmdebstrap": ("mmdebstrap", "mmdebstrap"),
     "gpg": ("gpg", "gnupg2"),
@@ -24,11 +32,26 @@ _FOR_THE_IMAGE = {
 }
 _FOR_THE_UPLINK = {"nft": ("nftables", "nftables"), "sysctl": ("procps", "procps-ng")}
 _FOR_PEOPLE = {"ssh": ("openssh-client", "openssh-clients")}
+PROGRAMS = (*_TOOLS, "mmdebstrap", "gpg", *_FOR_THE_UPLINK, *_FOR_PEOPLE)
+"""What the checks want to know about."""
+FILES = {_KEYRING: Path("/usr/share/keyrings/debian-archive-keyring.gpg")}
+"""No program, but missed like one."""
 # File systems that cannot be the writable layer of an overlay.
 _NO_OVERLAY = ("overlay", "nfs", "cifs", "smb", "9p", "fuse", "vboxsf", "vfat", "exfat", "ntfs",
                "msdos", "ecryptfs", "afs", "ceph")  # fmt: skip
 _PACKAGES, _BAKED, _UPPER = 5120, 1024, 1024
 """MiB of the image's two layers, and of what the nodes of a lab write above them."""
+# MiB that containers took (PSS after a cold boot), and an emulated instance on top of its memory.
+_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE = 1500, 950, 100, 150
+
+
+def container_memory(case: Case) -> int:
+    """MiB that the lab takes as containers, which share the host's."""
+    topology = case.topology
+    if topology.stack == "ovn":
+        return _OVN_NODE * len(topology.nodes)
+    instances = len(topology.instances) * (topology.flavor.memory_mib + _INSTANCE)
+    return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
 
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -198,3 +221,27 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "labs",
                 tr("another lab runs on this machine: {path}", path=other.directory),
             )
+
+
+def why_auto(facts: HostFacts) -> str:
+    """Why `auto` takes containers."""
+    return tr("containers are what works here without a hypervisor")
+
+
+def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
+    """What this host has for containers, group -> lines."""
+    root = tr("you are root") if facts.root else tr("root by sudo")
+    image = {
+        "baked": [tr("the image is in the cache: create needs no Internet")],
+        "packages": [tr("the packages are in the cache; create bakes the image in a minute")],
+        "none": [],
+    }
+    return {
+        "programs": [
+            tr("{root}; systemd-nspawn, ip and what else is called are installed", root=root)
+        ],
+        "machine": [machine_summary(facts, container_memory(case))],
+        "disk": disk_summary(facts, "lab", "cache"),
+        "network": [tr("all networks are inside namespaces: none can meet one of this machine")],
+        "image": image[facts.image],
+    }

@@ -1,11 +1,13 @@
-"""What the host is, as far as the making of a lab depends on it. Only data: survey.py fills it.
+"""What the host is, as far as the making of a lab depends on it. Only data.
+
+doctor/programs.py and the questions of the providers fill it.
 
 A value of None means: not asked, or not to be seen without root. No check may take it for a fault.
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Family: TypeAlias = Literal["linux", "wsl", "macos", "windows"]
 
@@ -170,6 +172,8 @@ class HostFacts:
     virtualbox: VirtualBox | None = None
     """None: not installed."""
     libvirt: Libvirt | None = None
+    by_provider: dict[str, Any] = field(default_factory=dict)
+    """What the questions of a provider found out that has no field here, by its name."""
 
 
 @dataclass(frozen=True)

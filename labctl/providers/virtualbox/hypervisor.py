@@ -7,18 +7,18 @@ from pathlib import Path
 
 from labctl.i18n import mark, tr
 from labctl.providers import Features
-from labctl.providers.vagrant.libvirt import _machines
-from labctl.providers.vagrant.linked_clones import machines, masters, remove, vboxmanage
+from labctl.providers.vagrant.vagrantfile import machine_names
+from labctl.providers.virtualbox import NAME
+from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
 from labctl.topology import Node, Topology
 
 
 class VirtualBox:
     """Machines of VirtualBox, each with a NAT of its own behind eth0."""
 
-    name = "virtualbox"
+    name = NAME
     features = Features(
         needs_root=False,
-        simulated_internet=False,
         shared_nat=False,
         own_clock=True,
         image=mark("Vagrant box"),
@@ -60,7 +60,7 @@ class VirtualBox:
         known = machines()
         if parent is None or known is None:
             return
-        for name in _machines(topology):
+        for name in machine_names(topology):
             folder = Path(parent[1]) / name
             disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
             if name not in known.values() and not disks:
@@ -82,7 +82,7 @@ class VirtualBox:
         if shutil.which("VBoxManage") is None:
             return []  # no VirtualBox, no machine of it
         known = set((machines() or {}).values())
-        names = [name for name in _machines(topology) if name in known]
+        names = [name for name in machine_names(topology) if name in known]
         return [tr("VirtualBox machine {name}", name=name) for name in names]
 
     def kept(self, home: Path, box: str) -> list[str]:

@@ -1,30 +1,14 @@
-"""Checks of memory, processors, disks and networks, which every provider needs some of."""
+"""Checks of memory, processors, disks and networks, which every provider needs some of.
+
+Below them what is said of memory and disks where all is well.
+"""
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 
-from labctl.doctor.checks import Case, Finding, size
-from labctl.doctor.facts import HostFacts
-from labctl.i18n import tr
-
-# MiB that containers took (PSS after a cold boot), and an emulated instance on top of its memory.
-_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE = 1500, 950, 100, 150
-_VM_OVERHEAD = 100
-"""MiB that a hypervisor takes for each machine besides the machine's own memory."""
-
-
-def container_memory(case: Case) -> int:
-    """MiB that the lab takes as containers, which share the host's."""
-    topology = case.topology
-    if topology.stack == "ovn":
-        return _OVN_NODE * len(topology.nodes)
-    instances = len(topology.instances) * (topology.flavor.memory_mib + _INSTANCE)
-    return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
-
-
-def machine_memory(case: Case) -> int:
-    """MiB that the lab takes as virtual machines."""
-    return sum(node.memory_mib + _VM_OVERHEAD for node in case.topology.nodes)
+from labctl.host.facts import HostFacts
+from labctl.host.findings import Case, Finding, size
+from labctl.i18n import tr, tr_n
 
 
 def architecture(facts: HostFacts) -> Iterator[Finding]:
@@ -101,8 +85,15 @@ def processors(
         )  # fmt: skip
 
 
-def disks(facts: HostFacts, needs: Mapping[str, tuple[int, str]]) -> Iterator[Finding]:
-    """`needs`: place -> (MiB, what for). Places on one device share what is free there."""
+def disks(
+    facts: HostFacts,
+    needs: Mapping[str, tuple[int, str]],
+    more_room: Mapping[str, str] | None = None,
+) -> Iterator[Finding]:
+    """`needs`: place -> (MiB, what for). Places on one device share what is free there.
+
+    `more_room`: place -> how to get more room there, for places that only one provider has.
+    """
     together: dict[str, list[str]] = {}
     for place in needs:
         if place in facts.disks:
@@ -118,19 +109,16 @@ def disks(facts: HostFacts, needs: Mapping[str, tuple[int, str]]) -> Iterator[Fi
                 tr("{path} has {free} free, and the lab needs {need}",
                    path=disk.path, free=size(disk.free_mib), need=size(need)),
                 breaks=tr("create fails when the disk is full ({parts})", parts=parts),
-                mend=_roomier(largest),
+                mend=(more_room or {}).get(largest) or _more_room(largest),
             )  # fmt: skip
 
 
-def _roomier(place: str) -> str:
+def _more_room(place: str) -> str:
     match place:
         case "cache":
             return tr("free some, or set LABCTL_CACHE to a directory on a larger disk")
         case "boxes":
             return tr("free some, or set VAGRANT_HOME to a directory on a larger disk")
-        case "virtualbox":
-            return tr("free some, or choose another folder:"
-                      " `VBoxManage setproperty machinefolder DIRECTORY`")  # fmt: skip
         case _:
             return tr("free some, or make the lab on a larger disk")
 
@@ -153,3 +141,24 @@ def overlaps(
                 mend=tr("choose another network for {key} in lab.yaml", key=key),
             )  # fmt: skip
             break
+
+
+def machine_summary(facts: HostFacts, need: int) -> str:
+    """Processors and memory of the host; `need` is what the lab takes, in MiB."""
+    free = facts.memory_mib if facts.available_mib is None else facts.available_mib
+    return tr_n(
+        "{n} CPU; {total} of memory, {free} free; the lab takes about {need}",
+        "{n} CPUs; {total} of memory, {free} free; the lab takes about {need}",
+        n=facts.cpus,
+        total=size(facts.memory_mib),
+        free=size(free),
+        need=size(need),
+    )
+
+
+def disk_summary(facts: HostFacts, *places: str) -> list[str]:
+    """What is free on the disks of these places."""
+    return [
+        tr("{path}: {free} free", path=disk.path, free=size(disk.free_mib))
+        for disk in (facts.disks[place] for place in places if place in facts.disks)
+    ]

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from labctl.doctor.checks import Case, Finding
-from labctl.doctor.checks.vagrant import dotted
-from labctl.doctor.facts import HostFacts
+from labctl.host.facts import HostFacts
+from labctl.host.findings import Case, Finding
 from labctl.i18n import tr
+from labctl.providers.vagrant.checks import dotted
 
 VIRTUALBOX_DOWNLOAD = "https://www.virtualbox.org/wiki/Downloads"
 # Ranges of host-only networks that need no networks.conf.

@@ -9,8 +9,9 @@ from labctl.errors import LabError
 from labctl.i18n import mark, tr
 from labctl.providers import Features
 from labctl.providers.kvm import kvm_works
+from labctl.providers.libvirt import NAME
 from labctl.providers.vagrant.hypervisor import _SLOW
-from labctl.providers.vagrant.vagrantfile import vagrant_prefix
+from labctl.providers.vagrant.vagrantfile import machine_name, machine_names, vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
 
@@ -18,10 +19,9 @@ from labctl.topology import Node, Topology
 class Libvirt:
     """Machines of libvirt and QEMU, all eth0 on one NAT network of the lab."""
 
-    name = "libvirt"
+    name = NAME
     features = Features(
         needs_root=False,
-        simulated_internet=False,
         # libvirt refuses two networks of the same range, so the nodes share one.
         shared_nat=True,
         own_clock=True,
@@ -90,7 +90,7 @@ class Libvirt:
     def cut(self, topology: Topology, node: Node) -> bool:
         """Cut a running machine's power; False if that is to be left to Vagrant."""
         # `vagrant halt --force` asks by ACPI first, and fails where nobody answers within a minute.
-        self._virsh("destroy", _machine(topology, node))
+        self._virsh("destroy", machine_name(topology, node))
         return True
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
@@ -99,7 +99,7 @@ class Libvirt:
 
     def tidy(self, topology: Topology, node: Node) -> None:
         """A disk without a machine is in the way of the next: Vagrant was killed between them."""
-        name = _machine(topology, node)
+        name = machine_name(topology, node)
         if disks := _disks(self._volumes(name), name):
             if name in self._virsh("list", "--all", "--name").split():
                 return
@@ -108,7 +108,7 @@ class Libvirt:
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Domains, networks and volumes that bear the names of the lab's."""
-        names = _machines(topology)
+        names = machine_names(topology)
         domains = set(self._virsh("list", "--all", "--name", check=False).split())
         networks = set(self._virsh("net-list", "--all", "--name", check=False).split())
         volumes = self._volumes("")
@@ -152,16 +152,6 @@ class Libvirt:
         ]
         found = (re.findall(r"<backingStore>\s*<path>(.*?)</path>", xml) for xml in dumps)
         return {path.rpartition("/")[2] for paths in found for path in paths}
-
-
-def _machine(topology: Topology, node: Node) -> str:
-    """The name of a node's machine, as Vagrantfile.j2 gives it."""
-    return f"{vagrant_prefix(topology)}-{node.name}"
-
-
-def _machines(topology: Topology) -> list[str]:
-    """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
-    return [_machine(topology, node) for node in topology.nodes]
 
 
 def _disks(volumes: list[str], machine: str) -> list[str]:

@@ -12,15 +12,13 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from labctl.doctor.facts import Containers, Disk, Kvm, Libvirt, Port, Route
-from labctl.state import STATE_DIRECTORY
+from labctl.host.facts import Disk, Kvm, Port, Route
 
 PROC, SYS, RUN = Path("/proc"), Path("/sys"), Path("/run")
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vboxdrv")
 _SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SYS_ADMIN, _NET_ADMIN = 21, 12  # bits of <linux/capability.h>
 _LISTEN = "0A"
-_SOCKETS = ("libvirt/libvirt-sock", "libvirt/virtqemud-sock")
 
 
 def read(path: str | Path) -> str | None:
@@ -29,14 +27,6 @@ def read(path: str | Path) -> str | None:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-
-
-def machine_folders(directory: Path) -> tuple[str, ...]:
-    """Directories of labctl's machines in VirtualBox's folder, if it is ours to read."""
-    try:
-        return tuple(sorted(path.name for path in directory.glob("labctl-*")))
-    except OSError:
-        return ()
 
 
 def memory(proc: Path = PROC) -> tuple[int, int | None]:
@@ -194,51 +184,3 @@ def _owners(inodes: set[str], proc: Path) -> dict[str, str]:
             if len(found) == len(inodes):
                 break
     return found
-
-
-def libvirt_socket(run: Path = RUN) -> Libvirt | None:
-    """Whether libvirt's daemon takes calls; None when there is none."""
-    for name in _SOCKETS:
-        if not (run / name).exists():
-            continue
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(2)
-            try:
-                client.connect(str(run / name))
-            except PermissionError:
-                return Libvirt(reachable=False, denied=True)
-            except OSError as error:
-                return Libvirt(reachable=False, trouble=error.strerror or str(error))
-        return Libvirt(reachable=True)
-    return Libvirt(reachable=False)
-
-
-# -- labs ------------------------------------------------------------------------------------------
-def containers(proc: Path = PROC, run: Path = RUN) -> tuple[Containers, ...]:
-    """The labs of containers on this machine, by their namespaces and their processes."""
-    names = [path.name for path in run.glob("netns/labctl-*")]
-    ids = {found[1] for name in names if (found := re.match(r"labctl-([0-9a-f]{8})-", name))}
-    if not ids:
-        return ()
-    directories: dict[str, str] = {}
-    for file in proc.glob("[0-9]*/cmdline"):
-        command = (read(file) or "").split("\0")
-        found = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
-        root = _option(command, "--directory=").removeprefix("--directory=")
-        if found and f"/{STATE_DIRECTORY}/" in root:
-            directories.setdefault(found[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
-    return tuple(
-        Containers(id, directories.get(id, ""), gone=_gone(directories.get(id)))
-        for id in sorted(ids)
-    )
-
-
-def _option(command: list[str], name: str) -> str:
-    return next((word for word in command if word.startswith(name)), "")
-
-
-def _gone(directory: str | None) -> bool:
-    try:
-        return directory is not None and not (Path(directory) / STATE_DIRECTORY).exists()
-    except PermissionError:
-        return False

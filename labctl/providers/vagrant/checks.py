@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from labctl.doctor.checks import Case, Finding
-from labctl.doctor.facts import HostFacts, Machine, numbers
+from labctl.host.facts import HostFacts, Machine, numbers
+from labctl.host.findings import Case, Finding
 from labctl.i18n import tr, tr_n
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, machine_names
 
 BUILT_BOX = "labctl/lab"
 """Name of the box that `labctl box build` makes."""
@@ -13,11 +13,18 @@ DOWNLOAD = "https://developer.hashicorp.com/vagrant/install"
 LEAST_VAGRANT = (2, 3, 4)
 """Debian 12's: the oldest that labctl was run with."""
 
+_VM_OVERHEAD = 100
+"""MiB that a hypervisor takes for each machine besides the machine's own memory."""
 _BOX = 3072
 """MiB of the unpacked box."""
 _NODE_DISK = {("openstack", True): 2048, ("openstack", False): 6144,
               ("ovn", True): 1024, ("ovn", False): 2048}  # fmt: skip
 """MiB that a node writes, by stack, and by whether its packages are in the box."""
+
+
+def machine_memory(case: Case) -> int:
+    """MiB that the lab takes as virtual machines."""
+    return sum(node.memory_mib + _VM_OVERHEAD for node in case.topology.nodes)
 
 
 def vagrant(facts: HostFacts) -> Iterator[Finding]:
@@ -141,8 +148,7 @@ def leftovers(
     strangers = [
         machine
         for machine in machines or ()
-        if machine.name in {case.prefix + node.name for node in case.topology.nodes}
-        and machine.id not in case.here.machines
+        if machine.name in machine_names(case.topology) and machine.id not in case.here.machines
     ]
     # Root's .labctl cannot be read: they may well be this lab's own.
     if not strangers or case.here.unreadable:
@@ -188,3 +194,15 @@ def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[i
     if box_cached(facts, case, provider) is False:
         needs["boxes"] = (_BOX, tr("the box: {size} GB", size=_BOX // 1024))
     return needs
+
+
+def vagrant_version(facts: HostFacts) -> str:
+    """Vagrant's version, to be read."""
+    return (facts.vagrant and facts.vagrant.version) or "?"
+
+
+def box_summary(facts: HostFacts, case: Case, provider: str) -> list[str]:
+    """That the box is here, if it is."""
+    if not box_cached(facts, case, provider):
+        return []
+    return [tr("Vagrant has the box {box}", box=box_name(facts, case, provider))]

@@ -1,20 +1,36 @@
-"""Checks of VirtualBox: its version, its driver, what else holds the processor, its networks."""
+"""What VirtualBox needs of a host: its version, its driver, the processor, its networks."""
 
 from collections.abc import Iterator, Mapping
 
-from labctl.doctor.checks import Case, Finding, install
-from labctl.doctor.checks.host import (
+from labctl.host.checks import (
     architecture,
+    disk_summary,
     disks,
-    machine_memory,
+    machine_summary,
     memory,
     overlaps,
     processors,
 )
-from labctl.doctor.checks.vagrant import DOWNLOAD, box, disk_needs, dotted, leftovers, vagrant
-from labctl.doctor.checks.vboxnet import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
-from labctl.doctor.facts import HostFacts, VirtualBox, numbers
+from labctl.host.facts import HostFacts, VirtualBox, numbers
+from labctl.host.findings import Case, Finding, Group, install
 from labctl.i18n import tr
+from labctl.providers.vagrant.checks import (
+    DOWNLOAD,
+    box,
+    box_summary,
+    disk_needs,
+    dotted,
+    leftovers,
+    machine_memory,
+    vagrant,
+    vagrant_version,
+)
+from labctl.providers.vagrant.vagrantfile import machine_names
+from labctl.providers.virtualbox import NAME
+from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+
+PROGRAMS = ("vboxconfig",)
+"""What the checks want to know about."""
 
 # The Vagrant that knows a VirtualBox: each refuses a VirtualBox that is not in its list. From its
 # change log; 7.2 by hashicorp/vagrant pull request 13709.
@@ -72,14 +88,14 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     version = numbers(facts.virtualbox.version) if facts.virtualbox else ()
     yield from memory(facts, case, machine_memory(case), machines=True)
     yield from processors(facts, case, machines=True)
-    yield from disks(facts, disk_needs(facts, case, "virtualbox"))
+    yield from disks(facts, disk_needs(facts, case, NAME), {NAME: _more_room()})
     yield from nat(version)
     if topology.attach == "hostonly":
         yield from host_only(facts, topology.private, version)
         # VirtualBox takes an interface of its own that has the network already.
         yield from overlaps(facts, {"private.subnet": topology.private}, ("vboxnet",))
     yield from ports(facts, case)
-    yield from box(facts, case, "virtualbox")
+    yield from box(facts, case, NAME)
     if facts.virtualbox:
         remove = (
             "VBoxManage controlvm {name} poweroff",
@@ -101,11 +117,11 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
 def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]:
     """Directories of machines that VirtualBox has forgotten."""
     known = {machine.name for machine in box.machines or ()}
-    wanted = {case.prefix + node.name for node in case.topology.nodes}
+    wanted = set(machine_names(case.topology))
     lost = [name for name in box.folders if name in wanted - known]
-    if not lost or box.machines is None or "virtualbox" not in facts.disks:
+    if not lost or box.machines is None or NAME not in facts.disks:
         return
-    parent = facts.disks["virtualbox"].path
+    parent = facts.disks[NAME].path
     yield Finding(
         "leftover-folders",
         "error",
@@ -275,3 +291,44 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
                 "echo 'options kvm enable_virt_at_load=0' | sudo tee -a /etc/modprobe.d/kvm.conf",
             ),
         )
+
+
+def _more_room() -> str:
+    return tr("free some, or choose another folder:"
+              " `VBoxManage setproperty machinefolder DIRECTORY`")  # fmt: skip
+
+
+def _version(facts: HostFacts) -> str:
+    return (facts.virtualbox and facts.virtualbox.version) or "?"
+
+
+def why_auto(facts: HostFacts) -> str:
+    """Why `auto` takes VirtualBox."""
+    return tr(
+        "VirtualBox {virtualbox} and Vagrant {vagrant} are installed",
+        virtualbox=_version(facts),
+        vagrant=vagrant_version(facts),
+    )
+
+
+def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
+    """What this host has for VirtualBox, group -> lines."""
+    topology = case.topology
+    forwards = [forward.host for node in topology.nodes for forward in node.forwards]
+    first, last = min(forwards), max(forwards)
+    network = [tr("ports {first} to {last} of 127.0.0.1 are free", first=first, last=last)]
+    if topology.attach == "hostonly":
+        network.append(tr("VirtualBox allows {network}", network=topology.private))
+    return {
+        "programs": [
+            tr(
+                "VirtualBox {version}, Vagrant {vagrant}",
+                version=_version(facts),
+                vagrant=vagrant_version(facts),
+            )
+        ],
+        "machine": [machine_summary(facts, machine_memory(case))],
+        "disk": disk_summary(facts, NAME, "boxes"),
+        "network": network,
+        "image": box_summary(facts, case, NAME),
+    }

@@ -1,19 +1,33 @@
-"""Checks of libvirt: Vagrant's plugin for it, the daemon, KVM, its networks."""
+"""What libvirt needs of a host: Vagrant's plugin for it, the daemon, KVM, room for its networks."""
 
 from collections.abc import Iterator
 
-from labctl.doctor.checks import Case, Finding, install
-from labctl.doctor.checks.host import (
+from labctl.host.checks import (
     architecture,
+    disk_summary,
     disks,
-    machine_memory,
+    machine_summary,
     memory,
     overlaps,
     processors,
 )
-from labctl.doctor.checks.vagrant import box, disk_needs, leftovers, vagrant
-from labctl.doctor.facts import HostFacts
+from labctl.host.facts import HostFacts
+from labctl.host.findings import Case, Finding, Group, install
 from labctl.i18n import tr
+from labctl.providers.libvirt import NAME
+from labctl.providers.vagrant.checks import (
+    box,
+    box_summary,
+    disk_needs,
+    leftovers,
+    machine_memory,
+    vagrant,
+    vagrant_version,
+)
+from labctl.providers.vagrant.vagrantfile import vagrant_prefix
+
+PROGRAMS = ("virsh", "qemu-system-x86_64", "libvirtd", "virtqemud")
+"""What the checks want to know about."""
 
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -97,14 +111,14 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from accelerated(facts)
     yield from memory(facts, case, machine_memory(case), machines=True)
     yield from processors(facts, case, machines=True, emulated=not facts.kvm.works)
-    yield from disks(facts, disk_needs(facts, case, "libvirt"))
+    yield from disks(facts, disk_needs(facts, case, NAME))
     networks = {"nat.subnet": topology.nat}
     if topology.attach == "hostonly":
         networks["private.subnet"] = topology.private
     known = (facts.libvirt.networks if facts.libvirt else None) or ()
-    ours = tuple(bridge for name, bridge in known if bridge and name.startswith(case.prefix))
+    ours = tuple(bridge for name, bridge in known if bridge and name.startswith(_prefix(case)))
     yield from overlaps(facts, networks, ours)
-    yield from box(facts, case, "libvirt")
+    yield from box(facts, case, NAME)
     if facts.libvirt:
         virsh = "virsh -c qemu:///system"
         remove = (f"{virsh} destroy {{name}}", f"{virsh} undefine {{name}} --remove-all-storage")
@@ -131,7 +145,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
 
 def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
     """Networks of this lab's name that an earlier lab left, perhaps with other addresses."""
-    names = [name for name, _ in known if name.startswith(case.prefix)]
+    names = [name for name, _ in known if name.startswith(_prefix(case))]
     if not names or case.here.exists or case.here.unreadable:
         return
     virsh = "virsh -c qemu:///system"
@@ -199,3 +213,25 @@ def _daemon(facts: HostFacts) -> Iterator[Finding]:
 
 def _because(trouble: str) -> str:
     return f" ({trouble})" if trouble else ""
+
+
+def _prefix(case: Case) -> str:
+    """What the names of this lab's machines and networks begin with."""
+    return vagrant_prefix(case.topology) + "-"
+
+
+def why_auto(facts: HostFacts) -> str:
+    """Why `auto` takes libvirt."""
+    return tr("libvirt answers, Vagrant has its plugin, and KVM works")
+
+
+def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
+    """What this host has for libvirt, group -> lines."""
+    version = vagrant_version(facts)
+    return {
+        "programs": [tr("libvirt and QEMU, Vagrant {vagrant} with its plugin", vagrant=version)],
+        "machine": [machine_summary(facts, machine_memory(case))],
+        "disk": disk_summary(facts, NAME, "boxes"),
+        "network": [tr("{network} is not in use here", network=case.topology.nat)],
+        "image": box_summary(facts, case, NAME),
+    }

@@ -1,0 +1,35 @@
+"""Containers of systemd-nspawn, as a provider among the others."""
+
+from pathlib import Path
+
+from labctl.host.questions import HostChecks
+from labctl.images.baked import ImageCache
+from labctl.providers import Provider
+from labctl.providers.nspawn import NAME, checks, questions
+from labctl.providers.nspawn.provider import NspawnProvider
+from labctl.providers.registry import ProviderEntry
+from labctl.state import LabState
+from labctl.topology import Topology
+
+
+def _make(topology: Topology, state: LabState, images: ImageCache, template: Path) -> Provider:
+    return NspawnProvider(topology, state, state.identity(), images)
+
+
+ENTRY = ProviderEntry(
+    name=NAME,
+    title="nspawn",
+    features=NspawnProvider.features,
+    make=_make,
+    auto=3,  # works nearly everywhere
+    checks=HostChecks(
+        usable=checks.usable,
+        fits=checks.fits,
+        why_auto=checks.why_auto,
+        summary=checks.summary,
+        decisive=frozenset({"architecture", "nspawn-linux"}),
+        programs=checks.PROGRAMS,
+        files=checks.FILES,
+        look=questions.look,
+    ),
+)

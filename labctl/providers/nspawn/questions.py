@@ -1,0 +1,45 @@
+"""What is asked of a host about containers: which labs of them are on it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from labctl.host.facts import Containers, HostFacts
+from labctl.host.files import PROC, RUN, read
+from labctl.host.questions import Host
+from labctl.state import STATE_DIRECTORY
+
+
+def look(host: Host, facts: HostFacts) -> HostFacts:
+    """The labs of containers on this machine."""
+    return replace(facts, containers=containers())
+
+
+def containers(proc: Path = PROC, run: Path = RUN) -> tuple[Containers, ...]:
+    """The labs of containers on this machine, by their namespaces and their processes."""
+    names = [path.name for path in run.glob("netns/labctl-*")]
+    ids = {found[1] for name in names if (found := re.match(r"labctl-([0-9a-f]{8})-", name))}
+    if not ids:
+        return ()
+    directories: dict[str, str] = {}
+    for file in proc.glob("[0-9]*/cmdline"):
+        command = (read(file) or "").split("\0")
+        found = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
+        root = _option(command, "--directory=").removeprefix("--directory=")
+        if found and f"/{STATE_DIRECTORY}/" in root:
+            directories.setdefault(found[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
+    return tuple(
+        Containers(id, directories.get(id, ""), gone=_gone(directories.get(id)))
+        for id in sorted(ids)
+    )
+
+
+def _option(command: list[str], name: str) -> str:
+    return next((word for word in command if word.startswith(name)), "")
+
+
+def _gone(directory: str | None) -> bool:
+    try:
+        return directory is not None and not (Path(directory) / STATE_DIRECTORY).exists()
+    except PermissionError:
+        return False

@@ -1,0 +1,20 @@
+"""The toy, as a provider among the others."""
+
+from labctl.host.questions import HostChecks
+from labctl.providers.registry import ProviderEntry
+from tests.unit.providers.toy import NAME, checks
+from tests.unit.providers.toy.provider import ToyProvider, make
+
+ENTRY = ProviderEntry(
+    name=NAME,
+    title="Toy",
+    features=ToyProvider.features,
+    make=make,
+    checks=HostChecks(
+        usable=checks.usable,
+        fits=checks.fits,
+        why_auto=checks.why_auto,
+        summary=checks.summary,
+        look=checks.look,
+    ),
+)

@@ -14,17 +14,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Outcome: TypeAlias = Literal["done", "already", "failed", "skipped"]
-Level: TypeAlias = Literal["info", "warning", "error"]
+NoteLevel: TypeAlias = Literal["info", "warning", "error"]
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
 
 class _Event:
+    """What all events have in common."""
+
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
         """This event as one line of `events.jsonl`: its fields, and its name as `event`.
 
-        There is no time in it: whoever writes the file stamps the line.
+        It holds no time: the subscriber that writes the file adds it.
         """
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
         return {"event": name, **asdict(self)}  # type: ignore[call-overload]
@@ -40,11 +42,13 @@ class PlannedStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(_Event):
+    """The start of a run, with every step it intends to take."""
+
     title: str
     steps: tuple[PlannedStep, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As any event; each step becomes an object."""
+        """The same as for any event, but each step becomes an object."""
         return {
             "event": "run_started",
             "title": self.title,
@@ -61,6 +65,8 @@ class RunForecast(_Event):
 
 @dataclass(frozen=True, slots=True)
 class StepStarted(_Event):
+    """The start of a step; `node` is the lab's node it works on, None for the host."""
+
     id: str
     title: str
     node: str | None = None
@@ -68,6 +74,8 @@ class StepStarted(_Event):
 
 @dataclass(frozen=True, slots=True)
 class StepProgress(_Event):
+    """What a running step does now, in a few words."""
+
     id: str
     message: str
 
@@ -89,21 +97,23 @@ class StepFinished(_Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(_Event):
+    """The end of a run; `ok` if every step is done, now or before."""
+
     ok: bool
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Note(_Event):
-    """Something worth a line that belongs to no step."""
+    """A message that belongs to no step."""
 
-    level: Level
+    level: NoteLevel
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLine(_Event):
-    """One line a command of a step wrote, without its newline and as it came: unsanitized."""
+    """One line that a command of a step wrote, without its newline. It is not sanitized."""
 
     step_id: str
     node: str | None
@@ -125,21 +135,21 @@ Subscriber: TypeAlias = Callable[[Event], None]
 
 
 class EventBus:
-    """Hands every event to every subscriber, in one order, one at a time.
+    """Delivers every event to every subscriber, one at a time, in the same order for all.
 
-    Threads may emit at once; a subscriber needs no lock of its own. A subscriber
-    may emit as well: that event is delivered after the one being delivered.
+    Several threads may emit at the same time; a subscriber needs no lock of its own. A
+    subscriber may emit too: its event is delivered after the current one.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._subscribers: list[Subscriber] = []
-        self._complained: set[int] = set()
+        self._reported: set[int] = set()
         self._pending: deque[Event] = deque()
         self._delivering = False
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Sends `subscriber` all events from now on; returns what ends that."""
+        """Sends `subscriber` all events from now on. Returns a function that unsubscribes it."""
         with self._lock:
             self._subscribers.append(subscriber)
 
@@ -147,15 +157,15 @@ class EventBus:
             with self._lock:
                 if subscriber in self._subscribers:
                     self._subscribers.remove(subscriber)
-                    self._complained.discard(id(subscriber))
+                    self._reported.discard(id(subscriber))
 
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Delivers `event` before it returns. Never raises for a subscriber's `Exception`.
+        """Delivers `event` before it returns. An `Exception` of a subscriber is not raised here.
 
-        A subscriber that raises keeps its subscription (a full disk may be emptied),
-        and its first failure is told to the others as a warning.
+        A subscriber that raises stays subscribed, for the cause may go away (a full disk). Its
+        first exception is sent to all subscribers as a warning.
         """
         with self._lock:
             self._pending.append(event)
@@ -173,8 +183,8 @@ class EventBus:
             try:
                 subscriber(event)
             except Exception as error:
-                if id(subscriber) not in self._complained:
-                    self._complained.add(id(subscriber))
+                if id(subscriber) not in self._reported:
+                    self._reported.add(id(subscriber))
                     name = getattr(subscriber, "__name__", type(subscriber).__name__)
                     cause = f"{type(error).__name__}: {error}"
                     self._pending.append(Note("warning", f"{name} missed an event: {cause}"))

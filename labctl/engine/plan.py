@@ -10,8 +10,8 @@ from statistics import median
 from typing import Protocol
 
 
-class Node(Protocol):
-    """What a plan has to know of a step."""
+class SchedulableStep(Protocol):
+    """The attributes of a step that a plan uses."""
 
     @property
     def id(self) -> str: ...
@@ -22,14 +22,14 @@ class Node(Protocol):
 
 
 class Plan:
-    """A valid graph of steps and the order in which ready ones should start.
+    """The graph of a run's steps, and the order in which steps that are ready should start.
 
-    `estimates` are seconds by id; a step that was never timed counts as the median of
-    the others. Raises ValueError that names every duplicate id, unknown need and cycle.
+    `estimates` are seconds by step id; a step that was never timed counts as the median of the
+    others. Raises ValueError, which names every duplicate id, unknown need and cycle.
     """
 
     def __init__(
-        self, steps: Sequence[Node], estimates: Mapping[str, float | None], workers: int
+        self, steps: Sequence[SchedulableStep], estimates: Mapping[str, float | None], workers: int
     ) -> None:
         _validate(steps)
         self._needs = {step.id: step.needs for step in steps}
@@ -43,44 +43,51 @@ class Plan:
             self._seconds[step.id] = guess if seconds is None else seconds
         self._rank = self._ranks(steps)
 
-    def ready(self, over: AbstractSet[str], started: AbstractSet[str]) -> list[str]:
-        """Ids not in `started` whose needs are all in `over`, the one to start first ahead."""
-        ready = [id for id, needs in self._needs.items() if id not in started and over >= {*needs}]
+    def ready(self, finished: AbstractSet[str], started: AbstractSet[str]) -> list[str]:
+        """Ids not in `started` whose needs are all in `finished`, in the order to start them."""
+        ready = [
+            id for id, needs in self._needs.items() if id not in started and finished >= {*needs}
+        ]
         return sorted(ready, key=self._rank.__getitem__)
 
-    def remaining(self, over: AbstractSet[str], running: Mapping[str, float]) -> float | None:
-        """Seconds until all is over if each step takes its estimate, by playing the run ahead.
+    def remaining(self, finished: AbstractSet[str], running: Mapping[str, float]) -> float | None:
+        """Seconds until the end of the run if each step takes its estimate: simulates the run.
 
-        `running` maps ids to the seconds they have been at it. None if no step was ever timed.
+        `running` maps ids to the seconds they have run so far. None if no step was ever timed.
         """
         if not self._is_timed:
             return None
-        over, started, now = set(over), {*over, *running}, 0.0
+        finished, started, now = set(finished), {*finished, *running}, 0.0
         ends = [(max(0.0, self._seconds[id] - spent), id) for id, spent in running.items()]
         heapq.heapify(ends)
         while True:
-            for id in self.ready(over, started)[: self._workers - len(ends)]:
+            for id in self.ready(finished, started)[: self._workers - len(ends)]:
                 started.add(id)
                 heapq.heappush(ends, (now + self._seconds[id], id))
             if not ends:
                 return now
-            now, ended = heapq.heappop(ends)
-            over.add(ended)
+            now, ended_id = heapq.heappop(ends)
+            finished.add(ended_id)
 
-    def _ranks(self, steps: Sequence[Node]) -> dict[str, tuple[int, float, int]]:
-        behind = dict.fromkeys(self._needs, 0.0)
+    def _ranks(self, steps: Sequence[SchedulableStep]) -> dict[str, tuple[int, float, int]]:
+        """The sort key of each step: priority, then the longest path from its start to the end."""
+        path_after = dict.fromkeys(self._needs, 0.0)
         for id in reversed(tuple(graphlib.TopologicalSorter(self._needs).static_order())):
             for need in self._needs[id]:
-                behind[need] = max(behind[need], behind[id] + self._seconds[id])
-        # With one worker no order is faster than another, so steps keep the order given.
+                path_after[need] = max(path_after[need], path_after[id] + self._seconds[id])
+        # With one worker no order is faster than another: steps keep the order of the list.
         weight = 1.0 if self._workers > 1 else 0.0
         return {
-            step.id: (-step.priority, -weight * (self._seconds[step.id] + behind[step.id]), index)
+            step.id: (
+                -step.priority,
+                -weight * (self._seconds[step.id] + path_after[step.id]),
+                index,
+            )
             for index, step in enumerate(steps)
         }
 
 
-def _validate(steps: Sequence[Node]) -> None:
+def _validate(steps: Sequence[SchedulableStep]) -> None:
     ids = [step.id for step in steps]
     problems = [f"duplicate step {id!r}" for id in dict.fromkeys(ids) if ids.count(id) > 1]
     problems += [
@@ -92,7 +99,8 @@ def _validate(steps: Sequence[Node]) -> None:
     try:
         graphlib.TopologicalSorter({step.id: step.needs for step in steps}).prepare()
     except graphlib.CycleError as error:
-        # The sorter lists each step before the one that needs it; read it the other way.
+        # CycleError lists each step before the one that needs it. Reversed, `a -> b` means that a
+        # needs b.
         problems.append("steps need each other: " + " -> ".join(reversed(error.args[1])))
     if problems:
         raise ValueError("; ".join(problems))

@@ -1,9 +1,9 @@
 """One engine for the stages of `create` and the checkpoints of a lesson.
 
-It runs what is missing, as parallel as needs and workers allow, and stops
-scheduling at the first failure. What is done is asked of the node each time
-(`Step.done`), never remembered here: a run killed at any point resumes by being
-run again.
+It runs the steps that are not done yet, as parallel as their needs and the number of
+workers allow, and starts no more steps after the first failure. Whether a step is done
+is asked of the node each time (`Step.done`) and stored nowhere: a run that was killed
+at any point continues when it is run again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ from labctl.i18n import tr
 
 
 class StepContext:
-    """What the work of one step may say and ask; safe to use from any thread."""
+    """The link from a running step to its run: report progress and output, ask for a cancel.
+
+    It can be used from any thread.
+    """
 
     def __init__(
         self,
@@ -53,24 +56,24 @@ class StepContext:
         self._closed = False
 
     def progress(self, message: str) -> None:
-        """Says in a few words what is going on now."""
+        """Reports in a few words what the step does now."""
         if not self._closed:
             self._bus.emit(StepProgress(self.id, message))
 
     def output(self, line: str, stream: Stream = "stdout") -> None:
-        """Passes on one line that a command of this step wrote."""
+        """Reports one line that a command of this step wrote."""
         if not self._closed:
             self._bus.emit(OutputLine(self.id, self.node, stream, line.rstrip("\r\n")))
 
     def cancelled(self) -> bool:
         """Whether to stop as soon as possible.
 
-        Long work asks often and then raises `Cancelled`: a step that returns counts as done.
+        Long work asks this often, and raises `Cancelled` if so: a step that returns counts as done.
         """
         return self._cancel.is_set()
 
     def close(self) -> None:
-        """Mutes this context: its step has been reported as over."""
+        """Sends no more events: the end of this step has been reported."""
         self._closed = True
 
 
@@ -78,14 +81,13 @@ class StepContext:
 class Step:
     """One unit of work, named by `id`, that can be run again without harm.
 
-    `needs` are ids of steps that must be over, as done or already done, before it starts.
-    `done` looks whether the work is there already; without it the step always runs. It is
-    asked after the needs are over, also if one of them really ran: what the node says
-    is the truth, and a step that its needs make stale has to see that in its `done`.
-    If `done` raises, the step runs.
-    `priority`: among ready steps the higher starts first; equals go by the longest
-    path of estimates behind them.
-    `log`: the file a reader should open if it fails, unless the exception has a `log`.
+    `needs` are ids of steps that must be done before it starts, in this run or earlier.
+    `done` looks whether the work is done already; without it the step always runs. It is
+    called after the needs are done, even if one of them ran just now. A step whose result
+    depends on what its needs made must check that in `done`. If `done` raises, the step runs.
+    `priority`: among ready steps the higher starts first; equal ones by the longest path of
+    estimates to the end of the run.
+    `log`: the file to read if the step fails, unless the exception has a `log` of its own.
     """
 
     id: str
@@ -99,7 +101,7 @@ class Step:
 
 
 class StepFailed(LabError):  # noqa: N818 - an outcome of a step, as in `failed`
-    """A step did not reach its end. `cause` is the exception that its work raised.
+    """A step failed. `cause` is the exception that its work raised.
 
     `message`, `hint` and `log` are the cause's, as far as it has them.
     """
@@ -118,8 +120,8 @@ class StepFailed(LabError):  # noqa: N818 - an outcome of a step, as in `failed`
 
 
 def _message(cause: BaseException) -> str:
-    # An exception with a hint was written for readers; any other needs its type to make
-    # sense ("'port'" alone does not tell of a KeyError).
+    # An exception with a hint has a message for people. Any other needs its type to be
+    # understood: the text of KeyError("port") is only "'port'".
     message = getattr(cause, "message", None)
     text = message if isinstance(message, str) else str(cause)
     if hasattr(cause, "hint") and text:
@@ -162,14 +164,14 @@ def run_steps(
     grace: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunResult:
-    """Runs `steps`, at most `workers` at a time, and returns what became of each.
+    """Runs `steps`, at most `workers` at a time, and returns the outcome of each.
 
-    After a failure nothing more starts; steps that are running end on their own. When
-    `cancel` is set (or on Ctrl-C, which sets it) nothing more starts either, and running
-    steps have `grace` seconds to notice; they are reported as skipped.
+    After a failure no more steps start; running ones continue to their end. When `cancel` is
+    set (Ctrl-C sets it) no more steps start either, and running ones have `grace` seconds to
+    stop; they are reported as skipped. `clock` counts seconds.
 
-    Raises ValueError for an impossible graph, KeyboardInterrupt after Ctrl-C. A step's
-    exception is never raised here; see `RunResult.raise_if_failed`.
+    Raises ValueError for an invalid graph, KeyboardInterrupt after Ctrl-C. The exception of a
+    step is not raised here; see `RunResult.raise_if_failed`.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
@@ -200,6 +202,8 @@ def run_steps(
 
 @dataclass(frozen=True)
 class _Ended:
+    """How the thread of a step ended."""
+
     step: Step
     outcome: Outcome
     error: BaseException | None = None
@@ -207,14 +211,17 @@ class _Ended:
 
 @dataclass
 class _Running:
+    """A step whose thread was started."""
+
     context: StepContext
     since: float
+    """On the run's clock, in seconds."""
     thread: threading.Thread
 
 
 @dataclass
 class _Run:
-    """The state of one `run_steps`; only the thread that called it touches it."""
+    """The state of one `run_steps`; only the thread that called it changes it."""
 
     steps: dict[str, Step]
     plan: Plan
@@ -233,6 +240,7 @@ class _Run:
         self.began = self.clock()
 
     def work(self) -> None:
+        """Starts steps and collects their results until no step runs any more."""
         self._forecast()
         while True:
             self._start_ready()
@@ -243,18 +251,18 @@ class _Run:
                 return
             self._collect()
 
-    def _over(self) -> set[str]:
+    def _finished_ids(self) -> set[str]:
         return {id for id, outcome in self.outcomes.items() if outcome in ("done", "already")}
 
     def _start_ready(self) -> None:
         if self.failed or self.cancel.is_set():
             return
-        ready = self.plan.ready(self._over(), {*self.outcomes, *self.running})
+        ready = self.plan.ready(self._finished_ids(), {*self.outcomes, *self.running})
         for id in ready[: self.workers - len(self.running)]:
             step = self.steps[id]
             context = StepContext(step.id, step.node, bus=self.bus, cancel=self.cancel)
-            # A daemon, and so no ThreadPoolExecutor: after Ctrl-C the process must be able to
-            # end although a step hangs in a read.
+            # Daemon threads, which ThreadPoolExecutor does not have: after Ctrl-C the process
+            # must be able to exit while a step is blocked in a read.
             thread = threading.Thread(
                 target=self._in_thread, args=(step, context), name=step.id, daemon=True
             )
@@ -272,9 +280,9 @@ class _Run:
                 step.run(context)
                 ended = _Ended(step, "done")
         except BaseException as error:
-            # All of them: a worker that dies unheard would keep the run waiting for ever.
-            # After a cancel anything may break (Ctrl-C also hits the child processes), and the
-            # next run will tell: that is no failure to show in red.
+            # BaseException, because the run would wait for ever for a thread that ended without
+            # a result. After a cancel anything may fail, for Ctrl-C also stops the child
+            # processes: that is not shown as a failure, and the next run does the step again.
             ended = _Ended(step, "skipped" if self.cancel.is_set() else "failed", error)
         self.ended.put(ended)
 
@@ -290,13 +298,13 @@ class _Run:
 
     def _collect(self) -> None:
         try:
-            # Short, to notice a cancel that comes from elsewhere.
+            # A short timeout, to notice soon when another thread sets `cancel`.
             ended = self.ended.get(timeout=0.1)
         except queue.Empty:
             return
         step, outcome, error = ended.step, ended.outcome, ended.error
         seconds = self.clock() - self.running[step.id].since
-        # What ends after a cancel may have cut itself short.
+        # A step that ended after a cancel may have stopped early: its time is no estimate.
         if outcome == "done" and self.timings and not self.cancel.is_set():
             self.timings.record(step.id, seconds)
         finished = StepFinished(step.id, outcome, seconds)
@@ -319,25 +327,25 @@ class _Run:
 
     def _forecast(self) -> None:
         now = self.clock()
-        running = {id: now - each.since for id, each in self.running.items()}
-        remaining = None if self.failed else self.plan.remaining(self._over(), running)
+        running = {id: now - step.since for id, step in self.running.items()}
+        remaining = None if self.failed else self.plan.remaining(self._finished_ids(), running)
         self.bus.emit(RunForecast(remaining))
 
     def wind_down(self) -> None:
-        """Gives running steps the time to stop, and gives up on those that do not."""
+        """Waits up to `grace` seconds for running steps to stop."""
         if self.running:
             seconds = f"{self.grace:g}"
-            text = tr("stopping; running steps have {seconds} s to end", seconds=seconds)
-            self.bus.emit(Note("info", text))
+            message = tr("stopping; running steps have {seconds} s to end", seconds=seconds)
+            self.bus.emit(Note("info", message))
         until = time.monotonic() + self.grace
         while self.running and time.monotonic() < until:
-            threads = [each.thread for each in self.running.values()]
+            threads = [step.thread for step in self.running.values()]
             if not any(thread.is_alive() for thread in threads) and self.ended.empty():
                 return
             self._collect()
 
     def close(self) -> RunResult:
-        """Reports what never started or never ended, keeps the timings, ends the run."""
+        """Reports steps that did not start or did not end, saves the timings, ends the run."""
         for id, running in list(self.running.items()):
             seconds = self.clock() - running.since
             self._finish(StepFinished(id, "skipped", seconds, tr("interrupted")))
@@ -349,14 +357,19 @@ class _Run:
                 self.timings.save()
             except (OSError, LabError) as error:
                 self.bus.emit(Note("warning", tr("timings not saved: {error}", error=error)))
-        by = {
-            outcome: tuple(id for id, its in self.outcomes.items() if its == outcome)
-            for outcome in ("done", "already", "skipped")
+        by_outcome = {
+            wanted: tuple(id for id, outcome in self.outcomes.items() if outcome == wanted)
+            for wanted in ("done", "already", "skipped")
         }
         seconds = self.clock() - self.began
-        skipped = tuple(id for id in self.steps if id in by["skipped"])
+        skipped = tuple(id for id in self.steps if id in by_outcome["skipped"])
         result = RunResult(
-            by["done"], by["already"], tuple(self.failed), skipped, seconds, self.cancel.is_set()
+            by_outcome["done"],
+            by_outcome["already"],
+            tuple(self.failed),
+            skipped,
+            seconds,
+            self.cancel.is_set(),
         )
         self.bus.emit(RunFinished(result.ok, seconds))
         return result

@@ -1,4 +1,4 @@
-"""The only wait in labctl: asking again until something is true or the time is up."""
+"""The only wait in labctl: call a probe again and again until it succeeds or time is up."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):  # noqa: N818 - a state, not a mistake
-    """Raised by a probe to say what it saw instead of what is awaited; always asked again."""
+    """Raised by a probe: not true yet. The message says what it saw instead."""
 
 
 class WaitTimeout(LabError):  # noqa: N818 - a state, not a mistake
-    """What was awaited did not come true in time.
+    """The probe did not succeed before the deadline.
 
-    `message` is the whole story without the hint, which `str()` adds.
+    `message` says what was awaited and what was seen last; `str()` adds the hint.
     """
 
     def __init__(self, description: str, seconds: float, last: str, hint: str) -> None:
@@ -53,9 +53,9 @@ def wait_until(
     """Calls `probe` every `interval` seconds until it returns something true, and returns that.
 
     `description` completes "waited for: …", e.g. "Keystone answers on port 5000".
-    A falsy answer, `NotYet` and the exceptions listed in `transient` mean "ask again";
-    any other exception is the caller's. The probe is asked at least once, and a last
-    time when `deadline` seconds are over; it has to bound its own duration.
+    After a falsy result, `NotYet` or an exception listed in `transient` the probe is called
+    again; any other exception passes through. The probe is called at least once, and a last
+    time when `deadline` seconds have passed. It must limit its own duration.
 
     Raises `WaitTimeout` when the deadline has passed, `Cancelled` as soon as
     `cancelled()` is true.
@@ -65,7 +65,7 @@ def wait_until(
     while True:
         if cancelled is not None and cancelled():
             raise Cancelled(description)
-        # Judged before the probe, so that the last look is never older than the deadline.
+        # Computed before the call, so that the last call begins after the deadline.
         remaining = began + deadline - clock()
         cause: Exception | None = None
         try:

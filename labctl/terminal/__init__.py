@@ -1,1 +1,1 @@
-"""What people see: pages of lines, on a pipe and on a terminal."""
+"""What people see: styled lines, in a pipe or on a terminal."""

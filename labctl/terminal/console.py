@@ -1,7 +1,7 @@
-"""What people see of the work: a subscriber of events, and the page a lesson is shown on.
+"""The console: it shows the events of the work, and the parts of a lesson, to people.
 
-`make_console` chooses. `PlainConsole` is here and knows no terminal; the live display with
-its spinners is in `live.py`, so that rich is imported only where a terminal will show it.
+`make_console` chooses between the plain console (plain.py) and the live one with its spinners
+(live.py). Only the live one needs rich, which is imported only for it.
 """
 
 from __future__ import annotations
@@ -14,54 +14,50 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from labctl.engine.events import (
-    Event,
-)
-from labctl.terminal.page import Level
+from labctl.engine.events import Event
+from labctl.terminal.page import MarkLevel
 from labctl.terminal.plain import PlainConsole
-from labctl.terminal.text import (
-    Line,
-)
+from labctl.terminal.text import Line
 
 
 class Console(Protocol):
     """A subscriber of events that can also show the parts of a lesson.
 
-    All text may come from a guest or a lab.yaml: none of it can command the terminal.
+    Text may come from a guest or a lab.yaml; control sequences in it never reach the terminal.
     """
 
     def __call__(self, event: Event) -> None: ...
 
     @property
     def width(self) -> int | None:
-        """Cells in a line of the terminal; None where lines have no end, as in a pipe."""
+        """Cells in a line of the terminal; None where lines may have any length, as in a pipe."""
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Sanitized lines in styles, broken between words where the terminal ends."""
+        """Prints sanitized, styled lines, broken between words at the width of the terminal."""
 
     def heading(self, text: str) -> None:
         """A title above what follows."""
 
     def say(self, text: str = "") -> None:
-        """One line as it is; an empty one parts things."""
+        """Prints a text; without one, a blank line."""
 
     def explain(self, text: str) -> None:
-        """Paragraphs, with `code`, **bold** and "- " items; wrapped."""
+        """Prints wrapped paragraphs that may hold `code`, **bold** and "- " items."""
 
     def command(self, command: str, prompt: str = "$") -> None:
-        """A command as it is typed, e.g. with the prompt "network-controller#"."""
+        """Prints a command behind a prompt, such as "network-controller#"."""
 
     def output(self, text: str) -> None:
-        """What a command printed, every line of it."""
+        """Prints the output of a command, all of its lines."""
 
     def claim(
         self, ok: bool, text: str, *, evidence: str = "", expected: str = "", seen: str = ""
     ) -> None:
-        """Whether a claim holds and how that is known; if not, what was expected and seen."""
+        """Prints whether a claim holds, with evidence; if not, what was expected and seen."""
 
     def finding(
         self,
-        level: Level,
+        level: MarkLevel,
         text: str,
         *,
         breaks: str = "",
@@ -71,13 +67,13 @@ class Console(Protocol):
         """What was found about the host: what is so, what it breaks, what to do and to type."""
 
     def summary(self, ok: bool, text: str) -> None:
-        """The last line: how it went."""
+        """Prints the result, as the last line."""
 
     def error(self, message: str, hint: str = "", log: str = "") -> None:
-        """Why the work ends here, and what to do."""
+        """Prints why the command failed, what to do, and the log to read."""
 
     def close(self) -> None:
-        """Leaves the terminal as it was; also on the way out of `with`."""
+        """Restores the terminal; leaving the `with` block does it too."""
 
     def __enter__(self) -> Self: ...
 
@@ -101,9 +97,9 @@ def make_console(
 ) -> Console:
     """The console for these options and this terminal.
 
-    With `json` it writes to stderr, so that stdout holds the JSON alone. Live only where a
-    terminal can show it: a tty that is not dumb, in UTF-8, without NO_COLOR (if not empty).
-    `clock` counts seconds, for the times that are shown.
+    With `json` it writes to stderr, so that stdout holds nothing but the JSON. The live console
+    needs a terminal that can show it: a tty, TERM not empty or "dumb", UTF-8, and NO_COLOR empty
+    or unset. `clock` counts seconds, for the times that are shown.
     """
     env = os.environ if env is None else env
     stream = (stderr or sys.stderr) if json else (stdout or sys.stdout)

@@ -1,6 +1,6 @@
-"""The display on a terminal: running steps at the bottom, everything else scrolling above.
+"""The console for a terminal: running steps at the bottom, everything else scrolls above them.
 
-Imports rich; only `make_console` imports this.
+It imports rich, so only `make_console` imports it, when it is needed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from labctl.engine.events import (
     StepStarted,
 )
 from labctl.i18n import tr
-from labctl.terminal.page import Page, Tally, failure_details, note_line
+from labctl.terminal.page import BaseConsole, Tally, failure_details, note_line
 from labctl.terminal.text import Line, Span, Style, cell_width, duration, fold, one_line, pad
 
-# Of the eight colours every terminal has, magenta and red are readable as text on white and on
-# black in the usual themes. Green and yellow are pale on white: they colour marks, not sentences.
+# Of the eight standard colours, magenta and red are readable on white and on black in the usual
+# themes. Green and yellow are too pale on white for sentences: only marks have them.
 _STYLES: dict[Style, str] = {
     "plain": "",
     "bold": "bold",
@@ -44,52 +44,57 @@ _STYLES: dict[Style, str] = {
     "prompt": "magenta",
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_TIME_CELLS = 7  # "59.9s", "59m 59s", "already"
+_TIME_CELLS = 7
+"""Width of the column of times: "59m 59s", "already"."""
 _NARROWEST = 20
+"""Cells that the title of a step has at least, however narrow the terminal."""
 
 
 @dataclass(frozen=True)
 class _Running:
+    """A step that is running, as its line shows it."""
+
     title: str
     node: str
     since: float
+    """On the console's clock, in seconds."""
     estimate_s: float | None
     progress: str = ""
     output: str = ""
 
 
 class _Region(Live):
-    """The lines at the bottom, also when the window becomes narrower while they are there.
+    """The lines at the bottom, redrawn correctly even when the window becomes narrower.
 
-    Most terminals then break them anew: they take more rows than rich remembers, and without this
-    rich would leave what it does not know of.
+    Most terminals wrap the lines again then: they take more rows than rich has counted, and rich
+    alone would not clear all of them.
     """
 
-    _drawn: tuple[int, tuple[int, ...]] = (0, ())
-    """The window's width and the cells of each line, when they were drawn the last time."""
-    _text: Sequence[str] = ()
+    _last_drawn: tuple[int, tuple[int, ...]] = (0, ())
+    """The window's width and the cells of each line when they were last drawn."""
+    _last_text: Sequence[str] = ()
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """What rich prints: from the first of our rows down, whatever is new, then our lines."""
-        width, (before, lines) = self.console.width, self._drawn
+        """What rich prints: it clears our rows, prints what is new, then our lines."""
+        width, (before, lines) = self.console.width, self._last_drawn
         if 0 < width < before and self._live_render._shape is not None:
             rows = sum(max(1, -(-cells // width)) for cells in lines)
             self._live_render._shape = (width, rows)
         printed = super().process_renderables(renderables)
-        self._drawn = (width, tuple(min(cell_width(line), width) for line in self._text))
+        self._last_drawn = (width, tuple(min(cell_width(line), width) for line in self._last_text))
         return printed
 
     def get_renderable(self) -> RenderableType:
-        """What is drawn the next time."""
-        now = super().get_renderable()
-        self._text = str(now).split("\n")
-        return now
+        """What to draw next."""
+        renderable = super().get_renderable()
+        self._last_text = str(renderable).split("\n")
+        return renderable
 
 
-class LiveConsole(Page):
-    """One line per running step, redrawn; finished steps and lessons scroll past above it.
+class LiveConsole(BaseConsole):
+    """One line for each running step, redrawn; finished steps and lessons scroll above them.
 
-    `width` in cells overrides the terminal's, for tests.
+    `width` is in cells, and for tests; without it the terminal's is used.
     """
 
     def __init__(
@@ -111,10 +116,11 @@ class LiveConsole(Page):
         self._live: _Region | None = None
         self._tally: Tally | None = None
         self._began = 0.0
-        self._forecast: tuple[float, float] | None = None  # remaining seconds, said when
+        self._forecast: tuple[float, float] | None = None
+        """Remaining seconds, and when on our clock that was estimated."""
         self._estimates: dict[str, float | None] = {}
-        # Replaced, never changed: rich's refresh thread reads it at any time, and a lock held
-        # while printing would meet rich's own the other way round.
+        # Replaced as a whole and never changed, for rich's refresh thread reads it at any time.
+        # A lock instead could deadlock with rich's own, which is held while it prints.
         self._running: dict[str, _Running] = {}
 
     @property
@@ -136,8 +142,8 @@ class LiveConsole(Page):
             case StepProgress():
                 self._update(event.id, progress=one_line(event.message))
             case OutputLine():
-                if said := one_line(event.text):
-                    self._update(event.step_id, output=said)
+                if output := one_line(event.text):
+                    self._update(event.step_id, output=output)
             case StepFinished():
                 self._finished(event)
             case Note():
@@ -150,8 +156,8 @@ class LiveConsole(Page):
 
     def verbatim(self, lines: Sequence[Line]) -> None:
         if lines:
-            # Soft: the terminal breaks what is too long, so that it is copied in one piece.
-            self._scroll(Text("\n").join(_text(line) for line in lines))
+            # Soft wrap: the terminal breaks long lines itself, so that they are copied whole.
+            self._scroll(Text("\n").join(_rich_text(line) for line in lines))
 
     def close(self) -> None:
         live, self._live = self._live, None
@@ -171,7 +177,7 @@ class LiveConsole(Page):
             get_renderable=self._render,
             refresh_per_second=10,
             transient=True,
-            # Left alone: stdout may be carrying JSON while this draws on stderr.
+            # rich must not redirect them: stdout may carry JSON while this draws on stderr.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -189,9 +195,9 @@ class LiveConsole(Page):
         if self._tally:
             self._tally.add(event)
         step = self._running.get(event.id)
-        self._running = {id: each for id, each in self._running.items() if id != event.id}
+        self._running = {id: running for id, running in self._running.items() if id != event.id}
         if step is None:
-            return  # never started; counted in the last line
+            return  # it never started: only the last line counts it
         took = duration(event.seconds)
         ends: dict[Outcome, tuple[Span, str, Style]] = {
             "done": (Span("✓", "ok"), took, "plain"),
@@ -205,8 +211,8 @@ class LiveConsole(Page):
             words.append(Span(f"  {one_line(event.detail)}"))
         lead = cell_width(mark.text + time_span.text)
         first, *more = fold(words, max(self.width - lead, _NARROWEST))
-        lines = [(mark, time_span, *first), *((Span(" " * lead), *one) for one in more)]
-        self._scroll(Text("\n").join(self._cropped(_text(line)) for line in lines))
+        lines = [(mark, time_span, *first), *((Span(" " * lead), *line) for line in more)]
+        self._scroll(Text("\n").join(self._cropped(_rich_text(line)) for line in lines))
         if event.outcome == "failed":
             self.write(failure_details(event))
 
@@ -218,19 +224,19 @@ class LiveConsole(Page):
         return spans
 
     def _cropped(self, text: Text) -> Text:
-        # Only what has no blank to be broken at.
+        # The line is folded at spaces already: this cuts only a word that is too long.
         text.truncate(self.width, overflow="ellipsis")
         return text
 
     def _scroll(self, text: Text) -> None:
         if self._live:
-            # Printing repeats the region as it was last drawn; a step must not be shown as
-            # running below the line of its end.
+            # print() draws the region again as it was; refresh it first, or a step would be shown
+            # as running below the line that says how it ended.
             self._live.refresh()
         self._rich.print(text, soft_wrap=True)
 
     def _render(self) -> Text:
-        """The region that is redrawn: running steps, then the footer; no line ever wraps."""
+        """The region at the bottom: running steps, then the footer. No line of it wraps."""
         now = self._clock()
         steps = list(self._running.values())
         room = max(1, self._rich.height - 2)
@@ -240,32 +246,32 @@ class LiveConsole(Page):
 
     def _running_line(self, step: _Running, now: float) -> Text:
         mark = Span(_SPINNER[int(now * 10) % len(_SPINNER)], "code")
-        line = _text(self._step_line(mark, duration(now - step.since), step, "plain"))
+        line = _rich_text(self._step_line(mark, duration(now - step.since), step, "plain"))
         if step.estimate_s is not None:
             line.append(f"  ~{_rough(step.estimate_s)}", "dim")
-        if said := step.progress or step.output:
-            line.append(f"  {said}", "dim")
+        if detail := step.progress or step.output:
+            line.append(f"  {detail}", "dim")
         return line
 
     def _footer(self, now: float) -> Text:
         parts = [duration(now - self._began)]
         if self._tally:
-            parts.insert(0, f"{self._tally.over}/{self._tally.total}")
+            parts.insert(0, f"{self._tally.completed}/{self._tally.total}")
         if self._tally and self._tally.failed:
             parts.append(tr("failed; waiting for what is running"))
         elif self._forecast:
-            remaining, said = self._forecast
-            left = max(0.0, remaining - (now - said))
+            remaining, forecast_at = self._forecast
+            left = max(0.0, remaining - (now - forecast_at))
             parts.append(tr("about {time} left", time=_rough(left)))
         return Text("  " + " · ".join(parts), "bold")
 
 
 def _rough(seconds: float) -> str:
-    """An estimate: whole seconds, for it is not worth more."""
+    """An estimate as text, in whole seconds: it is not more precise."""
     return duration(seconds) if seconds >= 60 else f"{seconds:.0f}s"
 
 
-def _text(line: Sequence[Span]) -> Text:
+def _rich_text(line: Sequence[Span]) -> Text:
     text = Text()
     for span in line:
         text.append(span.text, _STYLES[span.style])

@@ -1,4 +1,4 @@
-"""A page of lines for people: spans and their marks, what every display draws with."""
+"""What all consoles draw with: parts of lessons, findings, errors and steps as styled lines."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from labctl.terminal.text import (
 )
 
 
-class Page(ABC):
+class BaseConsole(ABC):
     """How the parts of a lesson and the ends of steps look, as styled lines.
 
-    What both consoles have in common; they differ in how a line reaches the screen
-    and in what they show while a step runs.
+    The plain and the live console share it. They differ in how a line is printed, and in what
+    they show while a step runs.
     """
 
     quiet: bool = False
-    _below_command = False
-    """Whether a command that said nothing is the last thing on the page."""
+    _after_silent_command = False
+    """Whether the last thing printed is a command that has printed no output."""
 
     @property
     @abstractmethod
@@ -46,7 +46,7 @@ class Page(ABC):
 
     @abstractmethod
     def verbatim(self, lines: Sequence[Line]) -> None:
-        """Prints sanitized lines as they are; a terminal may break them where it likes."""
+        """Prints sanitized lines as they are; the terminal breaks those that are too long."""
 
     def write(self, lines: Sequence[Line]) -> None:
         """Prints sanitized lines, broken between words where the terminal ends."""
@@ -63,18 +63,18 @@ class Page(ABC):
 
     def explain(self, text: str) -> None:
         if not self.quiet:
-            # A page of text is read most easily at no more than 100 cells.
+            # Longer lines than 100 cells are hard to read.
             self.verbatim([*paragraphs(text, min(self.width or 80, 100)), ()])
 
     def command(self, command: str, prompt: str = "$") -> None:
         if not self.quiet:
-            self._typed(f"{one_line(prompt)} ", sanitize(command.rstrip()))
-            self._below_command = True
+            self._write_command(f"{one_line(prompt)} ", sanitize(command.rstrip()))
+            self._after_silent_command = True
 
     def output(self, text: str) -> None:
         if not text.strip() or self.quiet:
             return
-        self._below_command = False
+        self._after_silent_command = False
         clean, width = sanitize(text.rstrip()), self.width
         lines = clean.split("\n") if width is None else fit_output(clean, width)
         self.verbatim([*((Span(line),) for line in lines), ()])
@@ -88,13 +88,13 @@ class Page(ABC):
         details = [(tr("evidence"), evidence)]
         if not ok:
             details = [(tr("expected"), expected), (tr("seen"), seen), *details]
-        blank: list[Line] = [()] if self._below_command else []
-        self._below_command = False
+        blank: list[Line] = [()] if self._after_silent_command else []
+        self._after_silent_command = False
         self.write([*blank, *lines, *_details(details, indent=4)])
 
     def finding(
         self,
-        level: Level,
+        level: MarkLevel,
         text: str,
         *,
         breaks: str = "",
@@ -110,7 +110,7 @@ class Page(ABC):
         if mend:
             self.write([(Span("    → "), Span(one_line(mend)))])
         for command in commands:
-            self._typed("      $ ", one_line(command))
+            self._write_command("      $ ", one_line(command))
 
     def summary(self, ok: bool, text: str) -> None:
         self.write([(), (_mark(ok), Span(one_line(text), "bold" if ok else "bad"))])
@@ -136,14 +136,14 @@ class Page(ABC):
     ) -> None:
         self.close()
 
-    def _typed(self, lead: str, command: str) -> None:
+    def _write_command(self, prompt: str, command: str) -> None:
         width = self.width
         lines = command.split("\n")
         if width is not None:
-            hang = len(lead) - len(lead.lstrip()) + 2
-            lines = fit_command(command, width, cell_width(lead), hang)
+            continuation = len(prompt) - len(prompt.lstrip()) + 2
+            lines = fit_command(command, width, cell_width(prompt), continuation)
         spans = [(Span(line, "bold"),) for line in lines]
-        self.verbatim([(Span(lead, "prompt"), *spans[0]), *spans[1:]])
+        self.verbatim([(Span(prompt, "prompt"), *spans[0]), *spans[1:]])
 
     def _unless_quiet(self, lines: Sequence[Line]) -> None:
         if not self.quiet:
@@ -154,9 +154,10 @@ def _lines(text: str, style: Style = "plain") -> list[Line]:
     return [(Span(line, style),) for line in sanitize(text).split("\n")]
 
 
-Level = Literal["ok", "note", "warning", "error"]
+MarkLevel = Literal["ok", "note", "warning", "error"]
+"""What the mark in front of a finding stands for."""
 
-_LEVELS: Mapping[Level, tuple[str, Style]] = {
+_LEVELS: Mapping[MarkLevel, tuple[str, Style]] = {
     "ok": ("✓", "ok"),
     "note": ("·", "dim"),
     "warning": ("!", "warn"),
@@ -169,7 +170,7 @@ def _mark(ok: bool, indent: str = "") -> Span:
 
 
 def _details(pairs: Sequence[tuple[str, str]], indent: int) -> list[Line]:
-    """Labelled values in a column; more lines of a value stand below its first."""
+    """Labelled values in a column; further lines of a value are aligned with its first."""
     shown = [(label, value.strip()) for label, value in pairs if value.strip()]
     column = max((cell_width(label) for label, _ in shown), default=0)
     lines: list[Line] = []
@@ -183,17 +184,17 @@ def _details(pairs: Sequence[tuple[str, str]], indent: int) -> list[Line]:
 
 
 def failure_details(event: StepFinished) -> list[Line]:
-    """Why a step failed, its hint and its log, to stand below the step's own line."""
-    why: list[Line] = [
+    """Why a step failed, its hint and its log: the lines printed below the step's own line."""
+    reasons: list[Line] = [
         (Span("    "), *line)
         for line in _lines((event.detail or "").strip(), "bad")
         if line[0].text
     ]
-    return [*why, *_details([(tr("hint"), event.hint or ""), (tr("log"), event.log or "")], 4)]
+    return [*reasons, *_details([(tr("hint"), event.hint or ""), (tr("log"), event.log or "")], 4)]
 
 
 def note_line(event: Note) -> Line:
-    """A note as one line, its level in front unless it is mere information."""
+    """A note as one line; a warning or an error begins with that word."""
     if event.level == "info":
         return (Span(one_line(event.message)),)
     if event.level == "error":
@@ -202,7 +203,7 @@ def note_line(event: Note) -> Line:
 
 
 class Tally:
-    """What a run amounts to, from its events; the words of its last line."""
+    """Counts the steps of a run by outcome, for the last line of the run."""
 
     def __init__(self, started: RunStarted) -> None:
         self.title = one_line(started.title)
@@ -215,12 +216,12 @@ class Tally:
 
     @property
     def failed(self) -> bool:
-        """Whether a step failed, so that nothing more will start."""
+        """Whether a step failed: no more steps start then."""
         return self._counts["failed"] > 0
 
     @property
-    def over(self) -> int:
-        """Steps that are done, now or before."""
+    def completed(self) -> int:
+        """Number of steps that are done, in this run or earlier."""
         return self._counts["done"] + self._counts["already"]
 
     def line(self, event: RunFinished) -> Line:

@@ -18,19 +18,19 @@ from labctl.engine.events import (
     StepStarted,
 )
 from labctl.i18n import tr
-from labctl.terminal.page import Page, Tally, failure_details, note_line
+from labctl.terminal.page import BaseConsole, Tally, failure_details, note_line
 from labctl.terminal.text import Line, Span, duration, one_line, pad
 
 
-class PlainConsole(Page):
+class PlainConsole(BaseConsole):
     """Plain lines for pipes, logs, NO_COLOR and --quiet: no escapes, nothing rewritten.
 
-    The time in front is since the start of the run, as in a kernel log. `quiet` keeps
-    failures, warnings, claims that do not hold, and summaries.
+    Each line begins with the time since the start of the run, as in a kernel log. With `quiet`
+    only failures, warnings, claims that do not hold, and summaries are printed.
     """
 
-    # One line per step in this many seconds shows CI that a long step is alive.
     progress_every = 15.0
+    """Seconds between two progress lines of a step: enough to see in a CI log that it runs."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PlainConsole(Page):
         self._began = clock()
         self._tally: Tally | None = None
         self._names: dict[str, str] = {}
-        self._spoke: dict[str, float] = {}
+        self._last_line_at: dict[str, float] = {}
         self._broken = False
 
     @property
@@ -55,7 +55,7 @@ class PlainConsole(Page):
         return self._width
 
     def close(self) -> None:
-        """Nothing to restore: nothing was ever redrawn."""
+        """Does nothing: a plain console changes nothing about the terminal."""
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -67,7 +67,7 @@ class PlainConsole(Page):
             case StepStarted():
                 name = one_line(event.title)
                 self._names[event.id] = f"{name} ({one_line(event.node)})" if event.node else name
-                self._spoke[event.id] = self._clock()
+                self._last_line_at[event.id] = self._clock()
                 self._unless_quiet([self._line(tr("started"), event.id)])
             case StepProgress():
                 self._progress(event)
@@ -81,12 +81,12 @@ class PlainConsole(Page):
                 if event.level != "info" or not self.quiet:
                     self.write([note_line(event)])
             case RunForecast() | OutputLine():
-                pass  # an estimate would not stay true on a line that stays; output is logged
+                pass  # a printed estimate would soon be wrong; output is in the step's log
 
     def _progress(self, event: StepProgress) -> None:
         now = self._clock()
-        if now - self._spoke.get(event.id, 0.0) >= self.progress_every:
-            self._spoke[event.id] = now
+        if now - self._last_line_at.get(event.id, 0.0) >= self.progress_every:
+            self._last_line_at[event.id] = now
             line = self._line(tr("running"), event.id, f": {one_line(event.message)}")
             self._unless_quiet([line])
 
@@ -101,7 +101,8 @@ class PlainConsole(Page):
             self._unless_quiet([line])
         elif event.outcome == "already":
             self._unless_quiet([self._line(tr("already"), event.id)])
-        # What was skipped is counted in the last line; thirty lines of it would hide the failure.
+        # No line for a skipped step: dozens of them would hide the failure. The last line counts
+        # them.
 
     def _line(self, word: str, id: str, rest: str = "") -> Line:
         elapsed = f"{self._clock() - self._began:.1f}s"
@@ -120,5 +121,5 @@ class PlainConsole(Page):
                 self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
         except BrokenPipeError:
-            # `labctl create | head`: the reader has seen enough, the lab is still wanted.
+            # `labctl create | head`: nobody reads any more, but the lab is still to be made.
             self._broken = True

@@ -1,4 +1,4 @@
-"""Text on its way to a terminal: made safe, marked up, measured and wrapped. Pure.
+"""Prepare text for a terminal: sanitize, mark up, measure, wrap. Pure functions.
 
 Widths are terminal cells; a Chinese character takes two.
 """
@@ -26,24 +26,25 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, …
     r"|\x1b[ -/]*[0-~]?"  # every other escape
 )
-# Bidirectional overrides can show other text than there is; lone surrogates cannot be encoded.
+# Bidirectional overrides make a terminal show other text than there is.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+# Half of a UTF-16 surrogate pair cannot be encoded as UTF-8.
 _UNENCODABLE = re.compile(r"[\ud800-\udfff]")
 _NEWLINES = re.compile(r"\r+\n|\r|[\u2028\u2029]")
 
 
 def sanitize(text: str) -> str:
-    """`text` with nothing in it that a terminal would obey, except newlines.
+    """`text` without anything that controls a terminal, except newlines.
 
-    Guests choose what they print. Escape sequences, control characters and bidirectional
-    overrides go, tabs become spaces, and a carriage return starts a new line.
+    Needed because a guest can print anything. Escape sequences, control characters and
+    bidirectional overrides are removed, tabs become spaces, a carriage return becomes a newline.
     """
     text = _NEWLINES.sub("\n", _ESCAPES.sub("", text)).expandtabs(8)
     return _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", _UNSAFE.sub("", text))
 
 
 def one_line(text: str) -> str:
-    """The last line of sanitized `text` that says something: what a progress bar shows now."""
+    """The last line of sanitized `text` that is not blank: what a progress bar shows last."""
     lines = [line.strip() for line in sanitize(text).split("\n")]
     return next((line for line in reversed(lines) if line), "")
 
@@ -52,13 +53,14 @@ def cell_width(text: str) -> int:
     """The number of terminal cells `text` takes."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # the tables are rich's; most text does not need them
+    # rich has the tables of wide characters. ASCII, which most text is, does without the import.
+    from rich.cells import cell_len
 
     return cell_len(text)
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """`text` filled with spaces to `width` cells, on the left of it if `right`."""
+    """`text` padded with spaces to `width` cells; with `right` it is aligned to the right."""
     fill = " " * (width - cell_width(text))
     return fill + text if right else text + fill
 
@@ -78,7 +80,7 @@ _WIDE = "\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff01
 # opening punctuation.
 _CLOSING = "，。、；：！？）」』】》〉…"
 _OPENING = "（「『【《〈"
-# Their full-width punctuation brings its own space; YAML makes one of a line's end.
+# Full-width punctuation needs no space beside it, but YAML turns a line break into one.
 _BESIDE_WIDE = re.compile(rf"(?<=[{_OPENING}{_CLOSING[:-1]}]) | (?=[{_OPENING}{_CLOSING[:-1]}])")
 _PIECE = re.compile(
     rf"(?P<space>\s+)|(?P<wide>[{_OPENING}]*[{_WIDE}][{_CLOSING}]*)|(?P<word>[^\s{_WIDE}]+)"
@@ -88,10 +90,10 @@ _BULLET = re.compile(r"\s{0,3}(?:(?P<dot>[-*])|(?P<number>\d{1,2}\.))\s+")
 
 
 def paragraphs(text: str, width: int) -> list[Line]:
-    """Explanations as lessons write them, wrapped to `width` cells.
+    """The lines of an explanation as lessons write them, wrapped to `width` cells.
 
-    Blank lines part paragraphs, `- ` and `1. ` begin items, lines indented by four spaces
-    stay as they are; inside, `` `code` `` and `**bold**`.
+    Blank lines separate paragraphs, `- ` and `1. ` begin items, and lines indented by four spaces
+    stay as they are. Text may hold `` `code` `` and `**bold**`.
     """
     lines: list[Line] = []
     for block in re.split(r"\n[ \t]*\n", sanitize(text).strip("\n")):
@@ -110,27 +112,27 @@ def paragraphs(text: str, width: int) -> list[Line]:
 
 def _items(block: str) -> Iterator[tuple[str, str | None]]:
     """The parts of a block as (lead, text); verbatim lines as (line, None)."""
-    lead, gathered = "", ""
+    lead, content = "", ""
     for line in block.split("\n"):
         bullet = _BULLET.match(line)
         verbatim = line.startswith("    ") and not lead
-        if (bullet or verbatim) and gathered:
-            yield lead, gathered
-            lead, gathered = "", ""
+        if (bullet or verbatim) and content:
+            yield lead, content
+            lead, content = "", ""
         if verbatim:
             yield line, None
         elif bullet:
             lead = "• " if bullet["dot"] else f"{bullet['number']} "
-            gathered = line[bullet.end() :].strip()
+            content = line[bullet.end() :].strip()
         else:
-            gathered = _join(gathered, line.strip())
-    if gathered:
-        yield lead, gathered
+            content = _join(content, line.strip())
+    if content:
+        yield lead, content
 
 
 def _join(left: str, right: str) -> str:
     wide = re.compile(f"[{_WIDE}]")
-    # A line break between two Chinese characters is no space.
+    # Chinese has no spaces: a line break between two such characters becomes nothing.
     glue = "" if not left or (wide.match(left[-1]) and wide.match(right[:1])) else " "
     return left + glue + right
 
@@ -148,7 +150,7 @@ def _inline(text: str) -> list[Span]:
 
 
 def wrap(spans: Sequence[Span], width: int) -> list[Line]:
-    """`spans` broken into lines of at most `width` cells; only a longer word sticks out."""
+    """`spans` broken into lines of at most `width` cells; only a single word may be longer."""
     lines: list[list[Span]] = [[]]
     used = 0
     for spaced, atom in _atoms(spans):
@@ -167,16 +169,16 @@ def wrap(spans: Sequence[Span], width: int) -> list[Line]:
 
 
 def fold(spans: Sequence[Span], width: int) -> list[Line]:
-    """`spans` as they are where they fit into `width` cells, else wrapped."""
+    """`spans` unchanged if they fit into `width` cells, else wrapped."""
     if sum(cell_width(span.text) for span in spans) <= width:
         return [tuple(spans)]
     return wrap(spans, width)
 
 
 def hang(line: Line, width: int) -> list[Line]:
-    """`line` broken at spaces to fit `width`; what follows stands below the end of its lead.
+    """`line` broken at spaces to fit `width`; further lines are indented as wide as its lead.
 
-    The lead is the first of several spans (a mark, a label), with the spaces after it.
+    The lead is the first span of several (a mark, a label), with the spaces after it.
     """
     if sum(cell_width(span.text) for span in line) <= width:
         return [line]
@@ -184,7 +186,7 @@ def hang(line: Line, width: int) -> list[Line]:
     body = rest[0].text.lstrip()
     lead = Span(lead.text + " " * (len(rest[0].text) - len(body)), lead.style)
     indent = cell_width(lead.text)
-    # A lead that leaves no room would make a column of single words.
+    # At least 20 cells: beside a long lead the text would become a column of single words.
     lines = wrap([Span(body, rest[0].style), *rest[1:]], max(width - indent, 20))
     return [
         (lead if number == 0 else Span(" " * indent), *line) for number, line in enumerate(lines)
@@ -192,7 +194,7 @@ def hang(line: Line, width: int) -> list[Line]:
 
 
 def _atoms(spans: Sequence[Span]) -> Iterator[tuple[bool, list[Span]]]:
-    """What must not be broken, each with whether a space stands before it."""
+    """The unbreakable parts of `spans`, each with whether a space stands before it."""
     atom: list[Span] = []
     spaced = pending = breakable = False
     for text, style in spans:
@@ -201,9 +203,9 @@ def _atoms(spans: Sequence[Span]) -> Iterator[tuple[bool, list[Span]]]:
             if match["space"]:
                 pending = True
                 continue
-            closes = piece[0] in _CLOSING or piece[0] in ",.;:!?)]"
-            # "`code`." is one atom although its parts differ in style.
-            if atom and not pending and (closes or not (breakable or match["wide"])):
+            is_closing = piece[0] in _CLOSING or piece[0] in ",.;:!?)]"
+            # "`code`." must not be broken, although its parts differ in style.
+            if atom and not pending and (is_closing or not (breakable or match["wide"])):
                 atom.append(Span(piece, style))
             else:
                 if atom:
@@ -215,6 +217,7 @@ def _atoms(spans: Sequence[Span]) -> Iterator[tuple[bool, list[Span]]]:
 
 
 def _merge(line: Sequence[Span]) -> Line:
+    """The line with neighbours of the same style joined, and empty spans removed."""
     merged: list[Span] = []
     for span in line:
         if not span.text:

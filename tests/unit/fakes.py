@@ -13,7 +13,7 @@ from typing import Any
 from labctl.access.guest import GuestError, GuestResult, OnLine
 from labctl.spec.load import parse_spec
 from labctl.state import Secrets
-from labctl.terminal.page import Page
+from labctl.terminal.page import BaseConsole
 from labctl.terminal.text import Line
 from labctl.topology import Topology, build_topology
 
@@ -191,7 +191,7 @@ class LocalGuest(FakeGuest):
             raise GuestError(f"{self.name}: {path} cannot be read") from error
 
 
-class PlainPage(Page):
+class PlainPage(BaseConsole):
     """A console whose lines are kept."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ COMMANDS = [
 @pytest.mark.parametrize("width", [24, 40])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_command_means_what_the_whole_one_means(command: str, width: int) -> None:
-    lines = fit_command(command, width, lead=9)
+    lines = fit_command(command, width, prompt_width=9)
     stub = "openstack() { printf '<%s>' \"$@\"; }\n"
 
     def said(script: str) -> str:
@@ -34,7 +34,7 @@ def test_a_broken_command_means_what_the_whole_one_means(command: str, width: in
 
 
 def test_a_command_is_broken_between_words_within_the_width() -> None:
-    lines = fit_command(COMMANDS[0], 40, lead=10)
+    lines = fit_command(COMMANDS[0], 40, prompt_width=10)
     assert lines == [
         "openstack network create \\",
         "  --provider-network-type flat \\",
@@ -44,14 +44,14 @@ def test_a_command_is_broken_between_words_within_the_width() -> None:
 
 
 def test_a_command_that_fits_to_the_last_cell_stays_whole() -> None:
-    assert fit_command("echo one two", 14, lead=2) == ["echo one two"]
-    assert fit_command("echo one two", 13, lead=2) == ["echo one \\", "  two"]
+    assert fit_command("echo one two", 14, prompt_width=2) == ["echo one two"]
+    assert fit_command("echo one two", 13, prompt_width=2) == ["echo one \\", "  two"]
 
 
 def test_what_is_quoted_or_a_comment_is_never_broken() -> None:
     quoted = "echo 'one two three four five'"
-    assert fit_command(quoted, 12, lead=2) == ["echo \\", "  'one two three four five'"]
-    assert fit_command("a # one two three four", 12, lead=2) == ["a # one two three four"]
+    assert fit_command(quoted, 12, prompt_width=2) == ["echo \\", "  'one two three four five'"]
+    assert fit_command("a # one two three four", 12, prompt_width=2) == ["a # one two three four"]
 
 
 WIDE = """\
@@ -113,7 +113,7 @@ def test_a_long_line_is_broken_between_words_below_its_indent() -> None:
 @pytest.mark.parametrize("width", [1, 2, 5, 10, 20])
 def test_no_width_is_too_small(width: int) -> None:
     assert fit_output(WIDE + "\nwords and more words\n\n", width)
-    assert fit_command(COMMANDS[0], width, lead=20)
+    assert fit_command(COMMANDS[0], width, prompt_width=20)
     assert list(table([[Span("")] + [Span("head")] * 3, [Span("x")] * 4], width))
 
 

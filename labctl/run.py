@@ -1,4 +1,4 @@
-"""The only door to subprocess on the host: argv lists, a deadline, errors that say what failed."""
+"""The only module that starts processes on the host: argv lists, a timeout, clear errors."""
 
 import contextlib
 import os
@@ -15,21 +15,21 @@ from pathlib import Path
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 
-__all__ = ["CommandFailed", "Completed", "outlived_by", "retire", "run", "spawn", "stream"]
+__all__ = ["CommandFailed", "Completed", "run", "run_at_exit", "spawn", "stop_service", "stream"]
 
 CommandFailed = subprocess.CalledProcessError
-"""What a library that runs commands itself raises (python-vagrant)."""
+"""What a library raises that runs commands by itself (python-vagrant)."""
 
 Argv = Sequence[str | Path]
-PATIENCE = 5.0
-"""Seconds a command may take to end after it was asked to."""
+END_TIMEOUT = 5.0
+"""Seconds a process group may take to end after a signal."""
 SYSTEMD = Path("/run/systemd/system")
-"""Is there exactly when systemd runs this host (sd_booted(3))."""
+"""This directory exists if and only if systemd is this host's init (sd_booted(3))."""
 
 
 @dataclass(frozen=True)
 class Completed:
-    """What a finished command left: exit code and both streams as text."""
+    """The result of a command: exit code and both streams as text."""
 
     returncode: int
     stdout: str
@@ -46,14 +46,14 @@ def run(
     env: Mapping[str, str] | None = None,
     hint: str | None = None,
 ) -> Completed:
-    """Run a host command to its end.
+    """Run a host command and wait for its end.
 
     `timeout` is in seconds. Raises LabError when the command is missing, takes too long, or (with
     `check`) exits non-zero; the message carries the command and the last lines it printed.
     """
     words = [str(word) for word in argv]
     try:
-        done = subprocess.run(
+        finished = subprocess.run(
             words,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
@@ -73,14 +73,14 @@ def run(
                command=shlex.join(words), seconds=f"{timeout:.0f}"),
             hint=hint,
         ) from error  # fmt: skip
-    if check and done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()[-4:]
+    if check and finished.returncode != 0:
+        last_lines = (finished.stderr or finished.stdout).strip().splitlines()[-4:]
         raise LabError(
             tr("`{command}` failed (exit {code}): {said}",
-               command=shlex.join(words), code=done.returncode, said=" / ".join(said)),
+               command=shlex.join(words), code=finished.returncode, said=" / ".join(last_lines)),
             hint=hint,
         )  # fmt: skip
-    return Completed(done.returncode, done.stdout, done.stderr)
+    return Completed(finished.returncode, finished.stdout, finished.stderr)
 
 
 def spawn(
@@ -91,16 +91,16 @@ def spawn(
     unit: str = "",
     properties: Sequence[str] = (),
 ) -> None:
-    """Start a host command that outlives us; its output goes to `log`.
+    """Start a host command that continues after labctl ends; its output goes to `log`.
 
-    Where systemd runs the host it becomes the service `unit`, with `properties` of systemd.service;
-    elsewhere, or without a name, it gets a session of its own. It is not our child: whoever spawned
-    it finds it again by its network namespace, never by a process ID that another process may have
-    inherited. Raises LabError when it cannot be started.
+    On a host with systemd it becomes the service `unit`, with `properties` (systemd.service(5));
+    elsewhere, or without `unit`, it gets a session of its own. It is not our child. Find it again
+    by its network namespace and not by its process ID, which another process may have got since.
+    Raises LabError when it cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if unit and SYSTEMD.is_dir():
-        _serve(argv, log, unit, properties)
+        _start_service(argv, log, unit, properties)
         return
     with log.open("ab") as sink:
         try:
@@ -116,34 +116,34 @@ def spawn(
             raise _cannot_start("setsid", error, None) from error
 
 
-def _serve(argv: Argv, log: Path, unit: str, properties: Sequence[str]) -> None:
-    # A service, because a mere process ends with the login session (or the CI job, itself a
-    # service) it was started from, wherever logind or the job's KillMode says so.
+def _start_service(argv: Argv, log: Path, unit: str, properties: Sequence[str]) -> None:
+    # A service, because a plain process may be killed at the end of the login session (logind's
+    # KillUserProcesses) or of the CI job (a service with its KillMode) that started it.
     run(["systemctl", "reset-failed", f"{unit}.service"], check=False)
     wanted = [f"StandardOutput=append:{log}", f"StandardError=append:{log}", *properties]
     run(
-        # Of type "exec", so that the process is what we asked for when systemd-run is over.
+        # Type "exec": when systemd-run returns, the process has executed our command.
         ["systemd-run", "--quiet", "--collect", "--service-type=exec",
          f"--unit={unit}", f"--description={unit}",
          *(f"--property={word}" for word in wanted), "--",
-         # systemd expands variables in a command; nobody else does.
+         # systemd expands $VARIABLES in a command; "$$" is a plain "$".
          *(str(word).replace("$", "$$") for word in argv)],
         hint=tr("see `systemctl status {unit}` and `journalctl -u {unit}`", unit=unit),
     )  # fmt: skip
 
 
-def retire(unit: str) -> None:
-    """Wait until nothing is left of a service that `spawn` started and whose processes are gone."""
+def stop_service(unit: str) -> None:
+    """Remove a service that `spawn` started, after its processes were ended; waits for that."""
     if SYSTEMD.is_dir():
         run(["systemctl", "stop", f"{unit}.service"], check=False, timeout=120)
 
 
 @contextlib.contextmanager
-def outlived_by(argv: Argv) -> Iterator[None]:
-    """Have a host command do something at the end of this context, even if we are killed in it.
+def run_at_exit(argv: Argv) -> Iterator[None]:
+    """Run a host command at the end of this context, even if labctl is killed before.
 
-    Its standard input stays open until then; it is to read that to the end before it works. Raises
-    LabError when it cannot be started, or fails.
+    The command starts now and must first read its standard input to the end: that end comes when
+    the context, or labctl, ends. Raises LabError when the command cannot be started, or fails.
     """
     words = [str(word) for word in argv]
     try:
@@ -172,10 +172,10 @@ def stream(
     env: Mapping[str, str] | None = None,
     hint: str | None = None,
 ) -> None:
-    """Run a long host command: every line goes to `log` and to `on_line` as it comes.
+    """Run a long host command; every line of its output goes to `log` and to `on_line` at once.
 
     Raises LabError when it fails or takes more than `timeout` seconds, Cancelled when `cancel()`
-    turns true; its whole process group is ended then.
+    becomes true; then its whole process group is ended.
     """
     words = [str(word) for word in argv]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def stream(
         except OSError as error:
             raise _cannot_start(words[0], error, hint) from error
 
-        def still_wanted() -> None:
+        def raise_if_over() -> None:
             if cancel():
                 raise Cancelled(words[0])
             if time.monotonic() - began > timeout:
@@ -205,7 +205,7 @@ def stream(
                     hint=hint,
                 )  # fmt: skip
 
-        def take(line: bytes) -> None:
+        def handle_line(line: bytes) -> None:
             if text := line.decode(errors="replace").strip():
                 tail.append(text)
                 if on_line is not None:
@@ -215,21 +215,21 @@ def stream(
         try:
             with process.stdout, selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                rest = b""
+                incomplete = b""
                 while True:
-                    still_wanted()
+                    raise_if_over()
                     if not selector.select(0.3):
                         continue
                     chunk = os.read(process.stdout.fileno(), 65536)
                     if not chunk:
                         break
                     sink.write(chunk)
-                    *lines, rest = (rest + chunk).split(b"\n")
+                    *lines, incomplete = (incomplete + chunk).split(b"\n")
                     for line in lines:
-                        take(line)
-                take(rest)
-            while (code := process.poll()) is None:  # it may go on after closing its output
-                still_wanted()
+                        handle_line(line)
+                handle_line(incomplete)
+            while (code := process.poll()) is None:  # it may still run after closing its output
+                raise_if_over()
                 time.sleep(0.02)
         except BaseException:
             _end_group(process)
@@ -256,12 +256,13 @@ def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and all its descendants that share its group; the deaf ones by force."""
+    """End a process and its descendants in the same group; kill those that ignore SIGTERM."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + END_TIMEOUT
         try:
             os.killpg(process.pid, sig)
-            # The first process may be gone before the others: the group is asked, not only it.
+            # Signal 0 only asks whether anybody in the group lives; the first process may end
+            # before the others.
             while time.monotonic() < until:
                 process.poll()
                 os.killpg(process.pid, 0)

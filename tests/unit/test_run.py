@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import EXIT_FAILED, Cancelled, LabError
-from labctl.run import retire, run, spawn, stream
+from labctl.run import run, spawn, stop_service, stream
 
 
 def never() -> bool:
@@ -243,7 +243,7 @@ def test_a_timeout_ends_the_whole_family(
 ) -> None:
     import labctl.run
 
-    monkeypatch.setattr(labctl.run, "PATIENCE", 0.3)
+    monkeypatch.setattr(labctl.run, "END_TIMEOUT", 0.3)
     with pytest.raises(LabError, match="sh did not finish within 1 s"):
         stream(
             ["sh", "-c", FAMILY.format(dir=tmp_path)],
@@ -260,7 +260,7 @@ def test_cancelling_ends_the_whole_family(
 ) -> None:
     import labctl.run
 
-    monkeypatch.setattr(labctl.run, "PATIENCE", 0.3)
+    monkeypatch.setattr(labctl.run, "END_TIMEOUT", 0.3)
     with pytest.raises(Cancelled):
         stream(
             ["sh", "-c", FAMILY.format(dir=tmp_path)],
@@ -320,7 +320,7 @@ def test_a_spawned_command_lives_in_a_session_of_its_own(tmp_path: Path) -> None
         os.kill(pid, signal.SIGKILL)
 
 
-# -- spawn and retire where systemd runs the host --------------------------------------------------
+# -- spawn and stop_service where systemd runs the host -------------------------------------------
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Commands of systemd that only write down how they were called; the file they write to."""
@@ -358,5 +358,5 @@ def test_a_service_that_cannot_start_is_told_with_a_hint(systemd: Path, tmp_path
 
 
 def test_retiring_waits_for_the_unit(systemd: Path) -> None:
-    retire("labctl-x")
+    stop_service("labctl-x")
     assert systemd.read_text().split() == ["systemctl", "stop", "labctl-x.service", "END"]

@@ -22,7 +22,7 @@ from labctl.providers import Cancel, FarSide, Features, Progress, netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
-from labctl.run import retire, run, spawn
+from labctl.run import run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology
 
@@ -410,7 +410,7 @@ def _sweep(name: str) -> None:
     systemd-nspawn cleans up behind itself unless it was killed; from version 256 on it refuses to
     start where its mount point is still there.
     """
-    retire(name)
+    stop_service(name)
     for place in ("unix-export", "propagate"):
         directory = Path("/run/systemd/nspawn", place, name[:64])
         if os.path.ismount(directory):

@@ -10,7 +10,7 @@ from typing import Any
 from labctl.engine.wait import wait_until
 from labctl.i18n import tr
 from labctl.providers.nspawn import overlay
-from labctl.run import outlived_by
+from labctl.run import run_at_exit
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 
@@ -42,7 +42,7 @@ class NspawnSnapshots:
             for node in self._topology.nodes
             if (pid := self._init_pid(node)) is not None
         ]
-        with outlived_by(["sh", "-c", _GO_ON, "sh", *spaces]):
+        with run_at_exit(["sh", "-c", _GO_ON, "sh", *spaces]):
             _stop(set(spaces))
             yield
 

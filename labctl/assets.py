@@ -1,8 +1,8 @@
-"""Where the files are that labctl carries and that are not Python.
+"""Where the files of labctl are that are not Python.
 
-In a checkout `provision/` and `Vagrantfile.j2` lie at the top level, where a reader looks for them.
-A wheel carries them inside the package, under `_assets/` (pyproject.toml says so). Lessons are part
-of the package in both.
+In a checkout `provision/` and `Vagrantfile.j2` are at the top level, where readers look for them.
+In a wheel they are inside the package, in `_assets/` (see pyproject.toml). Lessons are part of the
+package in both.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def assets(package: Path = PACKAGE) -> Path:
-    """The directory that holds `provision/` and `Vagrantfile.j2`."""
+    """The directory that holds `provision/` and `Vagrantfile.j2`. Raises FileNotFoundError."""
     in_wheel, in_checkout = package / "_assets", package.parent
     for directory in (in_wheel, in_checkout):
-        # lib.sh and not only the name: a stranger's site-packages/provision is not ours.
+        # Not just any directory of that name: site-packages/provision may be another project's.
         if (directory / "provision" / "lib.sh").is_file():
             return directory
     raise FileNotFoundError(

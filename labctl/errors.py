@@ -1,4 +1,4 @@
-"""Errors a user can cause or meet: what happened, and how to mend it. Never a traceback."""
+"""Errors for users: what happened and how to fix it, never a traceback. Exit codes."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 """Wrong use of the command, or a wrong lab.yaml."""
 EXIT_CLAIM = 3
-"""A claim does not hold."""
+"""A claim of a lesson does not hold, or a packet got no answer."""
 EXIT_INTERRUPTED = 130
-"""Ctrl-C; what a shell reports for it."""
+"""Ctrl-C: 128 + SIGINT, as a shell reports it."""
 
 
 class LabError(Exception):
-    """Something failed for a reason a person can understand."""
+    """A failure with a message for people, a hint how to fix it, and an exit code."""
 
     def __init__(self, message: str, *, hint: str | None = None, code: int = EXIT_FAILED) -> None:
         super().__init__(message)
@@ -22,8 +22,8 @@ class LabError(Exception):
         self.hint = hint or ""
         self.code = code
         self.log: Path | None = None
-        """The file that tells more, if there is one."""
+        """The file with more details, if there is one."""
 
 
 class Cancelled(Exception):  # noqa: N818 - a state, not a mistake
-    """The work was told to stop before it was finished."""
+    """The work was asked to stop, and stopped before its end."""

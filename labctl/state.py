@@ -1,7 +1,7 @@
-"""What a lab keeps on disk: every file name under `.labctl/`, the lock, identity and secrets.
+"""What a lab stores on disk: every file name under `.labctl/`, the lock, identity and secrets.
 
-Nothing else in labctl spells a name under `.labctl/`. Files are written whole (temporary file,
-fsync, rename), so that a kill or a full disk leaves the old content or the new one.
+No other module contains a file name under `.labctl/`. Files are written atomically (temporary
+file, fsync, rename): after a kill or on a full disk a file has its old content or its new one.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ STATE_DIRECTORY = ".labctl"
 
 
 def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step. `mode` holds from the first byte on.
+    """Replace a file in one step. Its permissions are `mode` before anything is written to it.
 
     Raises LabError when the disk is full or the directory cannot be written.
     """
@@ -52,21 +52,21 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
 
 
 def give_to_user(path: Path) -> None:
-    """Whoever called sudo gets what was made for them outside the lab's state."""
+    """Under sudo, make the user who called it the owner of a file outside the lab's state."""
     user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if user.isdecimal() and group.isdecimal():
         os.chown(path, int(user), int(group))
 
 
 def write_for_user(path: Path, text: str) -> None:
-    """Replace a file that the user asked for, in one step; it belongs to them. Raises LabError."""
+    """Replace a file that the user asked for, and make them its owner. Raises LabError."""
     write_atomic(path.absolute(), text)
     give_to_user(path)
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Passwords of one lab; each 128 random bits as hexadecimal digits."""
+    """The passwords of one lab, each 128 random bits as 32 hexadecimal digits."""
 
     admin: str
     database: str
@@ -76,33 +76,33 @@ class Secrets:
 
     @classmethod
     def generate(cls) -> "Secrets":
-        """Fresh ones."""
+        """New random passwords."""
         return cls(*(secrets.token_hex(16) for _ in range(5)))
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes this lab itself: kept from the first `create` until `destroy`."""
+    """What identifies this lab, from its first `create` until `destroy`."""
 
     lab: str
     lab_id: str
-    """Eight hexadecimal digits: part of every name the lab has outside its directory."""
+    """Eight hexadecimal digits, part of every name outside the lab's directory (namespaces …)."""
     provider: str
     created: float
     """Seconds since the epoch."""
     image: str = ""
-    """Key of the baked image under the nodes; they cannot change it under their feet."""
+    """Key of the baked image the nodes run on: it stays the same as long as the lab exists."""
 
 
 @dataclass(frozen=True)
 class NodeFiles:
-    """What lies in the directory of a container: the layers of its file system."""
+    """The directories of one container: the layers of its file system."""
 
     directory: Path
 
     @property
     def upper(self) -> Path:
-        """Everything the node has of its own above the baked image."""
+        """Everything that differs from the baked image."""
         return self.directory / "upper"
 
     @property
@@ -117,22 +117,22 @@ class NodeFiles:
 
     @property
     def unpacking(self) -> Path:
-        """A kept upper layer that is being unpacked; half of one after a kill."""
+        """The upper layer of a snapshot while it is unpacked; incomplete if labctl was killed."""
         return self.directory / "upper.unpacking"
 
     @property
     def staged(self) -> Path:
-        """A kept upper layer, ready to become `upper`."""
+        """The unpacked upper layer of a snapshot, ready to become `upper`."""
         return self.directory / "upper.new"
 
     @property
     def replaced(self) -> Path:
-        """The upper layer that the node had before."""
+        """The upper layer that the node had before a snapshot was restored."""
         return self.directory / "upper.old"
 
 
 def vagrant_data(directory: Path) -> Path:
-    """Where Vagrant, run in that directory, keeps what it knows of its machines."""
+    """Where Vagrant, run in that directory, stores what it knows about its machines."""
     return directory / ".vagrant"
 
 
@@ -145,44 +145,44 @@ class LabState:
     # -- names -----------------------------------------------------------------------------------
     @property
     def logs(self) -> Path:
-        """One log per node and stage, and the consoles of the nodes."""
+        """The logs: one for each node and stage, and the consoles of the nodes."""
         return self.root / "logs"
 
     @property
     def image_log(self) -> Path:
-        """How the baked image was made, as far as this lab made it."""
+        """The log of the baked image, if this lab built it."""
         return self.logs / "image.log"
 
     @property
     def vagrant_log(self) -> Path:
-        """Everything that Vagrant said."""
+        """All output of Vagrant."""
         return self.logs / "vagrant.log"
 
     @property
     def internet_log(self) -> Path:
-        """What the host that plays the Internet said."""
+        """The log of the namespace that simulates the Internet."""
         return self.logs / "internet.log"
 
     def node_logs(self, node: str) -> Path:
-        """The logs of one node: its console, and one for each stage."""
+        """Directory of one node's logs: its console, and one for each stage."""
         return self.logs / node
 
     def console_log(self, node: str) -> Path:
-        """What a node prints on its console."""
+        """The output of a node's console."""
         return self.node_logs(node) / "console.log"
 
     def stage_log(self, node: str, stage: str) -> Path:
-        """What a stage said on a node."""
+        """The output of a stage on a node."""
         return self.node_logs(node) / f"{stage}.log"
 
     @property
     def events(self) -> Path:
-        """Everything that happened, one JSON object a line."""
+        """All events, one JSON object per line."""
         return self.root / "events.jsonl"
 
     @property
     def ssh_key(self) -> Path:
-        """Private key that opens every node of this lab."""
+        """Private key for logging in to every node of this lab."""
         return self.root / "ssh" / "id_ed25519"
 
     @property
@@ -195,20 +195,20 @@ class LabState:
         return self.root / "ssh" / f"host_{node}"
 
     def public_host_key(self, node: str) -> Path:
-        """Public SSH host key of a node that made its own, as seen at the first login."""
+        """Public SSH host key that a node made itself, recorded at the first login."""
         return self.root / "ssh" / f"host_{node}.pub"
 
     def address(self, node: str) -> Path:
-        """Where a virtual machine's SSH server was at its last boot: host and port."""
+        """Address of a virtual machine's SSH server at its last boot: host and port."""
         return self.root / "ssh" / f"address_{node}.json"
 
     @property
     def vagrant(self) -> Path:
-        """Where Vagrant runs: the Vagrantfile, and Vagrant's own `.vagrant`."""
+        """The directory Vagrant runs in, with the Vagrantfile and Vagrant's own `.vagrant`."""
         return self.root / "vagrant"
 
     def machine_id(self, node: str, provider: str) -> Path:
-        """The file in which Vagrant keeps the identity of a machine it has made."""
+        """The file in which Vagrant stores the ID of a machine it has made."""
         return vagrant_data(self.vagrant) / "machines" / node / provider / "id"
 
     @property
@@ -226,22 +226,22 @@ class LabState:
 
     @property
     def identity_file(self) -> Path:
-        """What makes this lab itself: `identity` reads it."""
+        """The file that `identity` reads."""
         return self.root / "lab.json"
 
     @property
     def built_spec(self) -> Path:
-        """The spec that this lab was made from, defaults filled in."""
+        """The spec that this lab was made from, with all defaults."""
         return self.root / "spec.json"
 
     @property
     def created(self) -> Path:
-        """Written when `create` has come to its end."""
+        """Exists once `create` has succeeded."""
         return self.root / "created"
 
     @property
     def lesson_position(self) -> Path:
-        """Which checkpoints of which lesson have been run."""
+        """Which lesson is being done, and which of its checkpoints have been run."""
         return self.root / "lesson.json"
 
     @property
@@ -250,7 +250,7 @@ class LabState:
         return self.root / "snapshots"
 
     def snapshot_manifest(self, snapshot: Path) -> Path:
-        """What makes the directory of a snapshot one."""
+        """The file without which a directory is no snapshot: what was saved, when, and how."""
         return snapshot / "manifest.json"
 
     def snapshot_part(self, snapshot: Path, node: str) -> Path:
@@ -259,31 +259,31 @@ class LabState:
 
     @property
     def snapshot_current(self) -> Path:
-        """Which snapshot the lab was last put back to, or saved as."""
+        """Which snapshot the lab was last restored from, or saved as."""
         return self.root / "current.json"
 
     @property
     def snapshot_journal(self) -> Path:
-        """What is being saved, restored or deleted; there only as long as that goes on."""
+        """What is being saved, restored or deleted now; removed when that is finished."""
         return self.root / "journal.json"
 
     @property
     def walks(self) -> Path:
-        """Directory of the last packet walks, each a JSON document, named by its time."""
+        """Directory of the last packet walks, each a JSON file named by its time."""
         return self.root / "walks"
 
     def record(self, lesson: str, checkpoint: str) -> Path:
-        """What the last run of a checkpoint said and proved; transcripts are made of it."""
+        """Output and claims of a checkpoint's last run; transcripts are made from it."""
         return self.root / "records" / lesson / f"{checkpoint}.json"
 
     # -- identity --------------------------------------------------------------------------------
     @property
     def exists(self) -> bool:
-        """Whether a lab was begun here."""
+        """Whether a lab exists here, finished or not."""
         return self.identity_file.exists()
 
     def identity(self) -> Identity:
-        """The lab's identity; LabError when there is none."""
+        """The lab's identity. Raises LabError when there is no lab."""
         path = self.identity_file
         data = self.read_json(path)
         if data is None:
@@ -294,7 +294,7 @@ class LabState:
             raise _not_ours(path) from error
 
     def begin(self, lab: str, provider: str) -> Identity:
-        """The identity of this lab, made now if this is its first `create`."""
+        """The identity of this lab, created now if there is none."""
         if self.exists:
             return self.identity()
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -304,17 +304,17 @@ class LabState:
         return identity
 
     def save_identity(self, identity: Identity) -> None:
-        """Write the identity down."""
+        """Write the identity to disk."""
         write_atomic(self.identity_file, json.dumps(asdict(identity), indent=1) + "\n")
 
     def secrets(self) -> Secrets:
-        """The lab's passwords, generated at the first call; the file is 0600."""
+        """The lab's passwords, generated at the first call; only their owner can read the file."""
         path = self.root / "secrets.json"
         data = self.read_json(path)
         if data is None:
-            made = Secrets.generate()
-            write_atomic(path, json.dumps(asdict(made), indent=1) + "\n", 0o600)
-            return made
+            generated = Secrets.generate()
+            write_atomic(path, json.dumps(asdict(generated), indent=1) + "\n", 0o600)
+            return generated
         try:
             return Secrets(**data)
         except TypeError as error:
@@ -322,7 +322,10 @@ class LabState:
 
     # -- JSON files ------------------------------------------------------------------------------
     def read_json(self, path: Path) -> dict[str, Any] | None:
-        """The object in a file of ours, or None when there is no such file."""
+        """The JSON object in one of our files; None when there is no such file.
+
+        Raises LabError when the file cannot be read, or holds something else.
+        """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -339,16 +342,16 @@ class LabState:
         return data
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
-        """Replace a file of ours."""
+        """Replace one of our files. Raises LabError."""
         write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
     # -- the lock --------------------------------------------------------------------------------
     @contextmanager
     def locked(self, verb: str) -> Iterator[None]:
-        """Hold the lab for one command that changes it.
+        """Lock the lab for one command that changes it; `verb` is the command's name.
 
-        Raises LabError naming the holder when another labctl has it. The kernel drops the lock with
-        the process, so a killed labctl never leaves one behind.
+        Raises LabError when another labctl holds the lock, and names that one. The kernel releases
+        the lock when the process ends, so a killed labctl leaves none behind.
         """
         path = self.root / "lock"
         try:
@@ -369,6 +372,7 @@ class LabState:
                     tr("another labctl holds this lab: {who}", who=stream.read().strip() or "?"),
                     hint=tr("wait for it to finish, or stop it"),
                 ) from error
+            # Another `destroy` deleted the file after we had opened it: our lock means nothing.
             if os.fstat(stream.fileno()).st_nlink == 0:
                 raise LabError(
                     tr("another labctl destroyed this lab just now"),
@@ -384,7 +388,7 @@ class LabState:
             yield
 
     def remove(self) -> None:
-        """Delete everything the lab has on disk."""
+        """Delete the whole `.labctl/` directory."""
         shutil.rmtree(self.root, ignore_errors=False)
 
 
@@ -403,7 +407,7 @@ def _not_ours(path: Path) -> LabError:
 
 
 def cache_directory(*, roots: bool = False) -> Path:
-    """Where baked images and timings are kept, for all labs of this machine; `roots`: root's."""
+    """Where images and timings are stored for all labs of this machine; `roots`: root's cache."""
     if chosen := os.environ.get("LABCTL_CACHE"):
         return Path(chosen).expanduser().absolute()
     if roots or os.geteuid() == 0:

@@ -1,7 +1,7 @@
-"""spec -> topology: what follows from a lab.yaml, with nothing left to decide.
+"""spec -> topology: everything that follows from a lab.yaml, with every value decided.
 
-Pure: no file, no clock, no randomness. Whatever renders a config or checks a claim reads the lab's
-values here and never writes a literal of the tutorial.
+Pure: no files, no clock, no randomness. Code that renders a configuration or checks a claim takes
+the lab's values from here and contains no address or name of the tutorial itself.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.spec.model import LabSpec, NodeSpec
 
+# Default ports: OpenStack Installation Guide, "Firewalls and default ports".
 _API_PORTS = {
     "keystone": 5000,
     "glance": 9292,
@@ -22,10 +23,14 @@ _API_PORTS = {
 }
 _SSH_PORT = 22
 
-# Below 32768, where Linux begins to hand out ports by itself, and above what services use.
-_FIRST_PORT, _PORTS, _BLOCK = 20000, 10000, 20
+# Forwarded ports: above those of usual services, and below 32768, where the ports begin that Linux
+# gives to clients (net.ipv4.ip_local_port_range).
+_FIRST_PORT, _PORTS = 20000, 10000
+_BLOCK = 20
+"""Ports of one lab; a lab with more nodes has a multiple of it."""
 
-_NAT_DNS = 3  # host number: libvirt's and VirtualBox's NAT answer DNS there
+_NAT_DNS = 3
+"""Host number at which VirtualBox's NAT answers DNS (10.0.2.3): no node gets it."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,14 @@ class Nic:
 
 @dataclass(frozen=True)
 class Forward:
-    """A port of the laptop's 127.0.0.1 that leads to a node, where nodes are virtual machines."""
+    """A port of the host's 127.0.0.1 that leads to a node. Only virtual machines have them."""
 
     id: str
-    """What it leads to: ``ssh``, ``keystone``, ``glance``, ``placement``, ``nova``, ``neutron``."""
+    """The service: ``ssh``, ``keystone``, ``glance``, ``placement``, ``nova`` or ``neutron``."""
     guest: int
-    """Port of the node."""
+    """Port on the node."""
     host: int
-    """Port of 127.0.0.1."""
+    """Port on 127.0.0.1 of the host."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,21 @@ class Node:
     cpus: int
     memory_mib: int
     eth0: Nic
-    """The way out: every node has its own isolated NAT network with the same addresses."""
+    """Interface to the Internet: every node has its own isolated NAT network, unless they share one
+    (`build_topology`)."""
     eth1: Nic
-    """The private network: carries Geneve, the OVN databases and the OpenStack APIs."""
+    """Interface to the private network: for Geneve, the OVN databases and the OpenStack APIs."""
     forwards: tuple[Forward, ...]
-    """SSH first; on the controller the APIs as well, if the lab has OpenStack."""
+    """SSH first; on the controller of a lab with OpenStack also the APIs."""
 
     @property
     def is_controller(self) -> bool:
-        """Whether OpenStack's services, if any, and the OVN databases run here."""
+        """Whether the OVN databases run here, and OpenStack's services if the lab has them."""
         return "controller" in self.roles
 
     @property
     def is_gateway(self) -> bool:
-        """Whether br-ex is here: traffic between tenants and the Internet passes this node."""
+        """Whether br-ex is here: traffic between instances and the Internet passes this node."""
         return "gateway" in self.roles
 
     @property
@@ -85,13 +91,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Pool:
-    """Addresses Neutron may hand out on the external network; both ends belong to it."""
+    """Addresses Neutron may use on the external network, from `start` to `end` inclusive."""
 
     start: IPv4Address
     end: IPv4Address
 
     def contains(self, address: IPv4Address) -> bool:
-        """Whether the address can have come from this pool."""
+        """Whether the address is in this pool."""
         return self.start <= address <= self.end
 
 
@@ -111,7 +117,7 @@ class Image:
     source: str
     """``builtin``, an http(s) URL, or a path relative to the directory of lab.yaml."""
     user: str
-    """Who SSH logs in as."""
+    """The user SSH logs in as."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,9 @@ class Box:
     """The Vagrant box of virtual machines."""
 
     name: str
-    """As Vagrant writes it, or ``auto``."""
+    """Such as ``debian/bookworm64``, or ``auto``."""
     version: str
-    """One version, or empty for any."""
+    """A version, or empty for any."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +146,10 @@ class Topology:
 
     lab: str
     stack: str
-    """``openstack``, or ``ovn``: OVN and nothing on top of it."""
+    """``openstack``, or ``ovn`` for OVN alone."""
     box: Box
     nested: bool
-    """Whether virtual machines get the host's virtualization."""
+    """Whether nodes that are virtual machines can use the host's virtualization themselves."""
     nodes: tuple[Node, ...]
     """In the order of lab.yaml."""
     nat: IPv4Network
@@ -151,7 +157,7 @@ class Topology:
     uplink: str
     private: IPv4Network
     attach: str
-    """``internal``: the private network is the lab's own; ``hostonly``: the laptop is on it."""
+    """``internal``: only the nodes are on the private network; ``hostonly``: the host is too."""
     physical_network: str
     external_network: str
     external_subnet: str
@@ -171,7 +177,7 @@ class Topology:
 
     @property
     def controller(self) -> Node:
-        """The one node that runs OpenStack's services."""
+        """The one node that runs the OVN databases and OpenStack's services."""
         return next(node for node in self.nodes if node.is_controller)
 
     @property
@@ -185,7 +191,7 @@ class Topology:
         return tuple(node for node in self.nodes if node.is_compute)
 
     def node(self, name: str) -> Node:
-        """The node of that name; KeyError if the lab has none."""
+        """The node of that name. Raises KeyError if the lab has none."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -195,10 +201,10 @@ class Topology:
 def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
     """Everything that follows from a spec. The same spec always gives the same topology.
 
-    With `shared_nat` all nodes are on one NAT network, as with libvirt, and each gets an address of
-    its own on eth0: the gateway node nat.address, the others what is free behind it. Without, each
-    has a NAT network to itself and all have the same address. Raises LabError if the network is too
-    small for them.
+    With `shared_nat` all nodes are on one NAT network, as with libvirt, and each gets its own
+    address on eth0: the gateway node nat.address, the others the next free ones. Without it every
+    node has its own NAT network, and all have the same address. Raises LabError if the network is
+    too small.
     """
     return Topology(
         lab=spec.name,
@@ -237,7 +243,7 @@ def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
 def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
     macs = _macs(spec)
     forwards = _forwards(spec)
-    eth0 = _eth0_each(spec) if shared_nat else dict.fromkeys(spec.nodes, spec.nat.address)
+    eth0 = _eth0_addresses(spec) if shared_nat else dict.fromkeys(spec.nodes, spec.nat.address)
     for name, node in spec.nodes.items():
         yield Node(
             name=name,
@@ -260,19 +266,19 @@ def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
         )
 
 
-def _eth0_each(spec: LabSpec) -> Mapping[str, IPv4Address]:
-    """An address on eth0 for each node, where all of them share one network."""
+def _eth0_addresses(spec: LabSpec) -> Mapping[str, IPv4Address]:
+    """The address of each node on eth0, where all of them share one network."""
     nat, pool = spec.nat, spec.external.pool
-    own = int(nat.address - int(nat.subnet.network_address))
-    # Behind nat.address first, so that the nodes of the tutorial's lab are .15, .16, .17.
-    numbers = (*range(own + 1, nat.subnet.num_addresses - 1), *range(1, own))
+    own_number = int(nat.address - int(nat.subnet.network_address))
+    # The addresses after nat.address come first, so that the tutorial's nodes are .15, .16, .17.
+    numbers = (*range(own_number + 1, nat.subnet.num_addresses - 1), *range(1, own_number))
     free = (
         address
         for address in (nat.subnet[number] for number in numbers)
         if address not in (nat.gateway, nat.subnet[_NAT_DNS])
         and not pool.start <= address <= pool.end
     )
-    given: dict[str, IPv4Address] = {}
+    addresses: dict[str, IPv4Address] = {}
     for name, node in spec.nodes.items():
         address = nat.address if "gateway" in node.roles else next(free, None)
         if address is None:
@@ -282,36 +288,36 @@ def _eth0_each(spec: LabSpec) -> Mapping[str, IPv4Address]:
                 hint=tr("choose a larger network, or a smaller external.pool"),
                 code=EXIT_USAGE,
             )  # fmt: skip
-        given[name] = address
-    return given
+        addresses[name] = address
+    return addresses
 
 
 def _forwards(spec: LabSpec) -> Mapping[str, tuple[Forward, ...]]:
-    """The forwarded ports of each node, from a block of ports that the lab's name chooses."""
-    # The APIs come first, whether they are forwarded or not: so nodes added at the end of lab.yaml
-    # move no port, and neither does a change of the stack.
+    """The forwarded ports of each node, out of a block of ports chosen by a hash of the name."""
+    # The APIs come first, and have their ports even if they are not forwarded. So a node added at
+    # the end of lab.yaml, or another stack, changes no other port.
     needed = len(_API_PORTS) + len(spec.nodes)
     block = _BLOCK * -(-needed // _BLOCK)
     digest = hashlib.sha256(spec.name.encode()).digest()
     base = _FIRST_PORT + int.from_bytes(digest[:4]) % max(1, _PORTS // block) * block
     apis = tuple(
-        Forward(service, port, base + place)
-        for place, (service, port) in enumerate(_API_PORTS.items())
+        Forward(service, port, base + index)
+        for index, (service, port) in enumerate(_API_PORTS.items())
     )
     return {
         name: (
-            Forward("ssh", _SSH_PORT, base + len(_API_PORTS) + place),
+            Forward("ssh", _SSH_PORT, base + len(_API_PORTS) + index),
             *(apis if spec.stack == "openstack" and "controller" in node.roles else ()),
         )
-        for place, (name, node) in enumerate(spec.nodes.items())
+        for index, (name, node) in enumerate(spec.nodes.items())
     }
 
 
 def _macs(spec: LabSpec) -> dict[tuple[str, str], str]:
-    """A MAC for every (node, NIC): the one lab.yaml gives, else one made from the names.
+    """The MAC of every (node, NIC): the one in lab.yaml, else one made from the names.
 
-    Made from names and not at random, so that a capture, a snapshot and a screenshot of the same
-    lab agree, on every machine and after every ``destroy``.
+    It is made from the names and is not random, so that captures, snapshots and screenshots of the
+    same lab agree on every machine, and after ``destroy`` and ``create``.
     """
     written = {
         (name, nic): mac
@@ -334,10 +340,10 @@ def _written_macs(node: NodeSpec) -> tuple[tuple[str, str | None], ...]:
 
 
 def _made_mac(lab: str, node: str, nic: str, taken: set[str]) -> str:
-    # 52:54:00 is QEMU's locally administered prefix, the one the tutorial's captures show.
+    # 52:54:00 is the locally administered prefix that QEMU uses, as in the tutorial's captures.
     attempt = 0
     while True:
-        # 24 bits collide once in a while: the next attempt hashes to another address.
+        # 24 bits may collide; each attempt hashes to another address.
         text = f"{lab}/{node}/{nic}" + (f"/{attempt}" if attempt else "")
         tail = hashlib.sha256(text.encode()).digest()[:3]
         mac = "52:54:00:" + tail.hex(":")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -20,7 +20,15 @@ from labctl.i18n import mark, tr
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, Look, Text
 from labctl.lessons.templates import environment
-from labctl.spec.problems import Path, Problem, SpecError, choices_of, did_you_mean, either, quoted
+from labctl.spec.problems import (
+    KeyPath,
+    Problem,
+    SpecError,
+    choices_of,
+    did_you_mean,
+    either,
+    quoted,
+)
 from labctl.spec.source import YamlSource, read_yaml
 from labctl.topology import Instance, Topology
 
@@ -35,7 +43,7 @@ def load_lesson(name: str) -> Lesson:
 
     Raises LabError when there is none, SpecError with all that is wrong with the file.
     """
-    path = built_in() / f"{name}.yaml" if name in available() else FilePath(name)
+    path = built_in() / f"{name}.yaml" if name in available() else Path(name)
     if path.is_dir():
         path = path / "lesson.yaml"
     if not path.is_file():
@@ -60,7 +68,7 @@ def load_lesson(name: str) -> Lesson:
 
 def source_of(name: str) -> str:
     """What finds the same lesson later, from wherever: its id, or an absolute path."""
-    return name if name in available() else str(FilePath(name).absolute())
+    return name if name in available() else str(Path(name).absolute())
 
 
 @lru_cache(maxsize=16)
@@ -107,7 +115,7 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
             return source.problem(path, tr(says) if says else error["msg"])
 
 
-def _written_key(data: Any, path: Path) -> Path:
+def _written_key(data: Any, path: KeyPath) -> KeyPath:
     """Where a key stands in the file, which may hold it in a list: see `_by_name`."""
     *above, name = path
     for step in above:
@@ -148,7 +156,7 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
     checkpoints: set[str] = set()
     claims: set[str] = set()
     for number, checkpoint in enumerate(lesson.checkpoints):
-        path: Path = ("checkpoints", number)
+        path: KeyPath = ("checkpoints", number)
         if checkpoint.id in checkpoints:
             yield source.problem((*path, "id"), tr("another checkpoint has this id"))
         checkpoints.add(checkpoint.id)
@@ -168,7 +176,7 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
             yield source.problem(place_of_text, message, mend)
 
 
-def _look_slips(look: Look, path: Path, source: YamlSource) -> Iterator[Problem]:
+def _look_slips(look: Look, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
     if look.probe not in PROBES:
         message = tr("there is no probe {name}", name=quoted(look.probe))
         yield source.problem((*path, "probe"), message, _mend(look.probe, PROBES))
@@ -216,7 +224,7 @@ def _attributes(of: type) -> tuple[str, ...]:
     return (*(field.name for field in fields(of)), *properties)
 
 
-def _texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every text in the file with its place."""
     if isinstance(data, str):
         yield path, data

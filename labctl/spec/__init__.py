@@ -1,1 +1,1 @@
-"""lab.yaml: read, filled with defaults, validated, with every problem at its line."""
+"""lab.yaml: reads it, fills in defaults, validates it, and reports every problem with its line."""

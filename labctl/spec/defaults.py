@@ -1,7 +1,7 @@
-"""Fill what lab.yaml leaves out. Works on plain data, before the types are checked.
+"""Fill in what lab.yaml leaves out. Works on plain data, before the types are checked.
 
-Defaults follow what *is* written: change ``nat.subnet`` alone and gateway, eth0 and pool move along
-at the same host numbers. Data that is wrong passes through untouched: saying so is not our task.
+Defaults depend on what *is* written: if only ``nat.subnet`` is changed, gateway, eth0 and pool keep
+their host numbers in the new subnet. Wrong data stays as it is: fields.py and rules.py report it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from labctl.spec.fields import LONGEST_PREFIX, SHORTEST_PREFIX
 
 NAT, PRIVATE, TENANT = "10.0.2.0/24", "192.168.33.0/24", "172.16.100.0/24"
-# The series' first days, OVN without OpenStack, have a network of their own (Day 07).
+# Used with OVN alone, as in the first days of the tutorial (Day 07).
 OVN_TENANT = "192.168.100.0/24"
 
 # Host numbers of the tutorial: 10.0.2.2, .15, .210–.220; 192.168.33.10, .20; 172.16.100.1, .10.
@@ -22,9 +22,10 @@ TENANT_GATEWAY, FIRST_INSTANCE = 1, 10
 
 POOL_SIZE = POOL_END - POOL_START + 1
 OVN_POOL_START, OVN_POOL_END = 100, 200
+# MiB. What nodes use is in docs/performance.md and docs/providers.md.
 CONTROLLER_MEMORY, COMPUTE_MEMORY, OVN_MEMORY = 4096, 3072, 512
 LEAST_MEMORY = {"openstack": 1024, "ovn": 384}
-"""MiB a node needs, by stack."""
+"""MiB a node needs at least, by stack."""
 
 
 _NETWORKS = ("nat", "private", "external", "tenant")
@@ -32,14 +33,14 @@ _SECTIONS = ("box", *_NETWORKS, "nodes", "instances", "image", "flavor")
 
 
 def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the data with everything in it that was left out."""
+    """A copy of the data with defaults for everything that was left out."""
     filled = _without_nulls(data)
     filled.setdefault("nodes", {"network-controller": {}, "compute-01": {}})
     filled.setdefault("instances", {"vm_1": {}})
     ovn_only = filled.get("stack") == "ovn"
     for key in _SECTIONS:
         section = filled.setdefault(key, {})
-        # A section that is not a mapping stays as it is, for the types to complain about.
+        # A section that is no mapping stays as it is; the types report it.
         if isinstance(section, Mapping):
             by_name = key in ("nodes", "instances")
             filled[key] = _entries(section) if by_name else _without_nulls(section)
@@ -53,9 +54,9 @@ def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata_port(cidr: IPv4Network, gateway: IPv4Address | None) -> IPv4Address:
-    """The address Neutron takes for OVN's DHCP and metadata port: the lowest but the gateway."""
-    # neutron/ipam/requests.py: a port of network:distributed gets the next free address, all other
-    # ports get a random one.
+    """The address Neutron gives to OVN's DHCP and metadata port: the lowest besides the gateway."""
+    # neutron/ipam/requests.py: a port with the owner network:distributed gets the lowest free
+    # address, all other ports get a random one.
     return cidr[2] if gateway == cidr[1] else cidr[1]
 
 
@@ -64,9 +65,9 @@ def _fill_nat(nat: Any) -> None:
         subnet = _network(nat.setdefault("subnet", NAT))
         if subnet:
             taken = {_address(nat.get("address"))}
-            _set(nat, "gateway", _free_host(subnet, [NAT_GATEWAY], taken))
+            _set_default(nat, "gateway", _free_host(subnet, [NAT_GATEWAY], taken))
             taken = {_address(nat.get("gateway"))}
-            _set(nat, "address", _free_host(subnet, [NAT_ADDRESS, NAT_GATEWAY + 1], taken))
+            _set_default(nat, "address", _free_host(subnet, [NAT_ADDRESS, NAT_GATEWAY + 1], taken))
 
 
 def _fill_private(private: Any) -> None:
@@ -78,15 +79,15 @@ def _fill_pool(external: Any, nat: Any, ovn_only: bool) -> None:
     if not isinstance(external, dict):
         return
     pool = external.setdefault("pool", {})
-    subnet = _get_network(nat, "subnet")
+    subnet = _network_of(nat, "subnet")
     if not isinstance(pool, Mapping) or subnet is None:
         return
     pool = external["pool"] = _without_nulls(pool)
     start, end = _address(pool.get("start")), _address(pool.get("end"))
     taken = {_address(nat.get("gateway")), _address(nat.get("address"))}
-    usual = (OVN_POOL_START, OVN_POOL_END) if ovn_only else (POOL_START, POOL_END)
-    first, last = _pool(subnet, taken, *usual)
-    # With one end written, the pool keeps its usual size.
+    usual_hosts = (OVN_POOL_START, OVN_POOL_END) if ovn_only else (POOL_START, POOL_END)
+    first, last = _pool(subnet, taken, *usual_hosts)
+    # If only one end is written, the pool has its usual size.
     if start is not None and start in subnet:
         last = min(int(start) + POOL_SIZE - 1, int(subnet[-2]))
     if end is not None and end in subnet:
@@ -98,14 +99,17 @@ def _fill_pool(external: Any, nat: Any, ovn_only: bool) -> None:
 def _pool(
     subnet: IPv4Network, taken: set[IPv4Address | None], start: int, end: int
 ) -> tuple[int, int]:
-    """First and last address of the pool: the usual hosts, or else the end of the longest gap."""
+    """First and last address of the pool: the usual host numbers if they are free, else the end of
+    the longest range without a taken address."""
     base = int(subnet.network_address)
-    used = sorted(int(address) for address in taken if address is not None and address in subnet)
+    used_numbers = sorted(
+        int(address) for address in taken if address is not None and address in subnet
+    )
     first, last = base + start, base + end
-    if last < int(subnet.broadcast_address) and not any(first <= a <= last for a in used):
+    if last < int(subnet.broadcast_address) and not any(first <= a <= last for a in used_numbers):
         return first, last
-    fence = [base, *used, int(subnet.broadcast_address)]
-    before, after = max(pairwise(fence), key=lambda gap: gap[1] - gap[0])
+    boundaries = [base, *used_numbers, int(subnet.broadcast_address)]
+    before, after = max(pairwise(boundaries), key=lambda gap: gap[1] - gap[0])
     return max(before + 1, after - POOL_SIZE), after - 1
 
 
@@ -113,7 +117,7 @@ def _fill_tenant(tenant: Any, ovn_only: bool) -> None:
     if isinstance(tenant, dict):
         subnet = _network(tenant.setdefault("cidr", OVN_TENANT if ovn_only else TENANT))
         if subnet:
-            # The series' own choice: the router is .1 with OpenStack and .254 without.
+            # As in the tutorial: the router is .1 with OpenStack and .254 without.
             tenant.setdefault("gateway", subnet[-2 if ovn_only else TENANT_GATEWAY])
         tenant.setdefault("dns", ["8.8.8.8"])
 
@@ -121,52 +125,55 @@ def _fill_tenant(tenant: Any, ovn_only: bool) -> None:
 def _fill_nodes(nodes: Any, private: Any, ovn_only: bool) -> None:
     if not isinstance(nodes, dict):
         return
-    own = {name: node for name, node in nodes.items() if isinstance(node, dict)}
-    controller = _default_controller(own)
-    for name, node in own.items():
+    mappings = {name: node for name, node in nodes.items() if isinstance(node, dict)}
+    controller = _default_controller(mappings)
+    for name, node in mappings.items():
         node.setdefault("roles", ["controller", "gateway"] if name == controller else ["compute"])
-        memory = CONTROLLER_MEMORY if _controls(node) else COMPUTE_MEMORY
-        _set(node, "memory", OVN_MEMORY if ovn_only else memory)
-    subnet = _get_network(private, "subnet")
+        memory = CONTROLLER_MEMORY if _is_controller(node) else COMPUTE_MEMORY
+        _set_default(node, "memory", OVN_MEMORY if ovn_only else memory)
+    subnet = _network_of(private, "subnet")
     if subnet is None:
         return
-    taken = {_address(node.get("eth1")) for node in own.values()}
-    place = 1
-    for node in own.values():
-        # The place counts nodes with a written address too, so that writing one moves no other.
-        number = ETH1_STEP if _controls(node) else ETH1_STEP * (place := place + 1)
+    taken = {_address(node.get("eth1")) for node in mappings.values()}
+    position = 1
+    for node in mappings.values():
+        # Nodes with a written address count too: writing one changes no other node's address.
+        host_number = ETH1_STEP if _is_controller(node) else ETH1_STEP * (position := position + 1)
         if "eth1" not in node:
-            # Host 1 is left alone: host-only networks of hypervisors give it to the host.
-            slots = range(number, subnet.num_addresses, ETH1_STEP)
-            _set(node, "eth1", _free_host(subnet, slots, taken, lowest=2))
+            # Host 1 is not used: in host-only networks hypervisors give it to the host.
+            slots = range(host_number, subnet.num_addresses, ETH1_STEP)
+            _set_default(node, "eth1", _free_host(subnet, slots, taken, lowest=2))
             taken.add(node.get("eth1"))
 
 
 def _default_controller(nodes: Mapping[str, dict[str, Any]]) -> str | None:
-    """Which node becomes controller and gateway because no node was given the role."""
-    if any(_controls(node) for node in nodes.values()):
+    """The node that becomes controller and gateway, if no node was given that role."""
+    if any(_is_controller(node) for node in nodes.values()):
         return None
-    free = [name for name, node in nodes.items() if "roles" not in node]
-    return next((name for name in free if "controller" in name), free[0] if free else None)
+    without_roles = [name for name, node in nodes.items() if "roles" not in node]
+    return next(
+        (name for name in without_roles if "controller" in name),
+        without_roles[0] if without_roles else None,
+    )
 
 
-def _controls(node: Mapping[str, Any]) -> bool:
+def _is_controller(node: Mapping[str, Any]) -> bool:
     roles = node.get("roles")
     return isinstance(roles, Iterable) and "controller" in roles
 
 
 def _fill_instances(instances: Any, tenant: Any) -> None:
-    subnet = _get_network(tenant, "cidr")
+    subnet = _network_of(tenant, "cidr")
     if not isinstance(instances, dict) or subnet is None:
         return
-    own = [instance for instance in instances.values() if isinstance(instance, dict)]
+    mappings = [instance for instance in instances.values() if isinstance(instance, dict)]
     gateway = _address(tenant.get("gateway"))
     taken = {gateway, metadata_port(subnet, gateway)}
-    taken |= {_address(instance.get("address")) for instance in own}
-    for number, instance in enumerate(own, FIRST_INSTANCE):
+    taken |= {_address(instance.get("address")) for instance in mappings}
+    for number, instance in enumerate(mappings, FIRST_INSTANCE):
         if "address" not in instance:
             slots = range(number, subnet.num_addresses)
-            _set(instance, "address", _free_host(subnet, slots, taken))
+            _set_default(instance, "address", _free_host(subnet, slots, taken))
             taken.add(instance.get("address"))
 
 
@@ -176,7 +183,10 @@ def _free_host(
     taken: set[IPv4Address | None],
     lowest: int = 1,
 ) -> IPv4Address | None:
-    """The first preferred host number that is free, else the lowest free one, else None."""
+    """The address of the first free host number out of `preferred`, else of the lowest free one.
+
+    None if no address is free. `lowest` is the lowest host number to use.
+    """
     hosts = subnet.num_addresses - 1
     for number in chain(preferred, range(lowest, hosts)):
         if 0 < number < hosts and subnet[number] not in taken:
@@ -184,14 +194,14 @@ def _free_host(
     return None
 
 
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    # No free address leaves the key missing: "missing" is then reported as "no room".
+def _set_default(data: dict[str, Any], key: str, value: Any) -> None:
+    # Without a free address the key stays missing; load.py reports that as a full subnet.
     if value is not None:
         data.setdefault(key, value)
 
 
 def _entries(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Nodes or instances by name; ``compute-02:`` with nothing behind it is all defaults."""
+    """Nodes or instances by name; ``compute-02:`` without a value means all defaults."""
     return {
         name: _without_nulls({} if item is None else item)
         if item is None or isinstance(item, Mapping)
@@ -201,11 +211,11 @@ def _entries(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_nulls(data: Mapping[str, Any]) -> dict[str, Any]:
-    # `gateway:` with nothing behind it, as when its value was commented out, means the default.
+    # `gateway:` without a value, as when the value was commented out, means the default.
     return {key: value for key, value in data.items() if value is not None}
 
 
-def _get_network(section: Any, key: str) -> IPv4Network | None:
+def _network_of(section: Any, key: str) -> IPv4Network | None:
     return _network(section.get(key)) if isinstance(section, Mapping) else None
 
 

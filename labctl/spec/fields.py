@@ -1,7 +1,6 @@
-"""The types of single values in lab.yaml: text in, value out, or a sentence that helps.
+"""The types of single values in lab.yaml: they parse text to a value, or raise a helpful error.
 
-Whatever can be judged by looking at one value alone is judged here. What needs two values is in
-:mod:`labctl.spec.rules`.
+Checks that need only one value are here; checks that need several are in :mod:`labctl.spec.rules`.
 """
 
 import re
@@ -14,15 +13,15 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from labctl.i18n import mark, tr
-from labctl.spec.problems import did_you_mean, quoted, shown
+from labctl.spec.problems import did_you_mean, printable, quoted
 
 PROVIDERS = ("nspawn", "virtualbox", "libvirt")
 """The names of the providers; what there is to know of each is in labctl/providers/NAME/."""
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 
-# Networks no lab may use, each with the reason a learner will want to know. Here and in all tables
-# of texts: they are made before the language is known, so `tr` is asked when something is said.
+# Networks no lab may use, each with the reason. This table, like all tables of texts, is made
+# before the user's language is known: `mark` collects the text, `tr` translates it when it is used.
 RESERVED = {
     IPv4Network("0.0.0.0/8"): mark("{network} means “this network” and is never routed"),
     IPv4Network("127.0.0.0/8"): mark("{network} is every machine's loopback"),
@@ -33,20 +32,20 @@ RESERVED = {
     IPv4Network("240.0.0.0/4"): mark("{network} is reserved and never routed"),
 }
 
-_LONGEST_NAME = 64
+_MAX_NAME = 64
 
-PROBLEM = "labctl"
-"""Type of the pydantic errors whose message is ours already."""
+OWN_MESSAGE = "labctl"
+"""Type of the pydantic errors that already have our own message."""
 
 
-def complaint(message: str, mend: str = "") -> PydanticCustomError:
-    """The error a validator raises: our own sentence, and what to do about it."""
-    # The text travels in the context because pydantic would expand braces in the template.
-    return PydanticCustomError(PROBLEM, "{message}", {"message": message, "mend": mend})
+def invalid_value(message: str, fix: str = "") -> PydanticCustomError:
+    """The error for a validator to raise: our own message, and how to fix the value."""
+    # The message is in the context, because pydantic would replace {…} in a template.
+    return PydanticCustomError(OWN_MESSAGE, "{message}", {"message": message, "fix": fix})
 
 
 def _text(value: Any) -> str | None:
-    """The value as text, or None for pydantic to complain about (a list, a mapping)."""
+    """The value as text; None for a list or a mapping, which pydantic then reports."""
     return value.strip() if isinstance(value, str) else None
 
 
@@ -58,20 +57,20 @@ def _address(value: Any) -> Any:
         address = ip_address(text)
     except ValueError:
         if "/" in text:
-            mend = tr("leave out the prefix length: it is the subnet's")
+            fix = tr("leave out the prefix length: it is the subnet's")
         elif re.search(r"(^|\.)0\d", text):
-            mend = tr("leave out the leading zeros")
+            fix = tr("leave out the leading zeros")
         else:
-            mend = tr("write four numbers from 0 to 255, such as 192.168.33.10")
-        raise complaint(tr("{value} is not an IPv4 address", value=quoted(text)), mend) from None
+            fix = tr("write four numbers from 0 to 255, such as 192.168.33.10")
+        raise invalid_value(tr("{value} is not an IPv4 address", value=quoted(text)), fix) from None
     if not isinstance(address, IPv4Address):
-        raise complaint(
-            tr("{value} is an IPv6 address, and labs are IPv4 only", value=shown(text)),
+        raise invalid_value(
+            tr("{value} is an IPv6 address, and labs are IPv4 only", value=printable(text)),
             tr("give an IPv4 address"),
         )
     for network, reason in RESERVED.items():
         if address in network:
-            raise complaint(_unusable(address, network, reason), tr("choose another address"))
+            raise invalid_value(_unusable(address, network, reason), tr("choose another address"))
     return address
 
 
@@ -87,28 +86,28 @@ def _subnet(value: Any) -> Any:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise complaint(
+        raise invalid_value(
             tr("{value} is not an IPv4 network", value=quoted(text)),
             tr("write an address and a prefix length, such as 192.168.33.0/24"),
         ) from None
     if isinstance(network, IPv6Network):
-        raise complaint(
-            tr("{value} is an IPv6 network, and labs are IPv4 only", value=shown(text)),
+        raise invalid_value(
+            tr("{value} is an IPv6 network, and labs are IPv4 only", value=printable(text)),
             tr("give an IPv4 network"),
         )
     if not slash:
         guess = IPv4Network(f"{address}/24", strict=False)
-        raise complaint(
+        raise invalid_value(
             tr("{address} has no prefix length", address=address),
             tr("did you mean {meant}?", meant=guess),
         )
     if not prefix.isdecimal():
-        raise complaint(
+        raise invalid_value(
             tr("{value} has a netmask for a prefix length", value=text),
             tr("write {value}", value=network),
         )
     if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
-        raise complaint(
+        raise invalid_value(
             tr("{network} is too large for a lab", network=network)
             if network.prefixlen < SHORTEST_PREFIX
             else tr("{network} is too small for a lab", network=network),
@@ -119,7 +118,7 @@ def _subnet(value: Any) -> Any:
             ),
         )
     if address != str(network.network_address):
-        raise complaint(
+        raise invalid_value(
             tr(
                 "{value} has bits set behind its prefix: it is an address, not a network",
                 value=text,
@@ -128,7 +127,7 @@ def _subnet(value: Any) -> Any:
         )
     for reserved, reason in RESERVED.items():
         if network.overlaps(reserved):
-            raise complaint(
+            raise invalid_value(
                 _unusable(network, reserved, reason),
                 tr("choose a private range, such as 192.168.33.0/24"),
             )
@@ -141,12 +140,12 @@ def _mac(value: Any) -> Any:
         return value
     mac = text.lower().replace("-", ":")
     if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-        raise complaint(
+        raise invalid_value(
             tr("{value} is not a MAC address", value=quoted(text)),
             tr("write six pairs of hexadecimal digits, such as 52:54:00:12:34:56"),
         )
     if int(mac[:2], 16) & 1:
-        raise complaint(
+        raise invalid_value(
             tr("{mac} is a multicast address, which no interface may have", mac=mac),
             tr(
                 "make the first pair even, such as {mac}",
@@ -154,7 +153,7 @@ def _mac(value: Any) -> Any:
             ),
         )
     if mac == "00:00:00:00:00:00":
-        raise complaint(
+        raise invalid_value(
             tr("{mac} is no interface's address", mac=mac), tr("leave mac out and one is made")
         )
     return mac
@@ -166,19 +165,19 @@ def _whole_number(unit: str) -> Callable[[Any], Any]:
         if text is None or re.fullmatch(r"-?[0-9]{1,18}", text):
             return value
         if re.fullmatch(r"-?[0-9]+", text):
-            raise complaint(tr("{value} is out of all bounds", value=shown(text)))
-        mend = tr("write digits only")
+            raise invalid_value(tr("{value} is out of all bounds", value=printable(text)))
+        fix = tr("write digits only")
         giga = re.fullmatch(r"([0-9]{1,9}) ?(g|gb|gib)", text.lower())
         mega = re.fullmatch(r"([0-9]{1,9}) ?(m|mb|mib)", text.lower())
         if unit == "MiB" and giga:
-            mend = tr("write {value}", value=int(giga[1]) * 1024)
+            fix = tr("write {value}", value=int(giga[1]) * 1024)
         elif (unit == "MiB" and mega) or (unit == "GiB" and giga):
-            mend = tr("write {value}", value=(mega or giga)[1])  # type: ignore[index]
-        raise complaint(
+            fix = tr("write {value}", value=(mega or giga)[1])  # type: ignore[index]
+        raise invalid_value(
             tr("{value} is not a whole number of {unit}", value=quoted(text), unit=unit)
             if unit
             else tr("{value} is not a whole number", value=quoted(text)),
-            mend,
+            fix,
         )
 
     return number
@@ -188,19 +187,19 @@ def _openstack_name(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if not value:
-        raise complaint(tr("is empty"), tr("give it a name, or leave the key out"))
-    if len(value) > _LONGEST_NAME:
-        raise complaint(tr("is longer than {n} characters", n=_LONGEST_NAME), tr("shorten it"))
+        raise invalid_value(tr("is empty"), tr("give it a name, or leave the key out"))
+    if len(value) > _MAX_NAME:
+        raise invalid_value(tr("is longer than {n} characters", n=_MAX_NAME), tr("shorten it"))
     if not value.isprintable():
-        raise complaint(
+        raise invalid_value(
             tr("{value} holds a control character", value=quoted(value)), tr("use printable text")
         )
     if value != value.strip():
-        raise complaint(
+        raise invalid_value(
             tr("{value} begins or ends with a space", value=quoted(value)), tr("remove it")
         )
     if value.startswith("-"):
-        raise complaint(
+        raise invalid_value(
             tr(
                 "{value} begins with a hyphen: the openstack command would read an option",
                 value=quoted(value),
@@ -210,13 +209,13 @@ def _openstack_name(value: Any) -> Any:
     return value
 
 
-def _matching(pattern: str, message: str, mend: str) -> BeforeValidator:
-    """A validator that wants the whole text to match and has a better message than the regex."""
+def _matching(pattern: str, message: str, fix: str) -> BeforeValidator:
+    """A validator: the whole text must match `pattern`; `message` and `fix` are for `tr`."""
     compiled = re.compile(pattern)
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and not compiled.fullmatch(value):
-            raise complaint(tr(message, value=quoted(value)), tr(mend))
+            raise invalid_value(tr(message, value=quoted(value)), tr(fix))
         return value
 
     return BeforeValidator(check)
@@ -226,7 +225,7 @@ def _source(value: Any) -> Any:
     if not isinstance(value, str) or value == "builtin":
         return value
     if not value.isprintable() or not value.strip():
-        raise complaint(
+        raise invalid_value(
             tr("{value} is neither a path nor a URL", value=quoted(value)),
             tr("write {value}", value="builtin"),
         )
@@ -237,16 +236,16 @@ def _source(value: Any) -> Any:
         except ValueError:
             usable = False
         if not usable:
-            raise complaint(
-                tr("{value} is not a URL an image can be fetched from", value=shown(value)),
+            raise invalid_value(
+                tr("{value} is not a URL an image can be fetched from", value=printable(value)),
                 tr("give an http:// or https:// URL, a path, or builtin"),
             )
     elif "/" not in value and "." not in value:
-        raise complaint(
+        raise invalid_value(
             tr("{value} is neither builtin nor a URL nor a path", value=quoted(value)),
             tr("did you mean {meant}?", meant="builtin")
             if did_you_mean(value, ["builtin"])
-            else tr("for a file write {path}", path=f"./{shown(value)}"),
+            else tr("for a file write {path}", path=f"./{printable(value)}"),
         )
     return value
 
@@ -255,12 +254,12 @@ def _flag(value: Any) -> Any:
     text = _text(value)
     if text is None:
         return value
-    meant = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    if text.lower() not in meant:
-        raise complaint(
+    values = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in values:
+        raise invalid_value(
             tr("{value} is neither true nor false", value=quoted(text)), tr("write true or false")
         )
-    return meant[text.lower()]
+    return values[text.lower()]
 
 
 LAB_NAME = "^[a-z][a-z0-9-]{0,30}$"
@@ -269,7 +268,7 @@ INSTANCE_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 _PHYSICAL_NETWORK = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _KEYPAIR = "^[A-Za-z0-9_][A-Za-z0-9 _-]{0,63}$"
 _USER = "^[a-z_][a-z0-9_-]{0,31}$"
-# Both go into a Vagrantfile: nothing that Ruby or a shell could read as more than a word.
+# Both go into a Vagrantfile: no characters that have a meaning in Ruby or in a shell.
 _BOX_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$"
 _BOX_VERSION = "^([0-9][0-9A-Za-z.+~-]{0,63})?$"
 _MAC = "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$"
@@ -304,7 +303,7 @@ ProviderName = Annotated[
 OpenStackName = Annotated[
     str,
     BeforeValidator(_openstack_name),
-    Field(json_schema_extra={"minLength": 1, "maxLength": _LONGEST_NAME}),
+    Field(json_schema_extra={"minLength": 1, "maxLength": _MAX_NAME}),
 ]
 PhysicalNetwork = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""lab.yaml -> :class:`LabSpec`: load, fill defaults, validate, and say everything that is wrong.
+"""lab.yaml -> :class:`LabSpec`: load, fill in defaults, validate, and report every problem.
 
 ``python -m labctl.spec.load > labctl/schema/lab.schema.json`` writes the JSON Schema for editors.
 """
@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +18,7 @@ from labctl.assets import PACKAGE, assets
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import mark, tr
 from labctl.spec.defaults import fill_defaults
-from labctl.spec.fields import PROBLEM
+from labctl.spec.fields import OWN_MESSAGE
 from labctl.spec.model import (
     BoxSpec,
     ExternalSpec,
@@ -34,14 +34,14 @@ from labctl.spec.model import (
     TenantSpec,
 )
 from labctl.spec.problems import (
-    Path,
+    KeyPath,
     Problem,
     SpecError,
     choices_of,
     did_you_mean,
     either,
+    printable,
     quoted,
-    shown,
 )
 from labctl.spec.rules import broken_rules
 from labctl.spec.source import LARGEST_FILE, YamlSource, read_yaml, too_large
@@ -66,35 +66,37 @@ __all__ = [
     "parse_spec",
 ]
 
-# The dialect yaml-language-server knows best.
+# The dialect that yaml-language-server supports best.
 SCHEMA_DIALECT = "http://json-schema.org/draft-07/schema#"
 
 
-def load_spec(path: FilePath) -> LabSpec:
-    """The spec in this file. Raises SpecError with everything that is wrong with it."""
+def load_spec(path: Path) -> LabSpec:
+    """The spec in this file. Raises SpecError with every problem of the file."""
     file = str(path)
     try:
         if path.is_dir():
-            give = tr("give the file: {path}", path=path / "lab.yaml")
-            raise SpecError([_about(file, tr("is a directory"), give)])
+            fix = tr("give the file: {path}", path=path / "lab.yaml")
+            raise SpecError([_file_problem(file, tr("is a directory"), fix)])
         with path.open("rb") as stream:
-            # One byte more than allowed tells "too large" without reading all of /dev/zero.
+            # One byte more than allowed is enough to know that a file is too large.
             content = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        mend = tr("labctl init writes one, -f names another")
-        raise SpecError([_about(file, tr("there is no such file"), mend)]) from None
+        fix = tr("labctl init writes one, -f names another")
+        raise SpecError([_file_problem(file, tr("there is no such file"), fix)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError([_about(file, tr("cannot be read: {reason}", reason=reason))]) from None
+        raise SpecError(
+            [_file_problem(file, tr("cannot be read: {reason}", reason=reason))]
+        ) from None
     if len(content) > LARGEST_FILE:
         raise SpecError([too_large(file)])
     return parse_spec(content, file)
 
 
-def write_default(path: FilePath, name: str) -> None:
-    """Write the commented lab.yaml of this distribution, under another name of the lab.
+def write_default(path: Path, name: str) -> None:
+    """Write the commented lab.yaml that comes with labctl, with `name` as the name of the lab.
 
-    Raises SpecError when the name is none, LabError when the file exists or cannot be written.
+    Raises SpecError when the name is invalid, LabError when the file exists or cannot be written.
     """
     text = (assets() / "lab.yaml").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^name: \S+", lambda _: f"name: {name}", text, count=1)
@@ -118,42 +120,42 @@ def write_default(path: FilePath, name: str) -> None:
 
 
 def parse_spec(text: bytes, filename: str) -> LabSpec:
-    """The spec in these bytes. Raises SpecError with everything that is wrong with it.
+    """The spec in these bytes. Raises SpecError with every problem of them.
 
-    Types and rules are reported together: what has the wrong type is taken out, the rules judge the
-    rest, and a rule that would need what was taken out keeps silent.
+    Types and rules are reported together: values of the wrong type are removed, the rules check the
+    rest, and a rule that needs a removed value reports nothing.
     """
     source = read_yaml(text, filename)
     if source.data is None:
-        mend = tr("one line is enough: {example}", example="name: ovn-tutorial")
-        raise SpecError([_about(filename, tr("is empty"), mend, 1)])
+        fix = tr("one line is enough: {example}", example="name: ovn-tutorial")
+        raise SpecError([_file_problem(filename, tr("is empty"), fix, 1)])
     if not isinstance(source.data, dict):
         message = tr("must hold keys and values, not {found}", found=_kind(source.data))
-        mend = tr("begin with {example}", example="name: my-lab")
-        raise SpecError([_about(filename, message, mend, 1)])
+        fix = tr("begin with {example}", example="name: my-lab")
+        raise SpecError([_file_problem(filename, message, fix, 1)])
     problems = [problem for _, problem in source.repeated]
-    # Which of the two was meant is not known, so no rule may rely on either.
-    doubtful = {path for path, _ in source.repeated}
-    spec = _typed(source, problems, doubtful)
+    # Which value of a repeated key was meant is not known: rules must not use it.
+    invalid_paths = {path for path, _ in source.repeated}
+    spec = _validate_types(source, problems, invalid_paths)
     if spec is not None:
-        problems += broken_rules(spec, source, doubtful)
+        problems += broken_rules(spec, source, invalid_paths)
     if problems or spec is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
     return spec
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of lab.yaml, for editors and for whoever generates one."""
+    """The JSON Schema of lab.yaml, for editors and for programs that write one."""
     schema = LabSpec.model_json_schema()
     for definition in (schema, *schema["$defs"].values()):
         definition["description"] = " ".join(definition["description"].split())
-        # Models are filled before they are validated: in the file only the name is needed.
+        # Defaults are filled in before validation: in the file only the name is required.
         if definition is schema:
             definition["required"] = ["name"]
         else:
             definition.pop("required", None)
-        # `nat:` with everything under it commented out is a valid way to say "defaults", and so is
-        # `compute-02:` alone.
+        # `nat:` with everything under it commented out means "defaults", and so does `compute-02:`
+        # with no value.
         definition["type"] = "object" if definition is schema else ["object", "null"]
         for field in definition["properties"].values():
             _simplify(field)
@@ -161,118 +163,131 @@ def json_schema() -> dict[str, Any]:
 
 
 def _simplify(field: dict[str, Any]) -> None:
-    """Make one property say what lab.yaml allows, in words that every editor knows."""
+    """Change one property to what lab.yaml allows, with keywords that every editor supports."""
     field.pop("title", None)
     if field.get("format") == "ipv4network":
-        del field["format"]  # pydantic's own word; the pattern says it
+        del field["format"]  # no standard format; the pattern is enough
     if isinstance(field.get("default"), dict) or field.get("default", "") is None:
         del field["default"]
     if "$ref" in field:
-        field["allOf"] = [{"$ref": field.pop("$ref")}]  # in draft 7 nothing may stand beside $ref
+        # In draft 7 other keywords beside $ref are ignored.
+        field["allOf"] = [{"$ref": field.pop("$ref")}]
     if field.get("type") == "object":
         field["type"] = ["object", "null"]
 
 
-def _about(file: str, message: str, mend: str = "", line: int = 0) -> Problem:
-    return Problem(file, line, "", message, mend)
+def _file_problem(file: str, message: str, fix: str = "", line: int = 0) -> Problem:
+    return Problem(file, line, "", message, fix)
 
 
-def _typed(source: YamlSource, problems: list[Problem], doubtful: set[Path]) -> LabSpec | None:
-    """The spec of all parts that have the right types; what has not is added to the sets."""
+def _validate_types(
+    source: YamlSource, problems: list[Problem], invalid_paths: set[KeyPath]
+) -> LabSpec | None:
+    """The spec without the values that have the wrong type; None if nothing is left of it.
+
+    Adds a problem for each removed value to `problems`, and its path to `invalid_paths`.
+    """
     data = source.data
-    # Every round takes out what is wrong, and what was filled by it comes right in the next one.
+    # Drop invalid values and validate again; defaults derived from them are recomputed. Each round
+    # may uncover more: wrong keys, then their defaults, then full subnets.
     for _ in range(4):
         try:
             return LabSpec.model_validate(data)
         except ValidationError as invalid:
             errors = invalid.errors(include_url=False)
-        wrong = [e for e in errors if e["type"] != "missing" or e["loc"] == ("name",)]
-        for error in wrong:
+        invalid_values = [
+            error for error in errors if error["type"] != "missing" or error["loc"] == ("name",)
+        ]
+        for error in invalid_values:
             path = tuple(error["loc"])
-            message, mend, meant = _explain(error, path)
-            problems.append(source.problem(path, message, mend))
-            doubtful.add(path)
-            if meant:
-                doubtful.add((*path[:-1], meant))
-        if wrong:
-            data = _without(data, [tuple(error["loc"]) for error in wrong])
+            message, fix, meant_key = _explain(error, path)
+            problems.append(source.problem(path, message, fix))
+            invalid_paths.add(path)
+            if meant_key:
+                invalid_paths.add((*path[:-1], meant_key))
+        if invalid_values:
+            data = _without(data, [tuple(error["loc"]) for error in invalid_values])
         else:
-            problems += _no_room(source, errors, fill_defaults(data))
-            # The address is not in the data: the node or instance that lacks one is.
-            homeless = [tuple(error["loc"][:2]) for error in errors]
-            doubtful.update(homeless)
-            data = _without(data, homeless)
+            problems += _full_subnets(source, errors, fill_defaults(data))
+            # A missing value has no line; report the node or instance that lacks it.
+            without_address = [tuple(error["loc"][:2]) for error in errors]
+            invalid_paths.update(without_address)
+            data = _without(data, without_address)
     return None
 
 
-def _no_room(
+def _full_subnets(
     source: YamlSource, errors: Sequence[ErrorDetails], filled: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    """Nodes and instances left without an address because their subnet is full."""
+    """The subnets with too few addresses for all nodes or instances."""
     for section, subnet in (("nodes", ("private", "subnet")), ("instances", ("tenant", "cidr"))):
         network = filled[subnet[0]][subnet[1]]
-        homeless = [shown(error["loc"][1]) for error in errors if error["loc"][0] == section]
-        if homeless:
-            names = ", ".join(homeless[:3]) + (", …" if len(homeless) > 3 else "")
+        without_address = [
+            printable(error["loc"][1]) for error in errors if error["loc"][0] == section
+        ]
+        if without_address:
+            names = ", ".join(without_address[:3]) + (", …" if len(without_address) > 3 else "")
             message = tr(
                 "{network} has no free address left for {names}", network=network, names=names
             )
             yield source.problem(subnet, message, tr("choose a larger network"))
 
 
-def _without(data: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
-    """The data without what stands at these paths."""
-    left = copy.deepcopy(dict(data))
+def _without(data: Mapping[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:
+    """The data without the values at these paths."""
+    remaining = copy.deepcopy(dict(data))
     for path in paths:
         if path == ("name",):
-            left["name"] = "x"  # the one key that has no default
+            remaining["name"] = "x"  # the only key without a default
             continue
-        *around, key = _removable(path)
-        at: Any = left
-        for step in around:
-            at = at.get(step) if isinstance(at, dict) else None
-        if isinstance(at, dict):
-            at.pop(key, None)
-    return left
+        *parents, key = _removable(path)
+        mapping: Any = remaining
+        for parent in parents:
+            mapping = mapping.get(parent) if isinstance(mapping, dict) else None
+        if isinstance(mapping, dict):
+            mapping.pop(key, None)
+    return remaining
 
 
-def _removable(path: Path) -> Path:
-    # A list is taken out whole, or the positions of its other items would shift.
-    for position, step in enumerate(path):
-        if isinstance(step, int):
-            return path[:position]
+def _removable(path: KeyPath) -> KeyPath:
+    # A list is removed as a whole, because the positions of its other items would change.
+    for index, key in enumerate(path):
+        if isinstance(key, int):
+            return path[:index]
     return path
 
 
-def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
-    """What to say about one of pydantic's errors: message, mend, and the key that was meant."""
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == PROBLEM:
-        return context["message"], context["mend"], None
-    if kind == "extra_forbidden":
+def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
+    """What to say about one of pydantic's errors: message, fix, and the key that was meant."""
+    error_type, value, context = error["type"], error["input"], error.get("ctx", {})
+    if error_type == OWN_MESSAGE:
+        return context["message"], context["fix"], None
+    if error_type == "extra_forbidden":
         return _explain_unknown(str(path[-1]), _keys_at(path[:-1]))
-    found = _kind(value)
-    match kind:
+    value_kind = _kind(value)
+    match error_type:
         case "missing":
-            mend = tr("give the lab a name, such as {example}", example="name: ovn-tutorial")
-            return tr("is missing"), mend, None
+            fix = tr("give the lab a name, such as {example}", example="name: ovn-tutorial")
+            return tr("is missing"), fix, None
         case "literal_error":
             known = choices_of(context["expected"])
             meant = did_you_mean(value, known) if isinstance(value, str) else None
             return (
-                tr("must be {choices}, not {found}", choices=either(known), found=found),
+                tr("must be {choices}, not {found}", choices=either(known), found=value_kind),
                 tr("did you mean {meant}?", meant=meant) if meant else "",
                 None,
             )
         case "model_type" | "model_attributes_type" | "dict_type":
             if by_name := _BY_NAME.get(path):
-                mend = tr("write a name and a colon for each, as in {example}", example=by_name)
+                fix = tr("write a name and a colon for each, as in {example}", example=by_name)
             else:
-                mend = tr("its keys are {names}", names=", ".join(_keys_at(path)))
-            return tr("must hold keys and values, not {found}", found=found), mend, None
+                fix = tr("its keys are {names}", names=", ".join(_keys_at(path)))
+            return tr("must hold keys and values, not {found}", found=value_kind), fix, None
         case "tuple_type" | "list_type":
-            mend = tr("write {value}", value=f"[{shown(value)}]") if isinstance(value, str) else ""
-            return tr("must be a list, not {found}", found=found), mend, None
+            fix = (
+                tr("write {value}", value=f"[{printable(value)}]") if isinstance(value, str) else ""
+            )
+            return tr("must be a list, not {found}", found=value_kind), fix, None
         case "greater_than_equal":
             least = context["ge"]
             return (
@@ -283,12 +298,13 @@ def _explain(error: ErrorDetails, path: Path) -> tuple[str, str, str | None]:
         case "less_than_equal":
             most = context["le"]
             return tr("{value} is too large: the most is {most}", value=value, most=most), "", None
-    wanted = next((want for start, want in _WANTED.items() if kind.startswith(start)), None)
-    return (tr(wanted, found=found) if wanted else error["msg"]), "", None
+    message = next((text for start, text in _WANTED.items() if error_type.startswith(start)), None)
+    return (tr(message, found=value_kind) if message else error["msg"]), "", None
 
 
-_BY_NAME: Mapping[Path, str] = {("nodes",): "compute-01:", ("instances",): "vm_1:"}
-# By how the kinds of pydantic's errors begin; for `tr`.
+# Mappings whose keys are names that the user chooses, with an example.
+_BY_NAME: Mapping[KeyPath, str] = {("nodes",): "compute-01:", ("instances",): "vm_1:"}
+# How the type of a pydantic error begins -> message, for `tr`.
 _WANTED = {
     "string": mark("must be text, not {found}"),
     "bool": mark("must be true or false, not {found}"),
@@ -299,27 +315,28 @@ _WANTED = {
 
 
 def _explain_unknown(key: str, known: Sequence[str]) -> tuple[str, str, str | None]:
-    meant = did_you_mean(key, known)
-    mend = (
-        tr("did you mean {meant}?", meant=meant)
-        if meant
+    suggestion = did_you_mean(key, known)
+    fix = (
+        tr("did you mean {meant}?", meant=suggestion)
+        if suggestion
         else tr("known here: {names}", names=", ".join(known))
     )
-    return tr("unknown key"), mend, meant
+    return tr("unknown key"), fix, suggestion
 
 
-def _keys_at(path: Path) -> list[str]:
+def _keys_at(path: KeyPath) -> list[str]:
     """The keys lab.yaml may have in the mapping at this path."""
-    at: Any = LabSpec
-    for step in path:
-        if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[str(step)].annotation
+    annotation: Any = LabSpec
+    for key in path:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[str(key)].annotation
         else:
-            at = get_args(at)[1]  # dict[str, NodeSpec]: the step is a name
-    return list(at.model_fields)
+            annotation = get_args(annotation)[1]  # dict[str, NodeSpec]: the key is a name
+    return list(annotation.model_fields)
 
 
 def _kind(value: Any) -> str:
+    """What the value is, for a message: "nothing", "a mapping", "a list", or the text itself."""
     if value is None:
         return tr("nothing")
     if isinstance(value, dict):

@@ -1,9 +1,8 @@
-"""lab.yaml as frozen models. The descriptions here are what an editor shows while one types.
+"""lab.yaml as frozen models. Editors show the descriptions here while one types.
 
-Every field is filled before it is validated (`defaults.fill_defaults`), so whoever holds a
-`LabSpec` never meets a missing value. What one value must look like is said in `fields.py`; what
-several values must have in common is checked by `rules.py`, which `load.parse_spec` runs: make a
-LabSpec that way.
+Defaults are filled in before validation (`defaults.fill_defaults`): no value of a `LabSpec` is
+missing. `fields.py` checks each value alone. `rules.py` checks values together, and only
+`load.parse_spec` and `load.load_spec` run it: use these to make a LabSpec.
 """
 
 from typing import Any, Literal
@@ -79,7 +78,7 @@ class NodeSpec(_Model):
         description="Memory in MiB. Default: 4096 for the controller (at least 2048), "
         "3072 for a compute (at least 1024); with stack ovn 512 for every node (at least 384).",
         examples=[4096, 3072],
-        # What is the least depends on the stack: labctl.spec.rules has it.
+        # The least memory depends on the stack: labctl.spec.rules checks it.
         json_schema_extra={"minimum": min(LEAST_MEMORY.values())},
     )
     mac: MacSpec = Field(MacSpec(), description="MAC addresses of the interfaces; best left out.")

@@ -1,4 +1,4 @@
-"""What the networks, addresses and names of a lab.yaml must have in common."""
+"""The rules about networks, addresses and names in a lab.yaml."""
 
 import re
 from collections.abc import Mapping
@@ -9,39 +9,47 @@ from labctl.i18n import tr
 from labctl.spec.defaults import metadata_port
 from labctl.spec.fields import INSTANCE_NAME
 from labctl.spec.model import LabSpec
-from labctl.spec.problems import Path, dotted, quoted
-from labctl.spec.verdicts import NAT, PRIVATE, TENANT, Judge, inside, no_host, taken
+from labctl.spec.problems import KeyPath, dotted, quoted
+from labctl.spec.verdicts import (
+    NAT,
+    PRIVATE,
+    TENANT,
+    RuleReport,
+    fix_in_subnet,
+    taken_by,
+    why_no_host,
+)
 
 INTERNET_HOST = IPv4Address("8.8.8.8")
-"""The host the lessons ping to show that the Internet is reached."""
+"""The host that the lessons ping to show that the Internet can be reached."""
 
-_MOST_DNS_SERVERS = 5  # neutron.conf's max_dns_nameservers
+_MOST_DNS_SERVERS = 5  # default of max_dns_nameservers in neutron.conf
 
 
-def _subnets(spec: LabSpec, judge: Judge) -> None:
-    networks: dict[Path, IPv4Network] = {
+def _subnets(spec: LabSpec, report: RuleReport) -> None:
+    networks: dict[KeyPath, IPv4Network] = {
         NAT: spec.nat.subnet,
         PRIVATE: spec.private.subnet,
         TENANT: spec.tenant.cidr,
     }
-    for one, two in combinations(networks, 2):
-        if networks[one].overlaps(networks[two]):
-            at, other = judge.later_first(two, one)
-            judge.say(
-                at,
+    for first, second in combinations(networks, 2):
+        if networks[first].overlaps(networks[second]):
+            path, other = report.later_then_earlier(second, first)
+            report.add(
+                path,
                 tr(
                     "{network} overlaps {key} {other}",
-                    network=networks[at],
+                    network=networks[path],
                     key=dotted(other),
                     other=networks[other],
                 ),
                 tr("choose a network apart from it, such as {network}", network=_apart(networks)),
-                also=[other],
+                other_paths=[other],
             )
-    for at, network in networks.items():
+    for path, network in networks.items():
         if INTERNET_HOST in network:
-            judge.say(
-                at,
+            report.add(
+                path,
                 tr(
                     "{network} covers {address}, the Internet host that lessons ping",
                     network=network,
@@ -51,111 +59,115 @@ def _subnets(spec: LabSpec, judge: Judge) -> None:
             )
 
 
-def _apart(networks: Mapping[Path, IPv4Network]) -> IPv4Network:
+def _apart(networks: Mapping[KeyPath, IPv4Network]) -> IPv4Network:
     """A network that overlaps none of the lab's."""
-    candidates = (IPv4Network((0xC0A80000 + (n << 8), 24)) for n in range(33, 256))
-    free = (c for c in candidates if not any(c.overlaps(used) for used in networks.values()))
+    candidates = (IPv4Network(f"192.168.{number}.0/24") for number in range(33, 256))
+    free = (
+        candidate
+        for candidate in candidates
+        if not any(candidate.overlaps(used) for used in networks.values())
+    )
     return next(free, IPv4Network("172.31.200.0/24"))
 
 
-def _nat(spec: LabSpec, judge: Judge) -> None:
-    gateway: Path = ("nat", "gateway")
-    address: Path = ("nat", "address")
+def _nat(spec: LabSpec, report: RuleReport) -> None:
+    gateway: KeyPath = ("nat", "gateway")
+    address: KeyPath = ("nat", "address")
     subnet = spec.nat.subnet
-    for at, value in ((gateway, spec.nat.gateway), (address, spec.nat.address)):
-        if wrong := no_host(value, subnet):
-            judge.say(at, wrong, inside(subnet), also=[NAT])
+    for path, value in ((gateway, spec.nat.gateway), (address, spec.nat.address)):
+        if reason := why_no_host(value, subnet):
+            report.add(path, reason, fix_in_subnet(subnet), other_paths=[NAT])
     if spec.nat.gateway == spec.nat.address:
-        at, other = judge.later_first(address, gateway)
-        judge.say(
-            at,
+        path, other = report.later_then_earlier(address, gateway)
+        report.add(
+            path,
             tr("{address} is already {key}", address=spec.nat.address, key=dotted(other)),
-            judge.another(NAT, subnet),
-            also=[other],
+            report.fix_other_address(NAT, subnet),
+            other_paths=[other],
         )
 
 
-def _pool(spec: LabSpec, judge: Judge) -> None:
+def _pool(spec: LabSpec, report: RuleReport) -> None:
     pool, subnet = spec.external.pool, spec.nat.subnet
-    start: Path = ("external", "pool", "start")
-    end: Path = ("external", "pool", "end")
+    start: KeyPath = ("external", "pool", "start")
+    end: KeyPath = ("external", "pool", "end")
     outside = False
-    for at, value in ((start, pool.start), (end, pool.end)):
-        if wrong := no_host(value, subnet, "nat.subnet "):
+    for path, value in ((start, pool.start), (end, pool.end)):
+        if reason := why_no_host(value, subnet, "nat.subnet "):
             outside = True
-            judge.say(at, wrong, inside(subnet), also=[NAT])
+            report.add(path, reason, fix_in_subnet(subnet), other_paths=[NAT])
     if outside:
         return
     if pool.start > pool.end:
-        at, _ = judge.later_first(end, start)
-        judge.say(
-            at,
+        path, _ = report.later_then_earlier(end, start)
+        report.add(
+            path,
             tr(
                 "the pool ends at {end}, before it starts at {start}",
                 end=pool.end,
                 start=pool.start,
             ),
             tr("swap start and end")
-            if start in judge.source.lines
+            if start in report.source.lines
             else tr("choose an address behind it"),
-            also=[start, end],
+            other_paths=[start, end],
         )
         return
     if pool.start == pool.end:
-        at, _ = judge.later_first(end, start)
-        judge.say(
-            at,
+        path, _ = report.later_then_earlier(end, start)
+        report.add(
+            path,
             tr("the pool holds only {address}", address=pool.start),
             tr("make room for two addresses: the router's gateway port and one floating IP"),
-            also=[start, end],
+            other_paths=[start, end],
         )
     for key, value in (("gateway", spec.nat.gateway), ("address", spec.nat.address)):
         if pool.start <= value <= pool.end:
             span = f"{pool.start}-{pool.end}"
-            at, _ = judge.later_first(start, end)
-            at, _ = judge.later_first(at, ("nat", key))
-            judge.say(
-                at,
+            path, _ = report.later_then_earlier(start, end)
+            path, _ = report.later_then_earlier(path, ("nat", key))
+            report.add(
+                path,
                 tr("the pool {pool} covers the gateway {address}", pool=span, address=value)
                 if key == "gateway"
                 else tr(
                     "the pool {pool} covers eth0's address {address}", pool=span, address=value
                 ),
                 tr("choose a range without it"),
-                also=[start, end, NAT, ("nat", key)],
+                other_paths=[start, end, NAT, ("nat", key)],
             )
 
 
-def _tenant(spec: LabSpec, judge: Judge) -> None:
-    tenant, gateway_at, dns_at = spec.tenant, ("tenant", "gateway"), ("tenant", "dns")
-    if wrong := no_host(tenant.gateway, tenant.cidr):
-        judge.say(gateway_at, wrong, inside(tenant.cidr), also=[TENANT])
+def _tenant(spec: LabSpec, report: RuleReport) -> None:
+    tenant, gateway_path, dns_path = spec.tenant, ("tenant", "gateway"), ("tenant", "dns")
+    if reason := why_no_host(tenant.gateway, tenant.cidr):
+        report.add(gateway_path, reason, fix_in_subnet(tenant.cidr), other_paths=[TENANT])
     for position, server in enumerate(tenant.dns):
         if server in tenant.dns[:position]:
-            judge.say(
-                (*dns_at, position),
+            report.add(
+                (*dns_path, position),
                 tr("{value} is given twice", value=server),
                 tr("keep one of them"),
             )
     if len(tenant.dns) > _MOST_DNS_SERVERS:
-        judge.say(
-            dns_at,
+        report.add(
+            dns_path,
             tr("Neutron takes at most {n} DNS servers", n=_MOST_DNS_SERVERS),
             tr("remove the others"),
         )
-    _instances(spec, judge)
+    _instances(spec, report)
 
 
-def _instances(spec: LabSpec, judge: Judge) -> None:
+def _instances(spec: LabSpec, report: RuleReport) -> None:
     cidr, gateway = spec.tenant.cidr, spec.tenant.gateway
-    another = judge.another(TENANT, cidr)
+    other_address = report.fix_other_address(TENANT, cidr)
     owners: dict[IPv4Address, str] = {}
     if not spec.instances:
-        judge.say(("instances",), tr("is empty"), tr("leave it out for vm_1 of the tutorial"))
+        report.add(("instances",), tr("is empty"), tr("leave it out for vm_1 of the tutorial"))
     for name, instance in spec.instances.items():
         address = instance.address
         if not re.fullmatch(INSTANCE_NAME, name):
-            judge.say_key(
+            report.add_for_key(
                 ("instances", name),
                 tr("cannot name an instance"),
                 tr(
@@ -163,46 +175,46 @@ def _instances(spec: LabSpec, judge: Judge) -> None:
                     "beginning with a letter, digit or underscore"
                 ),
             )
-        at: Path = ("instances", name, "address")
-        if wrong := no_host(address, cidr):
-            judge.say(at, wrong, inside(cidr), also=[TENANT])
+        path: KeyPath = ("instances", name, "address")
+        if reason := why_no_host(address, cidr):
+            report.add(path, reason, fix_in_subnet(cidr), other_paths=[TENANT])
         elif address == gateway:
-            judge.say(
-                at,
+            report.add(
+                path,
                 tr("{address} is the address of tenant.gateway", address=address),
-                another,
-                also=[TENANT, ("tenant", "gateway")],
+                other_address,
+                other_paths=[TENANT, ("tenant", "gateway")],
             )
         elif spec.stack == "openstack" and address == metadata_port(cidr, gateway):
-            judge.say(
-                at,
+            report.add(
+                path,
                 tr(
                     "{address} is the address Neutron gives to OVN's DHCP and metadata port",
                     address=address,
                 ),
-                another,
-                also=[TENANT, ("tenant", "gateway")],
+                other_address,
+                other_paths=[TENANT, ("tenant", "gateway")],
             )
         if (owner := owners.setdefault(address, name)) != name:
-            at, other = judge.later_first(at, ("instances", owner, "address"))
-            judge.say(at, taken(address, other[1]), another, also=[other])
+            path, other = report.later_then_earlier(path, ("instances", owner, "address"))
+            report.add(path, taken_by(address, other[1]), other_address, other_paths=[other])
 
 
-def _names(spec: LabSpec, judge: Judge) -> None:
+def _names(spec: LabSpec, report: RuleReport) -> None:
     for key in ("network", "subnet"):
-        external: Path = ("external", key)
-        tenant: Path = ("tenant", key)
+        external: KeyPath = ("external", key)
+        tenant: KeyPath = ("tenant", key)
         name = getattr(spec.external, key)
         if name == getattr(spec.tenant, key):
-            at, other = judge.later_first(tenant, external)
-            judge.say(
-                at,
+            path, other = report.later_then_earlier(tenant, external)
+            report.add(
+                path,
                 tr("{name} is already the name of {key}", name=quoted(name), key=dotted(other)),
                 tr("choose another name: the openstack command could not tell them apart"),
-                also=[other],
+                other_paths=[other],
             )
     if spec.security_group.lower() == "default":
-        judge.say(
+        report.add(
             ("security_group",),
             tr("Neutron makes a group of that name in every project"),
             tr("choose another name"),

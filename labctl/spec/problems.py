@@ -1,7 +1,7 @@
-"""What is wrong with a lab.yaml, said so that a learner can mend it.
+"""What is wrong with a lab.yaml or a lesson, in words with which a learner can fix it.
 
-One :class:`Problem` is one line on the terminal; :class:`SpecError` carries all of them at once,
-because mending a file one error at a time is what people remember about bad tools.
+One :class:`Problem` is one line on the terminal. :class:`SpecError` holds all of them, so that
+nobody has to fix a file one error at a time.
 """
 
 import difflib
@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 
-Path = tuple[str | int, ...]
-"""Where a value stands in lab.yaml: keys of mappings (str) and positions in lists (int)."""
+KeyPath = tuple[str | int, ...]
+"""The path to a value in a YAML file: keys of mappings (str) and positions in lists (int)."""
 
 _LONGEST_SHOWN = 60
+"""Characters of a value that a message shows."""
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, where it is, and how to mend it."""
+    """One thing that is wrong, where it is, and how to fix it."""
 
     file: str
     line: int
-    """Counted from 1; 0 when the problem is the file itself (missing, unreadable)."""
+    """Counted from 1; 0 when the problem is the file as a whole (missing, unreadable)."""
     path: str
     """Dotted path of the value, as in ``nodes.compute-01.eth1``; empty for the whole file."""
     message: str
@@ -34,21 +35,21 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f"{place}: {self.path}" if self.path else place
-        # The place stays as editors know it, whatever the language.
+        # FILE:LINE is the same in every language: editors can jump to it.
         return f"{where}: {self.message}" + (f"{tr('; ')}{self.mend}" if self.mend else "")
 
 
 class SpecError(LabError):
-    """lab.yaml cannot be used; ``problems`` says why, in the order of its lines."""
+    """The file cannot be used; ``problems`` says why, in the order of its lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems), code=EXIT_USAGE)
 
 
-def shown(text: object) -> str:
-    """A value from the file, fit to stand in a message: short, and without control characters."""
-    # A terminal obeys escape sequences, and lone surrogates cannot be encoded: neither gets out.
+def printable(text: object) -> str:
+    """A value from the file for a message: shortened, and without control characters."""
+    # Escape sequences would control the terminal, and lone surrogates cannot be encoded.
     safe = "".join(
         c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: _LONGEST_SHOWN + 1]
     )
@@ -56,37 +57,37 @@ def shown(text: object) -> str:
 
 
 def quoted(text: object) -> str:
-    """The same in quotes, for text whose ends should be seen."""
-    safe = shown(text)
+    """The same in quotes, so that one sees where the value begins and ends."""
+    safe = printable(text)
     return f'"{safe}"' if "'" in safe else f"'{safe}'"
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """``("tenant", "dns", 1)`` as ``tenant.dns[1]``."""
     text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
         else:
-            key = shown(step) if _PLAIN_KEY.fullmatch(step) else f'"{shown(step)}"'
-            text += f".{key}" if text else key
+            name = printable(key) if _PLAIN_KEY.fullmatch(key) else f'"{printable(key)}"'
+            text += f".{name}" if text else name
     return text
 
 
 def choices_of(expected: str) -> list[str]:
-    """The words in what pydantic expects: ``'a', 'b' or 'c'``."""
+    """The values in pydantic's list of those it expects: ``'a', 'b' or 'c'``."""
     return re.findall(r"'([^']*)'", expected)
 
 
 def either(choices: Sequence[str]) -> str:
-    """The choices as a sentence lists them: ``a, b or c``."""
+    """The choices as text: ``a, b or c``."""
     *others, last = choices
     return tr("{names} or {last}", names=", ".join(others), last=last) if others else last
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant, or None."""
-    # Long garbage resembles nothing, and difflib is quadratic.
+    # A very long word is no typing mistake, and difflib takes quadratic time.
     if len(word) > _LONGEST_SHOWN:
         return None
     lowered = {candidate.lower(): candidate for candidate in known}

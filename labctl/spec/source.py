@@ -1,10 +1,11 @@
-"""Bytes of a YAML file -> plain data, the line of every value, and what is wrong on YAML's level.
+"""Bytes of a YAML file -> plain data, the line of every value, and errors in the YAML itself.
 
-Scalars keep their text: YAML 1.1 would read ``52:54:00:12:34:56`` as a number in base 60, ``on``
-as true and ``010`` as 8. Pydantic's types parse the text later and know what was meant.
+Scalars stay text: YAML 1.1 would read ``52:54:00:12:34:56`` as a number in base 60, ``on`` as true
+and ``010`` as 8. Pydantic's types parse the text later, and know what type is meant.
 
-The data is built from parser events in one pass without recursion, so that depth, aliases and
-repeated keys are met while reading, each at its line, and no input can blow up before it is judged.
+The data is built from the parser's events in one pass without recursion. So too deep nesting,
+aliases and repeated keys are found while reading, each with its line, and no input can use up the
+memory or the stack.
 """
 
 import re
@@ -15,15 +16,17 @@ from typing import Any
 import yaml
 
 from labctl.i18n import mark, tr
-from labctl.spec.problems import Path, Problem, SpecError, dotted, shown
+from labctl.spec.problems import KeyPath, Problem, SpecError, dotted, printable
 
 LARGEST_FILE = 1 << 20
-"""A lab.yaml of this size is not one. Bytes."""
+"""Bytes. A larger file is no lab.yaml."""
 
+# Far more than any lab.yaml or lesson has.
 _DEEPEST = 16
 _MOST_VALUES = 10_000
 _NULLS = ("", "~", "null", "Null", "NULL")
-# Besides control characters: line breaks that editors do not count, and marks that cannot be seen.
+# Everything but printable text. Excluded are also line breaks that editors do not count as such
+# (U+2028, U+2029), and the invisible byte order mark.
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -36,21 +39,21 @@ class YamlSource:
 
     file: str
     data: Any
-    """None, text, lists and dicts with text keys; ``null`` and nothing at all are None."""
-    lines: dict[Path, int]
-    """Line of the key (or list item) of every value in the data."""
-    repeated: tuple[tuple[Path, Problem], ...] = ()
-    """Keys given twice: the data holds the first of each."""
+    """Text, lists, and dicts with text keys; ``null`` and a missing value are None."""
+    lines: dict[KeyPath, int]
+    """The line of the key (or list item) of every value in the data, counted from 1."""
+    repeated: tuple[tuple[KeyPath, Problem], ...] = ()
+    """Keys given twice, with the problem to report; the data holds the first value of each."""
 
-    def line(self, path: Path) -> int:
-        """Where the value stands, or the nearest thing around it that is in the file."""
+    def line(self, path: KeyPath) -> int:
+        """The line of the value; if it is not in the file, of the nearest mapping around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def problem(self, path: Path, message: str, mend: str = "") -> Problem:
+    def problem(self, path: KeyPath, message: str, fix: str = "") -> Problem:
         """A problem with the value at this path."""
-        return Problem(self.file, self.line(path), dotted(path), message, mend)
+        return Problem(self.file, self.line(path), dotted(path), message, fix)
 
 
 def read_yaml(content: bytes, file: str) -> YamlSource:
@@ -59,15 +62,15 @@ def read_yaml(content: bytes, file: str) -> YamlSource:
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
-            builder.take(event)
+            builder.add(event)
     except yaml.MarkedYAMLError as error:
         raise SpecError([_syntax_problem(error, text, file)]) from None
     except (ValueError, OverflowError):
-        # PyYAML passes chr()'s error through, without a mark, for "\UFFFFFFFF" and the like.
+        # For "\UFFFFFFFF" and the like PyYAML lets the error of chr() through, without a line.
         line = next((n for n, text in _lines(text) if _NO_CHARACTER.search(text)), 1)
         raise SpecError([Problem(file, line, "", *_no_character())]) from None
     except yaml.YAMLError as error:
-        raise SpecError([Problem(file, 1, "", _unreadable(error))]) from None
+        raise SpecError([Problem(file, 1, "", _not_yaml(error))]) from None
     return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
 
 
@@ -89,7 +92,7 @@ def _decode(content: bytes, file: str) -> str:
 
 
 def too_large(file: str) -> Problem:
-    """What is said about a file larger than any lab.yaml."""
+    """The problem to report for a file larger than `LARGEST_FILE`."""
     return Problem(
         file,
         0,
@@ -101,80 +104,81 @@ def too_large(file: str) -> Problem:
 
 @dataclass
 class _Open:
-    """A mapping or list whose end has not been met."""
+    """A mapping or list whose end has not been read yet."""
 
-    path: Path
+    path: KeyPath
     into: dict[str, Any] | list[Any]
     key: str | None = None
+    """The key that was read last and has no value yet."""
     ignored: bool = False
-    """Whether this is the value of a repeated key, or inside one."""
+    """Whether this is the value of a repeated key, or inside such a value."""
 
 
 class _Builder:
-    """Builds the data out of parser events."""
+    """Builds the data from the events of the parser."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.data: Any = None
-        self.lines: dict[Path, int] = {}
-        self.repeated: list[tuple[Path, Problem]] = []
+        self.lines: dict[KeyPath, int] = {}
+        self.repeated: list[tuple[KeyPath, Problem]] = []
         self._open: list[_Open] = []
         self._documents = 0
         self._values = 0
 
-    def take(self, event: yaml.Event) -> None:
+    def add(self, event: yaml.Event) -> None:
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise self._refusal(
+                raise self._error(
                     line, tr("a second document begins here"), tr("remove the --- line")
                 )
         elif isinstance(event, yaml.AliasEvent):
-            raise self._refusal(
+            raise self._error(
                 line,
-                tr("refers to {alias}: aliases are not read", alias=f"*{shown(event.anchor)}"),
+                tr("refers to {alias}: aliases are not read", alias=f"*{printable(event.anchor)}"),
                 tr("write the value out"),
             )
         elif isinstance(event, yaml.NodeEvent):
-            self._take_value(event, line)
+            self._add_value(event, line)
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
 
-    def _take_value(self, event: yaml.NodeEvent, line: int) -> None:
+    def _add_value(self, event: yaml.NodeEvent, line: int) -> None:
         self._values += 1
         if self._values > _MOST_VALUES:
-            raise self._refusal(
+            raise self._error(
                 line, tr("there are more values than any lab has"), tr("is this a lab.yaml?")
             )
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             tag = tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._refusal(
-                line, tr("the tag {tag} is not read", tag=shown(tag)), tr("remove it")
+            raise self._error(
+                line, tr("the tag {tag} is not read", tag=printable(tag)), tr("remove it")
             )
-        top = self._open[-1] if self._open else None
-        if top is not None and isinstance(top.into, dict) and top.key is None:
-            self._take_key(top, event, line)
+        parent = self._open[-1] if self._open else None
+        if parent is not None and isinstance(parent.into, dict) and parent.key is None:
+            self._add_key(parent, event, line)
             return
         value: Any
         if isinstance(event, yaml.ScalarEvent):
-            # Plain text only: a quoted "null" is the word.
+            # Only unquoted: a quoted "null" is text.
             plain_null = event.implicit[0] and event.value in _NULLS
             value = None if plain_null else self._text(event, line)
         else:
             value = {} if isinstance(event, yaml.MappingStartEvent) else []
-        path, ignored = self._place(top, value, line)
+        path, ignored = self._place(parent, value, line)
         if not isinstance(event, yaml.ScalarEvent):
             if len(self._open) == _DEEPEST:
-                raise self._refusal(
+                raise self._error(
                     line, tr("is nested too deeply"), tr("see the documented lab.yaml")
                 )
             self._open.append(_Open(path, value, ignored=ignored))
 
-    def _take_key(self, mapping: _Open, event: yaml.NodeEvent, line: int) -> None:
+    def _add_key(self, mapping: _Open, event: yaml.NodeEvent, line: int) -> None:
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refusal(
+            raise self._error(
                 line, tr("a list or mapping stands where a key should"), tr("use a word")
             )
         key = mapping.key = self._text(event, line)
@@ -191,52 +195,56 @@ class _Builder:
     def _text(self, scalar: yaml.ScalarEvent, line: int) -> str:
         text: str = scalar.value
         if any("\ud800" <= c <= "\udfff" for c in text):
-            # Half of a surrogate pair, written as an escape: no encoder or terminal takes it.
-            raise self._refusal(line, *_no_character())
+            # Half of a surrogate pair, written as an escape: it cannot be encoded.
+            raise self._error(line, *_no_character())
         return text
 
-    def _place(self, top: _Open | None, value: Any, line: int) -> tuple[Path, bool]:
-        """Put a value where it belongs; its path, and whether it is a repetition to be ignored."""
-        if top is None:
+    def _place(self, parent: _Open | None, value: Any, line: int) -> tuple[KeyPath, bool]:
+        """Put a value into its parent. Returns its path, and whether its key was given before.
+
+        The value of a repeated key is read, so that its errors are found, but not stored.
+        """
+        if parent is None:
             self.data = value
             return (), False
-        if isinstance(top.into, list):
-            path: Path = (*top.path, len(top.into))
-            top.into.append(value)
-            if not top.ignored:
+        if isinstance(parent.into, list):
+            path: KeyPath = (*parent.path, len(parent.into))
+            parent.into.append(value)
+            if not parent.ignored:
                 self.lines[path] = line
-            return path, top.ignored
-        assert top.key is not None
-        path = (*top.path, top.key)
-        repeated = top.key in top.into
+            return path, parent.ignored
+        assert parent.key is not None
+        path = (*parent.path, parent.key)
+        repeated = parent.key in parent.into
         if not repeated:
-            top.into[top.key] = value
-        top.key = None
-        return path, top.ignored or repeated
+            parent.into[parent.key] = value
+        parent.key = None
+        return path, parent.ignored or repeated
 
-    def _refusal(self, line: int, message: str, mend: str) -> SpecError:
-        return SpecError([Problem(self.file, line, "", message, mend)])
+    def _error(self, line: int, message: str, fix: str) -> SpecError:
+        return SpecError([Problem(self.file, line, "", message, fix)])
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
-    met, began = error.problem_mark or error.context_mark, error.context_mark
-    line = met.line + 1 if met else 1
-    first = began.line + 1 if began else line
+    problem_mark, context_mark = error.problem_mark or error.context_mark, error.context_mark
+    line = problem_mark.line + 1 if problem_mark else 1
+    start_line = context_mark.line + 1 if context_mark else line
     for number, content in _lines(text, line):
-        if number in (line, first) and "\t" in content[: len(content) - len(content.lstrip())]:
+        if number in (line, start_line) and "\t" in content[: len(content) - len(content.lstrip())]:
             message = tr("is indented with a tab, which YAML forbids")
             return Problem(file, number, "", message, tr("use spaces"))
     problem = error.problem or ""
-    for phrase, message, mend in _SYNTAX:
+    for phrase, message, fix in _SYNTAX:
         if phrase in problem:
-            # What was never closed is mended where it was opened, not at the end of the file.
+            # A bracket or quote that is never closed is reported where it was opened; PyYAML
+            # notices at the end of the file.
             opened = phrase in _NEVER_CLOSED
-            return Problem(file, first if opened else line, "", tr(message), tr(mend))
-    return Problem(file, line, "", _unreadable(problem))
+            return Problem(file, start_line if opened else line, "", tr(message), tr(fix))
+    return Problem(file, line, "", _not_yaml(problem))
 
 
-def _unreadable(said: object) -> str:
-    return tr("cannot be read as YAML: {said}", said=shown(said))
+def _not_yaml(reason: object) -> str:
+    return tr("cannot be read as YAML: {said}", said=printable(reason))
 
 
 def _no_character() -> tuple[str, str]:
@@ -253,7 +261,7 @@ def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
 _NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
 _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
-# PyYAML's words, and what a person needs to hear instead: message and mend, for `tr`.
+# Part of PyYAML's message -> our message, and how to fix it; both for `tr`.
 _SYNTAX = (
     ("mapping values are not allowed",
      mark("there is a colon too many, or the indentation is wrong"),

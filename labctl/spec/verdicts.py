@@ -1,87 +1,96 @@
-"""Verdicts on several values of a lab.yaml, and the silence where one of them is doubtful.
+"""The problems that the rules find, without those that follow from an invalid value.
 
-A rule names the values it looks at. Where one is mistyped or given twice, the rule keeps silent:
-its verdict would only repeat or blur what is said about that.
+A rule names the paths of all values it looked at. If one of these values is invalid (of the wrong
+type, or given twice), that problem is reported already, and the rule reports nothing.
 """
 
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.i18n import tr
-from labctl.spec.problems import Path, Problem, shown
+from labctl.spec.problems import KeyPath, Problem, printable
 from labctl.spec.source import YamlSource
 
-STACK: Path = ("stack",)
-NAT: Path = ("nat", "subnet")
-PRIVATE: Path = ("private", "subnet")
-TENANT: Path = ("tenant", "cidr")
+STACK: KeyPath = ("stack",)
+NAT: KeyPath = ("nat", "subnet")
+PRIVATE: KeyPath = ("private", "subnet")
+TENANT: KeyPath = ("tenant", "cidr")
 
 
-class Judge:
-    """Collects verdicts and leaves out those that rest on doubtful values."""
+class RuleReport:
+    """Collects what the rules find, and leaves out what rests on an invalid value."""
 
-    def __init__(self, source: YamlSource, doubtful: Collection[Path]) -> None:
+    def __init__(self, source: YamlSource, invalid_paths: Collection[KeyPath]) -> None:
         self.source = source
         self.problems: list[Problem] = []
-        self._doubtful = frozenset(doubtful)
-        self._around = {doubt[:depth] for doubt in doubtful for depth in range(len(doubt))}
+        self._invalid = frozenset(invalid_paths)
+        self._contains_invalid = {
+            path[:depth] for path in invalid_paths for depth in range(len(path))
+        }
 
-    def say(self, at: Path, message: str, mend: str = "", also: Sequence[Path] = ()) -> None:
-        """A rule is broken at this path; `also` are the other paths it looked at."""
-        if self.trusts(at, *also):
-            self.problems.append(self.source.problem(at, message, mend))
+    def add(
+        self, path: KeyPath, message: str, fix: str = "", other_paths: Sequence[KeyPath] = ()
+    ) -> None:
+        """Report the value at this path; `other_paths` are the other values the rule looked at."""
+        if self.all_valid(path, *other_paths):
+            self.problems.append(self.source.problem(path, message, fix))
 
-    def say_key(self, at: Path, message: str, mend: str) -> None:
-        """The key itself is wrong, whatever is behind it."""
-        self.problems.append(self.source.problem(at, message, mend))
+    def add_for_key(self, path: KeyPath, message: str, fix: str) -> None:
+        """Report the key itself, whether its value is valid or not."""
+        self.problems.append(self.source.problem(path, message, fix))
 
-    def trusts(self, *paths: Path) -> bool:
-        """Whether nothing at, in or around these paths is doubtful."""
+    def all_valid(self, *paths: KeyPath) -> bool:
+        """Whether nothing is invalid at these paths, inside them, or around them."""
         return not any(
-            path in self._around
-            or any(path[:depth] in self._doubtful for depth in range(len(path) + 1))
+            path in self._contains_invalid
+            or any(path[:depth] in self._invalid for depth in range(len(path) + 1))
             for path in paths
         )
 
     def roles_known(self) -> bool:
-        """Whether it is certain which nodes there are and what roles they have."""
+        """Whether the names of all nodes and their roles are valid."""
         return not any(
-            doubt[:1] == ("nodes",) and (len(doubt) < 3 or doubt[2] == "roles")
-            for doubt in self._doubtful
+            path[:1] == ("nodes",) and (len(path) < 3 or path[2] == "roles")
+            for path in self._invalid
         )
 
-    def another(self, path: Path, subnet: IPv4Network) -> str:
-        """The mend for an address; it names the subnet unless that is doubtful itself."""
-        if self.trusts(path):
+    def fix_other_address(self, path: KeyPath, subnet: IPv4Network) -> str:
+        """How to fix an address; it names the subnet, at `path`, if that is valid."""
+        if self.all_valid(path):
             return tr("choose another address in {subnet}", subnet=subnet)
         return tr("choose another address")
 
-    def later_first(self, one: Path, other: Path) -> tuple[Path, Path]:
-        """The two in the order to complain: at the one written, or else written last."""
+    def later_then_earlier(self, first: KeyPath, second: KeyPath) -> tuple[KeyPath, KeyPath]:
+        """Of two values that contradict, the one to report, and the other.
 
-        def place(path: Path) -> tuple[bool, int]:
+        To report is the value that is in the file; if both are, the one on the later line.
+        """
+
+        def position(path: KeyPath) -> tuple[bool, int]:
             return path in self.source.lines, self.source.line(path)
 
-        return (one, other) if place(one) > place(other) else (other, one)
+        return (first, second) if position(first) > position(second) else (second, first)
 
 
-def no_host(address: IPv4Address, subnet: IPv4Network, name: str = "") -> str | None:
-    """Why no machine can have this address in this subnet, or None."""
-    called = f"{name}{subnet}"
+def why_no_host(address: IPv4Address, subnet: IPv4Network, name: str = "") -> str | None:
+    """Why no machine can have this address in this subnet, or None. `name` goes before it."""
+    named = f"{name}{subnet}"
     if address not in subnet:
-        return tr("{address} is not in {subnet}", address=address, subnet=called)
+        return tr("{address} is not in {subnet}", address=address, subnet=named)
     if address == subnet.network_address:
-        return tr("{address} is the network address of {subnet}", address=address, subnet=called)
+        return tr("{address} is the network address of {subnet}", address=address, subnet=named)
     if address == subnet.broadcast_address:
-        return tr("{address} is the broadcast address of {subnet}", address=address, subnet=called)
+        return tr("{address} is the broadcast address of {subnet}", address=address, subnet=named)
     return None
 
 
-def inside(subnet: IPv4Network) -> str:
-    """The mend for an address outside its subnet."""
+def fix_in_subnet(subnet: IPv4Network) -> str:
+    """How to fix an address outside its subnet."""
     return tr("choose an address in {subnet}", subnet=subnet)
 
 
-def taken(address: IPv4Address, owner: str | int) -> str:
-    """That another machine has the address."""
-    return tr("{address} is already the address of {owner}", address=address, owner=shown(owner))
+def taken_by(address: IPv4Address, owner: str | int) -> str:
+    """The message that another machine has the address."""
+    return tr(
+        "{address} is already the address of {owner}", address=address, owner=printable(owner)
+    )

@@ -165,7 +165,7 @@ def _whole_number(unit: str) -> Callable[[Any], Any]:
         if text is None or re.fullmatch(r"-?[0-9]{1,18}", text):
             return value
         if re.fullmatch(r"-?[0-9]+", text):
-            raise invalid_value(tr("{value} is out of all bounds", value=printable(text)))
+            raise invalid_value(tr("{value} has more than 18 digits", value=printable(text)))
         fix = tr("write digits only")
         giga = re.fullmatch(r"([0-9]{1,9}) ?(g|gb|gib)", text.lower())
         mega = re.fullmatch(r"([0-9]{1,9}) ?(m|mb|mib)", text.lower())

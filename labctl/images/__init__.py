@@ -1,1 +1,1 @@
-"""The files nodes and instances boot from: baked images, boxes, downloads."""
+"""The files that nodes and instances boot from: baked images, Vagrant boxes, downloads."""

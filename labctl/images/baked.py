@@ -1,8 +1,9 @@
 """The baked image: Debian 13 with every package of the lab, built once and kept in a cache.
 
-Two layers, each named by the hash of what it is made from: `packages` (mmdebstrap, minutes and
-hundreds of megabytes) and `baked` (what every lab would compute alike). Changing a bake script
-makes the second anew and keeps the first. Nothing in them belongs to one lab.
+It has two layers, each named by a hash of what it is made from: `packages` (mmdebstrap, takes
+minutes and hundreds of megabytes) and `baked` (results that are the same for every lab, such as
+database schemas). After a change to a bake script only `baked` is built again. Nothing in the
+layers belongs to one lab.
 """
 
 import fcntl
@@ -20,16 +21,20 @@ from labctl.i18n import tr, tr_n
 from labctl.run import stream
 
 SUITE = "trixie"
-_RECIPE_VERSION = "1"  # raise it when the code below changes what it makes
+_RECIPE_VERSION = "1"
+"""Part of the hash. Increase it when a change to this module changes the image."""
 _PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
              "image/before-packages.sh")  # fmt: skip
 _BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
           "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
 
-ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
+DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
          "--kill-child", "--mount-proc")  # fmt: skip
-"""Runs a command so that it and all its descendants end when labctl does, even by kill -9."""
+"""Put before a command: it and all its descendants end with labctl, even after kill -9.
+
+It runs in a mount and a PID namespace of its own.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,12 @@ class BakedImage:
     """A finished image."""
 
     key: str
+    """Hash of what it is made from."""
     layers: tuple[Path, ...]
     """Directories for overlayfs, the top one first."""
 
     def file(self, path: str) -> Path:
-        """Where a file of the image lies on the host; FileNotFoundError when it has none."""
+        """The path on the host of a file in the image. Raises FileNotFoundError."""
         for layer in self.layers:
             if (layer / path).is_file():
                 return layer / path
@@ -56,7 +62,7 @@ class ImageCache:
         self._provision = provision
 
     def recipe_key(self, names: tuple[str, ...], *more: str) -> str:
-        """Hash of files and directories below provision/, and of what else the result is of."""
+        """Hash of files and directories below provision/, and of `more` that matters."""
         digest = hashlib.sha256("\0".join((_RECIPE_VERSION, SUITE, *more)).encode())
         for name in names:
             top = self._provision / name
@@ -68,16 +74,16 @@ class ImageCache:
 
     @property
     def packages_key(self) -> str:
-        """Hash of what the packages layer is made from."""
+        """Hash of everything the packages layer is made from."""
         return self.recipe_key(_PACKAGES)
 
     @property
     def key(self) -> str:
-        """Hash of what the whole image is made from."""
+        """Hash of everything the image is made from."""
         return self.recipe_key(_BAKED, self.packages_key)
 
     def find(self, key: str | None = None) -> BakedImage | None:
-        """The finished image of that key (default: of today's recipe), or None."""
+        """The finished image with this key (default: of the current recipe), or None."""
         baked = self.root / f"baked-{key or self.key}"
         try:
             packages = self.root / f"packages-{(baked / 'packages').read_text().strip()}"
@@ -94,27 +100,27 @@ class ImageCache:
         progress: Callable[[str], None],
         cancel: Callable[[], bool],
     ) -> BakedImage:
-        """The image of today's recipe, built if it is not there.
+        """The image of the current recipe, built if it does not exist.
 
-        What is unfinished lies under a temporary name and is thrown away by the next build. Needs
-        root and, the first time, a Debian mirror. Raises LabError.
+        An unfinished build has a temporary name, and the next build deletes it. Needs root, and a
+        Debian mirror if the packages are not in the cache. Raises LabError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with only_one(self.root / "lock", progress):
-            if (found := self.find()) is not None:
-                return found
+        with exclusive(self.root / "lock", progress):
+            if (image := self.find()) is not None:
+                return image
             for leftover in self.root.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
             packages = self.root / f"packages-{self.packages_key}"
             require_space(self.root, 1 if packages.is_dir() else 5, tr("the baked image"))
             if not packages.is_dir():
-                self._bootstrap(packages, log, progress, cancel)
+                self._install_packages(packages, log, progress, cancel)
             self._bake(packages, self.root / f"baked-{self.key}", log, progress, cancel)
-            found = self.find()
-            assert found is not None
-            return found
+            image = self.find()
+            assert image is not None
+            return image
 
-    def _bootstrap(
+    def _install_packages(
         self, target: Path, log: Path, progress: Callable[[str], None], cancel: Callable[[], bool]
     ) -> None:
         partial = target.with_name(target.name + ".partial")
@@ -138,11 +144,11 @@ class ImageCache:
             )
         stream(
             [
-                # In a mount namespace of its own: Debian 13's (1.5.7) makes all mounts of the one
-                # it runs in private, for good. On the host that would part the two each network
-                # namespace has below /run, and `ip netns delete` would find only one of them.
-                # In a PID namespace too, so that all of it ends when labctl is killed.
-                *ALONE, "--",
+                # In a mount namespace of its own: mmdebstrap 1.5.7, Debian 13's, makes all mounts
+                # of its namespace private, and leaves them so. On the host the two mounts that each
+                # network namespace has below /run would become separate, and `ip netns delete`
+                # would remove only one of them.
+                *DIES_WITH_LABCTL, "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",
@@ -178,7 +184,7 @@ class ImageCache:
         progress(tr("instance image and database schemas"))
         script = self._provision / "image" / "enter.sh"
         stream(
-            [*ALONE, "bash", str(script),
+            [*DIES_WITH_LABCTL, "bash", str(script),
              str(packages / "root"), str(partial), str(self._provision)],
             log=log,
             timeout=1800,
@@ -192,8 +198,8 @@ class ImageCache:
 
 
 @contextmanager
-def only_one(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock of the cache; says so when it has to wait for another labctl."""
+def exclusive(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock of the cache; reports to `progress` when it has to wait for another labctl."""
     with lock.open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,12 +221,15 @@ def require_space(directory: Path, gib: int, what: str) -> None:
 
 
 def _shell_word(path: Path) -> str:
-    """mmdebstrap hands hooks to a shell."""
+    """The path quoted for a shell: mmdebstrap runs its hooks with one."""
     return shlex.quote(str(path))
 
 
 def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
-    """A line of mmdebstrap's log, made a few words; counts the packages that are set up."""
+    """Returns a function that takes each line of mmdebstrap's log and reports a short progress.
+
+    It counts the packages that are set up.
+    """
     count = 0
 
     def on_line(line: str) -> None:

@@ -1,9 +1,9 @@
 """`labctl box build`: the baked image as a Vagrant box, for libvirt and for VirtualBox.
 
-One more layer over the baked image (kernel, user vagrant, address by DHCP), a disk made of all
-layers, and two archives around it. The disk's tools are those of the layer itself: the host needs
-nothing that a lab of containers does not need. What is unfinished lies in the cache under
-`boxes/*.partial`; the next build throws it away and keeps what was finished.
+It makes one more layer over the baked image (kernel, user vagrant, address by DHCP), a disk out of
+all layers, and an archive around it for each provider. The tools that make the disk are in the
+layer, so the host needs no other programs than for a lab of containers. Unfinished work is in the
+cache as `boxes/*.partial`; the next build deletes it and keeps what was finished.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.images.baked import ALONE, ImageCache, only_one, require_space
+from labctl.images.baked import DIES_WITH_LABCTL, ImageCache, exclusive, require_space
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.run import stream
 from labctl.state import give_to_user, write_atomic
 
 NAME = "labctl/lab"
-"""What Vagrant knows the box by, on every machine."""
+"""The name of the box in Vagrant."""
 CATALOGUE = "labctl-lab.json"
-"""Tells Vagrant the version and the checksums; lies beside the boxes and names them."""
+"""The file, in the directory of the boxes, that tells Vagrant their versions and checksums."""
 _RECIPE = ("packages/box.list", "image/box")
 
 
 @dataclass(frozen=True)
-class Box:
+class BuiltBox:
     """A finished box."""
 
     provider: str
@@ -49,7 +49,7 @@ class Box:
 
 
 class BoxBuilder:
-    """Builds the boxes of today's recipe into one directory."""
+    """Builds the boxes of the current recipe into one directory."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class BoxBuilder:
         providers: Sequence[str],
         subscriber: Callable[[Event], None] | None = None,
     ) -> None:
-        """Does nothing yet; `build` makes the boxes of `providers`, of which `formats` tells more.
+        """`build` makes the boxes of `providers`; `formats` describes the boxes of all providers.
 
         `subscriber` receives every event of the work (the console).
         """
@@ -81,52 +81,52 @@ class BoxBuilder:
     # -- names -----------------------------------------------------------------------------------
     @property
     def log(self) -> Path:
-        """Everything that the tools said."""
+        """The output of all tools."""
         return self._cache / "box.log"
 
     @property
     def version(self) -> str:
-        """Day, time and recipe of the layer, as three numbers: Vagrant sorts by them."""
+        """Day, time and recipe of the layer as three numbers, by which Vagrant sorts versions."""
         return (self._layer / "version").read_text().strip()
 
     def file(self, provider: str) -> Path:
-        """Where the box for a provider goes; there only when it is finished."""
+        """The file of the box for a provider; it exists only when it is finished."""
         return self._output / f"labctl-lab-{self.version}-{provider}.box"
 
     @property
     def catalogue(self) -> Path:
-        """What `vagrant box add` is given."""
+        """The file to give to `vagrant box add`."""
         return self._output / CATALOGUE
 
-    def _has_layer(self) -> bool:
+    def _layer_exists(self) -> bool:
         return (self._layer / "root").is_dir()
 
-    def _has_box(self, provider: str) -> bool:
-        return self._has_layer() and self.file(provider).is_file()
+    def _box_exists(self, provider: str) -> bool:
+        return self._layer_exists() and self.file(provider).is_file()
 
     # -- building --------------------------------------------------------------------------------
-    def build(self) -> list[Box]:
-        """The boxes, built if they are not there, and the catalogue beside them.
+    def build(self) -> list[BuiltBox]:
+        """The boxes, built if they do not exist, with their catalogue.
 
-        Needs root and, the first time, a Debian mirror. Raises LabError, StepFailed, Cancelled.
+        Needs root, and a Debian mirror the first time. Raises LabError, StepFailed, Cancelled.
         """
         if os.geteuid() != 0:
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
         self._cache.mkdir(parents=True, exist_ok=True)
         _make_directory(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")
-        with only_one(self._cache / "lock", lambda said: self._bus.emit(Note("info", said))):
-            self._sweep()
+        with exclusive(self._cache / "lock", lambda message: self._bus.emit(Note("info", message))):
+            self._delete_leftovers()
             run_steps(
                 self._steps(), bus=self._bus, timings=timings, workers=2, title=tr("make the box")
             ).raise_if_failed()
-            for done_with in (self._disk, *self._cache.glob("layer-*")):
-                if done_with != self._layer:  # of an older recipe: nothing stands on it
-                    shutil.rmtree(done_with, ignore_errors=True)
-        return self._catalogued()
+            for leftover in (self._disk, *self._cache.glob("layer-*")):
+                if leftover != self._layer:  # of an older recipe: nothing uses it any more
+                    shutil.rmtree(leftover, ignore_errors=True)
+        return self._read_catalogue()
 
-    def _sweep(self) -> None:
-        """What an interrupted build left, except the disk of today's recipe."""
+    def _delete_leftovers(self) -> None:
+        """Delete what an interrupted build left, except the disk of the current recipe."""
         for leftover in [
             *self._cache.glob("*.partial"),
             *self._output.glob(".labctl-lab-*.partial"),
@@ -138,13 +138,13 @@ class BoxBuilder:
 
     def _steps(self) -> list[Step]:
         def boxes_done() -> bool:
-            return all(map(self._has_box, self._providers))
+            return all(map(self._box_exists, self._providers))
 
         return [
             Step("image", tr("baked image"), self._make_image,
                  done=lambda: boxes_done() or self._images.find() is not None, log=self.log),
             Step("system", tr("kernel and first boot"), self._make_layer, needs=("image",),
-                 done=self._has_layer, log=self.log),
+                 done=self._layer_exists, log=self.log),
             Step("disk", tr("disk of the box"), self._make_disk, needs=("system",),
                  done=lambda: boxes_done() or (self._disk / "out" / "done").exists(),
                  log=self.log),
@@ -152,7 +152,7 @@ class BoxBuilder:
                 Step(f"box-{provider}", tr("box for {provider}", provider=provider),
                      lambda context, provider=provider: self._make_box(provider, context),  # type: ignore[misc]
                      needs=("disk",), log=self.log,
-                     done=lambda provider=provider: self._has_box(provider))  # type: ignore[misc]
+                     done=lambda provider=provider: self._box_exists(provider))  # type: ignore[misc]
                 for provider in self._providers
             ),
             Step("catalogue", tr("checksums and catalogue"), self._make_catalogue,
@@ -162,7 +162,7 @@ class BoxBuilder:
     def _make_image(self, context: StepContext) -> None:
         self._images.build(log=self.log, progress=context.progress, cancel=context.cancelled)
 
-    def _enter(
+    def _run_in_layers(
         self, context: StepContext, area: Path, script: str, *arguments: str, timeout: float
     ) -> None:
         image = self._images.find()
@@ -171,13 +171,15 @@ class BoxBuilder:
                 tr("the baked image has gone meanwhile"), hint=tr("run the same command again")
             )
         layers = list(image.layers)
-        if self._has_layer():
+        if self._layer_exists():
             layers.insert(0, self._layer / "root")
         root = self._images.root
         lower = ":".join(str(layer.relative_to(root)) for layer in layers)
         stream(
-            # `env -C`: overlayfs's options know no quotes, so the layers are named from the cache.
-            [*ALONE, "env", "-C", root, "bash", self._provision / "image" / "box" / "enter.sh",
+            # `env -C`: the mount options of overlayfs cannot quote a path, so the layers have paths
+            # relative to the cache, which may have any name.
+            [*DIES_WITH_LABCTL, "env", "-C", root,
+             "bash", self._provision / "image" / "box" / "enter.sh",
              lower, area.relative_to(root), self._provision, script, *arguments],
             log=self.log,
             timeout=timeout,
@@ -193,7 +195,9 @@ class BoxBuilder:
         for name in ("root", "work", "merged", "out"):
             (partial / name).mkdir(parents=True)
         version = version_of(self.key, time.gmtime())
-        self._enter(context, partial, "system.sh", version, root_uuid(self.key), timeout=1800)
+        self._run_in_layers(
+            context, partial, "system.sh", version, root_uuid(self.key), timeout=1800
+        )
         for name in ("work", "merged", "out"):
             shutil.rmtree(partial / name)
         (partial / "version").write_text(version + "\n")
@@ -204,25 +208,25 @@ class BoxBuilder:
         shutil.rmtree(self._disk, ignore_errors=True)
         for name in ("merged", "out"):
             (self._disk / name).mkdir(parents=True)
-        self._enter(context, self._disk, "disk.sh", "raw", root_uuid(self.key), str(DISK_GIB),
-                    timeout=1800)  # fmt: skip
+        arguments = ("raw", root_uuid(self.key), str(DISK_GIB))
+        self._run_in_layers(context, self._disk, "disk.sh", *arguments, timeout=1800)
         (self._disk / "out" / "done").touch()
 
     def _make_box(self, provider: str, context: StepContext) -> None:
         format = self._formats[provider]
         target = self.file(provider)
         require_space(self._output, 2, tr("a box"))
-        self._enter(context, self._disk, "disk.sh", format.kind, timeout=3600)
+        self._run_in_layers(context, self._disk, "disk.sh", format.kind, timeout=3600)
         disk = self._disk / "out" / format.disk
         context.progress(target.name)
         partial = target.with_name(f".{target.name}.partial")
-        files = self._small_files(format, disk.stat().st_size)
+        files = self._text_files(format, disk.stat().st_size)
         pack(partial, files, disk, context.cancelled)
         disk.unlink()
         give_to_user(partial)
         partial.rename(target)
 
-    def _small_files(self, format: BoxFormat, disk_size: int) -> dict[str, str]:
+    def _text_files(self, format: BoxFormat, disk_size: int) -> dict[str, str]:
         source = self._provision / "image" / "box" / "files"
         metadata: dict[str, Any] = {
             "provider": format.provider, "architecture": "amd64",
@@ -237,18 +241,18 @@ class BoxBuilder:
             "disk_uuid": str(uuid.uuid5(uuid.UUID(root_uuid(self.key)), "virtualbox")),
         }
 
-        def filled(name: str) -> str:
+        def fill(name: str) -> str:
             return Template((source / name).read_text(encoding="utf-8")).substitute(names)
 
         files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
-                 "Vagrantfile": filled(f"Vagrantfile.{format.provider}")}  # fmt: skip
-        return files | {name: filled(name) for name in format.templates}
+                 "Vagrantfile": fill(f"Vagrantfile.{format.provider}")}  # fmt: skip
+        return files | {name: fill(name) for name in format.templates}
 
     # -- what was built --------------------------------------------------------------------------
-    def _boxes(self) -> list[Box]:
-        """All boxes of this version in the directory, of an earlier command too."""
+    def _boxes(self) -> list[BuiltBox]:
+        """All boxes of this version in the directory, also those of an earlier command."""
         return [
-            Box(provider, file, file.stat().st_size, _sha256(file))
+            BuiltBox(provider, file, file.stat().st_size, _sha256(file))
             for provider in sorted(self._formats)
             if (file := self.file(provider)).is_file()
         ]
@@ -258,31 +262,34 @@ class BoxBuilder:
         write_atomic(self.catalogue, json.dumps(catalogue(self.version, boxes), indent=1) + "\n")
         give_to_user(self.catalogue)
 
-    def _catalogued(self) -> list[Box]:
-        known = json.loads(self.catalogue.read_text(encoding="utf-8"))
-        return [
-            Box(one["name"], self._output / one["url"], (self._output / one["url"]).stat().st_size,
-                one["checksum"])
-            for one in known["versions"][0]["providers"]
-        ]  # fmt: skip
+    def _read_catalogue(self) -> list[BuiltBox]:
+        catalogue = json.loads(self.catalogue.read_text(encoding="utf-8"))
+        boxes = []
+        for entry in catalogue["versions"][0]["providers"]:
+            file = self._output / entry["url"]
+            boxes.append(BuiltBox(entry["name"], file, file.stat().st_size, entry["checksum"]))
+        return boxes
 
 
 def version_of(key: str, now: time.struct_time) -> str:
-    """The version of a box: 20261123.704.9831204 is of 23 November 2026, 7:04 UTC.
+    """The version of a box: 20261123.704.9831204 was made on 23 November 2026, 7:04 UTC.
 
-    The last number stands for the recipe: equal recipes have equal numbers.
+    The last number is made from the recipe's hash: equal recipes have equal numbers.
     """
     minutes = now.tm_hour * 100 + now.tm_min
     return f"{now.tm_year}{now.tm_mon:02}{now.tm_mday:02}.{minutes}.{int(key[:6], 16)}"
 
 
 def root_uuid(key: str) -> str:
-    """The UUID of the root file system: follows from the recipe, so a build can be repeated."""
+    """The UUID of the root file system, made from the recipe's hash: builds are repeatable."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"labctl-box-{key}"))
 
 
-def catalogue(version: str, boxes: Sequence[Box]) -> dict[str, Any]:
-    """What Vagrant reads: it takes a URL without a scheme for a file where `vagrant` is called."""
+def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
+    """The content of the catalogue.
+
+    The URLs are file names: without a scheme Vagrant looks for a file in its current directory.
+    """
     return {
         "name": NAME,
         "description": "Debian 13 with OpenStack, OVN and the tools of labctl's lessons",
@@ -303,16 +310,21 @@ def catalogue(version: str, boxes: Sequence[Box]) -> dict[str, Any]:
 
 
 def pack(target: Path, files: dict[str, str], disk: Path, cancelled: Callable[[], bool]) -> None:
-    """A box: a plain tar, for the disk in it is compressed. Same files, same bytes."""
+    """Write a box: an uncompressed tar, for the disk in it is compressed already.
+
+    The same files give the same bytes. Raises LabError, Cancelled.
+    """
     try:
         with (
             tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive,
-            disk.open("rb") as big,
+            disk.open("rb") as disk_content,
         ):
             for name, text in files.items():
                 data = text.encode()
                 archive.addfile(_member(name, len(data)), io.BytesIO(data))
-            archive.addfile(_member(disk.name, disk.stat().st_size), _Interruptible(big, cancelled))
+            archive.addfile(
+                _member(disk.name, disk.stat().st_size), _Interruptible(disk_content, cancelled)
+            )
     except OSError as error:
         raise LabError(
             tr("cannot write {path}: {error}", path=target, error=error.strerror),
@@ -327,7 +339,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 class _Interruptible:
-    """A file that is read as long as the work is wanted."""
+    """A file whose `read` raises Cancelled once the work was cancelled."""
 
     def __init__(self, file: IO[bytes], cancelled: Callable[[], bool]) -> None:
         self._file, self._cancelled = file, cancelled

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DISK_GIB = 20
-"""What the machine sees; the file holds only what is used."""
+"""Size of the virtual disk; the file of it is only as large as its content."""
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,12 @@ class BoxFormat:
     """A provider's box; its Vagrantfile is provision/image/box/files/Vagrantfile.PROVIDER."""
 
     provider: str
-    """As Vagrant calls it."""
+    """The provider's name in Vagrant."""
     kind: str
-    """Of the disk, as provision/image/box/disk.sh calls it."""
+    """Format of the disk: an argument of provision/image/box/disk.sh."""
     disk: str
-    """Name of the disk in the box."""
+    """File name of the disk in the box."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """More of metadata.json."""
+    """Additional entries of metadata.json."""
     templates: tuple[str, ...] = ()
-    """More files of provision/image/box/files."""
+    """Additional files, made from templates in provision/image/box/files."""

@@ -1,4 +1,4 @@
-"""Images that lab.yaml names by URL: fetched once, kept in the cache, whole or not at all."""
+"""Images that lab.yaml names by URL: downloaded once, and kept in the cache if complete."""
 
 import hashlib
 import os
@@ -13,9 +13,9 @@ from labctl.i18n import tr
 def download(
     url: str, directory: Path, progress: Callable[[str], None], cancelled: Callable[[], bool]
 ) -> Path:
-    """The file behind an http(s) URL, from the cache if it was fetched before.
+    """The file at an http(s) URL, from the cache if it was downloaded before.
 
-    Raises LabError naming the URL; Cancelled. A proxy of the environment is used.
+    Uses the proxy of the environment. Raises LabError, which names the URL, and Cancelled.
     """
     import requests
 
@@ -26,7 +26,7 @@ def download(
     directory.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + f".{os.getpid()}.partial")
     try:
-        # identity: a body packed on the way would not have the length that the header tells.
+        # No compression: the header gives the compressed length, and could not be compared.
         plain = {"Accept-Encoding": "identity"}
         with (
             requests.get(url, headers=plain, stream=True, timeout=30) as response,

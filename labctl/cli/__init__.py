@@ -1,4 +1,4 @@
-"""The command line `labctl`: parse, call the lab, show, exit code."""
+"""The command line `labctl`: parses the arguments, does the work, shows the result."""
 
 from labctl.cli.app import main
 

@@ -1,6 +1,7 @@
-"""The command line: parse, call the lab, exit code. The only place that exits.
+"""The command line: all verbs, and what becomes of errors. Only this module sets the exit code.
 
-Whatever is slow to import is imported by the verb that needs it: `labctl --help` is instant.
+Modules that are slow to import are imported inside the verb that needs them, so that
+`labctl --help` is fast.
 """
 
 import os
@@ -16,21 +17,14 @@ from labctl import __version__
 from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
 from labctl.cli.lessons import lessons_app
-from labctl.cli.options import (
-    Verbs,
-)
+from labctl.cli.options import Verbs
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
-from labctl.errors import (
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    LabError,
-)
+from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, LabError
 from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
 
-# Typer brings its own click and exports only the leaves of its exceptions; this is their root.
+# Typer contains its own click, and exports only some of its exceptions. This is the common base
+# class of those about wrong usage.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
@@ -59,7 +53,7 @@ def options(
 
 def _language(asked: str) -> str:
     if asked and asked not in ("en", "zh-TW"):
-        set_language(detect_language(os.environ))  # to say so in it
+        set_language(detect_language(os.environ))  # the language of this error message
         raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=asked), code=EXIT_USAGE)
     return asked or detect_language(os.environ)
 
@@ -69,26 +63,26 @@ for group in (lab_app, lessons_app, snapshots_app, views_app):
 app.add_typer(box_app, name="box")
 
 
-# -- the machinery -------------------------------------------------------------------------------
-def _report(error: Any) -> int:
-    """Print an error a person can act on; its exit code."""
+# -- running, and errors -------------------------------------------------------------------------
+def _show_error(error: Any) -> int:
+    """Print an error; returns its exit code."""
     from labctl.spec.problems import SpecError
     from labctl.terminal.console import make_console
 
-    stream = make_console(stdout=sys.stderr)
-    with stream:
+    console = make_console(stdout=sys.stderr)
+    with console:
         if isinstance(error, SpecError):
             for problem in error.problems:
                 sys.stderr.write(f"{problem}\n")
             return EXIT_USAGE
         log = getattr(error, "log", None)
-        stream.error(str(getattr(error, "message", error)), error.hint or "", str(log or ""))
+        console.error(str(getattr(error, "message", error)), error.hint or "", str(log or ""))
     cause = getattr(error, "cause", None)
     return int(getattr(cause, "code", getattr(error, "code", EXIT_FAILED)))
 
 
 def main() -> int:
-    """Run the command line; its exit code: 0 done, 1 failed, 2 wrong use, 3 a claim fails."""
+    """Run the command line; returns the exit code (see labctl/errors.py)."""
     from labctl.errors import Cancelled
     from labctl.spec.problems import SpecError
 
@@ -102,22 +96,27 @@ def main() -> int:
     except typer.Exit as error:
         return error.exit_code
     except _UsageError as error:
-        return _misused(error)
+        return _show_usage_error(error)
     except (KeyboardInterrupt, typer.Abort, Cancelled):
         return _interrupted()
     except (LabError, SpecError) as error:
-        return _report(error)
+        return _show_error(error)
     except BrokenPipeError:
-        return _reader_gone()
+        return _end_broken_pipe()
     except OSError as error:
-        # Logs and records are written all the time; what needs more room says so itself.
-        return _report(_full(error)) if error.errno in (ENOSPC, EDQUOT) else _broken(error)
+        # Any write of a log or a record can find the disk full. Code that needs much space reports
+        # that itself.
+        return (
+            _show_error(_disk_full(error))
+            if error.errno in (ENOSPC, EDQUOT)
+            else _show_defect(error)
+        )
     except Exception as error:
-        return _broken(error)
+        return _show_defect(error)
 
 
 def _localized(command: Any) -> Any:
-    """The command, with its help in the reader's language if that is not English."""
+    """The command, with its help in the user's language if that is not English."""
     set_language(_language(asked_language(sys.argv[1:])))
     if current_language() != "en":
         from labctl.cli.help import localize
@@ -126,7 +125,7 @@ def _localized(command: Any) -> Any:
     return command
 
 
-def _misused(error: Any) -> int:
+def _show_usage_error(error: Any) -> int:
     if current_language() == "en":
         error.show()
         return EXIT_USAGE
@@ -145,21 +144,24 @@ def _interrupted() -> int:
     return EXIT_INTERRUPTED
 
 
-def _reader_gone() -> int:
-    """`labctl status | head -1`: what is still to be flushed at exit goes nowhere, silently."""
+def _end_broken_pipe() -> int:
+    """As with `labctl status | head -1`: the reader of stdout has gone.
+
+    stdout becomes /dev/null, so that flushing it at exit does not print an error.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
 
 
-def _full(error: OSError) -> LabError:
+def _disk_full(error: OSError) -> LabError:
     return LabError(
         tr("the disk is full: {path}", path=error.filename or error.strerror),
         hint=tr("free some space, then run the same command again; it goes on where it stopped"),
     )
 
 
-def _broken(error: Exception) -> int:
-    """A defect of ours: one line for the user, everything else into a file to report it with."""
+def _show_defect(error: Exception) -> int:
+    """A defect of labctl: one line for the user; a file for the bug report has the traceback."""
     import tempfile
     import traceback
 
@@ -168,12 +170,12 @@ def _broken(error: Exception) -> int:
     ) as sink:
         sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
         traceback.print_exception(error, file=sink)
-    problem = LabError(
+    error_to_show = LabError(
         tr("labctl itself broke: {what}", what=f"{type(error).__name__}: {error}"),
         hint=tr("this is a defect of labctl; please report it with the log"),
     )
-    problem.log = Path(sink.name)
-    return _report(problem)
+    error_to_show.log = Path(sink.name)
+    return _show_error(error_to_show)
 
 
 __all__ = ["app", "main"]

@@ -1,7 +1,7 @@
-"""What the command line says of itself, in the reader's language.
+"""The help and the usage errors of the command line, in the user's language.
 
-Typer's click speaks English, and counts letters where a terminal counts cells: Chinese would run
-over the edge. An English reader gets click's own help, untouched.
+The click inside Typer has only English texts, and it counts characters instead of terminal cells:
+Chinese lines, with two cells a character, would be too long. In English click's own help is used.
 """
 
 import re
@@ -15,9 +15,9 @@ from labctl.terminal.text import Span, cell_width, wrap
 
 _HelpFormatter: Any = typer.Context.formatter_class
 _HELP_OPTION = "Show this message and exit."
-"""Click's own words for `--help`."""
+"""Click's text for `--help`."""
 _FACTS = re.compile(r"\[(?P<facts>(?:env var: |default: |required)[^\[\]]*)\]$")
-"""What click appends to the help of an option or argument."""
+"""What click adds to the help of an option or argument, such as `[default: en]`."""
 _COMMON = (
     (r"No such command (?P<name>\S+)\.", mark("there is no command {name}")),
     (r"No such option: (?P<name>\S+)", mark("there is no option {name}")),
@@ -30,33 +30,33 @@ _COMMON = (
     (r"Got unexpected extra arguments?(?:\(s\))? \((?P<name>.*)\)", mark("{name} is too much")),
     (r"Invalid value for (?P<name>.*?): (?P<what>.*)", mark("{name} does not fit: {what}")),
 )  # fmt: skip
-"""What click says of wrong use -> what we say."""
+"""Click's message about wrong usage, as a regular expression -> our message, for `tr`."""
 
 
 def localize(command: Any) -> None:
-    """Turn the help of a click command, and of all below it, into the current language."""
+    """Translate the help of a click command, and of all its subcommands, in place."""
     command.context_class = _Context
     command.help = tr(command.help) if command.help else command.help
     for parameter in command.params:
         if getattr(parameter, "help", None):
             parameter.help = tr(parameter.help)
-    for one in getattr(command, "commands", {}).values():
-        localize(one)
+    for subcommand in getattr(command, "commands", {}).values():
+        localize(subcommand)
 
 
 def usage_message(error: Any) -> str:
-    """What click finds wrong with the command line, in the current language if it is common."""
-    said = str(error.format_message())
-    for pattern, ours in _COMMON:
-        if found := re.fullmatch(pattern, said):
-            values = {name: value.replace("'", "") for name, value in found.groupdict().items()}
-            return tr(ours, **values)
-    return said
+    """Click's message about wrong usage, translated if it is one of the common ones."""
+    message = str(error.format_message())
+    for pattern, translation in _COMMON:
+        if match := re.fullmatch(pattern, message):
+            values = {name: value.replace("'", "") for name, value in match.groupdict().items()}
+            return tr(translation, **values)
+    return message
 
 
 class _Formatter(_HelpFormatter):  # type: ignore[misc]
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        # Options and arguments are spelled the same in every language.
+        # Only the prefix is translated: options and arguments are the same in every language.
         super().write_usage(prog, args, tr("Usage: "))
 
     def write_heading(self, heading: str) -> None:
@@ -70,25 +70,25 @@ class _Formatter(_HelpFormatter):  # type: ignore[misc]
         )
 
     def write_text(self, text: str) -> None:
-        lead = " " * self.current_indent
+        indent = " " * self.current_indent
         for paragraph in text.split("\n\n"):
             for line in _wrapped(paragraph, self.width - self.current_indent):
-                self.write(f"{lead}{line}\n")
+                self.write(f"{indent}{line}\n")
 
     def write_dl(
         self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
-        listed = list(rows)
-        first_column = min(max(cell_width(first) for first, _ in listed), col_max) + col_spacing
-        lead = " " * self.current_indent
-        for first, second in listed:
+        entries = list(rows)
+        first_column = min(max(cell_width(first) for first, _ in entries), col_max) + col_spacing
+        indent = " " * self.current_indent
+        for first, second in entries:
             gap = first_column - cell_width(first)
-            beside = gap >= col_spacing
-            self.write(lead + first + (" " * gap if beside else "\n"))
-            lines = _wrapped(_known(second), max(self.width - first_column - 2, 10))
+            same_line = gap >= col_spacing
+            self.write(indent + first + (" " * gap if same_line else "\n"))
+            lines = _wrapped(_translate_facts(second), max(self.width - first_column - 2, 10))
             for number, line in enumerate(lines or [""]):
-                before = "" if beside and number == 0 else lead + " " * first_column
-                self.write(f"{before}{line}\n")
+                prefix = "" if same_line and number == 0 else indent + " " * first_column
+                self.write(f"{prefix}{line}\n")
 
 
 class _Context(typer.Context):
@@ -100,15 +100,15 @@ def _wrapped(text: str, width: int) -> list[str]:
     return ["".join(span.text for span in line) for line in lines]
 
 
-def _known(text: str) -> str:
-    """A help text, its last bracket translated as well."""
+def _translate_facts(text: str) -> str:
+    """A help text whose bracket at the end (`[default: …]`) is translated too."""
     if text == _HELP_OPTION:
         return tr("Show this message and exit.")
-    found = _FACTS.search(text)
-    if found is None:
+    match = _FACTS.search(text)
+    if match is None:
         return text
     facts = []
-    for fact in found["facts"].split("; "):
+    for fact in match["facts"].split("; "):
         name, colon, value = fact.partition(": ")
         words = {
             "env var": tr("environment variable"),
@@ -116,4 +116,4 @@ def _known(text: str) -> str:
             "required": tr("required"),
         }
         facts.append(words.get(name, name) + (tr(": ") if colon else "") + value)
-    return text[: found.start()] + "[" + tr("; ").join(facts) + "]"
+    return text[: match.start()] + "[" + tr("; ").join(facts) + "]"

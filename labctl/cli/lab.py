@@ -11,7 +11,7 @@ from labctl.cli.options import (
     File,
     Json,
     Quiet,
-    called,
+    command_name,
     open_console,
     open_lab,
 )
@@ -49,7 +49,8 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
     except SpecError as error:
         if json:
             problems = [
-                vars(one) if hasattr(one, "__dict__") else str(one) for one in error.problems
+                vars(problem) if hasattr(problem, "__dict__") else str(problem)
+                for problem in error.problems
             ]
             typer.echo(as_json({"valid": False, "problems": problems}))
             raise typer.Exit(EXIT_USAGE) from None
@@ -126,7 +127,7 @@ def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
             show_briefly(lab.examination, console)
         create_lab(lab)
         lesson = FIRST[lab.topology.stack]
-        console.say(tr("next: {command}", command=f"{called()} start {lesson}"))
+        console.say(tr("next: {command}", command=f"{command_name()} start {lesson}"))
 
 
 @lab_app.command()
@@ -140,7 +141,7 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
         if json:
             typer.echo(as_json(report))
         else:
-            show(report, console, called())
+            show(report, console, command_name())
 
 
 @lab_app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,11 +1,11 @@
-"""The verbs of the lessons: parse, call the classroom, show, exit code."""
+"""The verbs of the lessons: each runs in a lesson session and shows what came of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, Quiet, called, open_console, open_lab
+from labctl.cli.options import DEFAULT, File, Json, Quiet, command_name, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language, set_language, tr, tr_n
 
@@ -31,29 +31,31 @@ def lessons(json: Json = False) -> None:
     from labctl.lessons.load import available, load_lesson
     from labctl.state import as_json
 
-    found = [load_lesson(name) for name in available()]
+    all_lessons = [load_lesson(name) for name in available()]
     if json:
-        rows = [
+        summaries = [
             {
-                "id": one.id,
-                "title": str(one.title),
-                "goal": str(one.goal),
-                "stack": one.stack,
-                "needs": list(one.needs),
-                "checkpoints": [checkpoint.id for checkpoint in one.checkpoints],
+                "id": lesson.id,
+                "title": str(lesson.title),
+                "goal": str(lesson.goal),
+                "stack": lesson.stack,
+                "needs": list(lesson.needs),
+                "checkpoints": [checkpoint.id for checkpoint in lesson.checkpoints],
             }
-            for one in found
+            for lesson in all_lessons
         ]
-        typer.echo(as_json(rows))
+        typer.echo(as_json(summaries))
         return
     with open_console() as console:
-        for lesson in found:
+        for lesson in all_lessons:
             count = tr_n("{n} checkpoint", "{n} checkpoints", n=len(lesson.checkpoints))
             console.heading(f"{lesson.id}  ({count})")
             console.say(f"  {lesson.title}")
             console.say(f"  {lesson.goal}")
         console.say()
-        command = f"{called()} start {found[0].id if len(found) == 1 else 'LESSON'}"
+        command = (
+            f"{command_name()} start {all_lessons[0].id if len(all_lessons) == 1 else 'LESSON'}"
+        )
         console.say(tr("next: {command}", command=command))
 
 
@@ -67,7 +69,7 @@ def start(
     json: Json = False,
 ) -> None:
     """Begin a lesson; what was begun before is taken back."""
-    _teach(
+    _in_session(
         f"start {lesson}",
         lambda lessons: lessons.start(lesson, practice=practice),
         file,
@@ -79,7 +81,7 @@ def start(
 @lessons_app.command(name="next")
 def next_(file: File = DEFAULT, json: Json = False) -> None:
     """The next checkpoint: explained, run and proved. In practice: your task."""
-    _teach("next", lambda lessons: lessons.next(), file, json)
+    _in_session("next", lambda lessons: lessons.next(), file, json)
 
 
 @lessons_app.command()
@@ -91,19 +93,19 @@ def check(
     json: Json = False,
 ) -> None:
     """Say which claims of this checkpoint hold and what is missing; exit 3 if one does not."""
-    _teach("check", lambda lessons: lessons.check(every=every), file, json)
+    _in_session("check", lambda lessons: lessons.check(every=every), file, json)
 
 
 @lessons_app.command()
 def hint(file: File = DEFAULT, json: Json = False) -> None:
     """A hint for this checkpoint; the next time one that says more."""
-    _teach("hint", lambda lessons: lessons.hint(), file, json)
+    _in_session("hint", lambda lessons: lessons.hint(), file, json)
 
 
 @lessons_app.command()
 def solve(file: File = DEFAULT, json: Json = False) -> None:
     """Have the commands of this checkpoint run."""
-    _teach("solve", lambda lessons: lessons.solve(), file, json)
+    _in_session("solve", lambda lessons: lessons.solve(), file, json)
 
 
 @lessons_app.command()
@@ -115,7 +117,7 @@ def goto(
     json: Json = False,
 ) -> None:
     """Go to a checkpoint by the shortest way: run what is missing, take back what is too much."""
-    _teach(f"goto {target}", lambda lessons: lessons.goto(target), file, json)
+    _in_session(f"goto {target}", lambda lessons: lessons.goto(target), file, json)
 
 
 @lessons_app.command()
@@ -123,7 +125,9 @@ def replay(
     lesson: LessonName, file: File = DEFAULT, json: Json = False, quiet: Quiet = False
 ) -> None:
     """Run a lesson from its beginning and prove every claim; exit 3 if one does not hold."""
-    _teach(f"replay {lesson}", lambda lessons: lessons.replay(lesson), file, json, lesson, quiet)
+    _in_session(
+        f"replay {lesson}", lambda lessons: lessons.replay(lesson), file, json, lesson, quiet
+    )
 
 
 @lessons_app.command()
@@ -136,17 +140,17 @@ def transcript(
     file: File = DEFAULT,
 ) -> None:
     """A lesson's last run as Markdown: explanations, commands, their output, claims."""
-    from labctl.actions.lessons import transcript as write
+    from labctl.actions.lessons import transcript as make_transcript
     from labctl.state import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
         raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=lang), code=EXIT_USAGE)
-    spoken = current_language()
+    own_language = current_language()
     with open_console() as console:
         lab = open_lab(file, console)
-        set_language(lang or spoken)
-        text = write(lab, lesson)
-        set_language(spoken)
+        set_language(lang or own_language)
+        text = make_transcript(lab, lesson)
+        set_language(own_language)
         if output is None:
             typer.echo(text, nl=False)
         else:
@@ -154,7 +158,7 @@ def transcript(
             console.say(tr("{file} is written", file=output))
 
 
-def _teach(
+def _in_session(
     verb: str,
     work: "Callable[[Session], LessonOutcome]",
     file: Path,
@@ -162,15 +166,18 @@ def _teach(
     lesson: str = "",
     quiet: bool = False,
 ) -> None:
-    """Do it in a session on the lab; with `json` its outcome goes to stdout."""
+    """Call `work` with a session on the lab; with `json` print its outcome to stdout.
+
+    `verb` is the command as the lab's lock names it. Raises the failure of the outcome.
+    """
     from labctl.actions.lessons import session
     from labctl.state import as_json
 
     with open_console(quiet=quiet, json=json) as console:
         lab = open_lab(file, console)
-        with session(lab, verb, console, lesson, called()) as lessons:
-            report = work(lessons)
+        with session(lab, verb, console, lesson, command_name()) as lessons:
+            outcome = work(lessons)
         if json:
-            typer.echo(as_json(report.to_json()))
-        if report.failure is not None:
-            raise report.failure
+            typer.echo(as_json(outcome.to_json()))
+        if outcome.failure is not None:
+            raise outcome.failure

@@ -1,4 +1,4 @@
-"""How labctl was called: the options many verbs share, the console and the lab they work on."""
+"""What the verbs share: common options, opening the console and the lab, root by sudo."""
 
 import os
 import sys
@@ -24,10 +24,10 @@ DEFAULT = Path("lab.yaml")
 
 
 class Verbs(TyperGroup):
-    """Verbs, each with the whole of its first sentence in the list of `--help`."""
+    """A group of verbs whose `--help` lists each with its whole first sentence."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Click cuts what does not fit beside the verb; a short help of its own it breaks."""
+        """Give each verb a short help: click wraps it, but would truncate a help text."""
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.short_help:
@@ -36,50 +36,56 @@ class Verbs(TyperGroup):
 
 
 def open_console(*, quiet: bool = False, json: bool = False) -> "Console":
-    """What people see of the work; with `json` it is on stderr."""
+    """The console that shows the work to people; with `json` it prints to stderr."""
     from labctl.terminal.console import make_console
 
     return make_console(quiet=quiet, json=json)
 
 
 def open_lab(file: Path, console: "Console") -> "Lab":
-    """The lab of a file; as root where its provider needs that, or read by whoever made it."""
+    """The lab of a lab.yaml. Restarts labctl with sudo if the lab needs root.
+
+    That is so if its provider needs root, or if the lab was made by root and only root can read it.
+    """
     from labctl.lab import CHOSEN, Lab
 
     lab = Lab(file, console)
-    known = True
+    readable = True
     try:
-        rights = lab.needs_root
+        needs_root = lab.needs_root
     except LabError as error:
         if error.code == EXIT_USAGE or os.geteuid() == 0:
             raise
-        rights, known = True, False  # root's lab, which only root can read
-    if rights:
-        if known and os.geteuid() != 0 and not lab.state.exists:
+        needs_root, readable = True, False
+    if needs_root:
+        if readable and os.geteuid() != 0 and not lab.state.exists:
             os.environ[CHOSEN] = lab.provider_name
         become_root()
     return lab
 
 
 def become_root() -> None:
-    """Containers need root: ask sudo for it, once, with the same command and environment."""
+    """Replace this process by `sudo labctl …` with the same arguments, unless we are root.
+
+    With LABCTL_NO_SUDO set it does nothing.
+    """
     if os.geteuid() == 0 or os.environ.get("LABCTL_NO_SUDO"):
         return
     from shutil import which
 
     if which("sudo") is None:
-        return  # the provider says that it needs root
-    os.environ["LABCTL_COMMAND"] = called()
-    wanted = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
-    kept = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in wanted)
+        return  # the provider reports later that it needs root
+    os.environ["LABCTL_COMMAND"] = command_name()
+    passed_on = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
+    names = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in passed_on)
     sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
-    argv = ["sudo", f"--preserve-env={kept}", sys.executable, "-m", "labctl", *sys.argv[1:]]
+    argv = ["sudo", f"--preserve-env={names}", sys.executable, "-m", "labctl", *sys.argv[1:]]
     os.execvp("sudo", argv)
 
 
-def called() -> str:
-    """How the user called us, for the hints: `labctl`, or the path that was typed."""
-    if told := os.environ.get("LABCTL_COMMAND"):  # by ourselves, across sudo
-        return told
+def command_name() -> str:
+    """How the user called labctl, for hints: `labctl`, or the path that was typed."""
+    if name_before_sudo := os.environ.get("LABCTL_COMMAND"):  # set by `become_root`
+        return name_before_sudo
     name = sys.argv[0]
     return name if "/" in name and not name.endswith("__main__.py") else "labctl"

@@ -1,4 +1,4 @@
-"""The verbs of the snapshots: parse, call the vault, show, exit code."""
+"""The verbs of the snapshots."""
 
 import time
 from dataclasses import asdict
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, Quiet, Verbs, called, open_console, open_lab
+from labctl.cli.options import (
+    DEFAULT,
+    File,
+    Json,
+    Quiet,
+    Verbs,
+    command_name,
+    open_console,
+    open_lab,
+)
 from labctl.i18n import tr
 
 if TYPE_CHECKING:
@@ -91,7 +100,7 @@ def reset(
     from labctl.actions import snapshots
 
     with open_console(quiet=quiet) as console:
-        snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=called())
+        snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=command_name())
 
 
 def _show(rows: "list[Row]", console: "Console") -> None:
@@ -99,16 +108,16 @@ def _show(rows: "list[Row]", console: "Console") -> None:
     from labctl.terminal.text import Span
 
     if not rows:
-        command = f"{called()} snapshot save NAME"
+        command = f"{command_name()} snapshot save NAME"
         console.say(tr("no snapshots; make one with {command}", command=command))
         return
     heads = ["", tr("snapshot"), tr("age"), tr("size"), tr("kept"), tr("lesson")]
     lines = [[Span(head, "bold") for head in heads]]
     for row in rows:
-        ways = [word for word, there in (("warm", row.warm), ("cold", row.cold)) if there]
-        cells = [row.name, _age(time.time() - row.at), _size(row.size), "+".join(ways) or "-",
+        methods = [word for word, possible in (("warm", row.warm), ("cold", row.cold)) if possible]
+        cells = [row.name, _age(time.time() - row.at), _size(row.size), "+".join(methods) or "-",
                  row.lesson or "-"]  # fmt: skip
-        lines.append([Span("→" if row.current else "", "ok"), *(Span(one) for one in cells)])
+        lines.append([Span("→" if row.current else "", "ok"), *(Span(cell) for cell in cells)])
     console.write([(), *table(lines, console.width)])
     for row in rows:
         if row.trouble:

@@ -1,4 +1,4 @@
-"""The verbs that show a lab as a whole: parse, draw, exit code."""
+"""The verbs that show a lab: packet walk, graph, report."""
 
 import sys
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, called, open_console, open_lab
+from labctl.cli.options import DEFAULT, File, Json, command_name, open_console, open_lab
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import current_language, tr
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 views_app = typer.Typer()
 
 _SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid", ".txt": "text"}
-"""Of --output; in .md Mermaid stands in a fence."""
+"""Suffix of --output -> format; in .md the Mermaid text is put into a code fence."""
 _FORMATS = ("svg", "mermaid", "text")
 
 
@@ -42,15 +42,15 @@ def walk(
 
     with open_console(json=json) as console:
         keep = pcap.absolute() if pcap is not None else None
-        followed = send(open_lab(file, console), protocol, source, target, port, keep)
-        console.close()  # what moved while it was under way
+        result = send(open_lab(file, console), protocol, source, target, port, keep)
+        console.close()  # ends the live display of the walk
         if json:
-            typer.echo(as_json(followed.to_json()))
+            typer.echo(as_json(result.to_json()))
         else:
             from labctl.walks.show import show
 
-            show(followed, console)
-    if not followed.answered:
+            show(result, console)
+    if not result.answered:
         raise typer.Exit(EXIT_CLAIM)
 
 
@@ -69,37 +69,40 @@ def graph(
     json: Json = False,
 ) -> None:
     """Draw the lab: nodes, networks, bridges, tunnels, and OVN's logical network over them."""
+    from labctl.lab import Lab
     from labctl.state import as_json
 
     chosen = _format(format_, output)
     with open_console(json=json) as console:
-        lab = _unasked(file)
-        if not planned and lab.state.root.exists():  # a plan asks for nothing that is root's
+        lab = Lab(file)
+        if not planned and lab.state.root.exists():  # only an existing lab may need root
             lab = open_lab(file, console)
-        drawn = graph_of(lab, planned=planned)
+        graph_model = graph_of(lab, planned=planned)
         if json:
-            _put(as_json(asdict(drawn)) + "\n", output)
+            _write_output(as_json(asdict(graph_model)) + "\n", output)
         elif chosen == "text":
             from labctl.graph.terminal import drawing
 
             width = min(console.width or 100, 100) if output is None else 100
-            lines = drawing(drawn, width)
+            lines = drawing(graph_model, width)
             if output is None:
                 console.write(lines)
             else:
-                _put("".join("".join(span.text for span in line) + "\n" for line in lines), output)
+                _write_output(
+                    "".join("".join(span.text for span in line) + "\n" for line in lines), output
+                )
         else:
             from labctl.graph.mermaid import mermaid
             from labctl.graph.svg import svg
 
-            text = svg(drawn) if chosen == "svg" else mermaid(drawn)
+            text = svg(graph_model) if chosen == "svg" else mermaid(graph_model)
             if chosen == "mermaid" and output is not None and output.suffix == ".md":
                 text = f"```mermaid\n{text}```\n"
-            _put(text, output)
+            _write_output(text, output)
         if output is not None:
             console.say(tr("{file} is written", file=str(output)))
             if not planned and not lab.state.exists:
-                command = f"{called()} create"
+                command = f"{command_name()} create"
                 console.say(tr("it shows what {command} will build", command=command))
 
 
@@ -134,19 +137,13 @@ def report(
 
 
 def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
-    """The lab as it is now; as lab.yaml describes it where none exists, or if `planned`."""
+    """The graph of the lab as it is now; if none exists, or `planned`, as lab.yaml describes it."""
     from labctl.graph.observed import live
     from labctl.graph.planned import planned as plan
 
     if planned or not lab.state.exists:
         return plan(lab.topology)
     return live(lab)
-
-
-def _unasked(file: Path) -> "Lab":
-    from labctl.lab import Lab
-
-    return Lab(file)
 
 
 def _format(format_: str, output: Path | None) -> str:
@@ -169,7 +166,7 @@ def _format(format_: str, output: Path | None) -> str:
     return _SUFFIXES[output.suffix]
 
 
-def _put(text: str, output: Path | None) -> None:
+def _write_output(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return

@@ -28,7 +28,7 @@ from labctl.topology import Node, Topology, build_topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-    from labctl.doctor.judge import Report as Examination
+    from labctl.doctor.judge import DoctorReport as Examination
 
 STEPS_AT_ONCE = 8
 """Steps mostly wait for services to start: more of them than cores keeps the cores busy."""

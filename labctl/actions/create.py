@@ -20,7 +20,7 @@ def create(lab: Lab) -> RunResult:
     Asks each stage what is really done and runs the rest, so it also resumes and repairs.
     Raises SpecError, LabError, StepFailed.
     """
-    lab.examination.raise_if_not()
+    lab.examination.raise_if_not_ok()
     with held(lab, "create"):
         lab.state.begin(lab.spec.name, lab.provider_name)
         refuse_other_topology(lab)

@@ -1,1 +1,1 @@
-"""Whether this host can make the lab, by which provider, and what to mend."""
+"""Whether this host can make the lab, by which provider, and what to fix."""

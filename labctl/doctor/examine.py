@@ -1,7 +1,7 @@
-"""Can this lab be made on this host, and by which provider? The findings, the choice, the reason.
+"""Can this lab be made on this host, and by which provider?
 
-Facts are collected by programs.py and judged by the pure checks of the providers. `examine` is what
-`labctl doctor` shows and what `create` asks before it begins.
+programs.py collects facts about the host; the checks of the providers, pure functions, judge them.
+`labctl doctor` shows the report of `examine`, and `create` calls it before it begins.
 """
 
 import os
@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labctl.doctor.judge import IGNORE, Report, judge, keeps
-from labctl.doctor.programs import Survey
+from labctl.doctor.judge import IGNORE, DoctorReport, judge, why_not_auto
+from labctl.doctor.programs import FactCollector
 from labctl.errors import LabError
 from labctl.host.facts import HostFacts, LabHere
 from labctl.host.files import read
@@ -31,45 +31,48 @@ def examine(
     provision: Path,
     env: Mapping[str, str] | None = None,
     thorough: bool = False,
-) -> Report:
-    """Look at the host and judge it for this lab; changes nothing, needs no root.
+) -> DoctorReport:
+    """Collect facts about the host and judge them for this lab. Changes nothing, needs no root.
 
-    `provider` is lab.yaml's or the one the user names, `auto` included; `cache` is where baked
-    images are, `provision` what they are baked from. `thorough` also tries what only matters to a
-    reader of the report. Never raises for a fault of the host: that is a finding.
+    `provider` is the name from lab.yaml or from the user, or `auto`. `cache` is the directory of
+    the baked images, `provision` that of the scripts they are made with. `thorough` also tries KVM
+    where only the report needs to know. Problems of the host are findings, and never raised.
     """
     env = os.environ if env is None else env
     ports = [forward.host for node in topology.nodes for forward in node.forwards]
-    survey = Survey(state.root.parent, cache, env, ports)
-    facts = replace(survey.look(), image=_image(ImageCache(cache, provision)))
+    collector = FactCollector(state.root.parent, cache, env, ports)
+    facts = replace(collector.look(), image=_cached_image(ImageCache(cache, provision)))
     case = Case(topology, lab_here(state, topology))
     ignored = frozenset(word.strip() for word in env.get(IGNORE, "").split(",") if word.strip())
     wanted = provider
     if wanted == "auto" and case.here.exists and case.here.provider:
         wanted = find(case.here.provider, state.identity_file).name
     if wanted != "auto":
-        facts = survey.ask(wanted, facts)
+        facts = collector.ask_all(wanted, facts)
     else:
-        facts = _ask_until_one_will_do(survey, facts, case, ignored)
+        facts = _ask_until_one_works(collector, facts, case, ignored)
     if thorough:
-        facts = survey.try_kvm(facts)
+        facts = collector.try_kvm(facts)
     return judge(provider, facts, case, ignored)
 
 
-def _ask_until_one_will_do(
-    survey: Survey, facts: HostFacts, case: Case, ignored: frozenset[str]
+def _ask_until_one_works(
+    collector: FactCollector, facts: HostFacts, case: Case, ignored: frozenset[str]
 ) -> HostFacts:
-    """The facts, and what `auto` has to know: no program is called of one that is ruled out."""
+    """Add to the facts what programs say, until one provider can be used by `auto`.
+
+    The programs of a provider that is ruled out already are not called.
+    """
     for entry in auto_order():
         for question in entry.checks.questions:
-            if not keeps(entry, facts, case, ignored):
-                facts = survey.put(question, facts)
-        if not keeps(entry, facts, case, ignored):
+            if not why_not_auto(entry, facts, case, ignored):
+                facts = collector.ask_one(question, facts)
+        if not why_not_auto(entry, facts, case, ignored):
             break
     return facts
 
 
-def _image(images: ImageCache) -> Any:
+def _cached_image(images: ImageCache) -> Any:
     try:
         if images.find() is not None:
             return "baked"
@@ -79,7 +82,7 @@ def _image(images: ImageCache) -> Any:
 
 
 def lab_here(state: LabState, topology: Topology) -> LabHere:
-    """What the lab's directory holds already, as far as this user may read it."""
+    """What exists of the lab already, as far as this user may read it."""
     if state.root.exists() and not os.access(state.root, os.R_OK | os.X_OK):
         return LabHere(unreadable=True)
     if not state.exists:
@@ -91,6 +94,3 @@ def lab_here(state: LabState, topology: Topology) -> LabHere:
     files = [state.machine_id(node.name, name) for node in topology.nodes for name in names()]
     machines = tuple(text.strip() for file in files if (text := read(file)))
     return LabHere(True, identity.lab_id, identity.provider, machines)
-
-
-# -- for people ------------------------------------------------------------------------------------

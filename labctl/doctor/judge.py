@@ -1,4 +1,4 @@
-"""From what the host is to what that means for the lab: pure."""
+"""Host facts -> findings and the choice of a provider. Pure functions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ from labctl.i18n import tr
 from labctl.providers.registry import ProviderEntry, auto_order, find, names
 
 IGNORE = "LABCTL_DOCTOR_IGNORE"
-"""Environment variable: ids of findings that must not keep `create` from trying, by commas."""
+"""Environment variable: ids of findings, separated by commas, that are no errors for `create`."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,16 @@ class Choice:
     """The provider that will make the lab."""
 
     provider: str
-    """Empty when none can."""
+    """Its name; empty when no provider can."""
     why: str
+    """The reason, in words for the user."""
     passed_over: Mapping[str, str]
-    """What keeps each provider that `auto` would have preferred: provider -> reason."""
+    """Providers that `auto` prefers but did not choose: provider -> reason."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """The result of an examination."""
+class DoctorReport:
+    """What the doctor found out about this host and this lab."""
 
     lab: str
     choice: Choice
@@ -37,28 +38,28 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What keeps the lab from being made."""
-        return tuple(one for one in self.findings if one.level == "error")
+        """The findings because of which the lab cannot be made."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
 
     @property
     def ok(self) -> bool:
         """Whether the lab can be made."""
         return bool(self.choice.provider) and not self.errors
 
-    def raise_if_not(self) -> None:
-        """LabError with every reason, when the lab cannot be made."""
+    def raise_if_not_ok(self) -> None:
+        """Raises LabError with every reason, when the lab cannot be made."""
         if self.ok:
             return
         first, *more = self.errors
-        whats = [first.what, *(one.what for one in more)]
-        mend = ": ".join(filter(None, [first.mend, "; ".join(first.commands)]))
+        reasons = [first.what, *(finding.what for finding in more)]
+        fix = ": ".join(filter(None, [first.fix, "; ".join(first.commands)]))
         raise LabError(
-            tr("this lab cannot be made here: {reasons}", reasons="\n".join(whats)),
-            hint=mend + ("\n" if mend else "") + tr("`labctl doctor` tells more"),
+            tr("this lab cannot be made here: {reasons}", reasons="\n".join(reasons)),
+            hint=fix + ("\n" if fix else "") + tr("`labctl doctor` tells more"),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For programs: ids and levels never change, the texts are in the user's language."""
+        """For programs, see docs/doctor.md: keys, ids and levels never change, texts do."""
         host = asdict(self.facts)
         if not host["by_provider"]:
             del host["by_provider"]
@@ -68,78 +69,86 @@ class Report:
             "provider": self.choice.provider or None,
             "why": self.choice.why,
             "passed_over": dict(self.choice.passed_over),
-            "findings": [asdict(one) for one in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
             "host": host,
         }
 
 
 def judge(
     provider: str, facts: HostFacts, case: Case, ignored: frozenset[str] = frozenset()
-) -> Report:
-    """The report that follows from the facts. Pure."""
+) -> DoctorReport:
+    """The report about this host and this lab.
+
+    `provider` is a name or `auto`; `ignored` are ids of findings that are no errors.
+    """
     choice = choose(provider, facts, case, ignored)
     lab = case.topology.lab
     if not choice.provider:
-        # What two of them lack, such as Vagrant, is said once.
-        lacks: dict[str, Finding] = {}
+        # A finding that several providers have, such as missing Vagrant, is reported once.
+        by_id: dict[str, Finding] = {}
         for entry in auto_order():
-            for one in entry.checks.usable(facts, case):
-                lacks.setdefault(one.id, replace(one, provider=entry.name))
-        none = Finding(
+            for finding in entry.checks.usable(facts, case):
+                by_id.setdefault(finding.id, replace(finding, provider=entry.name))
+        no_provider = Finding(
             "no-provider",
             "error",
             "programs",
             tr("none of VirtualBox, libvirt and containers can make a lab here"),
-            breaks=tr("there is nothing that could run the nodes"),
-            mend=tr("give one of them what it lacks, by what is said below"),
+            impact=tr("there is nothing that could run the nodes"),
+            fix=tr("give one of them what it lacks, by what is said below"),
         )
-        return Report(lab, choice, (none, *_softened(lacks.values(), ignored)), facts, case)
+        all_findings = (no_provider, *_with_ignored(by_id.values(), ignored))
+        return DoctorReport(lab, choice, all_findings, facts, case)
     checks = find(choice.provider).checks
     findings = list(checks.usable(facts, case))
-    if not any(one.id in checks.decisive for one in findings):
-        findings += [*checks.fits(facts, case), *_unseen(case)]
-    mine = [replace(one, provider=choice.provider) for one in findings]
-    return Report(lab, choice, tuple(_softened(mine, ignored)), facts, case)
+    if not any(finding.id in checks.decisive for finding in findings):
+        findings += [*checks.fits(facts, case), *_unreadable_lab(case)]
+    findings = [replace(finding, provider=choice.provider) for finding in findings]
+    return DoctorReport(lab, choice, tuple(_with_ignored(findings, ignored)), facts, case)
 
 
 def choose(
     provider: str, facts: HostFacts, case: Case, ignored: frozenset[str] = frozenset()
 ) -> Choice:
-    """Which provider makes the lab, and why, in words for the user. Pure."""
+    """Which provider makes the lab, and why; the parameters are those of `judge`."""
     here = case.here
     if provider == "auto" and here.exists and here.provider in names():
         return Choice(here.provider, tr("the lab that is here was made with it"), {})
     if provider != "auto":
         return Choice(provider, tr("you chose it"), {})
-    over: dict[str, str] = {}
+    passed_over: dict[str, str] = {}
     for entry in auto_order():
-        reason = keeps(entry, facts, case, ignored)
+        reason = why_not_auto(entry, facts, case, ignored)
         if reason:
-            over[entry.name] = reason
+            passed_over[entry.name] = reason
             continue
-        return Choice(entry.name, entry.checks.why_auto(facts), over)
-    return Choice("", tr("none of VirtualBox, libvirt and containers can make a lab here"), over)
+        return Choice(entry.name, entry.checks.why_auto(facts), passed_over)
+    return Choice(
+        "", tr("none of VirtualBox, libvirt and containers can make a lab here"), passed_over
+    )
 
 
-def keeps(entry: ProviderEntry, facts: HostFacts, case: Case, ignored: frozenset[str]) -> str:
+def why_not_auto(
+    entry: ProviderEntry, facts: HostFacts, case: Case, ignored: frozenset[str]
+) -> str:
     """Why `auto` does not take this provider; empty if it does."""
-    findings = _softened(entry.checks.usable(facts, case), ignored)
-    reasons = [one.what for one in findings if one.level == "error"]
-    # One that would work, but slowly, nobody gets unasked.
-    reasons = reasons or [one.what for one in entry.checks.slow(facts)]
+    findings = _with_ignored(entry.checks.usable(facts, case), ignored)
+    reasons = [finding.what for finding in findings if finding.level == "error"]
+    # One that works, but slowly, is used only if the user asks for it.
+    reasons = reasons or [finding.what for finding in entry.checks.slow(facts)]
     return reasons[0] if reasons else ""
 
 
-def _softened(findings: Iterable[Finding], ignored: frozenset[str]) -> Iterator[Finding]:
-    """Errors that the user told us to ignore become warnings."""
-    for one in findings:
-        if one.level == "error" and one.id in ignored:
-            yield replace(one, level="warning", what=tr("{what} (ignored)", what=one.what))
+def _with_ignored(findings: Iterable[Finding], ignored: frozenset[str]) -> Iterator[Finding]:
+    """The findings, with ignored errors changed to warnings."""
+    for finding in findings:
+        if finding.level == "error" and finding.id in ignored:
+            yield replace(finding, level="warning", what=tr("{what} (ignored)", what=finding.what))
         else:
-            yield one
+            yield finding
 
 
-def _unseen(case: Case) -> Iterator[Finding]:
+def _unreadable_lab(case: Case) -> Iterator[Finding]:
     if case.here.unreadable:
         yield Finding(
             "unreadable",

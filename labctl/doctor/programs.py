@@ -1,7 +1,7 @@
-"""Looks at the host and fills HostFacts. Changes nothing, needs no root, asks no network.
+"""Collects facts about the host. Changes nothing, needs no root, uses no network.
 
-`look` reads files and is instant. `ask` calls the programs of one provider, all at once, each with
-a time limit; a program that is missing, broken or slow is a fact like any other.
+`look` reads files, which is fast. `ask_all` calls the programs of one provider, each with a time
+limit. A program that is missing, broken or too slow is a fact, not an error.
 """
 
 import os
@@ -24,16 +24,16 @@ from labctl.providers.registry import entries, find
 from labctl.run import Completed, run
 
 SECONDS = 10.0
-"""How long a program may take to answer; Vagrant, in Ruby, takes one or two."""
+"""How long a program may take; Vagrant, written in Ruby, takes one or two seconds."""
 
 
-class Survey:
-    """This host, for a lab in `directory` whose images are in `cache`."""
+class FactCollector:
+    """Collects facts about this host, for a lab in `directory` whose images are in `cache`."""
 
     def __init__(
         self, directory: Path, cache: Path, env: Mapping[str, str], ports: Iterable[int] = ()
     ) -> None:
-        """`ports` are those to look at, of 127.0.0.1. Nothing is looked at yet."""
+        """`ports` are the ports of 127.0.0.1 that the lab forwards; `env` is the environment."""
         self._directory = directory
         self._cache = cache
         self.env = env
@@ -41,10 +41,10 @@ class Survey:
 
     # -- what files tell -------------------------------------------------------------------------
     def look(self) -> HostFacts:
-        """What is to be known without calling a program (on a Mac, without calling a slow one)."""
+        """The facts that need no program to be called; on macOS, no slow one."""
         family = self._family()
         linux = family in ("linux", "wsl")
-        total, available = files.memory() if linux else self._mac_memory()
+        total, available = files.memory() if linux else self._macos_memory()
         facts = HostFacts(
             family=family,
             machine=platform.machine(),
@@ -61,24 +61,24 @@ class Survey:
             modules=files.modules(),
             vboxdrv=Path("/dev/vboxdrv").exists(),
             secure_boot=files.secure_boot(),
-            hyperv=family == "wsl",  # WSL 2 is a machine of Hyper-V
+            hyperv=family == "wsl",  # WSL 2 is a virtual machine of Hyper-V
             windows_access=bool(self.env.get("VAGRANT_WSL_ENABLE_WINDOWS_ACCESS")),
             kvm=files.kvm(),
             commands=self._commands(),
             networks_conf=files.read("/etc/vbox/networks.conf"),
             disks=self._disks(),
             ports=files.taken(self._ports),
-            routes=files.routes() if linux else self._mac_routes(),
+            routes=files.routes() if linux else self._macos_routes(),
         )
         for entry in entries():
             facts = entry.checks.look(self, facts)
         return facts
 
-    def _mac_memory(self) -> tuple[int, None]:
-        said = self.answers({"memory": ["sysctl", "-n", "hw.memsize"]})["memory"].stdout.strip()
-        return (int(said) // 2**20 if said.isdigit() else 0), None
+    def _macos_memory(self) -> tuple[int, None]:
+        output = self.answers({"memory": ["sysctl", "-n", "hw.memsize"]})["memory"].stdout.strip()
+        return (int(output) // 2**20 if output.isdigit() else 0), None
 
-    def _mac_routes(self) -> tuple[Route, ...]:
+    def _macos_routes(self) -> tuple[Route, ...]:
         return mac_routes(self.answers({"": ["netstat", "-rn", "-f", "inet"]})[""].stdout)
 
     def _family(self) -> Family:
@@ -88,49 +88,50 @@ class Survey:
         return "macos" if system == "Darwin" else "windows"
 
     def which(self, name: str) -> str | None:
-        """Where a program is, those of root included."""
-        # Debian leaves the directories of root's programs out of a user's PATH.
+        """The path of a program, None if there is none."""
+        # Debian's PATH of a user lacks the directories of root's programs.
         path = self.env.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
         return shutil.which(name, path=path)
 
     def _commands(self) -> tuple[str, ...]:
         checks = [entry.checks for entry in entries()]
         programs = dict.fromkeys(name for check in checks for name in check.programs)
-        wanted = {name: file for check in checks for name, file in check.files.items()}
+        needed_files = {name: file for check in checks for name, file in check.files.items()}
         return (
             *(name for name in programs if self.which(name)),
-            *(name for name, file in wanted.items() if file.exists()),
+            *(name for name, file in needed_files.items() if file.exists()),
         )
 
     def _disks(self) -> dict[str, Disk]:
         places = {"lab": self._directory, "cache": self._cache}
         for entry in entries():
             places |= entry.checks.places(self.env)
-        table = mounts()
-        found = {place: disk_of(path, table) for place, path in places.items()}
-        return {place: disk for place, disk in found.items() if disk}
+        mounted = mounts()
+        disks = {place: disk_of(path, mounted) for place, path in places.items()}
+        return {place: disk for place, disk in disks.items() if disk}
 
     # -- what programs tell ----------------------------------------------------------------------
-    def ask(self, provider: str, facts: HostFacts) -> HostFacts:
-        """The facts, and all that the programs of this provider say."""
+    def ask_all(self, provider: str, facts: HostFacts) -> HostFacts:
+        """The facts, with what all programs of this provider say."""
         for question in find(provider).checks.questions:
-            facts = self.put(question, facts)
+            facts = self.ask_one(question, facts)
         return facts
 
-    def put(self, question: Question, facts: HostFacts) -> HostFacts:
-        """The facts, and what is said to one question."""
+    def ask_one(self, question: Question, facts: HostFacts) -> HostFacts:
+        """The facts, with the answer to one question."""
         return question(self, facts)
 
     def try_kvm(self, facts: HostFacts) -> HostFacts:
-        """The facts, and whether /dev/kvm is any good; a tenth of a second if it is there."""
+        """The facts, with whether KVM works; trying it takes a tenth of a second."""
         if not facts.kvm.accessible or facts.kvm.works is not None:
             return facts
         return replace(facts, kvm=replace(facts.kvm, works=kvm_works()))
 
     def answers(self, questions: Mapping[str, Sequence[str]]) -> dict[str, Completed]:
-        """What each command says; all run at the same time."""
-        # Vagrant would look for a newer one of itself, and a Vagrantfile nearby would be loaded.
-        # In the C locale without UTF-8, some versions of VBoxManage list nothing.
+        """The result of each command; all run at the same time."""
+        # VAGRANT_CHECKPOINT_DISABLE: Vagrant does not look for a newer version of itself. The
+        # directory is / so that it loads no Vagrantfile. LC_ALL: without UTF-8 some versions of
+        # VBoxManage list nothing.
         env = {**self.env, "VAGRANT_CHECKPOINT_DISABLE": "1", "LC_ALL": "C.UTF-8"}
 
         def answer(argv: Sequence[str]) -> Completed:
@@ -143,10 +144,10 @@ class Survey:
             return dict(zip(questions, pool.map(answer, questions.values()), strict=True))
 
 
-# -- what their answers mean: pure -----------------------------------------------------------------
+# -- parsing ---------------------------------------------------------------------------------------
 def mac_routes(text: str) -> tuple[Route, ...]:
     """`netstat -rn -f inet` of macOS, which leaves out zeros: `192.168.33`, `10.0.2/24`."""
-    found: list[Route] = []
+    routes: list[Route] = []
     for line in text.splitlines():
         words = line.split()
         if len(words) < 4 or not re.fullmatch(r"\d+(\.\d+){0,3}(/\d+)?", words[0]):
@@ -154,7 +155,7 @@ def mac_routes(text: str) -> tuple[Route, ...]:
         address, _, bits = words[0].partition("/")
         parts = address.split(".")
         if len(parts) == 4 and not bits:
-            continue  # one host
+            continue  # the route to a single host
         network = f"{'.'.join([*parts, '0', '0', '0'][:4])}/{bits or 8 * len(parts)}"
-        found.append(Route(str(IPv4Network(network, strict=False)), words[3]))
-    return tuple(found)
+        routes.append(Route(str(IPv4Network(network, strict=False)), words[3]))
+    return tuple(routes)

@@ -1,17 +1,17 @@
-"""The report of the doctor, for people."""
+"""Print the report of the doctor for people."""
 
 from collections.abc import Mapping
 from typing import get_args
 
-from labctl.doctor.judge import Report
-from labctl.host.findings import Group, Level
+from labctl.doctor.judge import DoctorReport
+from labctl.host.findings import Group, Severity
 from labctl.i18n import mark, tr
 from labctl.providers.registry import find
 from labctl.terminal.console import Console
 
 
-def show(report: Report, console: Console) -> None:
-    """The report for a person, within 80 columns: what is well, what is not, what to type."""
+def show(report: DoctorReport, console: Console) -> None:
+    """Print the whole report: what is fine, what is not, how to fix it, what to type."""
     choice = report.choice
     _title(report, console)
     if choice.provider:
@@ -21,38 +21,52 @@ def show(report: Report, console: Console) -> None:
             )
     lines: dict[Group, list[str]] = {}
     checks = find(choice.provider).checks if choice.provider else None
-    if checks and not any(one.id in checks.decisive for one in report.findings):
+    if checks and not any(finding.id in checks.decisive for finding in report.findings):
         lines = {**checks.summary(report.facts, report.case)}
         if not report.case.here.unreadable:
             lines["labs"] = [tr("nothing of another lab is in the way")]
     for group in get_args(Group):
-        found = [one for one in report.findings if one.group == group]
-        fine = [] if any(one.level != "note" for one in found) else lines.get(group, [])
-        if not found and not fine:
+        in_group = [finding for finding in report.findings if finding.group == group]
+        passed = (
+            [] if any(finding.level != "note" for finding in in_group) else lines.get(group, [])
+        )
+        if not in_group and not passed:
             continue
         console.say()
         console.say(tr(_TITLES[group]))
-        for line in fine:
+        for line in passed:
             console.finding("ok", line)
-        for one in sorted(found, key=lambda one: _ORDER[one.level]):
-            whose = "" if choice.provider or not one.provider else f"{find(one.provider).title}: "
+        for finding in sorted(in_group, key=lambda finding: _ORDER[finding.level]):
+            prefix = (
+                ""
+                if choice.provider or not finding.provider
+                else f"{find(finding.provider).title}: "
+            )
             console.finding(
-                one.level, whose + one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
+                finding.level,
+                prefix + finding.what,
+                impact=finding.impact,
+                fix=finding.fix,
+                commands=finding.commands,
             )
     console.summary(report.ok, _summary(report))
 
 
-def show_briefly(report: Report, console: Console) -> None:
-    """What `create` says before it begins: the provider and why, and what may go wrong."""
+def show_briefly(report: DoctorReport, console: Console) -> None:
+    """Print what `create` shows before it begins: the provider and why, and all warnings."""
     _title(report, console)
-    for one in report.findings:
-        if one.level == "warning":
+    for finding in report.findings:
+        if finding.level == "warning":
             console.finding(
-                one.level, one.what, breaks=one.breaks, mend=one.mend, commands=one.commands
+                finding.level,
+                finding.what,
+                impact=finding.impact,
+                fix=finding.fix,
+                commands=finding.commands,
             )
 
 
-def _title(report: Report, console: Console) -> None:
+def _title(report: DoctorReport, console: Console) -> None:
     choice = report.choice
     console.heading(
         tr("{lab} on {provider}: {why}",
@@ -62,7 +76,7 @@ def _title(report: Report, console: Console) -> None:
     )  # fmt: skip
 
 
-_ORDER: Mapping[Level, int] = {"error": 0, "warning": 1, "note": 2}
+_ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 _TITLES: Mapping[Group, str] = {
     "programs": mark("Programs and rights"),
@@ -74,8 +88,8 @@ _TITLES: Mapping[Group, str] = {
 }
 
 
-def _summary(report: Report) -> str:
-    warnings = sum(one.level == "warning" for one in report.findings)
+def _summary(report: DoctorReport) -> str:
+    warnings = sum(finding.level == "warning" for finding in report.findings)
     if not report.ok:
         return tr("the lab cannot be made here; errors: {n}", n=len(report.errors))
     if warnings:

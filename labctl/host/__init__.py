@@ -1,1 +1,1 @@
-"""This machine: what it is, what may be wrong with it, and what a provider asks of it."""
+"""This machine: facts about it, checks of them, and what a provider needs to know."""

@@ -1,6 +1,6 @@
-"""Checks of memory, processors, disks and networks, which every provider needs some of.
+"""Checks of memory, processors, disks and networks that several providers use.
 
-Below them what is said of memory and disks where all is well.
+At the end: the lines that are shown about memory and disks when a check finds nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,21 +12,24 @@ from labctl.i18n import tr, tr_n
 
 
 def architecture(facts: HostFacts) -> Iterator[Finding]:
-    """Everything labctl makes is for x86-64."""
+    """The host must be x86-64, as everything that labctl makes."""
     if facts.machine.lower() in ("x86_64", "amd64"):
         return
     yield Finding(
         "architecture", "error", "machine",
         tr("this machine is {machine}, and the lab's image and boxes are x86-64",
            machine=facts.machine),
-        breaks=tr("an x86-64 machine does not start in VirtualBox on Apple silicon or any other Arm"
+        impact=tr("an x86-64 machine does not start in VirtualBox on Apple silicon or any other Arm"
                   " host") if facts.family == "macos" else tr("nodes would not start"),
-        mend=tr("make the lab on a PC with an Intel or AMD processor, or on a virtual server"),
+        fix=tr("make the lab on a PC with an Intel or AMD processor, or on a virtual server"),
     )  # fmt: skip
 
 
 def memory(facts: HostFacts, case: Case, need: int, *, machines: bool) -> Iterator[Finding]:
-    """`need` MiB against what the host has, and against what of it is free."""
+    """The host must have `need` MiB of memory (else an error), and free (else a warning).
+
+    `machines`: whether the nodes are virtual machines.
+    """
     if not facts.memory_mib:
         return
     smaller = (
@@ -40,23 +43,26 @@ def memory(facts: HostFacts, case: Case, need: int, *, machines: bool) -> Iterat
             "memory", "error", "machine",
             tr("the lab takes {need} of memory, and this machine has {total}",
                need=size(need), total=size(facts.memory_mib)),
-            breaks=tr("nodes are killed or crawl as soon as the services start"),
-            mend=smaller,
+            impact=tr("nodes are killed or crawl as soon as the services start"),
+            fix=smaller,
         )  # fmt: skip
     elif facts.available_mib is not None and need > facts.available_mib and not case.here.exists:
         yield Finding(
             "memory-free", "warning", "machine",
             tr("the lab takes {need} of memory, and {free} is free now",
                need=size(need), free=size(facts.available_mib)),
-            breaks=tr("the machine swaps, and steps run into their time limits"),
-            mend=tr("close other programs, or: {smaller}", smaller=smaller),
+            impact=tr("the machine swaps, and steps run into their time limits"),
+            fix=tr("close other programs, or: {smaller}", smaller=smaller),
         )  # fmt: skip
 
 
 def processors(
     facts: HostFacts, case: Case, *, machines: bool, emulated: bool = False
 ) -> Iterator[Finding]:
-    """Too few of them make a lab slow, not impossible."""
+    """Warnings about too few processors: a lab works with them, but slowly.
+
+    `machines`: whether the nodes are virtual machines; `emulated`: without KVM.
+    """
     if not facts.cpus:
         return
     most = max(case.topology.nodes, key=lambda node: node.cpus)
@@ -65,23 +71,23 @@ def processors(
             "cpus", "warning", "machine",
             tr("{node} is to have {cpus} CPUs, and this machine has {host}",
                node=most.name, cpus=most.cpus, host=facts.cpus),
-            breaks=tr("its virtual CPUs wait for one another; the lab is slower than with fewer"),
-            mend=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
+            impact=tr("its virtual CPUs wait for one another; the lab is slower than with fewer"),
+            fix=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
         )  # fmt: skip
-    elif emulated and (together := sum(node.cpus for node in case.topology.nodes)) > facts.cpus:
-        # Seems to have happened once: see docs/providers.md.
+    elif emulated and (total := sum(node.cpus for node in case.topology.nodes)) > facts.cpus:
+        # Probably the cause of a node that hung once: see docs/providers.md.
         yield Finding(
             "cpus", "warning", "machine",
             tr("the nodes have {cpus} emulated CPUs together, and this machine has {host}",
-               cpus=together, host=facts.cpus),
-            breaks=tr("the CPUs of a node wait for one another, in vain at worst: a node may hang"),
-            mend=tr("write `cpus: {host}` in lab.yaml", host=1),
+               cpus=total, host=facts.cpus),
+            impact=tr("the CPUs of a node wait for one another, in vain at worst: a node may hang"),
+            fix=tr("write `cpus: {host}` in lab.yaml", host=1),
         )  # fmt: skip
     elif facts.cpus < 2:
         yield Finding(
             "cpus", "warning", "machine",
             tr("this machine has one CPU"),
-            breaks=tr("create takes two to three times as long, and may meet its time limits"),
+            impact=tr("create takes two to three times as long, and may meet its time limits"),
         )  # fmt: skip
 
 
@@ -90,26 +96,27 @@ def disks(
     needs: Mapping[str, tuple[int, str]],
     more_room: Mapping[str, str] | None = None,
 ) -> Iterator[Finding]:
-    """`needs`: place -> (MiB, what for). Places on one device share what is free there.
+    """Every disk must have enough free space. Places on the same device share it.
 
-    `more_room`: place -> how to get more room there, for places that only one provider has.
+    `needs`: place -> (MiB, what for). `more_room`: place -> how to get more space there, for places
+    that only one provider has.
     """
-    together: dict[str, list[str]] = {}
+    by_device: dict[str, list[str]] = {}
     for place in needs:
         if place in facts.disks:
-            together.setdefault(facts.disks[place].device, []).append(place)
-    for places in together.values():
+            by_device.setdefault(facts.disks[place].device, []).append(place)
+    for places in by_device.values():
         need = sum(needs[place][0] for place in places)
         largest = max(places, key=lambda place: needs[place][0])
         disk = facts.disks[largest]
         if need > disk.free_mib:
-            parts = ", ".join(needs[place][1] for place in places if needs[place][0])
+            purposes = ", ".join(needs[place][1] for place in places if needs[place][0])
             yield Finding(
                 "disk", "error", "disk",
                 tr("{path} has {free} free, and the lab needs {need}",
                    path=disk.path, free=size(disk.free_mib), need=size(need)),
-                breaks=tr("create fails when the disk is full ({parts})", parts=parts),
-                mend=(more_room or {}).get(largest) or _more_room(largest),
+                impact=tr("create fails when the disk is full ({parts})", parts=purposes),
+                fix=(more_room or {}).get(largest) or _more_room(largest),
             )  # fmt: skip
 
 
@@ -126,8 +133,10 @@ def _more_room(place: str) -> str:
 def overlaps(
     facts: HostFacts, networks: Mapping[str, IPv4Network], ours: tuple[str, ...]
 ) -> Iterator[Finding]:
-    """`networks`: key of lab.yaml -> network that becomes one of the host's. `ours`: devices that
-    carry it already, as the beginnings of their names."""
+    """The lab's networks on the host must not overlap others that the host reaches.
+
+    `networks`: key in lab.yaml -> network. `ours`: how the names of the lab's own devices begin.
+    """
     for key, network in networks.items():
         for route in facts.routes:
             if route.device.startswith(ours) or not network.overlaps(IPv4Network(route.network)):
@@ -136,15 +145,15 @@ def overlaps(
                 "overlap", "error", "network",
                 tr("{key} {network} overlaps {route}, which this machine reaches by {device}",
                    key=key, network=network, route=route.network, device=route.device),
-                breaks=tr("the host would have two ways to the same addresses: the hypervisor"
+                impact=tr("the host would have two ways to the same addresses: the hypervisor"
                           " refuses the network, or the host loses the other one"),
-                mend=tr("choose another network for {key} in lab.yaml", key=key),
+                fix=tr("choose another network for {key} in lab.yaml", key=key),
             )  # fmt: skip
             break
 
 
 def machine_summary(facts: HostFacts, need: int) -> str:
-    """Processors and memory of the host; `need` is what the lab takes, in MiB."""
+    """A line about processors and memory of the host; `need`: MiB that the lab takes."""
     free = facts.memory_mib if facts.available_mib is None else facts.available_mib
     return tr_n(
         "{n} CPU; {total} of memory, {free} free; the lab takes about {need}",
@@ -157,7 +166,7 @@ def machine_summary(facts: HostFacts, need: int) -> str:
 
 
 def disk_summary(facts: HostFacts, *places: str) -> list[str]:
-    """What is free on the disks of these places."""
+    """Lines about the free space of the disks of these places."""
     return [
         tr("{path}: {free} free", path=disk.path, free=size(disk.free_mib))
         for disk in (facts.disks[place] for place in places if place in facts.disks)

@@ -1,8 +1,8 @@
-"""What the host is, as far as the making of a lab depends on it. Only data.
+"""Facts about the host that matter for making a lab. Only data.
 
-doctor/programs.py and the questions of the providers fill it.
+doctor/programs.py and the questions of the providers collect them.
 
-A value of None means: not asked, or not to be seen without root. No check may take it for a fault.
+None means unknown: nobody has asked, or only root could see it. To a check it is no problem.
 """
 
 import re
@@ -13,8 +13,8 @@ Family: TypeAlias = Literal["linux", "wsl", "macos", "windows"]
 
 
 @dataclass(frozen=True)
-class Box:
-    """A box that Vagrant has."""
+class VagrantBox:
+    """A box that is installed in Vagrant."""
 
     name: str
     version: str
@@ -28,19 +28,20 @@ class Vagrant:
     path: str
     version: str | None = None
     trouble: str = ""
-    """What it said instead of its version."""
+    """Its output when it did not print its version."""
     distribution: bool = False
-    """Whether it is the Linux distribution's package, and not its maker's."""
+    """Whether it is from a package of the Linux distribution, and not of HashiCorp."""
     plugins: tuple[str, ...] | None = None
-    boxes: tuple[Box, ...] | None = None
+    boxes: tuple[VagrantBox, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A virtual machine that a hypervisor knows."""
+    """A virtual machine that a hypervisor has."""
 
     name: str
     id: str
+    """The hypervisor's UUID of it."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class VirtualBox:
     path: str
     version: str | None = None
     trouble: str = ""
-    """What it said instead of its version."""
+    """Its output when it did not print its version."""
     machines: tuple[Machine, ...] | None = None
     folders: tuple[str, ...] = ()
-    """Directories of labctl's machines in the folder where it keeps all of them."""
+    """Directories of labctl's machines in VirtualBox's folder for machines."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class Libvirt:
 
     reachable: bool
     denied: bool = False
-    """Whether it is there and does not let this user in."""
+    """Whether it runs, but refuses this user."""
     trouble: str = ""
+    """The error message when it cannot be reached."""
     machines: tuple[Machine, ...] | None = None
     networks: tuple[tuple[str, str], ...] | None = None
     """(name, bridge) of each network."""
@@ -71,63 +73,63 @@ class Libvirt:
 
 @dataclass(frozen=True)
 class Kvm:
-    """Linux's own hypervisor."""
+    """Linux's hypervisor KVM."""
 
     device: bool = False
-    """Whether /dev/kvm is there."""
+    """Whether /dev/kvm exists."""
     accessible: bool = False
     """Whether this user may open it."""
     works: bool | None = None
-    """Whether a virtual CPU ran."""
+    """Whether a virtual CPU could be run in a trial."""
     nested: bool | None = None
-    """Whether it hands virtualization on to its machines."""
+    """Whether its virtual machines can use virtualization themselves."""
     virt_at_load: bool | None = None
     """Whether the modules take VT-x or AMD-V as soon as they are loaded."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system that a directory is on, or will be on."""
+    """The file system of a directory, which may not exist yet."""
 
     path: str
     device: str
-    """The same for directories that share their free space."""
+    """Its device number: directories on the same device share the free space."""
     free_mib: int
     kind: str = ""
-    """ext4, overlay, nfs4, …; empty where it cannot be told."""
+    """Type of the file system: ext4, overlay, nfs4, …; empty if unknown."""
 
 
 @dataclass(frozen=True)
-class Port:
-    """A TCP port of 127.0.0.1 that somebody listens on."""
+class TakenPort:
+    """A TCP port of 127.0.0.1 that is in use."""
 
     number: int
     process: str = ""
-    """Who; empty if that is another user's."""
+    """`NAME (process PID)`; empty if it is another user's, and we are not root."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """A network that the host reaches, other than by its default route."""
+    """A network to which the host has a route, besides the default route."""
 
     network: str
     device: str
 
 
 @dataclass(frozen=True)
-class Containers:
+class ContainerLab:
     """A lab of containers on this machine."""
 
     lab_id: str
     directory: str = ""
-    """Where its lab.yaml is; empty when none of its nodes runs."""
+    """The directory of its lab.yaml; empty when none of its nodes runs."""
     gone: bool = False
-    """Whether that directory was deleted under it."""
+    """Whether that directory was deleted while the lab runs."""
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Everything the checks look at."""
+    """All facts that the checks use."""
 
     family: Family
     machine: str
@@ -138,58 +140,60 @@ class HostFacts:
     root: bool = False
     sudo: bool = False
     containers_allowed: bool = True
-    """Whether root here may mount and make network namespaces; inside a container it may not."""
+    """Whether root may mount and make network namespaces; in most containers it may not."""
     tun: bool = True
-    """Whether there is /dev/net/tun."""
+    """Whether /dev/net/tun exists."""
     cpus: int = 0
     virtualization: str | None = None
-    """`vmx` or `svm` as the CPU tells, empty when it has neither, None when it cannot be asked."""
+    """`vmx` or `svm` if the CPU has it, empty if it has neither, None if unknown."""
     memory_mib: int = 0
     available_mib: int | None = None
     modules: tuple[str, ...] = ()
-    """Those loaded of kvm, kvm_intel, kvm_amd, vboxdrv."""
+    """Which of kvm, kvm_intel, kvm_amd and vboxdrv are loaded or built in."""
     vboxdrv: bool = False
-    """Whether there is /dev/vboxdrv."""
+    """Whether /dev/vboxdrv exists."""
     secure_boot: bool | None = None
     hyperv: bool = False
+    """Whether Hyper-V uses the processor's virtualization."""
     windows_access: bool = False
     """Whether Vagrant in WSL may use the VirtualBox of Windows."""
     kvm: Kvm = Kvm()
     commands: tuple[str, ...] = ()
-    """Those installed of what labctl calls."""
+    """Which of the programs that labctl calls are installed."""
     networks_conf: str | None = None
-    """Content of /etc/vbox/networks.conf."""
+    """Content of /etc/vbox/networks.conf; None if there is no such file."""
     disks: dict[str, Disk] = field(default_factory=dict)
-    """Of `lab`, `cache`, `boxes` (VAGRANT_HOME), `virtualbox` and `libvirt` (disks of machines)."""
+    """By place: `lab`, `cache`, `boxes` (VAGRANT_HOME), and `virtualbox` and `libvirt`, where they
+    store the disks of machines."""
     image: Literal["baked", "packages", "none"] = "none"
     """How much of the containers' image is in the cache."""
-    ports: tuple[Port, ...] = ()
-    """Those of the lab's forwarded ports that are taken."""
+    ports: tuple[TakenPort, ...] = ()
+    """Which of the lab's forwarded ports are in use."""
     routes: tuple[Route, ...] = ()
-    containers: tuple[Containers, ...] = ()
+    containers: tuple[ContainerLab, ...] = ()
     vagrant: Vagrant | None = None
     """None: not installed."""
     virtualbox: VirtualBox | None = None
     """None: not installed."""
     libvirt: Libvirt | None = None
     by_provider: dict[str, Any] = field(default_factory=dict)
-    """What the questions of a provider found out that has no field here, by its name."""
+    """Other answers to a provider's questions, by the provider's name."""
 
 
 @dataclass(frozen=True)
 class LabHere:
-    """What the lab's directory holds already."""
+    """What exists of the lab in its directory already."""
 
     exists: bool = False
     lab_id: str = ""
     provider: str = ""
     machines: tuple[str, ...] = ()
-    """What the hypervisor calls the machines that Vagrant made for this lab."""
+    """The hypervisor's IDs of the machines that Vagrant made for this lab."""
     unreadable: bool = False
-    """Whether it belongs to another user, root as a rule."""
+    """Whether the directory belongs to another user, usually root."""
 
 
 def numbers(version: str | None) -> tuple[int, ...]:
-    """`7.2.6r172322` -> (7, 2, 6); empty for what is no version."""
-    found = re.match(r"\d+(?:\.\d+)*", version or "")
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+    """`7.2.6r172322` -> (7, 2, 6); empty if the text does not begin with a version."""
+    match = re.match(r"\d+(?:\.\d+)*", version or "")
+    return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -1,44 +1,49 @@
-"""What may be wrong with a host: findings, and the lab that they matter to.
+"""What may be wrong with a host for a lab: the types of findings.
 
-A check is a pure function of the facts and the lab: it yields findings and acts on nothing.
+A check is a pure function of host facts and a lab that yields findings.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 from labctl.host.facts import HostFacts, LabHere
 from labctl.i18n import tr
 from labctl.topology import Topology
 
-Level: TypeAlias = Literal["error", "warning", "note"]
+Severity: TypeAlias = Literal["error", "warning", "note"]
 Group: TypeAlias = Literal["programs", "machine", "disk", "network", "image", "labs"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that stands in the way, or should be known."""
+    """Something about the host that prevents the lab, or that the user should know."""
 
     id: str
-    """Its name, which never changes: `vagrant-missing`."""
-    level: Level
-    """error: the lab cannot be made; warning: something of it will not work as it should."""
+    """Its name, such as `vagrant-missing`; it never changes."""
+    level: Severity
+    """error: the lab cannot be made; warning: a part of it will not work well."""
     group: Group
     what: str
     """What is wrong."""
-    breaks: str = ""
-    """What that would break."""
-    mend: str = ""
-    """What to do about it, in words."""
+    impact: str = ""
+    """What will not work because of it."""
+    fix: str = ""
+    """How to fix it, in words."""
     commands: tuple[str, ...] = ()
-    """What to type for that, each a line for a shell."""
+    """Shell commands that fix it."""
     provider: str = ""
     """The provider it concerns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs, with the published keys (docs/doctor.md): `breaks` and `mend`."""
+        published = {"impact": "breaks", "fix": "mend"}
+        return {published.get(name, name): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Case:
-    """The lab that somebody wants here."""
+    """The lab that is to be made here, and what exists of it already."""
 
     topology: Topology
     here: LabHere
@@ -48,7 +53,7 @@ APT, DNF = ("debian", "ubuntu"), ("fedora", "rhel", "centos")
 
 
 def install(facts: HostFacts, apt: Iterable[str], dnf: Iterable[str] = ()) -> tuple[str, ...]:
-    """The command that installs packages on this distribution, if we know one."""
+    """The command that installs packages on this distribution; empty if labctl knows none."""
     if any(name in APT for name in facts.distribution):
         return ("sudo apt install " + " ".join(apt),)
     if dnf and any(name in DNF for name in facts.distribution):
@@ -57,10 +62,10 @@ def install(facts: HostFacts, apt: Iterable[str], dnf: Iterable[str] = ()) -> tu
 
 
 def with_package_manager(names: Iterable[str]) -> str:
-    """What to say where `install` knows no command."""
+    """The fix for a distribution for which `install` knows no command."""
     return tr("install with your system's package manager: {names}", names=", ".join(names))
 
 
 def size(mib: float) -> str:
-    """`2.7 GiB`, `512 MiB`."""
+    """An amount of MiB for people: `2.7 GiB`, `512 MiB`."""
     return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"

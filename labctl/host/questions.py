@@ -1,4 +1,4 @@
-"""What a provider asks of this machine, and what of it the doctor judges: no provider by name."""
+"""What a provider must define for the doctor: its questions about the host, and its checks."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """This machine, for who has a question."""
+    """What a question can use to find out something about this machine."""
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The environment of whoever asks."""
+        """The environment variables."""
         ...
 
     def which(self, name: str) -> str | None:
-        """Where a program is, those of root included."""
+        """The path of a program, also of one for root; None if there is none."""
         ...
 
     def answers(self, questions: Mapping[str, Sequence[str]]) -> "dict[str, Completed]":
-        """What each command says; all run at the same time, each with a time limit."""
+        """The result of each command; all run at the same time, each with a time limit."""
         ...
 
     def try_kvm(self, facts: HostFacts) -> HostFacts:
-        """The facts, and whether /dev/kvm is any good; a tenth of a second if it is there."""
+        """The facts, with whether KVM works; trying it takes a tenth of a second."""
         ...
 
 
 Question = Callable[[Host, HostFacts], HostFacts]
-"""The facts, and what this question has found out."""
+"""Returns the facts with what it has found out."""
 Check = Callable[[HostFacts, Case], Iterator[Finding]]
 
 
@@ -53,35 +53,36 @@ def _no_places(env: Mapping[str, str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class HostChecks:
-    """What one provider wants to know about a host, and what it makes of the answers."""
+    """The questions of one provider about a host, and its checks of the answers."""
 
     usable: Check
-    """Whether the provider works here at all, whatever the lab."""
+    """Whether the provider works here at all, for any lab."""
     fits: Check
-    """Whether this lab fits into it."""
+    """Whether this lab can be made with it here."""
     why_auto: Callable[[HostFacts], str]
-    """Why `auto` takes it, in words for the user."""
+    """Why `auto` chooses it, in words for the user."""
     summary: Callable[[HostFacts, Case], Mapping[Group, list[str]]]
-    """What is well, a line or two for each group: shown where a check found nothing."""
+    """What is fine, one or two lines for each group: shown if no check of the group found more
+    than a note."""
     slow: Callable[[HostFacts], Iterator[Finding]] = _nothing
-    """What makes `auto` pass it over although it would work: nobody gets it so slow unasked."""
+    """Why it would be very slow here: `auto` does not choose it then, though it works."""
     decisive: frozenset[str] = frozenset({"architecture"})
-    """Ids of findings: where one of these is, nothing else about the provider is worth telling."""
+    """Ids of findings after which no other finding about this provider is of interest."""
     programs: tuple[str, ...] = ()
-    """Commands to look for; `facts.commands` has those that are there."""
+    """Commands to look for; those that exist are in `facts.commands`."""
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Name -> file: no command, but missed like one."""
+    """Name -> file that is needed like a command; if it exists the name is in `facts.commands`."""
     places: Callable[[Mapping[str, str]], Mapping[str, Path]] = _no_places
-    """Name -> directory whose disk matters, from the environment; `facts.disks` has the disks."""
+    """Takes the environment; returns name -> directory whose disk to look at for `facts.disks`."""
     look: Question = _unchanged
-    """What files tell, in no time."""
+    """The question that reads files only, and is fast."""
     questions: tuple[Question, ...] = ()
-    """What programs tell, the quickest first: `auto` asks no more once an answer rules it out."""
+    """Those that call programs, the fastest first: `auto` stops when an answer rules it out."""
 
 
 def trouble(answer: "Completed") -> str:
-    """The line of an answer that tells best what is wrong."""
+    """The line of a command's output that probably says what is wrong."""
     lines = [line.strip() for line in (answer.stderr or answer.stdout).splitlines()]
-    telling = [line for line in lines if re.search(r"(?i)error|fail|denied|not ", line)]
-    said = (telling or [line for line in lines if line] or [f"exit {answer.returncode}"])[-1]
-    return re.sub(r"(?i)^\S*error: ", "", said)[:200]
+    matching = [line for line in lines if re.search(r"(?i)error|fail|denied|not ", line)]
+    best = (matching or [line for line in lines if line] or [f"exit {answer.returncode}"])[-1]
+    return re.sub(r"(?i)^\S*error: ", "", best)[:200]

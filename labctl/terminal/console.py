@@ -60,8 +60,8 @@ class Console(Protocol):
         level: MarkLevel,
         text: str,
         *,
-        breaks: str = "",
-        mend: str = "",
+        impact: str = "",
+        fix: str = "",
         commands: Sequence[str] = (),
     ) -> None:
         """What was found about the host: what is so, what it breaks, what to do and to type."""

@@ -97,18 +97,18 @@ class BaseConsole(ABC):
         level: MarkLevel,
         text: str,
         *,
-        breaks: str = "",
-        mend: str = "",
+        impact: str = "",
+        fix: str = "",
         commands: Sequence[str] = (),
     ) -> None:
         if self.quiet and level in ("ok", "note"):
             return
         mark, style = _LEVELS[level]
         self.write([(Span(f"  {mark} ", style), Span(one_line(text)))])
-        if breaks:
-            self.write([(Span("    "), Span(one_line(breaks), "dim"))])
-        if mend:
-            self.write([(Span("    → "), Span(one_line(mend)))])
+        if impact:
+            self.write([(Span("    "), Span(one_line(impact), "dim"))])
+        if fix:
+            self.write([(Span("    → "), Span(one_line(fix)))])
         for command in commands:
             self._write_command("      $ ", one_line(command))
 

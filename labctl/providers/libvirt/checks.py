@@ -38,8 +38,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("the provider libvirt is for Linux hosts"),
-            breaks=tr("there is nothing that could run the nodes"),
-            mend=tr("take another provider, or a Linux machine"),
+            impact=tr("there is nothing that could run the nodes"),
+            fix=tr("take another provider, or a Linux machine"),
         )
         return
     yield from architecture(facts)
@@ -51,8 +51,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("libvirt's command virsh is not installed"),
-            breaks=tr("labctl makes the lab's networks by it"),
-            mend=tr("install it"),
+            impact=tr("labctl makes the lab's networks by it"),
+            fix=tr("install it"),
             commands=install(facts, ("libvirt-clients",), ("libvirt-client",)),
         )
     if "qemu-system-x86_64" not in facts.commands:
@@ -61,8 +61,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("QEMU is not installed: there is no qemu-system-x86_64"),
-            breaks=tr("there is nothing that could run the nodes"),
-            mend=tr("install it"),
+            impact=tr("there is nothing that could run the nodes"),
+            fix=tr("install it"),
             commands=install(facts, ("qemu-system-x86",), ("qemu-kvm",)),
         )
     yield from _daemon(facts)
@@ -75,18 +75,18 @@ def accelerated(facts: HostFacts) -> Iterator[Finding]:
         return
     if not kvm.device:
         what = tr("there is no /dev/kvm")
-        mend = tr("switch virtualization on in the firmware's setup and load the module")
+        fix = tr("switch virtualization on in the firmware's setup and load the module")
         intel = facts.virtualization != "svm"
         commands: tuple[str, ...] = (f"sudo modprobe {'kvm_intel' if intel else 'kvm_amd'}",)
     elif not kvm.accessible:
         what = tr("this user may not open /dev/kvm")
-        mend = tr("join the group kvm, then log out and in again")
+        fix = tr("join the group kvm, then log out and in again")
         commands = ("sudo usermod --append --groups kvm $USER",)
     elif kvm.works is None:
         return
     else:
         what = tr("/dev/kvm is there and runs no virtual machine: a trial in it failed")
-        mend = tr(
+        fix = tr(
             "a host that is a virtual machine itself needs nested virtualization from its own"
             " host; without it, `provider: nspawn` is the fast way"
         )
@@ -96,11 +96,11 @@ def accelerated(facts: HostFacts) -> Iterator[Finding]:
         "warning",
         "machine",
         what,
-        breaks=tr(
+        impact=tr(
             "QEMU emulates the nodes: ten times slower and more. `stack: ovn` takes minutes,"
             " OpenStack about an hour"
         ),
-        mend=mend,
+        fix=fix,
         commands=commands,
     )
 
@@ -134,8 +134,8 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "lab.yaml asks for `nested: true`, and {module} does not pass virtualization on",
                 module=module,
             ),
-            breaks=tr("instances are emulated: they boot in a minute instead of seconds"),
-            mend=tr("switch it on, with no virtual machine running"),
+            impact=tr("instances are emulated: they boot in a minute instead of seconds"),
+            fix=tr("switch it on, with no virtual machine running"),
             commands=(
                 f"echo 'options {module} nested=1' | sudo tee -a /etc/modprobe.d/kvm.conf",
                 f"sudo modprobe -r {module} && sudo modprobe {module}",
@@ -154,8 +154,8 @@ def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Findin
         "warning",
         "labs",
         tr("libvirt has networks of another lab of this name: {names}", names=", ".join(names)),
-        breaks=tr("the lab would join them as they are, whatever addresses they have"),
-        mend=tr(
+        impact=tr("the lab would join them as they are, whatever addresses they have"),
+        fix=tr(
             "run `labctl destroy` where that lab was made, give this one another `name:`, or,"
             " if nothing uses them, remove them"
         ),
@@ -175,8 +175,8 @@ def _plugin(facts: HostFacts) -> Iterator[Finding]:
         "error",
         "programs",
         tr("Vagrant's plugin vagrant-libvirt is not installed"),
-        breaks=tr("Vagrant does not know libvirt without it"),
-        mend=tr("install it"),
+        impact=tr("Vagrant does not know libvirt without it"),
+        fix=tr("install it"),
         commands=packaged or ("vagrant plugin install vagrant-libvirt",),
     )
 
@@ -191,8 +191,8 @@ def _daemon(facts: HostFacts) -> Iterator[Finding]:
             "error",
             "programs",
             tr("libvirt does not let this user in"),
-            breaks=tr("Vagrant can make no machine"),
-            mend=tr("join the group libvirt, then log out and in again"),
+            impact=tr("Vagrant can make no machine"),
+            fix=tr("join the group libvirt, then log out and in again"),
             commands=("sudo usermod --append --groups libvirt $USER",),
         )
         return
@@ -202,8 +202,8 @@ def _daemon(facts: HostFacts) -> Iterator[Finding]:
         "error",
         "programs",
         tr("libvirt's daemon does not answer at qemu:///system") + _because(daemon.trouble),
-        breaks=tr("Vagrant can make no machine"),
-        mend=tr("start it") if installed else tr("install it and start it"),
+        impact=tr("Vagrant can make no machine"),
+        fix=tr("start it") if installed else tr("install it and start it"),
         commands=(
             *(() if installed else install(facts, ("libvirt-daemon-system",), ("libvirt",))),
             "sudo systemctl enable --now libvirtd",

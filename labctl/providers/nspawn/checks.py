@@ -62,8 +62,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("containers are for Linux hosts"),
-            breaks=tr("there is nothing that could run the nodes"),
-            mend=tr("take another provider, or a Linux machine"),
+            impact=tr("there is nothing that could run the nodes"),
+            fix=tr("take another provider, or a Linux machine"),
         )
         return
     yield from architecture(facts)
@@ -73,8 +73,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("containers need root, and there is no sudo"),
-            breaks=tr("labctl can make no namespace and mount no file system"),
-            mend=tr("run labctl as root, or install sudo"),
+            impact=tr("labctl can make no namespace and mount no file system"),
+            fix=tr("run labctl as root, or install sudo"),
         )
     if not facts.containers_allowed:
         yield Finding(
@@ -85,8 +85,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "this is a container whose root may not do what the machine's may: no network"
                 " namespaces, no overlay mounts"
             ),
-            breaks=tr("labctl can make no namespace and mount no file system"),
-            mend=tr("run labctl on the machine itself, or in a privileged container"),
+            impact=tr("labctl can make no namespace and mount no file system"),
+            fix=tr("run labctl on the machine itself, or in a privileged container"),
         )
     if not facts.tun:
         yield Finding(
@@ -94,8 +94,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "machine",
             tr("there is no /dev/net/tun"),
-            breaks=tr("no container starts: Open vSwitch and QEMU need it inside"),
-            mend=tr("load the module"),
+            impact=tr("no container starts: Open vSwitch and QEMU need it inside"),
+            fix=tr("load the module"),
             commands=("sudo modprobe tun",),
         )
     yield from _tools(facts, case)
@@ -120,7 +120,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "the image is not in the cache: create builds it first, from 400 MB of Debian"
                 " packages, in three minutes and more"
             ),
-            mend=tr(
+            fix=tr(
                 "once it is there no lab needs the Internet; LABCTL_MIRROR chooses a Debian mirror"
             ),
         )
@@ -165,7 +165,7 @@ def _missing(
     level: str,
     lacks: list[str],
     packages: dict[str, tuple[str, str]],
-    breaks: str,
+    impact: str,
 ) -> Finding:
     apt = dict.fromkeys(packages[name][0] for name in lacks)
     dnf = dict.fromkeys(packages[name][1] for name in lacks)
@@ -175,8 +175,8 @@ def _missing(
         "error" if level == "error" else "warning",
         "programs",
         tr("not installed: {names}", names=", ".join(lacks)),
-        breaks=breaks,
-        mend=tr("install what is missing") if commands else with_package_manager(apt),
+        impact=impact,
+        fix=tr("install what is missing") if commands else with_package_manager(apt),
         commands=commands,
     )
 
@@ -190,8 +190,8 @@ def _file_system(facts: HostFacts) -> Iterator[Finding]:
         "error",
         "disk",
         tr("{path} is on {kind}, which overlayfs cannot write to", path=disk.path, kind=disk.kind),
-        breaks=tr("the nodes' file systems cannot be mounted"),
-        mend=tr("put lab.yaml on a local file system such as ext4, xfs or btrfs"),
+        impact=tr("the nodes' file systems cannot be mounted"),
+        fix=tr("put lab.yaml on a local file system such as ext4, xfs or btrfs"),
     )
 
 
@@ -207,8 +207,8 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "warning",
                 "labs",
                 tr("a lab still runs whose directory {path} was deleted", path=other.directory),
-                breaks=tr("it keeps its memory, and nothing can destroy it by its lab.yaml"),
-                mend=tr("end its processes and remove its namespaces"),
+                impact=tr("it keeps its memory, and nothing can destroy it by its lab.yaml"),
+                fix=tr("end its processes and remove its namespaces"),
                 commands=(
                     f"for n in $(ls /run/netns | grep ^labctl-{other.lab_id}-); do sudo ip netns"
                     " pids $n | xargs -r sudo kill -9; sudo ip netns delete $n; done",

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from labctl.host.facts import Containers, HostFacts
+from labctl.host.facts import ContainerLab, HostFacts
 from labctl.host.files import PROC, RUN, read
 from labctl.host.questions import Host
 from labctl.state import STATE_DIRECTORY
@@ -15,7 +15,7 @@ def look(host: Host, facts: HostFacts) -> HostFacts:
     return replace(facts, containers=containers())
 
 
-def containers(proc: Path = PROC, run: Path = RUN) -> tuple[Containers, ...]:
+def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:
     """The labs of containers on this machine, by their namespaces and their processes."""
     names = [path.name for path in run.glob("netns/labctl-*")]
     ids = {found[1] for name in names if (found := re.match(r"labctl-([0-9a-f]{8})-", name))}
@@ -29,7 +29,7 @@ def containers(proc: Path = PROC, run: Path = RUN) -> tuple[Containers, ...]:
         if found and f"/{STATE_DIRECTORY}/" in root:
             directories.setdefault(found[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
     return tuple(
-        Containers(id, directories.get(id, ""), gone=_gone(directories.get(id)))
+        ContainerLab(id, directories.get(id, ""), gone=_gone(directories.get(id)))
         for id in sorted(ids)
     )
 

@@ -36,8 +36,8 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
             "error",
             "programs",
             tr("Vagrant is not installed"),
-            breaks=tr("labctl makes virtual machines by Vagrant"),
-            mend=tr("install it: {url}", url=DOWNLOAD),
+            impact=tr("labctl makes virtual machines by Vagrant"),
+            fix=tr("install it: {url}", url=DOWNLOAD),
         )
     elif found.trouble:
         yield Finding(
@@ -45,8 +45,8 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
             "error",
             "programs",
             tr("Vagrant does not run: {said}", said=found.trouble),
-            breaks=tr("labctl makes virtual machines by Vagrant"),
-            mend=tr(
+            impact=tr("labctl makes virtual machines by Vagrant"),
+            fix=tr(
                 "run it by hand and mend what it complains of, or install it anew: {url}",
                 url=DOWNLOAD,
             ),
@@ -61,8 +61,8 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
                 "Vagrant {version} is older than any that labctl was tried with",
                 version=found.version,
             ),
-            breaks=tr("it may not know what labctl asks it for"),
-            mend=tr("install {least} or newer: {url}", least=dotted(LEAST_VAGRANT), url=DOWNLOAD),
+            impact=tr("it may not know what labctl asks it for"),
+            fix=tr("install {least} or newer: {url}", least=dotted(LEAST_VAGRANT), url=DOWNLOAD),
         )
 
 
@@ -111,8 +111,8 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
                 box=_named(name, version),
                 provider=provider,
             ),
-            breaks=tr("the box exists on machines only that built it: nobody offers a download"),
-            mend=tr("build it, on a Linux machine, or carry its file here and add it"),
+            impact=tr("the box exists on machines only that built it: nobody offers a download"),
+            fix=tr("build it, on a Linux machine, or carry its file here and add it"),
             commands=("labctl box build",),
         )
         return
@@ -129,11 +129,11 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
             provider=provider,
         )
         + elsewhere,
-        breaks=tr(
+        impact=tr(
             "create downloads it, and then every package inside each node: that needs the"
             " Internet and takes long"
         ),
-        mend=tr("build labctl's own box, once, with everything in it"),
+        fix=tr("build labctl's own box, once, with everything in it"),
         commands=("labctl box build",) if case.topology.box.name == "auto" else (),
     )
 
@@ -159,8 +159,8 @@ def leftovers(
         "error",
         "labs",
         tr("machines of another lab of this name are there: {names}", names=names),
-        breaks=tr("the hypervisor makes no second machine of the same name"),
-        mend=tr(
+        impact=tr("the hypervisor makes no second machine of the same name"),
+        fix=tr(
             "run `labctl destroy` in the directory they were made from, give this lab another"
             " `name:`, or, if that directory is gone, remove them"
         ),

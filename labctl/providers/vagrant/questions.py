@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from labctl.host.facts import Box, HostFacts, Vagrant
+from labctl.host.facts import HostFacts, Vagrant, VagrantBox
 from labctl.host.questions import Host, trouble
 from labctl.run import Completed
 
@@ -56,7 +56,7 @@ def vagrant_plugins(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"^([\w.-]+) \(\d[^)]*\)", text, re.MULTILINE))
 
 
-def vagrant_boxes(text: str) -> tuple[Box, ...]:
+def vagrant_boxes(text: str) -> tuple[VagrantBox, ...]:
     """`vagrant box list --machine-readable`: a line for each value, a box begins with its name."""
     boxes: list[dict[str, str]] = []
     for line in text.splitlines():
@@ -65,4 +65,6 @@ def vagrant_boxes(text: str) -> tuple[Box, ...]:
             boxes.append({})
         if key.startswith("box-") and boxes:
             boxes[-1].setdefault(key.removeprefix("box-"), value)
-    return tuple(Box(one["name"], one.get("version", ""), one.get("provider", "")) for one in boxes)
+    return tuple(
+        VagrantBox(one["name"], one.get("version", ""), one.get("provider", "")) for one in boxes
+    )

@@ -53,8 +53,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("VirtualBox is not installed: there is no VBoxManage"),
-            breaks=tr("there is nothing that could run the nodes"),
-            mend=tr("install it: {url}", url=VIRTUALBOX_DOWNLOAD),
+            impact=tr("there is nothing that could run the nodes"),
+            fix=tr("install it: {url}", url=VIRTUALBOX_DOWNLOAD),
         )
         return
     if box.trouble and (facts.vboxdrv or facts.family != "linux"):
@@ -63,8 +63,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("VBoxManage does not run: {said}", said=box.trouble),
-            breaks=tr("Vagrant makes every machine by VBoxManage"),
-            mend=tr("run it by hand and mend what it complains of"),
+            impact=tr("Vagrant makes every machine by VBoxManage"),
+            fix=tr("run it by hand and mend what it complains of"),
             commands=("VBoxManage --version",),
         )
     yield from _versions(facts, box)
@@ -76,8 +76,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "programs",
             tr("Vagrant in WSL may not use the VirtualBox of Windows"),
-            breaks=tr("Vagrant refuses every command"),
-            mend=tr("allow it, and keep the lab below /mnt/c"),
+            impact=tr("Vagrant refuses every command"),
+            fix=tr("allow it, and keep the lab below /mnt/c"),
             commands=("export VAGRANT_WSL_ENABLE_WINDOWS_ACCESS=1",),
         )
 
@@ -109,8 +109,8 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "warning",
             "machine",
             tr("lab.yaml asks for `nested: true`, and Hyper-V holds the processor"),
-            breaks=tr("instances are emulated: they boot in a minute instead of seconds"),
-            mend=tr("write `nested: false`, or switch Hyper-V off"),
+            impact=tr("instances are emulated: they boot in a minute instead of seconds"),
+            fix=tr("write `nested: false`, or switch Hyper-V off"),
         )
 
 
@@ -131,8 +131,8 @@ def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]
             path=parent,
             names=", ".join(lost),
         ),
-        breaks=tr("VirtualBox makes no machine where such a directory is"),
-        mend=tr("look whether you need them, and remove them"),
+        impact=tr("VirtualBox makes no machine where such a directory is"),
+        fix=tr("look whether you need them, and remove them"),
         commands=tuple(f"rm -r '{parent}/{name}'" for name in lost),
     )
 
@@ -151,10 +151,10 @@ def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
             "warning",
             "programs",
             tr("labctl was never tried with VirtualBox {version}", version=box.version),
-            breaks=tr("Vagrant refuses a VirtualBox that it does not know")
+            impact=tr("Vagrant refuses a VirtualBox that it does not know")
             if newer
             else tr("it is too old: its makers mend nothing in it any more"),
-            mend=tr(
+            fix=tr(
                 "if Vagrant refuses it, install VirtualBox {known}", known=dotted(max(_KNOWN_FROM))
             ),
         )
@@ -170,11 +170,11 @@ def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
                 series=dotted(series),
                 needed=dotted(needed),
             ),
-            breaks=tr(
+            impact=tr(
                 "Vagrant says “version of VirtualBox installed that is not supported”, and makes"
                 " nothing"
             ),
-            mend=tr(
+            fix=tr(
                 "install Vagrant {needed} or newer{packaged}: {url}",
                 needed=dotted(needed),
                 packaged=packaged,
@@ -188,12 +188,12 @@ def _driver(facts: HostFacts) -> Iterator[Finding]:
     if facts.family != "linux" or facts.vboxdrv:
         return
     if facts.secure_boot:
-        mend = tr(
+        fix = tr(
             "Secure Boot lets only signed modules in: build it, sign it (the package asks for"
             " a password), reboot, and choose “Enroll MOK”"
         )
     else:
-        mend = tr("build and load it, for the kernel that runs now")
+        fix = tr("build and load it, for the kernel that runs now")
     debian = install(facts, ("virtualbox-dkms", "linux-headers-$(uname -r)"))
     ours = ("sudo /sbin/vboxconfig",)
     yield Finding(
@@ -201,8 +201,8 @@ def _driver(facts: HostFacts) -> Iterator[Finding]:
         "error",
         "programs",
         tr("VirtualBox's kernel module vboxdrv is not loaded: there is no /dev/vboxdrv"),
-        breaks=tr("no machine starts (VERR_VM_DRIVER_NOT_INSTALLED)"),
-        mend=mend,
+        impact=tr("no machine starts (VERR_VM_DRIVER_NOT_INSTALLED)"),
+        fix=fix,
         # Oracle's packages bring vboxconfig; the distribution's build it by DKMS.
         commands=ours if "vboxconfig" in facts.commands or not debian else debian,
     )
@@ -216,8 +216,8 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
             "error",
             "machine",
             tr("the processor offers neither VT-x nor AMD-V"),
-            breaks=tr("VirtualBox starts no machine without it"),
-            mend=tr(
+            impact=tr("VirtualBox starts no machine without it"),
+            fix=tr(
                 "switch it on in the firmware's setup (“Intel Virtualization Technology”,"
                 " “SVM Mode”); inside a cloud server there may be none:"
                 " then write `provider: nspawn`"
@@ -229,8 +229,8 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
             "warning",
             "machine",
             tr("Hyper-V holds the processor (WSL 2 and Windows' own protections use it)"),
-            breaks=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
-            mend=tr(
+            impact=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
+            fix=tr(
                 "WSL 2 cannot be without it: make the lab in WSL with `provider: nspawn`, or,"
                 " to use VirtualBox, switch it off in Windows as administrator and reboot"
             ),
@@ -262,8 +262,8 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
                     " VirtualBox {version} borrows it from KVM",
                     version=dotted(version),
                 ),
-                breaks=tr("no machine starts (on AMD: VERR_SVM_HOST_SVME_NOT_ENABLED)"),
-                mend=tr(
+                impact=tr("no machine starts (on AMD: VERR_SVM_HOST_SVME_NOT_ENABLED)"),
+                fix=tr(
                     "remove the line `options kvm enable_virt_at_load=0` from the file that"
                     " this finds, or unload KVM"
                 ),
@@ -284,8 +284,8 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
                 " Linux 6.12",
                 module=module,
             ),
-            breaks=tr("VirtualBox starts no machine ({code})", code=code),
-            mend=tr("unload it now, and tell it for the next boot to wait until it is needed"),
+            impact=tr("VirtualBox starts no machine ({code})", code=code),
+            fix=tr("unload it now, and tell it for the next boot to wait until it is needed"),
             commands=(
                 f"sudo modprobe -r {module}",
                 "echo 'options kvm enable_virt_at_load=0' | sudo tee -a /etc/modprobe.d/kvm.conf",

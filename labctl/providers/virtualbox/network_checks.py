@@ -25,8 +25,8 @@ def nat(version: tuple[int, ...]) -> Iterator[Finding]:
                 " controller has",
                 version=dotted(version),
             ),
-            breaks=tr("SSH into the controller may fail, and create with it"),
-            mend=tr(
+            impact=tr("SSH into the controller may fail, and create with it"),
+            fix=tr(
                 "install VirtualBox {fixed} or newer: {url}",
                 fixed="7.2.8",
                 url=VIRTUALBOX_DOWNLOAD,
@@ -41,8 +41,8 @@ def nat(version: tuple[int, ...]) -> Iterator[Finding]:
                 "the NAT of VirtualBox {version} resets TCP connections now and then",
                 version=dotted(version),
             ),
-            breaks=tr("downloads and SSH sessions of the nodes break off"),
-            mend=tr(
+            impact=tr("downloads and SSH sessions of the nodes break off"),
+            fix=tr(
                 "install VirtualBox {fixed} or newer: {url}",
                 fixed="7.2.8",
                 url=VIRTUALBOX_DOWNLOAD,
@@ -87,8 +87,8 @@ def host_only(
             "error",
             "network",
             tr("/etc/vbox/networks.conf: {word} is no network", word=wrong),
-            breaks=tr("Vagrant stops with an error when it makes the private network"),
-            mend=tr("write each as in `{line}`", line=wanted),
+            impact=tr("Vagrant stops with an error when it makes the private network"),
+            fix=tr("write each as in `{line}`", line=wanted),
         )
     elif not any(isinstance(one, IPv4Network) and network.subnet_of(one) for one in allowed):
         yield Finding(
@@ -102,10 +102,10 @@ def host_only(
                 if facts.networks_conf is None
                 else tr("/etc/vbox/networks.conf does not name it"),
             ),
-            breaks=tr(
+            impact=tr(
                 "Vagrant refuses, after it has copied the box (“not within the allowed ranges”)"
             ),
-            mend=tr(
+            fix=tr(
                 "allow it, or write `private.attach: internal`: the laptop itself then has no"
                 " address there"
             )
@@ -152,9 +152,9 @@ def ports(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "warning",
             "network",
             tr("ports of 127.0.0.1 are taken: {ports}", ports="; ".join(lines)),
-            breaks=tr(
+            impact=tr(
                 "Vagrant takes others, from 2200 on: labctl finds them, but your own notes and"
                 " bookmarks do not"
             ),
-            mend=tr("end that program, or give the lab another `name:`, which moves its ports"),
+            fix=tr("end that program, or give the lab another `name:`, which moves its ports"),
         )

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 import labctl
 from labctl.cli.app import main
-from labctl.doctor.judge import Report, judge
-from labctl.doctor.programs import Survey
+from labctl.doctor.judge import DoctorReport, judge
+from labctl.doctor.programs import FactCollector
 from labctl.doctor.show import _TITLES, show
 from labctl.errors import LabError
 from labctl.host.facts import HostFacts, LabHere, numbers
@@ -43,7 +43,7 @@ def merged(base: Any, more: Any) -> Any:
     return base | {key: merged(base.get(key), value) for key, value in more.items()}
 
 
-def report(file: Path) -> Report:
+def report(file: Path) -> DoctorReport:
     case = yaml.safe_load(file.read_text("utf-8"))
     assert set(case) <= {"host", "facts", "here", "provider", "ignored", "lab"}
     host = json.loads((GOLDEN / "doctor" / "hosts" / f"{case['host']}.json").read_text("utf-8"))
@@ -54,7 +54,7 @@ def report(file: Path) -> Report:
     return judge(case.get("provider", "auto"), facts, lab, frozenset(case.get("ignored", ())))
 
 
-def shown(one: Report) -> str:
+def shown(one: DoctorReport) -> str:
     stream = io.StringIO()
     show(one, PlainConsole(stream, width=80))
     return stream.getvalue()
@@ -110,7 +110,7 @@ def test_the_box_is_the_one_that_box_build_makes() -> None:
 
 
 # -- the report ------------------------------------------------------------------------------------
-def case(name: str) -> Report:
+def case(name: str) -> DoctorReport:
     return report(GOLDEN / "doctor" / f"{name}.yaml")
 
 
@@ -118,12 +118,12 @@ def test_only_errors_stop_create() -> None:
     assert case("virtualbox-ready").ok
     assert case("virtualbox-7.2.6-nat").ok
     assert not case("virtualbox-kvm-holds-vtx").ok
-    case("virtualbox-7.2.6-nat").raise_if_not()
+    case("virtualbox-7.2.6-nat").raise_if_not_ok()
 
 
 def test_create_is_told_everything_that_stops_it() -> None:
     with pytest.raises(LabError) as refused:
-        case("nspawn-in-a-container").raise_if_not()
+        case("nspawn-in-a-container").raise_if_not_ok()
     assert refused.value.code == 1
     for said in ("a container whose root", "/dev/net/tun", "overlayfs"):
         assert said in refused.value.message
@@ -132,7 +132,7 @@ def test_create_is_told_everything_that_stops_it() -> None:
 
 def test_create_is_told_what_to_type() -> None:
     with pytest.raises(LabError) as refused:
-        case("virtualbox-kvm-holds-vtx").raise_if_not()
+        case("virtualbox-kvm-holds-vtx").raise_if_not_ok()
     assert "sudo modprobe -r kvm_intel" in refused.value.hint
 
 
@@ -186,9 +186,9 @@ def run(
 
     def run_on(host: str, *words: str, lab: str = "name: x\n") -> tuple[int, str, str]:
         text = (GOLDEN / "doctor" / "hosts" / f"{host}.json").read_text("utf-8")
-        monkeypatch.setattr(Survey, "look", lambda self: FACTS.validate_json(text))
-        monkeypatch.setattr(Survey, "put", lambda self, question, facts: facts)
-        monkeypatch.setattr(Survey, "try_kvm", lambda self, facts: facts)
+        monkeypatch.setattr(FactCollector, "look", lambda self: FACTS.validate_json(text))
+        monkeypatch.setattr(FactCollector, "ask_one", lambda self, question, facts: facts)
+        monkeypatch.setattr(FactCollector, "try_kvm", lambda self, facts: facts)
         (tmp_path / "lab.yaml").write_text(lab, encoding="utf-8")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["labctl", "--lang", "en", "doctor", *words])

@@ -12,10 +12,10 @@ import pytest
 
 from labctl.doctor import programs
 from labctl.doctor.examine import examine, lab_here
-from labctl.doctor.judge import IGNORE, Report
-from labctl.doctor.programs import Survey
+from labctl.doctor.judge import IGNORE, DoctorReport
+from labctl.doctor.programs import FactCollector
 from labctl.host import files
-from labctl.host.facts import Box, HostFacts, Kvm, Libvirt, Machine, Port, Route
+from labctl.host.facts import HostFacts, Kvm, Libvirt, Machine, Route, TakenPort, VagrantBox
 from labctl.providers.libvirt.questions import libvirt_daemon, libvirt_socket
 from labctl.providers.nspawn.questions import containers
 from labctl.providers.vagrant.questions import vagrant_boxes, vagrant_plugins
@@ -45,17 +45,19 @@ def program(tmp_path: Path) -> Callable[[str, str], Path]:
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., HostFacts]:
     """What a survey of one provider tells, where only the test's programs are installed."""
-    monkeypatch.setattr(Survey, "which", _only(tmp_path / "bin"))
+    monkeypatch.setattr(FactCollector, "which", _only(tmp_path / "bin"))
 
     def collect(provider: str) -> HostFacts:
-        here = Survey(tmp_path, tmp_path / "cache", {"VAGRANT_HOME": str(tmp_path / "boxes")})
-        return here.ask(provider, here.look())
+        here = FactCollector(
+            tmp_path, tmp_path / "cache", {"VAGRANT_HOME": str(tmp_path / "boxes")}
+        )
+        return here.ask_all(provider, here.look())
 
     return collect
 
 
-def _only(directory: Path) -> Callable[[Survey, str], str | None]:
-    def which(_: Survey, name: str) -> str | None:
+def _only(directory: Path) -> Callable[[FactCollector, str], str | None]:
+    def which(_: FactCollector, name: str) -> str | None:
         file = directory / name
         return str(file) if os.access(file, os.X_OK) else None
 
@@ -106,7 +108,7 @@ def test_virtualbox_that_answers(
     assert told.disks["virtualbox"].path == str(folder)
     assert told.vagrant is not None
     assert told.vagrant.version == "2.4.9"
-    assert told.vagrant.boxes == (Box("labctl/lab", "2026.11.23", "libvirt"),)
+    assert told.vagrant.boxes == (VagrantBox("labctl/lab", "2026.11.23", "libvirt"),)
     assert told.vagrant.plugins is None  # VirtualBox needs none: not asked
 
 
@@ -211,7 +213,10 @@ def test_boxes_with_architectures_and_warnings() -> None:
         "1,,box-name,a/b\n1,,box-provider,virtualbox\n1,,box-version,1\n1,,box-architecture,amd64\n"
         "1,,box-name,c\n1,,box-provider,libvirt\n1,,box-version,0\n"
     )
-    assert vagrant_boxes(text) == (Box("a/b", "1", "virtualbox"), Box("c", "0", "libvirt"))
+    assert vagrant_boxes(text) == (
+        VagrantBox("a/b", "1", "virtualbox"),
+        VagrantBox("c", "0", "libvirt"),
+    )
     assert vagrant_boxes("1,,ui,warn,There are no installed boxes!\n") == ()
 
 
@@ -344,7 +349,7 @@ def test_who_listens_on_a_port(listener: int, tmp_path: Path) -> None:
     assert port.number == listener
     assert port.process.endswith(f"({os.getpid()})")
     # Where /proc does not tell, by trying.
-    assert files.taken([listener], tmp_path) == (Port(listener),)
+    assert files.taken([listener], tmp_path) == (TakenPort(listener),)
 
 
 def test_a_socket_is_not_yet_a_daemon(tmp_path: Path) -> None:
@@ -396,12 +401,12 @@ def test_what_is_here_already(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
+def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DoctorReport]:
     """Examines this very host, where only the test's programs and the usual tools are."""
     provision = Path(__file__).parents[3] / "provision"
     lab: Topology = topology("name: ovn-tutorial\nstack: ovn\n")
 
-    def examine_as(provider: str, **env: str) -> Report:
+    def examine_as(provider: str, **env: str) -> DoctorReport:
         path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **env}
         return examine(
             lab, LabState(tmp_path), provider=provider, cache=tmp_path, provision=provision,
@@ -411,7 +416,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
     return examine_as
 
 
-def test_this_host_can_be_told(examined: Callable[..., Report]) -> None:
+def test_this_host_can_be_told(examined: Callable[..., DoctorReport]) -> None:
     report = examined("nspawn")
     assert report.choice.provider == "nspawn"
     assert report.facts.memory_mib > 100
@@ -425,7 +430,7 @@ def test_this_host_can_be_told(examined: Callable[..., Report]) -> None:
 
 
 def test_programs_of_another_provider_are_not_called(
-    program: Callable[[str, str], Path], examined: Callable[..., Report], tmp_path: Path
+    program: Callable[[str, str], Path], examined: Callable[..., DoctorReport], tmp_path: Path
 ) -> None:
     for name in ("vagrant", "virsh", "VBoxManage"):
         program(name, f"echo {name} >> {tmp_path}/called")
@@ -436,7 +441,7 @@ def test_programs_of_another_provider_are_not_called(
 
 
 def test_auto_takes_what_the_programs_say_and_not_that_they_are_there(
-    program: Callable[[str, str], Path], examined: Callable[..., Report]
+    program: Callable[[str, str], Path], examined: Callable[..., DoctorReport]
 ) -> None:
     program("vagrant", VAGRANT.replace("2.4.9", "2.4.1"))
     program("VBoxManage", MANAGE)

@@ -16,7 +16,7 @@ def look(host: Host, facts: HostFacts) -> HostFacts:
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
     if not facts.by_provider[NAME]:
-        yield Finding("toy-wood", "error", "machine", "there is no wood", mend="buy some")
+        yield Finding("toy-wood", "error", "machine", "there is no wood", fix="buy some")
 
 
 def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:

@@ -48,10 +48,7 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
         topology = build_topology(load_spec(file))
     except SpecError as error:
         if json:
-            problems = [
-                vars(problem) if hasattr(problem, "__dict__") else str(problem)
-                for problem in error.problems
-            ]
+            problems = [problem.to_json() for problem in error.problems]
             typer.echo(as_json({"valid": False, "problems": problems}))
             raise typer.Exit(EXIT_USAGE) from None
         raise

@@ -59,7 +59,7 @@ class DoctorReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For programs, see docs/doctor.md: keys, ids and levels never change, texts do."""
+        """For programs (docs/doctor.md): only the texts depend on the user's language."""
         host = asdict(self.facts)
         if not host["by_provider"]:
             del host["by_provider"]

@@ -7,7 +7,8 @@ nobody has to fix a file one error at a time.
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -30,13 +31,17 @@ class Problem:
     path: str
     """Dotted path of the value, as in ``nodes.compute-01.eth1``; empty for the whole file."""
     message: str
-    mend: str = ""
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: `validate --json` has always called the fix `mend`."""
+        return {"mend" if key == "fix" else key: value for key, value in asdict(self).items()}
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f"{place}: {self.path}" if self.path else place
         # FILE:LINE is the same in every language: editors can jump to it.
-        return f"{where}: {self.message}" + (f"{tr('; ')}{self.mend}" if self.mend else "")
+        return f"{where}: {self.message}" + (f"{tr('; ')}{self.fix}" if self.fix else "")
 
 
 class SpecError(LabError):

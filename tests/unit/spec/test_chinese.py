@@ -61,14 +61,14 @@ def test_every_problem_is_said_in_chinese_at_the_same_place(parse: Parse, case: 
         place = (chinese.file, chinese.line, chinese.path)
         assert place == (english.file, english.line, english.path)
         assert CHINESE.search(chinese.message), chinese
-        assert bool(chinese.mend) == bool(english.mend)
-        assert not chinese.mend or CHINESE.search(chinese.mend), chinese
+        assert bool(chinese.fix) == bool(english.fix)
+        assert not chinese.fix or CHINESE.search(chinese.fix), chinese
 
 
 @pytest.mark.parametrize(("parse", "case"), CASES)
 def test_no_value_gets_lost(parse: Parse, case: Path) -> None:
     for english, chinese in in_both(parse, case):
-        for one, other in ((english.message, chinese.message), (english.mend, chinese.mend)):
+        for one, other in ((english.message, chinese.message), (english.fix, chinese.fix)):
             lost = [value for value in VALUES.findall(one) if value not in other]
             assert not lost, f"{one} / {other}"
 

@@ -62,6 +62,16 @@ def test_validity_is_in_the_name_of_a_golden_case() -> None:
 def test_a_problem_reads_as_file_line_path_message_mend() -> None:
     found = Problem("lab.yaml", 12, "nodes.a.eth1", "is wrong", "mend it")
     assert str(found) == "lab.yaml:12: nodes.a.eth1: is wrong; mend it"
+
+
+def test_what_programs_read_of_a_problem_keeps_its_published_keys() -> None:
+    assert Problem("lab.yaml", 12, "nodes.a.eth1", "is wrong", "mend it").to_json() == {
+        "file": "lab.yaml",
+        "line": 12,
+        "path": "nodes.a.eth1",
+        "message": "is wrong",
+        "mend": "mend it",
+    }
     assert str(Problem("lab.yaml", 0, "", "is empty")) == "lab.yaml: is empty"
 
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -307,14 +307,9 @@ class SnapshotStore:
         data = self._state.read_json(self._state.snapshot_journal)
         return None if data is None else Journal.from_json(data)
 
-    def write_journal(self, journal: Journal) -> Journal:
+    def write_journal(self, journal: Journal) -> None:
         """Say what is under way."""
         self._state.write_json(self._state.snapshot_journal, asdict(journal))
-        return journal
-
-    def advance(self, journal: Journal, phase: Phase) -> Journal:
-        """Say that it has come so far."""
-        return self.write_journal(replace(journal, phase=phase))
 
     def close_journal(self) -> None:
         """Nothing is under way any more."""

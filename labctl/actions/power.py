@@ -20,7 +20,7 @@ def halt(lab: Lab) -> RunResult:
     """Shut all nodes down; what is on their disks stays."""
     with held(lab, "halt"):
         lab.require_created()
-        steps = halt_steps(lab.provider, lab.topology.nodes)
+        steps = halt_steps(lab)
         result = lab.run(tr("halt {lab}", lab=lab.topology.lab), steps)
         result.raise_if_failed()
     return result

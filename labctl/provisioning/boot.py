@@ -1,28 +1,21 @@
-"""Shutting nodes down, as steps."""
-
-from collections.abc import Iterable
+"""Shutting a lab down and starting it again, as steps."""
 
 from labctl.assets import assets
 from labctl.engine.steps import Step
 from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.providers import Provider
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import Provisioner
-from labctl.topology import Node
 
 HALT_SECONDS = 30
 """How long a node may take to shut down before its power is cut."""
 
 
 def halt_steps(
-    provider: Provider,
-    nodes: Iterable[Node],
-    needs: tuple[str, ...] = (),
-    *,
-    deadline: float = HALT_SECONDS,
+    lab: Lab, needs: tuple[str, ...] = (), *, deadline: float = HALT_SECONDS
 ) -> list[Step]:
-    """Steps that shut the nodes down, each within `deadline` seconds or by cutting its power."""
+    """Steps that shut all nodes down, each within `deadline` seconds or by cutting its power."""
+    provider = lab.provider
     return [
         Step(
             f"halt:{node.name}",
@@ -32,7 +25,7 @@ def halt_steps(
             done=lambda node=node: not provider.running(node),  # type: ignore[misc]
             node=node.name,
         )
-        for node in nodes
+        for node in lab.topology.nodes
     ]
 
 

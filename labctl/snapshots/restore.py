@@ -128,7 +128,7 @@ def restore_offline(
             Step("stage", tr("files made ready"), stage, ("check",)),
         ]
     ready = tuple(step.id for step in steps[-1:])
-    halts = halt_steps(lab.provider, lab.topology.nodes, ready, deadline=0)
+    halts = halt_steps(lab, ready, deadline=0)
     needs = tuple(step.id for step in halts)
     steps += [*halts, Step("files", tr("files of all nodes"), put_back, needs)]
     # Once nodes are touched only going on helps; until then everything can be taken back.

@@ -107,7 +107,7 @@ def _steps(
     if files:
         needs = tuple(step.id for step in steps)
         if up and not lab.provider.features.live_snapshots:
-            halts = halt_steps(lab.provider, lab.topology.nodes, needs)
+            halts = halt_steps(lab, needs)
             steps += halts
             needs = tuple(step.id for step in halts)
         steps.append(Step("files", tr("files of all nodes"), save_files, needs))

@@ -261,11 +261,14 @@ def wait_until_healthy(lab: Lab, context: StepContext) -> None:
     _HealthCheck(lab).wait(context)
 
 
+def health_step(lab: Lab, needs: tuple[str, ...]) -> Step:
+    """`wait_until_healthy` as the last step of a restore."""
+    return Step("gate", tr("the lab is whole"), partial(wait_until_healthy, lab), needs)
+
+
 def start_lab(lab: Lab, *, checked: bool = False) -> None:
     """Boot the nodes and wait until the lab works; `checked`: until it is whole from all sides."""
     steps = start_steps(lab)
     if checked:
-        last = tuple(step.id for step in steps)
-        check = Step("gate", tr("the lab is whole"), partial(wait_until_healthy, lab), last)
-        steps = [*steps, check]
+        steps = [*steps, health_step(lab, tuple(step.id for step in steps))]
     lab.run(tr("start {lab}", lab=lab.topology.lab), steps).raise_if_failed()

@@ -9,7 +9,7 @@ from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.provisioning.boot import halt_steps
-from labctl.snapshots.health import start_lab, wait_until_healthy
+from labctl.snapshots.health import health_step, start_lab
 from labctl.snapshots.live import live_snapshots
 from labctl.snapshots.store import (
     Journal,
@@ -68,12 +68,7 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
     steps = [
         Step("check", tr("the snapshot is whole"), check),
         Step("state", tr("state of the running lab"), put_back, ("check",)),
-        Step(
-            "gate",
-            tr("the lab is whole"),
-            lambda context: wait_until_healthy(lab, context),
-            ("state",),
-        ),
+        health_step(lab, ("state",)),
     ]
     result = lab.run(tr("restore {name}", name=name), steps)
     if result.failed:

@@ -247,8 +247,7 @@ def _seams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Booting, what keeps the state of running nodes, and the look at all sides are the bench's."""
     for module in (save, restore):
         monkeypatch.setattr(module, "live_snapshots", lambda bench: bench.live)
-    for place in (health, restore):
-        monkeypatch.setattr(place, "wait_until_healthy", Bench.look_at_all_sides)
+    monkeypatch.setattr(health, "wait_until_healthy", Bench.look_at_all_sides)
     monkeypatch.setattr(health, "start_steps", lambda bench: bench.start_steps())
 
 

@@ -5,15 +5,15 @@ What can be done to it is in actions/.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from labctl.access.guest import Guest
 from labctl.assets import assets
-from labctl.engine.events import Event, EventBus, Note
+from labctl.engine.events import Event, EventBus, Note, NoteLevel
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import EXIT_USAGE, LabError
@@ -37,6 +37,12 @@ CHOSEN = "LABCTL_PROVIDER"
 """Environment variable: the provider that `auto` means, once that has been found out."""
 
 T = TypeVar("T")
+
+
+def each_node(nodes: Sequence[Node], work: Callable[[Node], T]) -> dict[str, T]:
+    """The same work on all these nodes at once, by node; the first failure after all have ended."""
+    with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+        return dict(zip((node.name for node in nodes), pool.map(work, nodes), strict=True))
 
 
 class Lab:
@@ -184,7 +190,7 @@ class Lab:
         timings = Timings(self.cache / "timings.json", prefix=f"{len(self.topology.nodes)}/")
         return run_steps(steps, bus=self.bus, timings=timings, workers=workers, title=title)
 
-    def note(self, level: Any, text: str) -> None:
+    def note(self, level: NoteLevel, text: str) -> None:
         """Tell people something about the work that is under way."""
         self.bus.emit(Note(level, text))
 
@@ -194,15 +200,13 @@ class Lab:
 
     def on_each_node(self, work: Callable[[Node], T], context: StepContext) -> dict[str, T]:
         """The same work on all nodes at once, by node; the first failure after all have ended."""
-        nodes = self.topology.nodes
 
         def work_on(node: Node) -> T:
             result = work(node)
             context.progress(node.name)
             return result
 
-        with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-            return dict(zip((node.name for node in nodes), pool.map(work_on, nodes), strict=True))
+        return each_node(self.topology.nodes, work_on)
 
     def require_created(self) -> None:
         """Raises LabError when there is no lab here."""

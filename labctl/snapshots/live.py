@@ -10,7 +10,6 @@ import json
 import shlex
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from labctl.assets import assets
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
 from labctl.i18n import tr, tr_n
-from labctl.lab import Lab
+from labctl.lab import Lab, each_node
 from labctl.provisioning.services import units_of
 from labctl.snapshots.store import Proof
 from labctl.topology import Node, Topology
@@ -136,9 +135,7 @@ class LiveSnapshots:
         return answer
 
     def _each(self, work: Callable[[Node], Any]) -> dict[str, Any]:
-        nodes = self._topology.nodes
-        with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-            return dict(zip((node.name for node in nodes), pool.map(work, nodes), strict=True))
+        return each_node(self._topology.nodes, work)
 
     def _units(self, node: Node) -> str:
         return ",".join(units_of(node, self._topology.stack))

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from labctl.engine.events import Event, EventBus, Note
+from labctl.engine.events import Event, EventBus, Note, NoteLevel
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lab import Lab
@@ -179,7 +179,7 @@ class Bench:
                 raise Killed
         return result
 
-    def note(self, level: Any, text: str) -> None:
+    def note(self, level: NoteLevel, text: str) -> None:
         self.bus.emit(Note(level, text))
 
     def running(self) -> list[bool]:

@@ -58,6 +58,11 @@ class Commands:
         *,
         checking: bool = False,
     ) -> None:
+        """Show and run the checkpoint's commands; what came of each is added to `result`.
+
+        Raises LabError when one fails. `checking`: for what they make visible only, so nothing is
+        shown, no variable is kept, and a command may fail.
+        """
         inside = checkpoint.node == "instance"
         node = self.node_of(checkpoint)
         name = self._topology.instances[0].name if inside else node
@@ -99,6 +104,7 @@ class Commands:
     def shell(
         self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
     ) -> GuestResult:
+        """Run a script on a node with the learner's variables; those in `sets` are kept."""
         keep = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         # Variables live on in a file that profile.sh reads too: the learner who logs in has them.
         lines = [
@@ -127,6 +133,7 @@ class Commands:
             self.share(checkpoint)
 
     def node_of(self, checkpoint: Checkpoint) -> str:
+        """The node that a checkpoint works on; for one inside an instance the controller."""
         inside = checkpoint.node == "instance"
         return self._checker.node_name("controller" if inside else checkpoint.node)
 

@@ -3,10 +3,10 @@
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labctl.access.capture import Tap, capturing
 from labctl.access.guest import Guest
@@ -54,7 +54,7 @@ class Runner:
         self._guest_of = guest
         self.checker = ClaimChecker(lesson.facts, topology, guest, cloud)
         self._console = console
-        self._commands = Commands(topology, guest, self.checker, console)
+        self.commands = Commands(topology, guest, self.checker, console)
         self.results: list[CheckpointResult] = []
         self._previous: ReadCache | None = None
         """What was seen when the checkpoint before was proved, a moment ago."""
@@ -96,12 +96,12 @@ class Runner:
             listening = self._listening(checkpoint)
         try:
             with listening as frames, self._looking(checkpoint, before) as meanwhile:
-                self._commands.run(checkpoint, values, result, context)
+                self.commands.run(checkpoint, values, result, context)
             with (
                 self.checker.cached_reads(meanwhile) as seen,
                 ThreadPoolExecutor(max_workers=1) as beside,
             ):
-                sharing = beside.submit(self._commands.share, checkpoint)
+                sharing = beside.submit(self.commands.share, checkpoint)
                 self.checker.prefetch(checkpoint.claims, [explain, *checkpoint.run])
                 self._prove(checkpoint.claims, result, frames, context)
                 sharing.result()
@@ -136,26 +136,16 @@ class Runner:
             beside.submit(self.checker.prefetch, checkpoint.claims)
             yield seen
 
-    def commands(
-        self, checkpoint: Checkpoint, values: Mapping[str, Any]
-    ) -> Iterator[tuple[str, str]]:
-        """(prompt, command) of what the checkpoint runs, one after the other."""
-        return self._commands.of(checkpoint, values)
-
-    def set_variables(self, checkpoint: Checkpoint) -> None:
-        """Set the checkpoint's variables for a learner who typed its commands elsewhere."""
-        self._commands.set_variables(checkpoint)
-
     # -- taking back -----------------------------------------------------------------------------
     def undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
         """Take a checkpoint back. Raises LabError when that does not work."""
         context.progress(str(checkpoint.title))
         self._previous = None
-        node = self._commands.node_of(checkpoint)
+        node = self.commands.node_of(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
             script = fill(checkpoint.undo, self.checker.values(), quoting=True)
-            done = self._commands.shell(node, script, (), context)
+            done = self.commands.shell(node, script, (), context)
             if not done.ok:
                 said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
                 raise LabError(
@@ -172,7 +162,7 @@ class Runner:
             self._guest_of(node).run(
                 f"test ! -e {VARIABLES} || echo {shlex.quote(forget[0])} >>{VARIABLES}"
             )
-            self._commands.share(checkpoint)
+            self.commands.share(checkpoint)
         self.note(lambda position: position.without(self.lesson, checkpoint))
 
     # -- proving ---------------------------------------------------------------------------------
@@ -207,9 +197,7 @@ class Runner:
             return []
         try:
             with self._listening(checkpoint) as frames:
-                self._commands.run(
-                    checkpoint, self.checker.values(), result, context, checking=True
-                )
+                self.commands.run(checkpoint, self.checker.values(), result, context, checking=True)
         except LabError as error:
             self._console.say(error.message)
             return []

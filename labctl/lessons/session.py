@@ -147,7 +147,7 @@ class Session:
         words: dict[str, Any] = {}
         if upto == first_open(lesson, progress):
             with runner.checker.cached_reads():
-                runner.set_variables(checkpoint)
+                runner.commands.set_variables(checkpoint)
                 write_record(self._state, lesson, checkpoint, runner.results[-1], runner.checker)
                 if position.practice and checkpoint.only_looks:
                     words = self._say_commands(runner, checkpoint)
@@ -336,7 +336,7 @@ class Session:
 
     def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> dict[str, Any]:
         """What the lesson looks with, for a learner who may have gone past it."""
-        commands = list(runner.commands(checkpoint, runner.checker.values()))
+        commands = list(runner.commands.of(checkpoint, runner.checker.values()))
         self._console.say(tr("There was nothing to do but look. The lesson does it with:"))
         for prompt, command in commands:
             self._console.command(command, prompt)

@@ -20,7 +20,7 @@ from labctl.cli.lessons import lessons_app
 from labctl.cli.options import Verbs
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
-from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, LabError
+from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Cancelled, LabError
 from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
 
 # Typer contains its own click, and exports only some of its exceptions. This is the common base
@@ -83,7 +83,6 @@ def _show_error(error: Any) -> int:
 
 def main() -> int:
     """Run the command line; returns the exit code (see labctl/errors.py)."""
-    from labctl.errors import Cancelled
     from labctl.spec.problems import SpecError
 
     run: Callable[..., Any] = typer.main.get_command(app)

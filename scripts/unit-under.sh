@@ -4,6 +4,7 @@
 #
 #   scripts/unit-under.sh ahead [pytest's arguments...]       the clock a year and a half ahead
 #   scripts/unit-under.sh elsewhere [pytest's arguments...]   Taiwan's time zone and locale
+#   scripts/unit-under.sh ahead elsewhere ...                 both in one run
 #
 # DAY='2028-02-29 23:59:30' is the moment at which `ahead` begins, in the time zone of TZ.
 # tests/unit/test_surroundings.py fails where the clock is not ahead, or the place not another.
@@ -51,8 +52,11 @@ elsewhere() {
 }
 
 case ${1:-} in
-ahead | elsewhere) "$1" ;;
+ahead | elsewhere) ;;
 *) printf 'usage: unit-under.sh ahead|elsewhere [pytest arguments...]\n' >&2 && exit 2 ;;
 esac
-shift
+while [ "${1:-}" = ahead ] || [ "${1:-}" = elsewhere ]; do
+    "$1"
+    shift
+done
 exec .venv/bin/pytest tests/unit --numprocesses auto --hypothesis-profile few "$@"

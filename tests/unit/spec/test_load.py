@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_byte_order_mark_and_windows_lines() -> None:
     assert parse("\ufeffname: x\r\nkeypair: k\r\n").keypair == "k"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "content",
     [
@@ -164,7 +165,9 @@ def test_byte_order_mark_and_windows_lines() -> None:
     ids=lambda content: content[:16].decode(),
 )
 def test_large_garbage_is_refused_in_time_and_in_short_lines(content: bytes) -> None:
+    began = time.thread_time()
     found = problems(content)
+    assert time.thread_time() - began < 20  # of the processor's, whoever else is busy
     assert found
     assert max(len(str(problem)) for problem in found) < 400
 

@@ -90,7 +90,7 @@ def test_an_empty_file_of_a_crash_is_no_namespace(prefix: str) -> None:
 HOST_SIDE = """
 from pathlib import Path
 from labctl.providers.nspawn import uplink
-from labctl.spec import parse_spec
+from labctl.spec.load import parse_spec
 from labctl.topology import build_topology
 lab = build_topology(parse_spec(b"name: t\\nnat: {uplink: host}\\n", "t"))
 """

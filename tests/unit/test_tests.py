@@ -1,6 +1,8 @@
 """The tests themselves: each looks at what came of what it did."""
 
 import ast
+import importlib
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -81,3 +83,64 @@ class B:
         if isinstance(node, ast.FunctionDef):
             found["x.py::test" if node.name == "test" else node.name].append(node)
     assert blind(found) == ([] if seen else ["x.py::test"])
+
+
+IMPORT = re.compile(r"^\s*from (labctl[\w.]*) import ([\w, ]+)$|^\s*import (labctl[\w.]*)$", re.M)
+
+
+def imports(text: str) -> set[tuple[str, str]]:
+    """(module, name) of each import from labctl that stands in a text; name "" for the module."""
+    return {
+        (module or alone, name.split(" as ")[0].strip())
+        for module, names, alone in IMPORT.findall(text.replace(";", "\n"))
+        for name in names.split(",")
+    }
+
+
+def exists(module: str, name: str) -> bool:
+    """Whether a module can be imported, and has the name or a submodule of it."""
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError:
+        return False
+    return not name or hasattr(found, name) or exists(f"{module}.{name}", "")
+
+
+def test_programs_that_tests_hand_on_import_what_there_is() -> None:
+    """No type checker looks into a program that is a string, and few of them run without root."""
+    wanted = {
+        (str(file.relative_to(TESTS)), *found)
+        for file in sorted(TESTS.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for found in imports(node.value)
+    }
+    assert {module for _, module, _ in wanted} > {"labctl.providers.nspawn"}
+    assert [place for place in wanted if not exists(*place[1:])] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import sys; from labctl.run import run", {("labctl.run", "run")}),
+        ("    import labctl.state\n", {("labctl.state", "")}),
+        ("from labctl import run as r, state", {("labctl", "run"), ("labctl", "state")}),
+        ("what labctl imports", set()),
+    ],
+)
+def test_imports_in_a_text_are_seen(text: str, found: set[tuple[str, str]]) -> None:
+    assert imports(text) == found
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "there"),
+    [
+        ("labctl.run", "run", True),
+        ("labctl", "state", True),
+        ("labctl.spec", "", True),
+        ("labctl", "uplink", False),
+        ("labctl.gone", "", False),
+    ],
+)
+def test_what_is_gone_is_seen(module: str, name: str, there: bool) -> None:
+    assert exists(module, name) is there

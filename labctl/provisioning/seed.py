@@ -130,7 +130,7 @@ def make_image(
     flavor = topology.flavor
     if cloud.compute.find_flavor(flavor.name) is None:
         cloud.compute.create_flavor(
-            name=flavor.name, ram=flavor.memory_mib, vcpus=flavor.vcpus, disk=flavor.disk_gib
+            name=flavor.name, ram=flavor.memory, vcpus=flavor.vcpus, disk=flavor.disk
         )
 
 

@@ -236,8 +236,8 @@ def expected(lab: Topology, node: Node, port: int) -> dict[str, str]:
     """The machine's definition as VBoxManage should tell it."""
     return {
         "name": f"labctl-{lab.lab}-{node.name}",
-        "memory": str(node.memory_mib),
-        "cpus": str(node.cpus),
+        "memory": str(node.spec.memory),
+        "cpus": str(node.spec.cpus),
         "nic1": "nat",
         "nictype1": "virtio",
         "macaddress1": node.eth0.mac.replace(":", "").upper(),

@@ -176,7 +176,7 @@ def test_the_values_templates_see_are_the_topologys() -> None:
     assert set(re.findall(r"\bnode\.([a-z]+)", text)) == set(NODES)
     named = set(re.findall(r"\blab\.(?!yaml\b)([a-z_]+)", text))
     properties = {name for name, it in vars(Topology).items() if isinstance(it, property)}
-    assert named == {one.name for one in fields(Topology)} | properties
+    assert named == {field.name for field in fields(Topology)} | properties
 
 
 def test_the_lesson_shown_is_a_lesson() -> None:

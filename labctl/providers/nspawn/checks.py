@@ -50,7 +50,7 @@ def container_memory(case: Case) -> int:
     topology = case.topology
     if topology.stack == "ovn":
         return _OVN_NODE * len(topology.nodes)
-    instances = len(topology.instances) * (topology.flavor.memory_mib + _INSTANCE)
+    instances = len(topology.instances) * (topology.flavor.memory + _INSTANCE)
     return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
 
 

@@ -24,7 +24,7 @@ _NODE_DISK = {("openstack", True): 2048, ("openstack", False): 6144,
 
 def machine_memory(case: Case) -> int:
     """MiB that the lab takes as virtual machines."""
-    return sum(node.memory_mib + _VM_OVERHEAD for node in case.topology.nodes)
+    return sum(node.spec.memory + _VM_OVERHEAD for node in case.topology.nodes)
 
 
 def vagrant(facts: HostFacts) -> Iterator[Finding]:

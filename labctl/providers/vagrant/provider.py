@@ -83,7 +83,7 @@ class VagrantProvider:
     # -- box -------------------------------------------------------------------------------------
     def _command(self) -> VagrantCommand:
         """Vagrant, told which box `auto` means on this machine."""
-        own = self._topology.box.name == "auto" and self._box() == OWN_BOX
+        own = self._topology.spec.box.name == "auto" and self._box() == OWN_BOX
         more = {"LABCTL_BOX": OWN_BOX} if own else {}
         return VagrantCommand(self._state.vagrant, self.vagrant.log, {**self._environment, **more})
 
@@ -92,7 +92,7 @@ class VagrantProvider:
 
         Vagrant takes a second to tell: it is asked once, and once more when we have added one.
         """
-        version = self._topology.box.version
+        version = self._topology.spec.box.version
         with self.one_at_a_time:
             if self._listed is None:
                 self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it runs there
@@ -107,7 +107,7 @@ class VagrantProvider:
 
     def _box(self) -> str:
         """The box of this lab, by name."""
-        name = self._topology.box.name
+        name = self._topology.spec.box.name
         if name != "auto":
             return name
         return OWN_BOX if OWN_BOX in self._boxes() else PUBLIC_BOX
@@ -123,7 +123,7 @@ class VagrantProvider:
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
         """Download the box, unless Vagrant has it."""
-        version = self._topology.box.version
+        version = self._topology.spec.box.version
         box = self._box()
         progress(box)
         self._listed = None
@@ -358,7 +358,7 @@ class VagrantProvider:
 
     def _any_box(self) -> tuple[str, ...]:
         """Every box that lab.yaml may have meant: what it meant is over with the lab."""
-        name = self._topology.box.name
+        name = self._topology.spec.box.name
         return (OWN_BOX, PUBLIC_BOX) if name == "auto" else (name,)
 
     def kept(self) -> list[str]:

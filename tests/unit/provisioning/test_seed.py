@@ -228,7 +228,7 @@ def test_image_and_flavor_are_made_once(qcow2: Path) -> None:
     assert said == ["uploading 2 MB"]
     (flavor,) = cloud.things["flavor"]
     assert (flavor.ram, flavor.vcpus, flavor.disk) == (
-        LAB.flavor.memory_mib, LAB.flavor.vcpus, LAB.flavor.disk_gib,
+        LAB.flavor.memory, LAB.flavor.vcpus, LAB.flavor.disk,
     )  # fmt: skip
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from labctl.actions.create import refuse_other_topology
 from labctl.assets import assets
 from labctl.lab import Lab
-from labctl.providers.vagrant.provider import file_for
+from labctl.providers.vagrant.vagrantfile import lab_vagrantfile
 from labctl.state import write_atomic
 from labctl.topology import build_topology
 
 
 def vagrantfile(lab: Lab) -> str:
     """The Vagrantfile that follows from lab.yaml. Raises SpecError."""
-    return file_for(build_topology(lab.spec), lab.state, assets() / "Vagrantfile.j2")
+    return lab_vagrantfile(build_topology(lab.spec), lab.state, assets() / "Vagrantfile.j2")
 
 
 def render(lab: Lab) -> Path:

@@ -2,6 +2,13 @@
 
 A folder each, and `registry` has an entry for each."""
 
-from labctl.providers.provider import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
+from labctl.providers.provider import FarSide, Provider
 
-__all__ = ["Cancel", "FarSide", "Features", "NodeSnapshots", "Progress", "Provider"]
+__all__ = [
+    "FarSide",
+    "Provider",
+    "host_capture",
+    "kvm",
+    "registry",
+    "vagrant.vagrantfile",
+]

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labctl.providers import FarSide, netns
+from labctl.providers import netns
+from labctl.providers.provider import FarSide
 
 _EVERY_PROTOCOL = 3
 _SO_TIMESTAMPNS = 35

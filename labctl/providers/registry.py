@@ -16,7 +16,7 @@ from labctl.host.questions import HostChecks
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
-from labctl.providers import Features, Provider
+from labctl.providers.provider import Features, Provider
 from labctl.spec import fields
 from labctl.state import LabState
 from labctl.topology import Topology

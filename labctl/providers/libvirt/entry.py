@@ -5,9 +5,9 @@ from pathlib import Path
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import DISK_GIB, BoxFormat
-from labctl.providers import Provider
 from labctl.providers.libvirt import NAME, checks, questions
 from labctl.providers.libvirt.hypervisor import Libvirt
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.state import LabState

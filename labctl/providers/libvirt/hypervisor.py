@@ -7,10 +7,10 @@ from xml.sax.saxutils import quoteattr
 
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
-from labctl.providers import Features
 from labctl.providers.kvm import kvm_works
 from labctl.providers.libvirt import NAME
-from labctl.providers.vagrant.hypervisor import _SLOW
+from labctl.providers.provider import Features
+from labctl.providers.vagrant.hypervisor import EMULATION_SLOWDOWN
 from labctl.providers.vagrant.vagrantfile import machine_name, machine_names, vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
@@ -33,7 +33,7 @@ class Libvirt:
     @property
     def patience(self) -> int:
         """Emulation is slow."""
-        return 3 if self._kvm else _SLOW
+        return 3 if self._kvm else EMULATION_SLOWDOWN
 
     @cached_property
     def _kvm(self) -> bool:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
-from labctl.providers import Provider
 from labctl.providers.nspawn import NAME, checks, questions
 from labctl.providers.nspawn.provider import NspawnProvider
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.state import LabState
 from labctl.topology import Topology

@@ -18,10 +18,11 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
-from labctl.providers import Cancel, FarSide, Features, Progress, netns
+from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
+from labctl.providers.provider import Cancel, FarSide, Features, Progress
 from labctl.run import run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology

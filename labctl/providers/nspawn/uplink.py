@@ -15,9 +15,9 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import netns
 from labctl.run import run, spawn
+from labctl.spec.defaults import INTERNET_HOST
 from labctl.topology import Topology
 
-INTERNET_HOST = "8.8.8.8"
 INTERNET_PORT = 80
 _TRANSIT = IPv4Network("100.127.0.0/16")  # of the shared address space of RFC 6598
 
@@ -33,7 +33,7 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
     if not running(nat, topology):
         spawn(
             ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.providers.nspawn.internet",
-             INTERNET_HOST, str(INTERNET_PORT), nat],
+             str(INTERNET_HOST), str(INTERNET_PORT), nat],
             log=log,
             unit=nat,
         )  # fmt: skip
@@ -53,7 +53,7 @@ def running(nat: str, topology: Topology) -> bool:
     if topology.uplink == "host":
         return netns.has_link(nat, "up0")
     try:
-        netns.dial(nat, INTERNET_HOST, INTERNET_PORT, timeout=2).close()
+        netns.dial(nat, str(INTERNET_HOST), INTERNET_PORT, timeout=2).close()
     except (OSError, LabError):
         return False
     return True

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Protocol
 
-from labctl.providers import Features
+from labctl.providers.provider import Features
 from labctl.topology import Node, Topology
 
-_SLOW = 10
+EMULATION_SLOWDOWN = 10
 """Emulated processors are some ten times slower (measured: 10-16 times, Python's imports 3-7)."""
 
 

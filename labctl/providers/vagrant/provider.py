@@ -20,12 +20,12 @@ from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.providers import Cancel, Progress
+from labctl.providers.provider import Cancel, Progress
 from labctl.providers.vagrant.command import Said, VagrantCommand
 from labctl.providers.vagrant.first_login import adopt
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.snapshots import VagrantSnapshots
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, vagrantfile
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, lab_vagrantfile
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
 
@@ -37,12 +37,6 @@ _HALT = 120
 """Seconds in which Vagrant must have cut a machine's power, times the patience."""
 _BOOT = 600
 """Seconds a machine may take to boot, times the patience."""
-
-
-def file_for(topology: Topology, state: LabState, template: Path) -> str:
-    """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
-    # Written where Vagrant runs, it finds the lab's key beside it.
-    return vagrantfile(topology, template, os.path.relpath(state.ssh_key, state.vagrant))
 
 
 class VagrantProvider:
@@ -157,7 +151,7 @@ class VagrantProvider:
 
     def render(self) -> str:
         """The Vagrantfile."""
-        return file_for(self._topology, self._state, self._template)
+        return lab_vagrantfile(self._topology, self._state, self._template)
 
     def _file_is_current(self) -> bool:
         file = self._state.vagrant / "Vagrantfile"

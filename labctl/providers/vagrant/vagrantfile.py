@@ -1,8 +1,10 @@
 """The Vagrantfile of a lab; every value of lab.yaml in it is quoted for Ruby."""
 
+import os
 import re
 from pathlib import Path
 
+from labctl.state import LabState
 from labctl.topology import Node, Topology
 
 PUBLIC_BOX = "cloud-image/debian-13"
@@ -24,6 +26,12 @@ def machine_name(topology: Topology, node: Node) -> str:
 def machine_names(topology: Topology) -> list[str]:
     """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
     return [machine_name(topology, node) for node in topology.nodes]
+
+
+def lab_vagrantfile(topology: Topology, state: LabState, template: Path) -> str:
+    """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
+    # Written where Vagrant runs, it finds the lab's key beside it.
+    return vagrantfile(topology, template, os.path.relpath(state.ssh_key, state.vagrant))
 
 
 def vagrantfile(topology: Topology, template: Path, key: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
-from labctl.providers import Provider
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.providers.virtualbox import NAME, checks, questions

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from labctl.i18n import mark, tr
-from labctl.providers import Features
+from labctl.providers.provider import Features
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage

@@ -19,7 +19,7 @@ from labctl.engine.events import Event, EventBus, OutputLine, StepProgress
 from labctl.engine.plan import Plan
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.providers import Features, Provider
+from labctl.providers.provider import Features, Provider
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState

@@ -15,8 +15,8 @@ from labctl.engine.events import Event, EventBus, Note, NoteLevel
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lab import Lab
-from labctl.providers import Features
 from labctl.providers.nspawn.overlay import discard, exchange, keep, stage, trouble, unstage
+from labctl.providers.provider import Features
 from labctl.snapshots import health, recover, restore, save
 from labctl.snapshots.store import Manifest, Method, SnapshotStore
 from labctl.state import Identity, LabState

@@ -8,7 +8,7 @@ from typing import Any
 from labctl.access.guest import Guest
 from labctl.errors import LabError
 from labctl.images.baked import ImageCache
-from labctl.providers import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
+from labctl.providers.provider import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
 from labctl.provisioning.services import units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology

@@ -28,7 +28,7 @@ from labctl.topology import Node, Topology, build_topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-    from labctl.doctor.judge import DoctorReport as Examination
+    from labctl.doctor.judge import DoctorReport
 
 STEPS_AT_ONCE = 8
 """Steps mostly wait for services to start: more of them than cores keeps the cores busy."""
@@ -98,7 +98,7 @@ class Lab:
         return find(self.provider_name)
 
     @cached_property
-    def examination(self) -> "Examination":
+    def examination(self) -> "DoctorReport":
         """What keeps this host from making the lab, and which provider would. Raises SpecError."""
         if self.state.exists:
             return self.examine(self._made_by)
@@ -129,7 +129,7 @@ class Lab:
             assets() / "Vagrantfile.j2",
         )
 
-    def examine(self, provider: str = "", *, thorough: bool = False) -> "Examination":
+    def examine(self, provider: str = "", *, thorough: bool = False) -> "DoctorReport":
         """Whether this host can make the lab of lab.yaml, and by which provider.
 
         `provider` stands in for lab.yaml's. Needs no root. Raises SpecError.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from labctl.access.capture import Tap, capturing
@@ -233,5 +234,5 @@ def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[l
 
 
 def _import_scapy() -> None:
-    import scapy.contrib.geneve
-    import scapy.utils  # noqa: F401
+    import_module("scapy.contrib.geneve")
+    import_module("scapy.utils")

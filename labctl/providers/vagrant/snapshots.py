@@ -1,7 +1,7 @@
 """The files of virtual machines, kept and put back: Vagrant's own snapshots, machines down."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,9 @@ class VagrantSnapshots:
         self._state = state
         self._hypervisor = hypervisor
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Hypervisors stop one machine after the other: their files are never of one moment."""
         raise LabError(tr("virtual machines must be down for a snapshot of their files"))
-        yield
 
     def _names(self, node: Node) -> set[str]:
         if not self._machines.made(node):

@@ -69,7 +69,7 @@ def tr(text: str, /, **params: Any) -> str:
     Raises KeyError or IndexError if the English template names a parameter that is missing.
     """
     # gettext answers the empty text with the header of the catalogue.
-    translated = _translations(_language).gettext(text) if text and _language != "en" else text
+    translated = translations(_language).gettext(text) if text and _language != "en" else text
     return _filled(translated, text, params)
 
 
@@ -78,7 +78,7 @@ def tr_n(singular: str, plural: str, /, n: int, **params: Any) -> str:
     english = singular if n == 1 else plural
     translated = english
     if _language != "en":
-        translated = _translations(_language).ngettext(singular, plural, n)
+        translated = translations(_language).ngettext(singular, plural, n)
     return _filled(translated, english, {"n": n, **params})
 
 
@@ -107,7 +107,7 @@ def catalogue_path(language: Language) -> Path:
 
 
 @cache
-def _translations(language: Language) -> NullTranslations:
+def translations(language: Language) -> NullTranslations:
     import gettext  # only a reader of translations pays for it
 
     try:

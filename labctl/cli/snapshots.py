@@ -60,7 +60,7 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
         if json:
             typer.echo(as_json([asdict(row) for row in rows]))
         else:
-            _show(rows, console)
+            show_rows(rows, console)
 
 
 @snapshot_app.command()
@@ -103,7 +103,7 @@ def reset(
         snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=command_name())
 
 
-def _show(rows: "list[Row]", console: "Console") -> None:
+def show_rows(rows: "list[Row]", console: "Console") -> None:
     from labctl.terminal.fit import table
     from labctl.terminal.text import Span
 

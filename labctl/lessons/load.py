@@ -111,7 +111,7 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
             pattern = error["ctx"]["pattern"]
             return source.problem(path, tr("must match {pattern}", pattern=pattern))
         case kind:
-            says = _SAYS.get(kind)
+            says = SAYS.get(kind)
             return source.problem(path, tr(says) if says else error["msg"])
 
 
@@ -124,7 +124,7 @@ def _written_key(data: Any, path: KeyPath) -> KeyPath:
 
 
 # By the kinds of pydantic's errors; for `tr`.
-_SAYS = {
+SAYS = {
     "missing": mark("is missing"),
     "model_type": mark("must hold keys and values"),
     "mapping_type": mark("must hold keys and values"),

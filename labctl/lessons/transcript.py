@@ -135,7 +135,7 @@ def _checkpoint(record: Record) -> Iterator[str]:
         if one["output"].strip():
             lines += [abbreviated(one["output"]), ""]
     if lines:
-        yield _fenced("\n".join(lines).rstrip(), "console")
+        yield fenced("\n".join(lines).rstrip(), "console")
     yield "\n".join(line for one in record["claims"] for line in _claim(one))
 
 
@@ -148,7 +148,7 @@ def _claim(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"  - `{text}`"
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(text: str, language: str) -> str:
     fence = "```"
     while fence in text:
         fence += "`"

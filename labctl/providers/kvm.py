@@ -21,10 +21,10 @@ _GET_SREGS, _SET_SREGS, _SET_REGS = 0x8138AE83, 0x4138AE84, 0x4090AE82
 _EXIT_HLT = 5
 _ADDRESS = 0x1000
 # pushfd; push cs; push 0x1010; iretd; ...; at 0x1010: hlt. Loaders enter 32-bit code with iretd.
-_CODE = bytes.fromhex("9c 0e 68 10 10 00 00 cf").ljust(16, b"\xf4") + b"\xf4"
+CODE = bytes.fromhex("9c 0e 68 10 10 00 00 cf").ljust(16, b"\xf4") + b"\xf4"
 # A flat code segment and a flat data segment, both with a descriptor in a table of our own: iretd
 # loads CS from there.
-_GDT = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+GDT = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
 _GDT_OFFSET = 0x100
 
 
@@ -43,14 +43,14 @@ def kvm_works(seconds: float = 5) -> bool:
 
 
 def _trial() -> int:
-    """Run _CODE on a virtual CPU; the exit reason that KVM gives (5 is `hlt`)."""
+    """Run CODE on a virtual CPU; the exit reason that KVM gives (5 is `hlt`)."""
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     if fcntl.ioctl(kvm, _GET_API_VERSION) != 12:
         return -1
     machine = fcntl.ioctl(kvm, _CREATE_VM, 0)
     memory = mmap.mmap(-1, 8192)
-    memory[: len(_CODE)] = _CODE
-    memory[_GDT_OFFSET : _GDT_OFFSET + len(_GDT)] = _GDT
+    memory[: len(CODE)] = CODE
+    memory[_GDT_OFFSET : _GDT_OFFSET + len(GDT)] = GDT
     where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     region = struct.pack("=IIQQQ", 0, 0, _ADDRESS, len(memory), where)
     fcntl.ioctl(machine, _SET_USER_MEMORY_REGION, region)
@@ -64,7 +64,7 @@ def _trial() -> int:
             "=QIHBBBBBBBB", state, 24 * number,
             0, 0xFFFFFFFF, 8 if code else 16, 11 if code else 3, 1, 0, 1, 1, 0, 1, 0,
         )  # fmt: skip
-    struct.pack_into("=QH", state, 24 * 8, _ADDRESS + _GDT_OFFSET, len(_GDT) - 1)
+    struct.pack_into("=QH", state, 24 * 8, _ADDRESS + _GDT_OFFSET, len(GDT) - 1)
     struct.pack_into("=Q", state, 24 * 8 + 32, 0x11)  # CR0: protected mode
     fcntl.ioctl(cpu, _SET_SREGS, state)
     # rsp is the seventh register, rip the seventeenth, rflags the last.

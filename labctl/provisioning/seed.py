@@ -278,10 +278,10 @@ class Seed:
 
     def _upload(self, context: StepContext) -> None:
         make_image(
-            self._lab.cloud(), self._lab.topology, self._image_source(context), context.progress
+            self._lab.cloud(), self._lab.topology, self.image_source(context), context.progress
         )
 
-    def _image_source(self, context: StepContext) -> Path:
+    def image_source(self, context: StepContext) -> Path:
         """The file to upload: of the baked image, beside lab.yaml, or downloaded once."""
         source = self._lab.topology.image.source
         if source == "builtin":

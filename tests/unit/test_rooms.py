@@ -113,11 +113,11 @@ def test_no_room_comes_in_by_its_own_face() -> None:
         ("from labctl.spec import load, fields", {("spec", "load"), ("spec", "fields")}),
         ("from labctl.providers import Provider", {("providers", "Provider")}),
         (
-            "from labctl.providers.vagrant.vagrantfile import x",
+            "from labctl.providers.vagrant.vagrantfile import vagrantfile",
             {("providers", "vagrant.vagrantfile")},
         ),
         ("def late():\n    import labctl.walks.plan", {("walks", "plan")}),
-        ("from labctl.lessons.load import x", set()),
+        ("from labctl.lessons.load import available", set()),
         ("from labctl.errors import LabError\nfrom labctl import state\nimport os", set()),
     ],
 )

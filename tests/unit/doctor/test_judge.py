@@ -20,7 +20,7 @@ import labctl
 from labctl.cli.app import main
 from labctl.doctor.judge import DoctorReport, judge
 from labctl.doctor.programs import FactCollector
-from labctl.doctor.show import _TITLES, show
+from labctl.doctor.show import TITLES, show
 from labctl.errors import LabError
 from labctl.host.facts import HostFacts, LabHere, numbers
 from labctl.host.findings import Case, Group
@@ -102,7 +102,7 @@ def finding_ids() -> set[str]:
 
 
 def test_every_group_has_a_title() -> None:
-    assert set(_TITLES) == set(get_args(Group))
+    assert set(TITLES) == set(get_args(Group))
 
 
 def test_the_box_is_the_one_that_box_build_makes() -> None:

@@ -294,7 +294,7 @@ def test_kvm_as_files_tell(tmp_path: Path) -> None:
 
 
 def test_secure_boot(tmp_path: Path) -> None:
-    file = tmp_path / files._SECURE_BOOT
+    file = tmp_path / files.SECURE_BOOT
     assert files.secure_boot(tmp_path) is None
     file.parent.mkdir(parents=True)
     for byte, on in ((b"\x01", True), (b"\x00", False)):

@@ -12,7 +12,7 @@ from labctl.lessons.commands import VARIABLES
 from labctl.lessons.model import Lesson
 from labctl.lessons.results import LessonOutcome
 from labctl.lessons.templates import fill
-from labctl.lessons.transcript import Scene, abbreviated, read_records, transcript
+from labctl.lessons.transcript import Scene, abbreviated, fenced, read_records, transcript
 from tests.unit.fakes import FakeGuest
 from tests.unit.lessons.bench import COMPUTE, Bench, lesson
 
@@ -388,9 +388,7 @@ def test_what_is_published_is_abbreviated_and_cannot_break_out() -> None:
     assert abbreviated(table) == (
         "+--------+\n| ID     |\n+--------+\n| 6a3ff0 |\n+--------+\nid: 6a3ff0"
     )
-    from labctl.lessons.transcript import _fenced
-
-    assert _fenced("a\n```\nb", "console") == "````console\na\n```\nb\n````"
+    assert fenced("a\n```\nb", "console") == "````console\na\n```\nb\n````"
 
 
 def test_words_with_a_value_that_cannot_be_had(bench: Bench, day: Lesson) -> None:

@@ -387,7 +387,7 @@ def yesterday(**parts: Any) -> Seed:
 def source(text: str, directory: Path, **parts: Any) -> Path:
     made = topology(f"name: x\nimage: {{source: {text}}}\n")
     file = directory / "lab.yaml"
-    return yesterday(topology=made, file=file, **parts)._image_source(CONTEXT)
+    return yesterday(topology=made, file=file, **parts).image_source(CONTEXT)
 
 
 def test_the_image_is_the_baked_one_unless_lab_yaml_names_another(tmp_path: Path) -> None:

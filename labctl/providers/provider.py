@@ -86,7 +86,7 @@ class Provider(Protocol):
     features: Features
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """How many times longer things may take than in a container: emulated VMs are slow."""
         ...
 

@@ -26,7 +26,7 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
         raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
     # A row outlives its node: what shows life is that each chassis catches up with the database.
     synced = controller.run(
-        ["ovn-nbctl", f"--timeout={15 * controller.patience}", "--wait=hv", "sync"],
+        ["ovn-nbctl", f"--timeout={15 * controller.timeout_factor}", "--wait=hv", "sync"],
         timeout=30,
         check=False,
     )
@@ -43,12 +43,12 @@ def wait_for_chassis(
 ) -> None:
     """Return when every node works as a chassis.
 
-    Raises LabError after two minutes, times the controller's patience.
+    Raises LabError after two minutes, times the controller's timeout factor.
     """
     wait_until(
         tr("every node is a chassis"),
         lambda: chassis_ready(topology, controller, cloud),
-        deadline=120 * controller.patience,
+        deadline=120 * controller.timeout_factor,
         hint=tr("`labctl logs NODE {service}` tells what it waits for", service="ovn-controller"),
         transient=(GuestError, ValueError),
         interval=0.5,

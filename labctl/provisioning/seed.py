@@ -140,7 +140,7 @@ def make_instance(
     instance: Instance,
     progress: Callable[[str], None],
     cancelled: Callable[[], bool],
-    patience: int = 1,
+    timeout_factor: int = 1,
 ) -> None:
     """One running instance at its fixed address. Raises LabError when Nova cannot make it."""
     server: Any = cloud.compute.find_server(instance.name)
@@ -179,7 +179,7 @@ def make_instance(
     wait_until(
         tr("{name} is ACTIVE", name=instance.name),
         active,
-        deadline=300 * patience,
+        deadline=300 * timeout_factor,
         hint=tr("`labctl ssh` to the controller and run `openstack server show` on it"),
         interval=0.7,
         cancelled=cancelled,
@@ -326,7 +326,7 @@ class Seed:
         wait_until(
             tr("every service is active"),
             active,
-            deadline=240 * self._lab.provider.patience,
+            deadline=240 * self._lab.provider.timeout_factor,
             hint=tr("`labctl status` names what is missing, `labctl logs NODE SERVICE` says why"),
             transient=(GuestError,),
             interval=0.7,
@@ -339,7 +339,7 @@ class Seed:
         wait_until(
             tr("every compute node is registered"),
             lambda: compute_ready(self._lab.cloud(), self._lab.topology),
-            deadline=240 * self._lab.provider.patience,
+            deadline=240 * self._lab.provider.timeout_factor,
             hint=tr("`labctl logs NODE {service}` tells what it waits for", service="nova-compute"),
             transient=API_ERRORS,
             interval=0.7,
@@ -353,7 +353,7 @@ class Seed:
             instance,
             context.progress,
             context.cancelled,
-            self._lab.provider.patience,
+            self._lab.provider.timeout_factor,
         )
 
     def _back(self, context: StepContext) -> None:
@@ -372,7 +372,7 @@ class Seed:
         wait_until(
             tr("the instances run again"),
             back,
-            deadline=180 * self._lab.provider.patience,
+            deadline=180 * self._lab.provider.timeout_factor,
             hint=tr("`labctl logs NODE nova-compute`; `openstack server start` starts one by hand"),
             transient=API_ERRORS,
             interval=0.7,

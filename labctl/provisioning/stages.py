@@ -109,7 +109,7 @@ class Provisioner:
                 topology,
                 node,
                 secrets,
-                patience=provider.patience,
+                timeout_factor=provider.timeout_factor,
                 resolver=provider.resolver,
             )
             for node in topology.nodes
@@ -185,7 +185,7 @@ class Provisioner:
         wait_until(
             tr("{node} answers SSH", node=node.name),
             lambda: guest.run(["true"], timeout=10).ok,
-            deadline=120 * provider.patience,
+            deadline=120 * provider.timeout_factor,
             hint=tr("see {log}", log=self._state.console_log(node.name)),
             transient=(GuestError,),
             cancelled=context.cancelled,
@@ -299,7 +299,7 @@ class Provisioner:
         wait_until(
             tr("{node} answers SSH", node=node.name),
             there,
-            deadline=60 * self._provider.patience,
+            deadline=60 * self._provider.timeout_factor,
             hint=hint,
             transient=(GuestError,),
             cancelled=context.cancelled,

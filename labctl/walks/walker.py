@@ -149,7 +149,12 @@ class Walker:
         attempts: list[Attempt] = []
         for number in range(1, TRIES + 1):
             command = send_command(
-                source, target, protocol, port, self._marks(), self._guest(source.node).patience
+                source,
+                target,
+                protocol,
+                port,
+                self._marks(),
+                self._guest(source.node).timeout_factor,
             )
             self._progress(tr("{source}: {command}", source=source.name, command=command.shown))
             began = time.monotonic()

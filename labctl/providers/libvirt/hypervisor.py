@@ -31,7 +31,7 @@ class Libvirt:
     boots_together = True
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """Emulation is slow."""
         return 3 if self._kvm else EMULATION_SLOWDOWN
 

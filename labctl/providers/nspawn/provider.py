@@ -39,7 +39,7 @@ class NspawnProvider:
         network=mark("namespaces and cables"),
         live_snapshots=True,
     )
-    patience = 1
+    timeout_factor = 1
     resolver = ""  # written into the file system before the boot
 
     def __init__(

@@ -20,7 +20,7 @@ class Hypervisor(Protocol):
     """`vagrant up` boots several machines at once."""
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """How many times longer things may take than in a container."""
         ...
 

@@ -34,9 +34,9 @@ OWN_BOX = "labctl/lab"
 _FRESH = 2.0
 """Seconds for which an answer of `vagrant status` is believed; it takes seconds itself."""
 _HALT = 120
-"""Seconds in which Vagrant must have cut a machine's power, times the patience."""
+"""Seconds in which Vagrant must have cut a machine's power, times the timeout factor."""
 _BOOT = 600
-"""Seconds a machine may take to boot, times the patience."""
+"""Seconds a machine may take to boot, times the timeout factor."""
 
 
 class VagrantProvider:
@@ -65,9 +65,9 @@ class VagrantProvider:
         """What keeps the files of the nodes: Vagrant's own snapshots."""
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """How many times longer things may take than in a container."""
-        return self._hypervisor.patience
+        return self._hypervisor.timeout_factor
 
     @property
     def resolver(self) -> str:
@@ -207,7 +207,7 @@ class VagrantProvider:
         try:
             self._command().run(
                 "up", *names, "--provider", self._hypervisor.name, "--no-provision",
-                timeout=_BOOT * self.patience * len(names),
+                timeout=_BOOT * self.timeout_factor * len(names),
                 cancel=cancel,
                 on_said=_teller(progress),
             )  # fmt: skip
@@ -247,7 +247,7 @@ class VagrantProvider:
                 ],
                 user=user,
             ),
-            deadline=60 * self.patience,
+            deadline=60 * self.timeout_factor,
             hint=tr("see {log}", log=self.vagrant.log),
             transient=(OSError, EOFError, paramiko.SSHException),
             interval=2,
@@ -278,7 +278,7 @@ class VagrantProvider:
                 wait_until(
                     tr("{node} powers off", node=node.name),
                     lambda: not self.running(node),
-                    deadline=deadline * self.patience,
+                    deadline=deadline * self.timeout_factor,
                     hint="",
                     interval=1,
                 )
@@ -288,7 +288,7 @@ class VagrantProvider:
                 try:
                     if not self._hypervisor.cut(self._topology, node):
                         self.vagrant.run(
-                            "halt", node.name, "--force", timeout=_HALT * self.patience
+                            "halt", node.name, "--force", timeout=_HALT * self.timeout_factor
                         )
                 finally:
                     self._states = (0.0, {})
@@ -310,7 +310,7 @@ class VagrantProvider:
             self._state.ssh_key,
             self._state.public_host_key(node.name),
             connect=lambda: self._connect(node),
-            patience=self.patience,
+            timeout_factor=self.timeout_factor,
         )
         return self._guests.setdefault(node.name, made)  # two threads may ask at once
 
@@ -340,7 +340,7 @@ class VagrantProvider:
                 write_atomic(self._state.vagrant / "Vagrantfile", self.render())
             self.vagrant.run(
                 "destroy", "--force",
-                timeout=300 * self.patience,
+                timeout=300 * self.timeout_factor,
                 on_said=_teller(progress),
             )  # fmt: skip
         for node in self._topology.nodes:

@@ -37,7 +37,7 @@ class VagrantSnapshots:
         if not self._machines.made(node):
             return set()
         said = self._machines.vagrant.run(
-            "snapshot", "list", node.name, timeout=60 * self._machines.patience
+            "snapshot", "list", node.name, timeout=60 * self._machines.timeout_factor
         )
         # One `detail` per name; where there are none, one of several words.
         return {

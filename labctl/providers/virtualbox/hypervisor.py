@@ -28,7 +28,7 @@ class VirtualBox:
     boots_together = False
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """A machine of its own takes longer than a container; LABCTL_PATIENCE says how much."""
         return int(os.environ.get("LABCTL_PATIENCE") or 3)
 

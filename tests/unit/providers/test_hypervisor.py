@@ -92,9 +92,9 @@ def test_resolvers() -> None:
     assert Libvirt().resolver(shape) == "10.9.0.7"
 
 
-@pytest.mark.parametrize(("kvm", "patience"), [(True, 3), (False, 10)])
+@pytest.mark.parametrize(("kvm", "timeout_factor"), [(True, 3), (False, 10)])
 def test_emulation_is_slow_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, kvm: bool, patience: int
+    monkeypatch: pytest.MonkeyPatch, kvm: bool, timeout_factor: int
 ) -> None:
     asked: list[bool] = []
 
@@ -104,7 +104,7 @@ def test_emulation_is_slow_and_says_so(
 
     monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", works)
     libvirt = Libvirt()
-    assert libvirt.patience == libvirt.patience == patience
+    assert libvirt.timeout_factor == libvirt.timeout_factor == timeout_factor
     driver = libvirt.environment().get("LABCTL_LIBVIRT_DRIVER", "kvm")
     assert driver == ("kvm" if kvm else "qemu")
     assert len(asked) == 1  # it is a trial that takes a process

@@ -85,7 +85,7 @@ class Guests:
         self.closed: list[str] = []
         self.asked: list[str] = []
 
-    def __call__(self, name: str, *words: Any, connect: Any, patience: int) -> Any:
+    def __call__(self, name: str, *words: Any, connect: Any, timeout_factor: int) -> Any:
         outer = self
 
         class Guest:

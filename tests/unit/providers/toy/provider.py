@@ -53,7 +53,7 @@ class ToyProvider:
     features = Features(
         needs_root=False, shared_nat=False, own_clock=False, image="wood", network="string"
     )
-    patience = 1
+    timeout_factor = 1
     resolver = ""
     snapshots: NodeSnapshots = ToySnapshots()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labctl.i18n import mark, tr
 from labctl.providers.provider import Features
+from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
@@ -29,8 +30,8 @@ class VirtualBox:
 
     @property
     def timeout_factor(self) -> int:
-        """A machine of its own takes longer than a container; LABCTL_PATIENCE says how much."""
-        return int(os.environ.get("LABCTL_PATIENCE") or 3)
+        """LABCTL_PATIENCE, or 3. Raises LabError if that is no usable number."""
+        return timeout_factor_from(os.environ) or 3
 
     def resolver(self, topology: Topology) -> str:
         """Host 3 of the NAT (VirtualBox's manual, 6.3)."""

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from labctl.errors import LabError
 from labctl.providers.libvirt.hypervisor import Libvirt, nat_network, private_network
 from labctl.providers.registry import find
 from labctl.providers.virtualbox.hypervisor import VirtualBox
@@ -90,6 +91,28 @@ def test_resolvers() -> None:
     shape = topology("name: x\nnat: {subnet: 10.9.0.0/24, gateway: 10.9.0.7}\n")
     assert VirtualBox().resolver(shape) == "10.9.0.3"
     assert Libvirt().resolver(shape) == "10.9.0.7"
+
+
+@pytest.mark.parametrize(
+    ("value", "factor"), [(None, 3), ("", 3), ("1", 1), (" 7 ", 7), ("100", 100)]
+)
+def test_virtualbox_takes_its_timeout_factor_from_the_user(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, factor: int
+) -> None:
+    monkeypatch.delenv("LABCTL_PATIENCE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("LABCTL_PATIENCE", value)
+    assert VirtualBox().timeout_factor == factor
+
+
+@pytest.mark.parametrize("value", ["abc", "-3", "inf", "101", "1_0", "0"])
+def test_virtualbox_refuses_a_timeout_factor_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("LABCTL_PATIENCE", value)
+    with pytest.raises(LabError, match=r"a whole number from 1 to 100") as caught:
+        _ = VirtualBox().timeout_factor
+    assert caught.value.code == 2
 
 
 @pytest.mark.parametrize(("kvm", "timeout_factor"), [(True, 3), (False, 10)])

@@ -2,10 +2,10 @@
 
 A folder each, and `registry` has an entry for each."""
 
-from labctl.providers.provider import FarSide, Provider
+from labctl.providers.provider import HostEnd, Provider
 
 __all__ = [
-    "FarSide",
+    "HostEnd",
     "Provider",
     "host_capture",
     "kvm",

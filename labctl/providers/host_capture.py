@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from labctl.providers import netns
-from labctl.providers.provider import FarSide
+from labctl.providers.provider import HostEnd
 
 _EVERY_PROTOCOL = 3
 _SO_TIMESTAMPNS = 35
@@ -21,13 +21,13 @@ LARGEST = 2048
 
 
 @contextmanager
-def listening(far: FarSide) -> Iterator[list[tuple[float, bytes]]]:
+def listening(far: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
     """Collect (seconds since the epoch, frame) of all IPv4 frames while the body runs.
 
     Raises OSError when the device is not there.
     """
     heard: list[tuple[float, bytes]] = []
-    line = netns.inside(far.namespace, lambda: _open(far.device))
+    line = netns.run_in(far.namespace, lambda: _open(far.device))
     over = threading.Event()
 
     def listen() -> None:

@@ -96,7 +96,7 @@ def cable(end: tuple[str, str], mac: str, far: tuple[str, str]) -> None:
         run(["ip", "netns", "exec", space, "ethtool", "-K", name, *offloads])
 
 
-def inside(namespace: str, work: Callable[[], T]) -> T:
+def run_in(namespace: str, work: Callable[[], T]) -> T:
     """Run `work` in a thread that lives in the namespace, and return its result.
 
     What it opens stays there: a socket belongs to the namespace it was made in.
@@ -128,4 +128,4 @@ def dial(namespace: str, host: str, port: int, timeout: float = 10) -> socket.so
         raise LabError(
             tr("only root may enter a network namespace"), hint=tr("run labctl with sudo")
         )
-    return inside(namespace, lambda: socket.create_connection((host, port), timeout))
+    return run_in(namespace, lambda: socket.create_connection((host, port), timeout))

@@ -33,7 +33,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class FarSide:
+class HostEnd:
     """The other end of a node's eth0."""
 
     namespace: str
@@ -134,7 +134,7 @@ class Provider(Protocol):
         """argv that opens an interactive SSH session; a remote command may be appended."""
         ...
 
-    def far_side(self, node: Node) -> FarSide | None:
+    def host_end(self, node: Node) -> HostEnd | None:
         """The other end of the node's eth0, if it is on this machine and can be listened to."""
         ...
 
@@ -155,7 +155,7 @@ class Provider(Protocol):
         """What of this lab still exists outside its directory; empty after `destroy`."""
         ...
 
-    def kept(self) -> list[str]:
+    def cached(self) -> list[str]:
         """What outlives a lab on purpose, for the next one: what `purge` would remove."""
         ...
 

@@ -87,7 +87,7 @@ class Libvirt:
                 self._virsh("net-destroy", name, check=False)
                 self._virsh("net-undefine", name)
 
-    def cut(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Node) -> bool:
         """Cut a running machine's power; False if that is to be left to Vagrant."""
         # `vagrant halt --force` asks by ACPI first, and fails where nobody answers within a minute.
         self._virsh("destroy", machine_name(topology, node))
@@ -97,7 +97,7 @@ class Libvirt:
         """The node's own address: the host is on its NAT network."""
         return str(node.eth0.address.ip), 22
 
-    def tidy(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Node) -> None:
         """A disk without a machine is in the way of the next: Vagrant was killed between them."""
         name = machine_name(topology, node)
         if disks := _disks(self._volumes(name), name):
@@ -129,7 +129,7 @@ class Libvirt:
         """Vagrant's copies of the box: every lab's disks stand on one of them."""
         return self._volumes(box.replace("/", "-VAGRANTSLASH-") + "_vagrant_box_image_")
 
-    def kept(self, home: Path, box: str) -> list[str]:
+    def cached(self, home: Path, box: str) -> list[str]:
         """The box as a volume."""
         return [tr("libvirt volume {name}", name=name) for name in self._images(box)]
 

@@ -24,7 +24,7 @@ _KEPT = "var/lib/labctl/snapshots"
 """What a node keeps itself, to be put back while it runs: not for a copy of its files."""
 
 
-def keep(upper: Path, file: Path) -> dict[str, Any]:
+def pack(upper: Path, file: Path) -> dict[str, Any]:
     """Pack a layer into a file; what proves it. Raises LabError, naming a full disk as such."""
     squeeze = ["-I", "zstd -1 -T0"] if shutil.which("zstd") else ["-I", "gzip -1"]
     try:

@@ -22,7 +22,7 @@ from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
-from labctl.providers.provider import Cancel, FarSide, Features, Progress
+from labctl.providers.provider import Cancel, Features, HostEnd, Progress
 from labctl.run import run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology
@@ -318,13 +318,13 @@ class NspawnProvider:
             *keys.client(self._state.ssh_key, self._state.known_hosts, node.name), "root@127.0.0.1",
         ]  # fmt: skip
 
-    def far_side(self, node: Node) -> FarSide | None:
+    def host_end(self, node: Node) -> HostEnd | None:
         """The NAT namespace's end of the cable of eth0."""
         space = self.nat_namespace(node)
         if not netns.exists(space) or not netns.has_link(space, "nat0"):
             return None
         shown = run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout
-        return FarSide(space, "nat0", json.loads(shown)[0]["address"])
+        return HostEnd(space, "nat0", json.loads(shown)[0]["address"])
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
@@ -352,7 +352,7 @@ class NspawnProvider:
         if nodes.is_dir():
             shutil.rmtree(nodes)
 
-    def kept(self) -> list[str]:
+    def cached(self) -> list[str]:
         """Nothing of its own: the cache of baked images is known to all."""
         return []
 

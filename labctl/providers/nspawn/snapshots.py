@@ -48,7 +48,7 @@ class NspawnSnapshots:
 
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         """The node's upper layer as one file."""
-        return overlay.keep(
+        return overlay.pack(
             self._state.node_files(node.name).upper,
             self._state.snapshot_part(directory, node.name),
         )

@@ -29,7 +29,7 @@ class MachineHeldError(LabError):
 
 
 @dataclass(frozen=True)
-class Said:
+class OutputLine:
     """One line of `vagrant --machine-readable`."""
 
     target: str
@@ -38,7 +38,7 @@ class Said:
     data: tuple[str, ...]
 
 
-def parse(line: str) -> Said | None:
+def parse(line: str) -> OutputLine | None:
     """A line of machine-readable output; None for anything else (warnings of Ruby, for one)."""
     # timestamp,target,type,data… with "," and newlines escaped within the data.
     words = line.rstrip("\r\n").split(",")
@@ -48,10 +48,10 @@ def parse(line: str) -> Said | None:
         word.replace("%!(VAGRANT_COMMA)", ",").replace("\\n", "\n").replace("\\r", "\r")
         for word in words[3:]
     )
-    return Said(words[1], words[2], data)
+    return OutputLine(words[1], words[2], data)
 
 
-def failure(said: list[Said]) -> str:
+def failure(said: list[OutputLine]) -> str:
     """Why Vagrant gave up, as one line; "" if it did not say so."""
     for one in reversed(said):
         if one.kind == "error-exit" and one.data:
@@ -59,7 +59,7 @@ def failure(said: list[Said]) -> str:
     return ""
 
 
-def _held(said: list[Said]) -> bool:
+def _held(said: list[OutputLine]) -> bool:
     """Whether Vagrant gave up because another one holds the machine."""
     # Several machines at once: the errors are texts within one that tells of all.
     signs = ("MachineLocked", "MachineActionLockedError", "another process is already executing")
@@ -101,8 +101,8 @@ class VagrantCommand:
         *words: str,
         timeout: float,
         cancel: Callable[[], bool] = lambda: False,
-        on_said: Callable[[Said], None] | None = None,
-    ) -> list[Said]:
+        on_output: Callable[[OutputLine], None] | None = None,
+    ) -> list[OutputLine]:
         """`vagrant WORDS --machine-readable`; what it said, without what is no such line.
 
         Every line goes to the log. `timeout` is in seconds; while another Vagrant holds the machine
@@ -110,13 +110,13 @@ class VagrantCommand:
         """
         _executable()
 
-        def attempt() -> tuple[list[Said]]:
+        def attempt() -> tuple[list[OutputLine]]:
             try:
-                return (self._attempt(words, timeout, cancel, on_said),)
+                return (self._attempt(words, timeout, cancel, on_output),)
             except MachineHeldError:
-                if on_said is not None:
+                if on_output is not None:
                     text = tr("another Vagrant is at work on this machine; waiting for it to end")
-                    on_said(Said("", "ui", ("info", text)))
+                    on_output(OutputLine("", "ui", ("info", text)))
                 raise
 
         (said,) = wait_until(
@@ -135,16 +135,16 @@ class VagrantCommand:
         words: tuple[str, ...],
         timeout: float,
         cancel: Callable[[], bool],
-        on_said: Callable[[Said], None] | None,
-    ) -> list[Said]:
-        said: list[Said] = []
+        on_output: Callable[[OutputLine], None] | None,
+    ) -> list[OutputLine]:
+        said: list[OutputLine] = []
 
         def on_line(line: str) -> None:
             one = parse(line)
             if one is not None:
                 said.append(one)
-                if on_said is not None:
-                    on_said(one)
+                if on_output is not None:
+                    on_output(one)
 
         with self._sink() as sink:  # what it takes to do the same by hand
             sink.write(f"$ export {shlex.join(_assignments(self._own()))}\n")

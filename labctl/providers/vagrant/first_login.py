@@ -36,7 +36,7 @@ fi
 """
 
 
-def adopt(
+def install_lab_key(
     connect: Callable[[], socket.socket],
     *,
     node: str,

@@ -44,7 +44,7 @@ class Hypervisor(Protocol):
         """Remove what `create_network` made."""
         ...
 
-    def cut(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Node) -> bool:
         """Cut a running machine's power; False if that is to be left to Vagrant."""
         ...
 
@@ -52,7 +52,7 @@ class Hypervisor(Protocol):
         """Where the node's SSH server is; `host` and `port` are what `vagrant ssh-config` says."""
         ...
 
-    def tidy(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Node) -> None:
         """Remove what a killed Vagrant left of a machine that does not exist."""
         ...
 
@@ -60,7 +60,7 @@ class Hypervisor(Protocol):
         """Machines and networks of the lab that are still there, as a person would read them."""
         ...
 
-    def kept(self, home: Path, box: str) -> list[str]:
+    def cached(self, home: Path, box: str) -> list[str]:
         """What Vagrant keeps of the box for the next lab; `home` is Vagrant's."""
         ...
 

@@ -21,8 +21,8 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers.provider import Cancel, Progress
-from labctl.providers.vagrant.command import Said, VagrantCommand
-from labctl.providers.vagrant.first_login import adopt
+from labctl.providers.vagrant.command import OutputLine, VagrantCommand
+from labctl.providers.vagrant.first_login import install_lab_key
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.snapshots import VagrantSnapshots
 from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, lab_vagrantfile
@@ -127,7 +127,7 @@ class VagrantProvider:
                 *(["--box-version", version] if version else []),
                 timeout=7200,
                 cancel=cancel,
-                on_said=_teller(progress),
+                on_output=_teller(progress),
             )  # fmt: skip
         except LabError as error:
             error.hint = tr(
@@ -201,7 +201,7 @@ class VagrantProvider:
             guest.close()  # or the first command waits for a connection to before the boot
         if new:
             self._state.public_host_key(node.name).unlink(missing_ok=True)
-            self._hypervisor.tidy(self._topology, node)
+            self._hypervisor.clean_up(self._topology, node)
 
     def _up(self, names: list[str], progress: Progress, cancel: Cancel) -> None:
         try:
@@ -209,7 +209,7 @@ class VagrantProvider:
                 "up", *names, "--provider", self._hypervisor.name, "--no-provision",
                 timeout=_BOOT * self.timeout_factor * len(names),
                 cancel=cancel,
-                on_said=_teller(progress),
+                on_output=_teller(progress),
             )  # fmt: skip
         finally:
             self._states = (0.0, {})
@@ -237,7 +237,7 @@ class VagrantProvider:
         home = _home()
         key = wait_until(
             tr("{node} lets Vagrant's key in", node=node.name),
-            lambda: adopt(
+            lambda: install_lab_key(
                 lambda: self._connect(node),
                 node=node.name,
                 key=self._state.ssh_key,
@@ -286,7 +286,7 @@ class VagrantProvider:
         with self.one_at_a_time:
             if self.made(node) and self.status(fresh=True).get(node.name) == "running":
                 try:
-                    if not self._hypervisor.cut(self._topology, node):
+                    if not self._hypervisor.power_off(self._topology, node):
                         self.vagrant.run(
                             "halt", node.name, "--force", timeout=_HALT * self.timeout_factor
                         )
@@ -326,7 +326,7 @@ class VagrantProvider:
             "-p", str(address["port"]), f"root@{address['host']}",
         ]  # fmt: skip
 
-    def far_side(self, node: Node) -> None:
+    def host_end(self, node: Node) -> None:
         """The hypervisor's NAT is inside its own process: nobody listens there."""
 
     # -- end -------------------------------------------------------------------------------------
@@ -341,10 +341,10 @@ class VagrantProvider:
             self.vagrant.run(
                 "destroy", "--force",
                 timeout=300 * self.timeout_factor,
-                on_said=_teller(progress),
+                on_output=_teller(progress),
             )  # fmt: skip
         for node in self._topology.nodes:
-            self._hypervisor.tidy(self._topology, node)
+            self._hypervisor.clean_up(self._topology, node)
         self._hypervisor.destroy_network(self._topology)
         self._states = (0.0, {})
         shutil.rmtree(self._state.vagrant, ignore_errors=True)
@@ -355,9 +355,9 @@ class VagrantProvider:
         name = self._topology.spec.box.name
         return (OWN_BOX, PUBLIC_BOX) if name == "auto" else (name,)
 
-    def kept(self) -> list[str]:
+    def cached(self) -> list[str]:
         """What Vagrant keeps of the box for the next lab."""
-        return [one for box in self._any_box() for one in self._hypervisor.kept(_home(), box)]
+        return [one for box in self._any_box() for one in self._hypervisor.cached(_home(), box)]
 
     def purge(self, progress: Progress) -> None:
         """Remove that as well. Raises LabError while another lab uses it."""
@@ -384,7 +384,7 @@ class _Teller:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def __call__(self, said: Said) -> None:
+    def __call__(self, said: OutputLine) -> None:
         # ui,<style>,<text>: `info` and `output` are sentences, `detail` their details.
         if (
             said.kind == "ui"

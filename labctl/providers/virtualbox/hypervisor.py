@@ -67,7 +67,7 @@ class VirtualBox:
             if name not in known.values() and not disks:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def cut(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Node) -> bool:
         """Cut a running machine's power; False if that is to be left to Vagrant."""
         return False
 
@@ -75,7 +75,7 @@ class VirtualBox:
         """The forwarded port, which Vagrant may have had to move."""
         return host, port
 
-    def tidy(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Node) -> None:
         """Nothing: disks come and go with their machine."""
 
     def leftovers(self, topology: Topology) -> list[str]:
@@ -86,7 +86,7 @@ class VirtualBox:
         names = [name for name in machine_names(topology) if name in known]
         return [tr("VirtualBox machine {name}", name=name) for name in names]
 
-    def kept(self, home: Path, box: str) -> list[str]:
+    def cached(self, home: Path, box: str) -> list[str]:
         """The machine that the lab's were clones of."""
         return [tr("VirtualBox machine {name}", name=one.name) for one in masters(home, box)]
 

@@ -120,11 +120,11 @@ def adopted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every first login, which succeeds."""
     seen: list[dict[str, Any]] = []
 
-    def adopt(connect: Any, **how: Any) -> str:
+    def install_lab_key(connect: Any, **how: Any) -> str:
         seen.append(how)
         return f"{HOST_KEY}{len(seen)}"
 
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     return seen
 
 
@@ -373,11 +373,11 @@ def test_nobody_is_let_in(
         LabError("the box lets vagrant in neither with …"),
     ]
 
-    def adopt(*words: Any, **how: Any) -> str:
+    def install_lab_key(*words: Any, **how: Any) -> str:
         raise answers.pop(0)
 
     monkeypatch.setattr("labctl.engine.wait.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     with pytest.raises(LabError, match="lets vagrant in neither"):
         start(make(VirtualBox), A)
     assert answers == []
@@ -739,7 +739,7 @@ def test_what_is_kept_is_told_without_the_labs_directory(
 ) -> None:
     provider = make(VirtualBox)
     provider.destroy(lambda text: None)
-    assert provider.kept() == []
+    assert provider.cached() == []
     assert not provider._state.vagrant.exists()
 
 

@@ -1,4 +1,4 @@
-"""Whether OVN works on every node: what a lab without OpenStack waits for at the end."""
+"""Waits until OVN works on every node: the last step of a lab without OpenStack."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Connection]") -> bool:
-    """Whether every node is in the southbound database and has done what is asked of it.
+    """True when every node is in the southbound database and has applied what is in it.
 
-    Raises NotYet naming who is missing, GuestError when the databases do not answer.
+    Raises NotYet naming the missing nodes, GuestError when the databases do not answer.
     """
-    seen = {
+    registered = {
         row["name"] for row in chassis(ProbeContext(topology, cloud, lambda name: controller), {})
     }
-    if missing := [node.name for node in topology.nodes if node.name not in seen]:
+    if missing := [node.name for node in topology.nodes if node.name not in registered]:
         raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
-    # A row outlives its node: what shows life is that each chassis catches up with the database.
+    # A node that has died still has its row. `--wait=hv` returns only after the ovn-controller of
+    # every chassis has applied the present state (ovn-nbctl(8)), so it shows which are alive.
     synced = controller.run(
         ["ovn-nbctl", f"--timeout={15 * controller.timeout_factor}", "--wait=hv", "sync"],
         timeout=30,
@@ -41,7 +42,7 @@ def wait_for_chassis(
     cloud: "Callable[[], Connection]",
     cancelled: Callable[[], bool],
 ) -> None:
-    """Return when every node works as a chassis.
+    """Wait until every node works as a chassis.
 
     Raises LabError after two minutes, times the controller's timeout factor.
     """

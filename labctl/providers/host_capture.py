@@ -18,7 +18,7 @@ _ETH_P_ALL = 3  # <linux/if_ether.h>: every protocol
 _SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: the kernel tells when each frame came
 _ETHERTYPE_IPV4 = b"\x08\x00"
 LARGEST = 2048
-"""Bytes that are kept of each frame, the same as in captures on nodes (access/capture.py)."""
+"""Bytes that are kept of each frame: all of it, as the MTU of the link is 1500."""
 
 
 @contextmanager

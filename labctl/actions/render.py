@@ -16,9 +16,10 @@ def vagrantfile(lab: Lab) -> str:
 
 
 def render(lab: Lab) -> Path:
-    """Write the Vagrantfile into the lab's state directory; where it is."""
+    """Write the Vagrantfile into the lab's state directory; returns its path."""
     if lab.state.built_spec.exists():
-        # A lab's machines are found by this file: it must not begin to name others.
+        # Vagrant finds the machines of a lab by this file. If it named others, the machines that
+        # exist could not be halted or destroyed any more.
         refuse_other_topology(lab)
     path = lab.state.vagrant / "Vagrantfile"
     text = vagrantfile(lab)

@@ -25,7 +25,7 @@ Report = dict[str, Any]
 
 
 def collect(lab: "Lab") -> Report:
-    """The report. Asks the nodes in parallel; what does not answer is reported as such."""
+    """The state of the lab. Nodes are asked in parallel; one that does not answer is no error."""
     topology = lab.topology
     report: Report = {
         "lab": topology.lab,
@@ -85,16 +85,16 @@ def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
     }
 
 
-def _sight(lab: "Lab") -> ProbeContext:
+def _probe_context(lab: "Lab") -> ProbeContext:
     return ProbeContext(lab.topology, lab.cloud, lambda name: lab.controller)
 
 
 def _chassis(lab: "Lab") -> dict[str, str]:
-    """{node: "geneve ADDRESS"} as the southbound database has it; empty when nobody answers."""
+    """{node: "geneve ADDRESS"} as the southbound database has it; {} if it does not answer."""
     try:
         if not lab.provider.running(lab.topology.controller):
             return {}
-        rows = chassis(_sight(lab), {})
+        rows = chassis(_probe_context(lab), {})
     except (LabError, ValueError):
         return {}
     return {row["name"]: f"{row['encapsulation']} {row['address']}" for row in rows}
@@ -103,10 +103,10 @@ def _chassis(lab: "Lab") -> dict[str, str]:
 def _instances(lab: "Lab") -> list[Report]:
     from labctl.access.cloud import API_ERRORS
 
-    trouble: tuple[type[Exception], ...] = (LabError, *API_ERRORS)
+    errors: tuple[type[Exception], ...] = (LabError, *API_ERRORS)
     try:
-        return servers(_sight(lab), {})
-    except trouble:
+        return servers(_probe_context(lab), {})
+    except errors:
         return []
 
 
@@ -117,24 +117,24 @@ def _lesson(lab: "Lab") -> Report | None:
         return None
     if position.current is None:
         return None
-    mine = position.lessons[position.current]
+    progress = position.lessons[position.current]
     try:
-        lesson: Lesson | None = load_lesson(mine.source)
+        lesson: Lesson | None = load_lesson(progress.source)
     except LabError:
-        lesson = None  # a file that is gone; what was passed stays passed
-    ids = [one.id for one in lesson.checkpoints] if lesson is not None else []
+        lesson = None  # its file is gone or wrong: report at least what was passed
+    ids = [checkpoint.id for checkpoint in lesson.checkpoints] if lesson is not None else []
     return {
         "id": position.current,
         "practice": position.practice,
-        "attempted": list(mine.attempted),
-        "passed": list(mine.passed),
+        "attempted": list(progress.attempted),
+        "passed": list(progress.passed),
         "checkpoints": ids,
-        "next": next((id for id in ids if id not in mine.passed), None),
+        "next": next((id for id in ids if id not in progress.passed), None),
     }
 
 
 def show(report: Report, console: Console, labctl: str) -> None:
-    """The report for a person, within 80 columns; `labctl` is how the reader calls it."""
+    """Print the report for people. `labctl` is how the user called it, for commands to copy."""
     console.heading(tr("{lab}: {state}", lab=report["lab"], state=tr(report["state"])))
     if report["state"] == "absent":
         console.say(tr("make it with {command}", command=f"{labctl} create"))
@@ -158,16 +158,16 @@ def show(report: Report, console: Console, labctl: str) -> None:
         console.say()
         rows = [
             (
-                one["status"] == "ACTIVE",
-                [one["name"], one["status"], one["host"] or "-", " ".join(one["fixed"]),
-                 " ".join(one["floating"]) or "-"],
+                instance["status"] == "ACTIVE",
+                [instance["name"], instance["status"], instance["host"] or "-",
+                 " ".join(instance["fixed"]), " ".join(instance["floating"]) or "-"],
             )
-            for one in report["instances"]
+            for instance in report["instances"]
         ]  # fmt: skip
         heads = [tr("instance"), tr("status"), tr("on"), tr("fixed"), tr("floating")]
         _table(heads, rows, console)
     console.say()
-    again = _MENDS.get(report["state"])
+    next_verb = _NEXT_VERBS.get(report["state"])
     if lesson := report["lesson"]:
         total = len(lesson["checkpoints"])
         text = tr_n(
@@ -179,17 +179,17 @@ def show(report: Report, console: Console, labctl: str) -> None:
             total=total or "?",
         )
         console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
-        if lesson["next"] and not again:
+        if lesson["next"] and not next_verb:
             command = f"{labctl} next"
             console.say(tr("next: {command}", command=f"{command} ({lesson['next']})"))
-    if again:
-        console.say(tr("next: {command}", command=f"{labctl} {again}"))
+    if next_verb:
+        console.say(tr("next: {command}", command=f"{labctl} {next_verb}"))
     for name in report["login"]:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 
 
-_MENDS = {"unfinished": "create", "halted": "up"}
-"""The verb that goes on from a state."""
+_NEXT_VERBS = {"unfinished": "create", "halted": "up"}
+"""State -> the verb to run next."""
 
 
 def _table(heads: list[str], rows: list[tuple[bool, list[str]]], console: Console) -> None:

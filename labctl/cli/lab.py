@@ -199,7 +199,7 @@ def destroy(
     with open_console(quiet=quiet) as console:
         done = destroy_lab(open_lab(file, console), purge=purge)
         console.say(tr("the lab is gone") if done.existed else tr("there is no lab here"))
-        for what in done.kept:
+        for what in done.cached:
             command = "labctl destroy --purge"
             console.say(tr("{what} stays for the next lab", what=what))
             console.say(tr("to remove it: {command}", command=command))

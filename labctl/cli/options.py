@@ -48,7 +48,9 @@ def open_lab(file: Path, console: "Console") -> "Lab":
     That is so if its provider needs root, or if the lab was made by root and only root can read it.
     """
     from labctl.lab import CHOSEN, Lab
+    from labctl.providers.timeout_factor import timeout_factor_from
 
+    timeout_factor_from(os.environ)  # refused before anything is made, whatever the provider
     lab = Lab(file, console)
     readable = True
     try:

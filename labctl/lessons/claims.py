@@ -119,7 +119,7 @@ class ClaimChecker:
         error = ""
         # What was captured does not change by looking again.
         within = 0.0 if claim.probe in CAPTURED else claim.within
-        within *= sight.guest("controller").patience
+        within *= sight.guest("controller").timeout_factor
         within = within if patience is None else min(within, patience)
         again = False
 

@@ -23,7 +23,7 @@ from labctl.topology import Node
 CLOCK_SECONDS = 2.0
 """How far a node's clock may be from ours."""
 _DEADLINE = 90
-"""Seconds in which everything has to come true, times the patience."""
+"""Seconds in which everything has to come true, times the timeout factor."""
 _PORTS = "network:floatingip"
 """Owner of ports that Neutron has and OVN has not."""
 
@@ -170,7 +170,7 @@ class _HealthCheck:
         wait_until(
             tr("{name} is whole", name=name),
             whole,
-            deadline=_DEADLINE * self._lab.provider.patience,
+            deadline=_DEADLINE * self._lab.provider.timeout_factor,
             hint=tr("`labctl status` names what is missing; `labctl reset --cold` begins anew"),
             transient=(GuestError, ValueError, *API_ERRORS),
             interval=0.3,

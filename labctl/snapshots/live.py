@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 _SECONDS = 120
-"""How long one node may take, times its patience."""
+"""How long one node may take, times its timeout factor."""
 
 
 class LiveSnapshots:
@@ -98,7 +98,7 @@ class LiveSnapshots:
             wait_until(
                 tr("Nova starts {name}", name=uuid),
                 asked,
-                deadline=30 * self._guest(self._topology.controller).patience,
+                deadline=30 * self._guest(self._topology.controller).timeout_factor,
                 hint="`labctl logs NODE nova-api`",
                 transient=API_ERRORS,
                 cancelled=context.cancelled,

@@ -206,7 +206,7 @@ def stages() -> list[Step]:
     """Everything that `create` does, for a lab with nothing but a name."""
     topology = build_topology(parse_spec(b"name: x", "lab.yaml"))
     state = LabState(Path("nowhere"))
-    provider = MagicMock(patience=1, resolver="", features=NspawnProvider.features)
+    provider = MagicMock(timeout_factor=1, resolver="", features=NspawnProvider.features)
     provisioner = Provisioner(topology, provider, state, Secrets.generate(), ROOT / "provision")
     lab = cast(Lab, SimpleNamespace(topology=topology))
     return [*provisioner.host_steps(), *provisioner.node_steps(), *Seed(lab).steps()]

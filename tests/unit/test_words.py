@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "labctl"
 EMPTY_WORDS = {"one", "said", "told", "its"}
 DONE = [
     "access",
+    "actions",
     "assets.py",
     "cli",
     "doctor",
@@ -17,8 +18,12 @@ DONE = [
     "errors.py",
     "graph",
     "host",
+    "i18n.py",
     "images",
+    "lab.py",
     "probes",
+    "providers",
+    "provisioning",
     "report",
     "run.py",
     "spec",

@@ -1,4 +1,4 @@
-"""Virtual machines of libvirt, as a provider among the others."""
+"""The entry of the provider libvirt."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Containers of systemd-nspawn, as a provider among the others."""
+"""The entry of the provider nspawn."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ ENTRY = ProviderEntry(
     title="nspawn",
     features=NspawnProvider.features,
     make=_make,
-    auto=3,  # works nearly everywhere
+    auto=3,  # the last: it works nearly everywhere
     checks=HostChecks(
         usable=checks.usable,
         fits=checks.fits,

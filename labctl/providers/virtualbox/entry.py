@@ -1,4 +1,4 @@
-"""Virtual machines of VirtualBox, as a provider among the others."""
+"""The entry of the provider virtualbox."""
 
 from pathlib import Path
 

@@ -45,6 +45,26 @@ def test_init_writes_a_lab_that_is_valid(run: Run) -> None:
     assert run("validate")[0] == 0
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["abc", "-1", "0", "1.5", "inf", "nan", "1e9", "9" * 5000, "٣"],
+    ids=lambda value: ascii(value[:5]),
+)
+@pytest.mark.parametrize("verb", ["create", "status"])
+@pytest.mark.parametrize("provider", ["virtualbox", "nspawn"])
+def test_a_timeout_factor_that_is_none_is_refused_before_anything_is_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: str, verb: str, value: str
+) -> None:
+    Path("lab.yaml").write_text(f"name: x\nprovider: {provider}\n")
+    monkeypatch.setenv("LABCTL_PATIENCE", value)
+    code, out, err = run(verb)
+    assert (code, out) == (2, "")
+    assert "LABCTL_PATIENCE is" in err
+    assert "a whole number from 1 to 100" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert [path.name for path in Path().iterdir()] == ["lab.yaml"]
+
+
 def test_init_overwrites_nothing(run: Run) -> None:
     Path("lab.yaml").write_text("name: mine\n")
     code, _, err = run("init")

@@ -95,7 +95,7 @@ class Guests:
         self.asked: list[str] = []
         self.connect: dict[str, Callable[[], object]] = {}
 
-    def __call__(self, name: str, *words: Any, connect: Any, patience: int) -> Any:
+    def __call__(self, name: str, *words: Any, connect: Any, timeout_factor: int) -> Any:
         outer = self
         self.connect[name] = connect
 
@@ -131,11 +131,11 @@ def adopted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every first login, which succeeds."""
     seen: list[dict[str, Any]] = []
 
-    def adopt(connect: Any, **how: Any) -> str:
+    def install_lab_key(connect: Any, **how: Any) -> str:
         seen.append(how)
         return f"{HOST_KEY}{len(seen)}"
 
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     return seen
 
 
@@ -381,11 +381,11 @@ def test_nobody_is_let_in(make: Callable[..., Machines], monkeypatch: pytest.Mon
         LabError("the box lets vagrant in neither with …"),
     ]
 
-    def adopt(*words: Any, **how: Any) -> str:
+    def install_lab_key(*words: Any, **how: Any) -> str:
         raise answers.pop(0)
 
     monkeypatch.setattr("labctl.engine.wait.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     with pytest.raises(LabError, match="lets vagrant in neither"):
         start(make(VirtualBox), A)
     assert answers == []
@@ -738,7 +738,7 @@ def test_what_is_kept_is_told_without_the_labs_directory(
 ) -> None:
     provider = make(VirtualBox)
     provider.destroy(lambda text: None)
-    assert provider.kept() == []
+    assert provider.cached() == []
     assert not provider.state.vagrant.exists()
 
 

@@ -376,7 +376,7 @@ class Parts:
         return SimpleNamespace(
             image_file=lambda path: self.image_file,
             guest=lambda node: self.guests[node.name],
-            patience=1,
+            timeout_factor=1,
         )
 
 

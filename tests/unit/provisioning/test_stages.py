@@ -50,7 +50,7 @@ class FakeProvider:
             network="namespaces and cables",
         )
     )
-    patience: int = 1
+    timeout_factor: int = 1
     resolver: str = ""
     done: list[str] = field(default_factory=list)
     up: set[str] = field(default_factory=set)

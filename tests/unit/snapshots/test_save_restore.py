@@ -15,7 +15,7 @@ from labctl.engine.events import Event, EventBus, Note, NoteLevel
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lab import Lab
-from labctl.providers.nspawn.overlay import discard, exchange, keep, stage, trouble, unstage
+from labctl.providers.nspawn.overlay import discard, exchange, pack, stage, trouble, unstage
 from labctl.providers.provider import Features
 from labctl.snapshots import health, recover, restore, save
 from labctl.snapshots.store import Manifest, Method, SnapshotStore
@@ -87,7 +87,7 @@ class FakeProvider:
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
         self.world.touch()
         assert self.world.live or node.name not in self.world.running
-        return keep(self._directory(node) / "upper", directory / f"{node.name}.tar")
+        return pack(self._directory(node) / "upper", directory / f"{node.name}.tar")
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         self.world.touch()
@@ -514,7 +514,7 @@ def test_a_layer_comes_back_with_all_it_had(tmp_path: Path) -> None:
     for name, value in attributes.items():
         os.setxattr(upper / "deep", name, value)
     (upper / "var/lib/labctl/snapshots/one").mkdir(parents=True)
-    proof = keep(upper, tmp_path / "part.tar")
+    proof = pack(upper, tmp_path / "part.tar")
     assert proof["size"] < 1_000_000
     assert trouble(tmp_path / "part.tar", proof) == ""
 
@@ -548,4 +548,4 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     with pytest.raises(LabError, match="the disk is full"):
-        keep(tmp_path / "upper", tmp_path / "part.tar")
+        pack(tmp_path / "upper", tmp_path / "part.tar")

@@ -17,7 +17,7 @@ from babel.messages.catalog import Catalog, Message
 from labctl.cli.help import _COMMON
 from labctl.doctor.show import _TITLES
 from labctl.i18n import catalogue_path
-from labctl.lessons.load import _SAYS
+from labctl.lessons.load import _MESSAGES
 from labctl.providers.registry import entries
 from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
@@ -75,7 +75,7 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
     yield from (("spec._WANTED", wanted) for wanted in _WANTED.values())
     yield from (("help._COMMON", ours) for _, ours in _COMMON)
-    yield from (("lessons._SAYS", says) for says in _SAYS.values())
+    yield from (("lessons._MESSAGES", says) for says in _MESSAGES.values())
     yield from (("show._TITLES", title) for title in _TITLES.values())
     yield from (("source._SYNTAX", text) for _, *texts in _SYNTAX for text in texts)
     for entry in entries():

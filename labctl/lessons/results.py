@@ -1,4 +1,4 @@
-"""What became of commands and checkpoints."""
+"""The results of commands, checkpoints and the verbs of lessons."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,13 +36,13 @@ class CheckpointResult:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was run and claimed is as it should be."""
+        """Whether all claims hold; False when there are none, as after a command that failed."""
         return bool(self.claims) and all(claim.holds for claim in self.claims)
 
 
 @dataclass(frozen=True)
 class LessonOutcome:
-    """What became of one verb."""
+    """The outcome of one verb, such as `next` or `check`."""
 
     lesson: Lesson
     position: Position
@@ -51,15 +51,15 @@ class LessonOutcome:
     checkpoints: Sequence[CheckpointResult] = ()
     """Those that were run or checked."""
     undone: Sequence[str] = ()
-    """Those that were taken back, as LESSON/CHECKPOINT."""
+    """Those that were undone, as LESSON/CHECKPOINT."""
     refuted: LabError | None = None
-    """What `check` says when a claim does not hold."""
+    """The error of `check` when a claim does not hold."""
     words: dict[str, Any] = field(default_factory=dict)
     """A task or a hint."""
 
     @property
     def failure(self) -> LabError | None:
-        """Why it did not come to its end, if it did not."""
+        """The error that ended it too early; None when there was none."""
         failed = self.result.failed if self.result is not None else ()
         return failed[0] if failed else self.refuted
 
@@ -67,8 +67,8 @@ class LessonOutcome:
         """Every checkpoint and claim with its evidence, and where the learner is now."""
         progress = self.position.progress(self.lesson)
         reached = first_open(self.lesson, progress)
-        ids = [one.id for one in self.lesson.checkpoints]
-        seconds = self.result.seconds if self.result else sum(x.seconds for x in self.checkpoints)
+        ids = [checkpoint.id for checkpoint in self.lesson.checkpoints]
+        seconds = self.result.seconds if self.result else sum(r.seconds for r in self.checkpoints)
         return {
             "lesson": self.lesson.id,
             "ok": self.failure is None and (self.result is None or self.result.ok),
@@ -76,7 +76,7 @@ class LessonOutcome:
             "failure": None if self.failure is None else self.failure.message,
             "skipped": list(self.result.skipped) if self.result is not None else [],
             "undone": list(self.undone),
-            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
+            "checkpoints": [{"ok": result.ok, **asdict(result)} for result in self.checkpoints],
             **self.words,
             "position": {
                 "lesson": self.position.current,

@@ -57,6 +57,10 @@ def test_the_wheel_speaks_chinese(wheel: zipfile.ZipFile) -> None:
     assert gettext.GNUTranslations(BytesIO(compiled)).gettext("failed") == "失敗"
 
 
+def test_the_wheel_is_typed(wheel: zipfile.ZipFile) -> None:
+    assert wheel.read("labctl/py.typed") == b""  # PEP 561: all of the package has types
+
+
 def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     (info,) = tops - {"labctl"}

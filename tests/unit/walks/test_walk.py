@@ -13,6 +13,7 @@ import pytest
 from labctl.access.guest import GuestError
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import set_language
+from labctl.state import as_json
 from labctl.terminal.text import cell_width
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
@@ -36,7 +37,7 @@ def test_golden(case: str, walks: Any) -> None:
 
 
 def json_of(walk: Walk) -> Any:
-    return json.loads(json.dumps(walk.to_json()))
+    return json.loads(as_json(walk))
 
 
 @pytest.mark.parametrize("case", CASES)

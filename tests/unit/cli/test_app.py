@@ -94,7 +94,8 @@ def test_validate_for_programs(run: Run) -> None:
     assert (code, problem["line"], problem["path"]) == (2, 2, "colour")
     Path("lab.yaml").write_text("name: x\n")
     code, out, _ = run("validate", "--json")
-    assert (code, json.loads(out)) == (0, {"valid": True, "problems": []})
+    assert code == 0
+    assert json.loads(out) == {"valid": True, "problems": []}
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
     from labctl.actions.status import collect, show
     from labctl.state import as_json
 
-    with open_console() as console:
+    with open_console(json=json) as console:
         report = collect(open_lab(file, console))
         if json:
             typer.echo(as_json(report))

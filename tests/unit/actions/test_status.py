@@ -14,6 +14,7 @@ from labctl.i18n import set_language
 from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology
+from tests.documents import expect_document
 from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"
@@ -73,7 +74,9 @@ class FakeLab:
         )
 
     def report(self) -> Report:
-        return collect(cast(Any, self))
+        report = collect(cast(Any, self))
+        expect_document("status", report)
+        return report
 
     def shown(self) -> str:
         page = PlainPage()

@@ -20,8 +20,9 @@ from labctl.providers.libvirt.questions import libvirt_daemon, libvirt_socket
 from labctl.providers.nspawn.questions import containers
 from labctl.providers.vagrant.questions import vagrant_boxes, vagrant_plugins
 from labctl.run import Completed
-from labctl.state import LabState, as_json
+from labctl.state import LabState
 from labctl.topology import Topology
+from tests.documents import expect_document
 from tests.unit.fakes import topology
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -422,7 +423,7 @@ def test_this_host_can_be_told(examined: Callable[..., DoctorReport]) -> None:
     assert report.facts.memory_mib > 100
     assert report.facts.image == "none"
     assert "lab" in report.facts.disks
-    data = json.loads(as_json(report.to_json()))
+    data = expect_document("doctor", report.to_json())
     assert data["host"]["memory_mib"] == report.facts.memory_mib
     assert data["host"] == json.loads(json.dumps(asdict(report.facts)))
 

@@ -19,7 +19,7 @@ from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.i18n import set_language
-from labctl.state import as_json
+from tests.documents import expect_document
 from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 from tests.unit.graph.graphs import CASES, COMPUTE, CONTROLLER, HOSTILE, RecordedLab, renamed
@@ -85,7 +85,7 @@ def test_a_lab_of_ovn_alone_begins_without_a_logical_network() -> None:
 def test_what_a_real_lab_said_becomes_a_graph(case: str) -> None:
     graph = RecordedLab(case).graph()
     directory = GOLDEN / "graph" / case
-    expect_json(directory / "graph.json", json.loads(as_json(graph)))
+    expect_json(directory / "graph.json", expect_document("graph", graph))
     expect_text(directory / "terminal.en.txt", plain(graph))
     expect_text(directory / "graph.mmd", mermaid(graph))
     set_language("zh-TW")
@@ -300,7 +300,7 @@ def call(*words: str) -> str:
 def test_before_there_is_a_lab_its_plan_is_drawn(directory: Path) -> None:
     assert "what will be built" in call("--planned")
     said = json.loads(call("--planned", "--json"))
-    assert said["live"] is False
+    assert expect_document("graph", said)["live"] is False
     assert call("--planned", "--format", "svg").startswith("<svg ")
 
 

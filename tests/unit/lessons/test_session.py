@@ -13,7 +13,7 @@ from labctl.lessons.model import Lesson
 from labctl.lessons.results import LessonOutcome
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import Scene, abbreviated, fenced, read_records, transcript
-from labctl.state import as_json
+from tests.documents import expect_document
 from tests.unit.fakes import FakeGuest
 from tests.unit.lessons.bench import COMPUTE, Bench, lesson
 
@@ -64,7 +64,7 @@ def made(bench: Bench) -> list[str]:
 
 def printed(outcome: LessonOutcome) -> Any:
     """What programs read of it."""
-    return json.loads(as_json(outcome.to_json()))
+    return expect_document("outcome", outcome.to_json())
 
 
 def position(report: LessonOutcome) -> Any:

@@ -1,7 +1,6 @@
 """The verbs of the snapshots."""
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +57,7 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
     with open_console(json=json) as console:
         rows = snapshots.rows(open_lab(file, console))
         if json:
-            typer.echo(as_json([asdict(row) for row in rows]))
+            typer.echo(as_json(rows))
         else:
             show_rows(rows, console)
 

@@ -6,6 +6,7 @@ lab's topology (`lab`, `instance`), so a lesson fits labs with other names and a
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -180,6 +181,21 @@ class Checkpoint(_Model):
         return not self.undo
 
 
+@dataclass(frozen=True)
+class LessonSummary:
+    """One lesson in what `lessons --json` prints."""
+
+    id: str
+    title: str
+    goal: str
+    stack: Literal["openstack", "ovn"] | None
+    """What must run in the lab; null: either."""
+    needs: Sequence[str]
+    """Ids of the lessons that have to be passed before."""
+    checkpoints: Sequence[str]
+    """Their ids."""
+
+
 class Lesson(_Model):
     """One tutorial day."""
 
@@ -204,6 +220,11 @@ class Lesson(_Model):
             if checkpoint.id == name:
                 return checkpoint
         raise KeyError(name)
+
+    def summary(self) -> LessonSummary:
+        """For programs; its texts are in the current language."""
+        ids = [checkpoint.id for checkpoint in self.checkpoints]
+        return LessonSummary(self.id, str(self.title), str(self.goal), self.stack, self.needs, ids)
 
     def require(self, topology: Topology) -> None:
         """Raise LabError (exit code 2) if the lab does not have the lesson's `stack`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
@@ -24,7 +24,7 @@ from labctl.lessons.progress import (
     read_position,
     write_position,
 )
-from labctl.lessons.results import LessonOutcome
+from labctl.lessons.results import LessonOutcome, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
@@ -143,7 +143,7 @@ class Session:
             return LessonOutcome(lesson, position, checkpoints=runner.results, refuted=refuted)
         text = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
         self._console.summary(True, text)
-        words: dict[str, Any] = {}
+        words: TaskOrHint = {}
         if upto == first_open(lesson, progress):
             with runner.checker.cached_reads():
                 runner.commands.set_variables(checkpoint)
@@ -282,7 +282,7 @@ class Session:
         """Show which checkpoint is next; in practice set it as a task, unless `tell` is false."""
         position = self._position()
         number = first_open(lesson, position.progress(lesson))
-        words: dict[str, Any] = {}
+        words: TaskOrHint = {}
         if number == len(lesson.checkpoints):
             self._say_next("lessons", tr("the lesson is done"))
         elif position.practice and tell:
@@ -300,7 +300,7 @@ class Session:
             words,
         )
 
-    def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> TaskOrHint:
         runner = self._runner(lesson)
         # Note it as begun now: what the learner does from here on may have to be undone.
         self._update_position(lambda position: position.attempting(lesson, checkpoint))
@@ -334,7 +334,7 @@ class Session:
             "only_looks": checkpoint.only_looks,
         }
 
-    def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> TaskOrHint:
         """Show the commands of a checkpoint that only looks, which the learner may not have run."""
         commands = list(runner.commands.of(checkpoint, runner.checker.values()))
         self._console.say(tr("There was nothing to do but look. The lesson does it with:"))

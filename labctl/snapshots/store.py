@@ -193,7 +193,7 @@ def restore_methods(
 # -- on disk -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Row:
-    """One snapshot in the list."""
+    """One snapshot in the list, and in what `snapshot list --json` prints."""
 
     name: str
     at: float

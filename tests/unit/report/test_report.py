@@ -23,6 +23,7 @@ from labctl.lessons.load import load_lesson
 from labctl.report.page import chosen, render
 from labctl.report.walks import walk_of, walk_shown, with_walk
 from labctl.report.words import WORDS, Both, Prose, both, same, speaking
+from labctl.state import as_json
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
 from tests.unit.fakes import SECRETS, topology
@@ -43,7 +44,7 @@ def walked(case: str, monkeypatch: pytest.MonkeyPatch) -> Walk:
 
 def stored(walk: Walk) -> Any:
     """As the lab keeps it."""
-    return json.loads(json.dumps(walk.to_json()))
+    return json.loads(as_json(walk))
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.e2e.cli import Cli, namespace
+from tests.e2e.cli import Cli, namespace, on
 
 
 @pytest.fixture(scope="module")
@@ -88,5 +88,5 @@ def test_a_row_that_somebody_else_has_changed_is_no_error(lab: Cli) -> None:
 
 def test_the_instances_console_asks_for_a_login(lab: Cli) -> None:
     """By that other programs than labctl tell that an instance is up (Tempest waits for it)."""
-    console = lab("ssh", "compute-01", "--", "cat /var/lib/nova/instances/*/console.log")
+    console = on(lab, "compute-01", "cat /var/lib/nova/instances/*/console.log")
     assert re.search(r"^\S+ login: ", console, re.M)

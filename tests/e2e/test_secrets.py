@@ -1,5 +1,7 @@
 """Where a lab's secrets are, and where they are not: command lines, journals, logs, other labs."""
 
+import base64
+import gzip
 import json
 import re
 from pathlib import Path
@@ -45,12 +47,14 @@ def test_no_secret_was_on_a_command_line_while_the_lab_was_created(lab: Cli) -> 
 
 def test_no_secret_is_in_a_journal_or_a_log(lab: Cli) -> None:
     for node in NODES:
-        journal = lab("ssh", node, "--", "journalctl", "--all", "--output=json", "--no-pager")
-        assert journal.count("\n") > 100
+        # Packed: a service's traceback in it is none of labctl's.
+        packed = on(lab, node, "journalctl --all --output=export --no-pager | gzip | base64")
+        journal = gzip.decompress(base64.b64decode(packed))
+        assert journal.count(b"MESSAGE=") > 100
         logs = [path for path in (root(lab, node) / "var/log").rglob("*") if path.is_file()]
         assert len(logs) > 3
         for name, value in secrets(lab).items():
-            assert value.decode() not in journal, (node, name)
+            assert value not in journal, (node, name)
             assert not [path for path in logs if value in path.read_bytes()], (node, name)
     state = lab.directory / ".labctl"
     written = [*state.glob("logs/**/*.log"), state / "events.jsonl"]

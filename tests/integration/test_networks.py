@@ -198,8 +198,15 @@ def test_a_lab_behind_the_host_does_not_reach_the_hosts_own_services(host: Host)
 
 def test_the_host_forwards_for_labs_only_as_long_as_there_are_any(host: Host) -> None:
     (_, one), (_, two) = host.nodes(0), host.nodes(1)
+    sh(host.name, "sysctl -qw net.ipv4.conf.wan.forwarding=1")
+    sh(host.name, "sysctl -qw net.ipv4.conf.all.accept_redirects=0")
+    settings = "cd /proc/sys/net/ipv4; grep . ip_forward conf/{all,default,lo,wan}/*"
+    before = sh(host.name, settings).stdout
+    assert "conf/wan/forwarding:1\n" in before
+    assert "conf/lo/forwarding:0\n" in before
+    assert "conf/all/accept_redirects:0\n" in before
     host.remove()
-    assert not host.forwards()
+    assert sh(host.name, settings).stdout == before
     host.join(one, 0, "1234abcd")
     host.join(two, 0, "5678abcd")
     assert host.forwards()
@@ -207,7 +214,7 @@ def test_the_host_forwards_for_labs_only_as_long_as_there_are_any(host: Host) ->
     assert host.forwards()
     host.remove("5678abcd")
     host.remove("5678abcd")
-    assert not host.forwards()
+    assert sh(host.name, settings).stdout == before
     # A host that forwarded before goes on.
     sh(host.name, "sysctl -qw net.ipv4.ip_forward=1")
     host.join(one)

@@ -6,6 +6,7 @@ nothing of the lab reaches the host's own services, and nobody else reaches the 
 """
 
 import fcntl
+import json
 import os
 import re
 import socket
@@ -26,7 +27,8 @@ from labctl.topology import Topology
 TRANSIT = IPv4Network("100.127.0.0/16")
 """For the links between the host and NAT namespaces: a part of RFC 6598's shared address space,
 which private networks seldom use."""
-_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_SETTINGS = Path("/proc/sys/net/ipv4")
+_FORWARDING = _SETTINGS / "ip_forward"
 _MEMORY = Path("/run/labctl")
 """What the host's settings were. It is gone after a reboot, as the settings are."""
 _PROBE_TARGET, _PROBE_PORT = "8.8.8.8", 9
@@ -248,9 +250,14 @@ def _alone() -> Iterator[None]:
 
 def _switch_forwarding_on() -> None:
     with _alone():
-        if _FORWARDING.read_text().strip() == "0":
-            write_atomic(_record(), "0\n", 0o600)
-            _FORWARDING.write_text("1\n")
+        if _FORWARDING.read_text().strip() != "0":
+            return
+        # The kernel changes these along with it, and not back: accept_redirects of a hardened
+        # host would be 1 at the end.
+        along = [_SETTINGS / "conf/all/accept_redirects", *_SETTINGS.glob("conf/*/forwarding")]
+        values = {str(path.relative_to(_SETTINGS)): path.read_text().strip() for path in along}
+        write_atomic(_record(), json.dumps(values) + "\n", 0o600)
+        _FORWARDING.write_text("1\n")
 
 
 def _restore_forwarding() -> None:
@@ -259,6 +266,11 @@ def _restore_forwarding() -> None:
         return
     with _alone():
         tables = run(["nft", "list", "tables", "ip"], check=False).stdout
-        if "table ip labctl_" not in tables and _record().exists():
-            _FORWARDING.write_text("0\n")
-            _record().unlink()
+        if "table ip labctl_" in tables or not _record().exists():
+            return
+        _FORWARDING.write_text("0\n")
+        for name, value in json.loads(_record().read_text()).items():
+            with suppress(FileNotFoundError):  # an interface that is gone
+                if (_SETTINGS / name).read_text().strip() != value:
+                    (_SETTINGS / name).write_text(f"{value}\n")
+        _record().unlink()

@@ -124,7 +124,7 @@ class Host:
         done = self.run(f"host_uplink.remove('{lab}')")
         assert done.returncode == 0, done.stderr
 
-    def check(self, nat: str) -> str:
+    def complaint(self, nat: str) -> str:
         """What `check_forwarding` complains about, and the hint; "" if nothing."""
         return self.run(
             "from labctl.errors import LabError\n"
@@ -249,16 +249,16 @@ def test_a_firewall_that_does_not_forward_is_named(
 ) -> None:
     _, nat = host.nodes(0)
     host.join(nat)
-    assert host.check(nat) == "", "no way to the Internet: nothing that a firewall could close"
+    assert host.complaint(nat) == "", "no way to the Internet: nothing that a firewall could close"
     sh(host.name, f"ip route add default via {OUTSIDE}")
     left = "nft add table ip t; nft add chain ip t c '{ type filter hook prerouting priority 0; }'"
     sh(host.beyond, f"{left}; nft add rule ip t c ip daddr 8.8.8.8 counter")
-    assert host.check(nat) == ""
+    assert host.complaint(nat) == ""
     sh(host.name, f"nft -f - <<'END'\n{rules}\nEND")
-    complaint = host.check(nat)
-    assert f"chain {chain}" in complaint
-    assert f"iptables -I {mended} -s 100.127.0.0/16 -j ACCEPT" in complaint
+    found = host.complaint(nat)
+    assert f"chain {chain}" in found
+    assert f"iptables -I {mended} -s 100.127.0.0/16 -j ACCEPT" in found
     if rules == DOCKER:
         sh(host.name, "nft insert rule ip filter DOCKER-USER ip saddr 100.127.0.0/16 accept")
-        assert host.check(nat) == ""
+        assert host.complaint(nat) == ""
     assert "counter packets 0" in sh(host.beyond, "nft list chain ip t c").stdout, "none has left"

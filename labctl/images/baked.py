@@ -27,7 +27,7 @@ PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/control
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
              "image/before-packages.sh")  # fmt: skip
 BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
-          "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
+          "files/journald.conf", "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
 
 DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
          "--kill-child", "--mount-proc")  # fmt: skip

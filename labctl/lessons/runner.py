@@ -169,7 +169,10 @@ class Runner:
                         code=completed.returncode,
                         said=" / ".join(lines[-3:]),
                     ),
-                    hint=tr("mend that by hand, then run the same command again"),
+                    hint=tr(
+                        "`labctl status` tells what does not run; mend that and run the same"
+                        " command again, or `labctl reset` puts the whole lab back"
+                    ),
                 )
         if forget:
             self._guest_of(node).run(

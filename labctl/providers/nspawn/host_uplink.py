@@ -66,7 +66,7 @@ def check_forwarding(nat: str, lab_id: str) -> None:
     before = _passed(lab_id)
 
     def through() -> bool:
-        netns.inside(nat, _send_probe)
+        netns.run_in(nat, _send_probe)
         return _passed(lab_id) > before
 
     def forwarded() -> bool:

@@ -59,7 +59,7 @@ class CheckpointJson(TypedDict):
     """One checkpoint as it ran, or as it was checked."""
 
     ok: bool
-    """Whether everything that was run and claimed is as it should be."""
+    """Whether all claims hold; false when there are none, as after a command that failed."""
     id: str
     title: str
     explain: str
@@ -113,7 +113,7 @@ class OutcomeJson(TaskOrHint):
     skipped: Sequence[str]
     """Ids of the checkpoints that were not run, because one before them failed."""
     undone: Sequence[str]
-    """Those that were taken back, as LESSON/CHECKPOINT."""
+    """Those that were undone, as LESSON/CHECKPOINT."""
     checkpoints: Sequence[CheckpointJson]
     """Those that were run or checked."""
     position: PositionJson
@@ -155,7 +155,7 @@ class LessonOutcome:
             "failure": None if self.failure is None else self.failure.message,
             "skipped": list(self.result.skipped) if self.result is not None else [],
             "undone": list(self.undone),
-            "checkpoints": [checkpoint.to_json() for checkpoint in self.checkpoints],
+            "checkpoints": [result.to_json() for result in self.checkpoints],
             **self.words,
             "position": {
                 "lesson": self.position.current,

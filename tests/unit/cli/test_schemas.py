@@ -65,7 +65,7 @@ def test_what_a_value_means_is_in_the_schema() -> None:
     node = DOCUMENTS["status"].schema()["$defs"]["NodeStatus"]["properties"]
     assert "as 10.0.2.15/24" in node["eth0"]["description"]
     outcome = DOCUMENTS["outcome"].schema()["properties"]  # of a TypedDict, and of its parent
-    assert outcome["undone"]["description"] == "Those that were taken back, as LESSON/CHECKPOINT."
+    assert outcome["undone"]["description"] == "Those that were undone, as LESSON/CHECKPOINT."
     assert outcome["number"]["description"] == "Which hint this is, counted from 1."
 
 

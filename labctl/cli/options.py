@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.run import python_module
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -79,7 +80,7 @@ def become_root() -> None:
     passed_on = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
     names = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in passed_on)
     sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
-    argv = ["sudo", f"--preserve-env={names}", sys.executable, "-m", "labctl", *sys.argv[1:]]
+    argv = ["sudo", f"--preserve-env={names}", *python_module("labctl", *sys.argv[1:])]
     os.execvp("sudo", argv)
 
 

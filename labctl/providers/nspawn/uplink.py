@@ -5,7 +5,6 @@ answers ping and HTTP. Nothing leaves the machine, and everything works on a pla
 `nat.uplink: host` the namespace is a router behind the host instead.
 """
 
-import sys
 from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -14,7 +13,7 @@ from labctl.engine.wait import wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import netns
-from labctl.run import run, spawn
+from labctl.run import python_module, run, spawn
 from labctl.topology import Topology
 
 INTERNET_HOST = "8.8.8.8"
@@ -32,8 +31,9 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
     run(["ip", "-n", nat, "addr", "replace", f"{INTERNET_HOST}/32", "dev", "lo"])
     if not running(nat, topology):
         spawn(
-            ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.providers.nspawn.internet",
-             INTERNET_HOST, str(INTERNET_PORT), nat],
+            ["ip", "netns", "exec", nat,
+             *python_module("labctl.providers.nspawn.internet",
+                            INTERNET_HOST, str(INTERNET_PORT), nat)],
             log=log,
             unit=nat,
         )  # fmt: skip

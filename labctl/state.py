@@ -1,7 +1,8 @@
 """What a lab stores on disk: every file name under `.labctl/`, the lock, identity and secrets.
 
-No other module contains a file name under `.labctl/`. Files are written atomically (temporary
-file, fsync, rename): after a kill or on a full disk a file has its old content or its new one.
+No other module contains a file name under `.labctl/`; user_files.py writes what lies
+elsewhere. Files are written atomically (temporary file, fsync, rename): after a kill or on a full
+disk a file has its old content or its new one.
 """
 
 import fcntl
@@ -49,19 +50,6 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-
-
-def give_to_user(path: Path) -> None:
-    """Under sudo, make the user who called it the owner of a file outside the lab's state."""
-    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if user.isdecimal() and group.isdecimal():
-        os.chown(path, int(user), int(group))
-
-
-def write_for_user(path: Path, text: str) -> None:
-    """Replace a file that the user asked for, and make them its owner. Raises LabError."""
-    write_atomic(path.absolute(), text)
-    give_to_user(path)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from labctl import __version__
+from labctl.caller import give_to_caller
 from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
 from labctl.cli.lessons import lessons_app
@@ -169,6 +170,7 @@ def _show_defect(error: Exception) -> int:
     ) as sink:
         sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
         traceback.print_exception(error, file=sink)
+        give_to_caller(sink.fileno())
     error_to_show = LabError(
         tr("labctl itself broke: {what}", what=f"{type(error).__name__}: {error}"),
         hint=tr("this is a defect of labctl; please report it with the log"),

@@ -141,7 +141,7 @@ def transcript(
 ) -> None:
     """A lesson's last run as Markdown: explanations, commands, their output, claims."""
     from labctl.actions.lessons import transcript as make_transcript
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
         raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=lang), code=EXIT_USAGE)

@@ -120,7 +120,7 @@ def report(
     """Write one HTML page: the lab, what lessons did and proved, packet walks to be played."""
     from labctl.report.collect import collect
     from labctl.report.page import chosen, render
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     opens_in = chosen(language) if language else current_language()
     with open_console() as console:
@@ -170,6 +170,6 @@ def _write_output(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     write_for_user(output, text)

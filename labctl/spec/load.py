@@ -45,6 +45,7 @@ from labctl.spec.problems import (
 )
 from labctl.spec.rules import broken_rules
 from labctl.spec.source import LARGEST_FILE, YamlSource, read_yaml, too_large
+from labctl.user_files import new_for_user
 
 __all__ = [
     "BoxSpec",
@@ -104,8 +105,7 @@ def write_default(path: Path, name: str) -> None:
     text = text.replace("$schema=labctl/schema/lab.schema.json", f"$schema={schema}", 1)
     parse_spec(text.encode(), str(path))
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        new_for_user(path, text)
     except FileExistsError:
         raise LabError(
             tr("{path} exists already", path=path),

@@ -17,11 +17,11 @@ def vagrantfile(lab: Lab) -> str:
 
 def render(lab: Lab) -> Path:
     """Write the Vagrantfile into the lab's state directory; where it is."""
-    if lab.state.built_spec.exists():
+    if lab.state.usable and lab.state.built_spec.exists():
         # A lab's machines are found by this file: it must not begin to name others.
         refuse_other_topology(lab)
     path = lab.state.vagrant / "Vagrantfile"
     text = vagrantfile(lab)
-    lab.state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lab.state.make_root()
     write_atomic(path, text)
     return path

@@ -63,6 +63,7 @@ __all__ = [
     "SpecError",
     "TenantSpec",
     "json_schema",
+    "load_built",
     "load_spec",
     "parse_spec",
 ]
@@ -92,6 +93,28 @@ def load_spec(path: Path) -> LabSpec:
     if len(content) > LARGEST_FILE:
         raise SpecError([too_large(file)])
     return parse_spec(content, file)
+
+
+def load_built(path: Path) -> LabSpec | None:
+    """The spec that a lab was made from, as labctl wrote it; None if there is no such file.
+
+    It passes the rules like every lab.yaml: the file may have come with somebody else's directory.
+    Raises LabError.
+    """
+    try:
+        return parse_spec(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return None
+    except SpecError as error:
+        raise LabError(
+            tr("{path} does not hold what this version of labctl writes there", path=path)
+            + f": {error.problems[0]}",
+            hint=tr("`labctl destroy` and `labctl create` anew"),
+        ) from error
+    except OSError as error:
+        raise LabError(
+            tr("{path} cannot be read: {error}", path=path, error=error.strerror)
+        ) from error
 
 
 def write_default(path: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from labctl.i18n import tr
 __all__ = [
     "CommandFailed",
     "Completed",
+    "build_environment",
     "python_module",
     "run",
     "run_at_exit",
@@ -58,6 +59,22 @@ def python_module(module: str, *words: str) -> list[str]:
         f" runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-I", "-c", program, *words]
+
+
+def build_environment() -> dict[str, str]:
+    """The environment in which root builds what all labs share: of the caller's only the proxies.
+
+    Not their language, which programs' messages are in and which a new system does not have, and
+    not their TMPDIR, which does not exist in there or may not be executable.
+    """
+    kept = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        **kept,
+    }
 
 
 @dataclass(frozen=True)

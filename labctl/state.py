@@ -503,9 +503,12 @@ def _not_ours(path: Path) -> LabError:
     )
 
 
-def cache_directory(*, roots: bool = False) -> Path:
-    """Where images and timings are stored for all labs of this machine; `roots`: root's cache."""
-    if chosen := os.environ.get("LABCTL_CACHE"):
+def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
+    """Where images and timings are stored for all labs of this machine; `roots`: root's cache.
+
+    `chosen` stands in for LABCTL_CACHE.
+    """
+    if chosen := os.environ.get("LABCTL_CACHE") if chosen is None else chosen:
         return Path(chosen).expanduser().absolute()
     if roots or os.geteuid() == 0:
         return Path("/var/cache/labctl")

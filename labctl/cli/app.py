@@ -19,6 +19,7 @@ from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
 from labctl.cli.lessons import lessons_app
 from labctl.cli.options import Verbs
+from labctl.cli.process import prepare
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Cancelled, LabError
@@ -88,6 +89,8 @@ def main() -> int:
 
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
+        set_language(detect_language(os.environ))
+        prepare()
         code = _localized(run)(standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C

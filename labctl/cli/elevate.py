@@ -28,9 +28,7 @@ LD_*, PERL5LIB, BASH_ENV).
 
 def passed_on(environment: Mapping[str, str]) -> list[str]:
     """Names of the variables that go along to root."""
-    return sorted(
-        name for name in environment if name in PASSED_ON or name.startswith("LABCTL_")
-    )
+    return sorted(name for name in environment if name in PASSED_ON or name.startswith("LABCTL_"))
 
 
 def become_root() -> None:

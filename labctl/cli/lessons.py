@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, Quiet, command_name, open_console, open_lab
+from labctl.cli.elevate import command_name
+from labctl.cli.options import DEFAULT, File, Json, Quiet, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language, set_language, tr, tr_n
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from labctl.cli.elevate import become_root, command_name
+from labctl.cli.elevate import become_root
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -40,21 +40,22 @@ def open_console(*, quiet: bool = False, json: bool = False) -> "Console":
     return make_console(quiet=quiet, json=json)
 
 
-def open_lab(file: Path, console: "Console") -> "Lab":
+def open_lab(file: Path, console: "Console", *, copies: bool = False) -> "Lab":
     """The lab of a lab.yaml. Restarts labctl with sudo if the lab needs root.
 
     That is so if its provider needs root, or if the lab was made by root and only root can read it.
-    Raises LabError when sudo does not make us root.
+    Raises LabError when sudo does not make us root; and, without `copies`, when the directory is
+    the copy of another lab's.
     """
     from labctl.lab import CHOSEN, Lab
 
     lab = Lab(file, console)
-    if os.geteuid() == 0:
-        return lab
     if lab.state.owner == 0:  # nothing in it can be read before we are root
         become_root()
-    elif lab.needs_root:
+    if lab.needs_root and os.geteuid() != 0:
         if not lab.state.exists:
             os.environ[CHOSEN] = lab.provider_name
         become_root()
+    if not copies and lab.state.copied_from is not None:
+        lab.state.identity()  # raises, with the whole story
     return lab

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, command_name, open_console, open_lab
+from labctl.cli.elevate import command_name
+from labctl.cli.options import DEFAULT, File, Json, open_console, open_lab
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import current_language, tr
 
@@ -75,7 +76,8 @@ def graph(
     chosen = _format(format_, output)
     with open_console(json=json) as console:
         lab = Lab(file)
-        if not planned and lab.state.root.exists():  # only an existing lab may need root
+        owner = lab.state.owner
+        if owner is not None and (not planned or owner == 0):  # only an existing lab may need root
             lab = open_lab(file, console)
         graph_model = graph_of(lab, planned=planned)
         if json:

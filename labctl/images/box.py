@@ -28,7 +28,7 @@ from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 from labctl.images.baked import DIES_WITH_LABCTL, ImageCache, exclusive, require_space
 from labctl.images.box_format import DISK_GIB, BoxFormat
-from labctl.run import stream
+from labctl.run import build_environment, stream
 from labctl.user_files import (
     delete_for_user,
     directory_for_user,
@@ -118,7 +118,8 @@ class BoxBuilder:
         """
         if os.geteuid() != 0:
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
-        self._cache.mkdir(parents=True, exist_ok=True)
+        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._images.protect()
         directory_for_user(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")
         with exclusive(self._cache / "lock", lambda message: self._bus.emit(Note("info", message))):
@@ -188,6 +189,7 @@ class BoxBuilder:
             log=self.log,
             timeout=timeout,
             cancel=context.cancelled,
+            env=build_environment(),
             on_line=context.progress,
             hint=tr("is there a network? the first box on a machine downloads a kernel from a"
                     " Debian mirror") if script == "system.sh" else None,

@@ -156,6 +156,7 @@ class NspawnProvider:
         self._boot(node)
 
     def _mount(self, node: Node, image: BakedImage) -> None:
+        self._images.protect()
         files = self._state.node_files(node.name)
         for part in (files.upper, files.work, files.root):
             part.mkdir(parents=True, exist_ok=True)

@@ -54,10 +54,10 @@ def become_root() -> None:
         # first whether it would do it, and say what that means for labctl.
         asked = run([sudo, "-n", "-l", "--", *argv[2:]], check=False)
         if asked.returncode != 0:
-            said = (asked.stderr.strip() or asked.stdout.strip()).splitlines()
+            lines = (asked.stderr.strip() or asked.stdout.strip()).splitlines()
             raise LabError(
                 tr("only root can do this, and sudo refuses: {said}",
-                   said=said[-1].removeprefix("sudo: ") if said else asked.returncode),
+                   said=lines[-1].removeprefix("sudo: ") if lines else asked.returncode),
                 hint=tr("run it as a user who may use sudo, in a terminal if sudo asks for a"
                         " password"),
             )  # fmt: skip

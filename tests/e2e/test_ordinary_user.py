@@ -84,7 +84,7 @@ def install(user: User) -> None:
     # An interpreter below /root is of no use to others.
     reachable = subprocess.run(
         ["setpriv", f"--reuid={user.name}", f"--regid={user.name}", "--clear-groups",
-         base, "-c", ""],
+         "env", base, "-c", ""],
         check=False, capture_output=True, cwd="/",
     ).returncode == 0  # fmt: skip
     python = base
@@ -98,7 +98,9 @@ def install(user: User) -> None:
             python = Path(found)
     subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True, cwd="/")
     (packages,) = venv.glob("lib/python*/site-packages")
-    shutil.copytree(libraries, packages, dirs_exist_ok=True, symlinks=True)
+    ours = shutil.ignore_patterns("playwright*", "babel*", "mypy*", "*mypyc*", "pip", "ruff*",
+                                  "hypothesis*", "setuptools*", "__pycache__")  # fmt: skip
+    shutil.copytree(libraries, packages, dirs_exist_ok=True, symlinks=True, ignore=ours)
     for hook in packages.glob("*labctl*.pth"):
         hook.unlink()
     source = user.home / "src"

@@ -359,8 +359,9 @@ def test_waiting_for_the_lock_comes_to_an_end(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    said: list[str] = []
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(LabError, match="cannot write"), exclusive(tmp_path / "lock", [].append):
+    with pytest.raises(LabError, match="cannot write"), exclusive(tmp_path / "lock", said.append):
         pass
     assert (tmp_path / "victim").read_text() == "precious"

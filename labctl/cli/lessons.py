@@ -136,7 +136,8 @@ def transcript(
     lesson: LessonName,
     lang: Annotated[str, typer.Option(help="en or zh-TW; default: labctl's language.")] = "",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file; default: stdout.")
+        Path | None,
+        typer.Option("-o", "--output", readable=False, help="A file; default: stdout."),
     ] = None,
     file: File = DEFAULT,
 ) -> None:

@@ -61,7 +61,9 @@ def graph(
         str, typer.Option("--format", help="svg, mermaid or text; default: as --output ends.")
     ] = "",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; default: stdout.")
+        Path | None,
+        # Not readable: whoever writes need not read, such as another user's pipe at /dev/stdout.
+        typer.Option("-o", "--output", readable=False, help="File to write; default: stdout."),
     ] = None,
     planned: Annotated[
         bool, typer.Option("--planned", help="As lab.yaml describes it; ask no running lab.")
@@ -112,7 +114,9 @@ def graph(
 def report(
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page; default: report.html beside lab.yaml."),
+        typer.Option(
+            "-o", "--output", readable=False, help="The page; default: report.html beside lab.yaml."
+        ),
     ] = None,
     language: Annotated[
         str, typer.Option("--language", help="The page opens in it: en or zh-TW.")

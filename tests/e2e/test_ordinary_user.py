@@ -223,9 +223,10 @@ def test_no_file_beside_lab_yaml_runs_as_root(lab: User) -> None:
         (directory / f"{name}.py").write_text(
             f"import os\nopen('{proof}' if os.geteuid() == 0 else '/dev/null', 'a').write('x')\n"
         )
+        (directory / f"{name}.py").chmod(0o644)  # the umask is 077
     try:
         for words in (["status"], ["halt", "-q"], ["up", "-q"], ["graph"]):
-            lab.does(*words, PYTHONPATH=str(directory), PYTHONSTARTUP=str(directory / "json.py"))
+            lab.does(*words)
         assert not proof.exists()
     finally:
         proof.unlink(missing_ok=True)

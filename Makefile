@@ -31,11 +31,12 @@ dev:
 
 test: setup lint unit unit-ahead unit-elsewhere messages-check integration e2e vm-short ## everything that CI checks
 
-lint: dev ## ruff, mypy, import-linter, shellcheck
+lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
 	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
 
 unit: dev ## tests of what decides: no root, seconds

@@ -8,28 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 if TYPE_CHECKING:
     from gettext import NullTranslations
 
 Language: TypeAlias = Literal["en", "zh-TW"]
+_Text = TypeVar("_Text", bound=str)
 
 _language: Language = "en"
 
 
 def set_language(language: str) -> None:
-    """Makes `tr` speak `language`. Raises ValueError for one labctl does not speak."""
+    """Makes `tr` translate into `language`. Raises ValueError if it is not one of Language."""
     global _language
-    for known in get_args(Language):
-        if language == known:
-            _language = known
+    for supported in get_args(Language):
+        if language == supported:
+            _language = supported
             return
     raise ValueError(f"unknown language {language!r}; known: {', '.join(get_args(Language))}")
 
 
 def current_language() -> Language:
-    """The language `tr` speaks now."""
+    """The language that `tr` translates into."""
     return _language
 
 
@@ -37,8 +38,8 @@ def detect_language(env: Mapping[str, str]) -> Language:
     """The language these environment variables ask for.
 
     The first one set decides, as for any program, with LABCTL_LANG before them:
-    LABCTL_LANG, LC_ALL, LC_MESSAGES, LANG. Simplified Chinese readers get English:
-    Taiwan's terms are not theirs.
+    LABCTL_LANG, LC_ALL, LC_MESSAGES, LANG. A locale of Simplified Chinese gives English, because
+    its readers use other technical terms than Taiwan's.
     """
     for name in ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         if value := env.get(name):
@@ -48,9 +49,10 @@ def detect_language(env: Mapping[str, str]) -> Language:
 
 
 def asked_language(words: Sequence[str]) -> str:
-    """What `--lang` says, before anything is parsed; "" if it is not there.
+    """The value of `--lang`, found before the command line is parsed; "" if it is not given.
 
-    `words` are those after the program's name. `--help` acts before any other option is looked at.
+    `words` follow the program's name. Parsing is too late: `--help` prints before the parser gets
+    to `--lang`.
     """
     for number, word in enumerate(words):
         if word.startswith("--lang="):
@@ -58,7 +60,7 @@ def asked_language(words: Sequence[str]) -> str:
         if word == "--lang":
             return next(iter(words[number + 1 :]), "")
         if not word.startswith("-"):
-            break  # the verb; what follows is its own
+            break  # the verb; the options after it belong to it
     return ""
 
 
@@ -68,8 +70,8 @@ def tr(text: str, /, **params: Any) -> str:
     What has no translation stays English. Values are inserted as they are, braces included.
     Raises KeyError or IndexError if the English template names a parameter that is missing.
     """
-    # gettext answers the empty text with the header of the catalogue.
-    translated = _translations(_language).gettext(text) if text and _language != "en" else text
+    # gettext translates the empty text to the header of the catalogue.
+    translated = translations(_language).gettext(text) if text and _language != "en" else text
     return _filled(translated, text, params)
 
 
@@ -78,11 +80,11 @@ def tr_n(singular: str, plural: str, /, n: int, **params: Any) -> str:
     english = singular if n == 1 else plural
     translated = english
     if _language != "en":
-        translated = _translations(_language).ngettext(singular, plural, n)
+        translated = translations(_language).ngettext(singular, plural, n)
     return _filled(translated, english, {"n": n, **params})
 
 
-def mark(text: str) -> str:
+def mark(text: _Text) -> _Text:
     """`text` as it is: a template kept in a table, which `tr` gets when it is shown.
 
     Tables are made before the language is known; `make messages` collects what is marked.
@@ -95,23 +97,22 @@ def _filled(translated: str, english: str, params: Mapping[str, Any]) -> str:
         try:
             return translated.format(**params)
         except (KeyError, IndexError, ValueError):
-            # A slip in the catalogue must not cost the user the message.
-            pass
+            pass  # a wrong placeholder in the translation: show the message in English
     return english.format(**params)
 
 
 def catalogue_path(language: Language) -> Path:
-    """The compiled catalogue of `language`; its source, the .po file, stands beside it."""
+    """The compiled catalogue of `language`; its source, the .po file, is beside it."""
     locale = language.replace("-", "_")
     return Path(__file__).parent / "locale" / locale / "LC_MESSAGES" / "labctl.mo"
 
 
 @cache
-def _translations(language: Language) -> NullTranslations:
-    import gettext  # only a reader of translations pays for it
+def translations(language: Language) -> NullTranslations:
+    import gettext  # slow to import, and not needed for English
 
     try:
         with catalogue_path(language).open("rb") as stream:
             return gettext.GNUTranslations(stream)
-    except OSError:  # not there, or not a catalogue: labctl speaks English
+    except OSError:  # missing, or not a catalogue: everything stays English
         return gettext.NullTranslations()

@@ -28,19 +28,23 @@ from labctl.topology import Node, Topology, build_topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-    from labctl.doctor.judge import DoctorReport as Examination
+    from labctl.doctor.judge import DoctorReport
 
 STEPS_AT_ONCE = 8
-"""Steps mostly wait for services to start: more of them than cores keeps the cores busy."""
+"""Steps that run at the same time. More than there are cores: they mostly wait for services."""
 
 CHOSEN = "LABCTL_PROVIDER"
-"""Environment variable: the provider that `auto` means, once that has been found out."""
+"""Environment variable: the provider that `auto` has chosen. labctl sets it before it restarts
+itself with sudo, because the host may look different to root, who would choose another."""
 
 T = TypeVar("T")
 
 
 def each_node(nodes: Sequence[Node], work: Callable[[Node], T]) -> dict[str, T]:
-    """The same work on all these nodes at once, by node; the first failure after all have ended."""
+    """Do `work` on all nodes at the same time; returns its results by node name.
+
+    If some fail, the first failure is raised after all have ended.
+    """
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         return dict(zip((node.name for node in nodes), pool.map(work, nodes), strict=True))
 
@@ -49,7 +53,7 @@ class Lab:
     """One lab.yaml and the lab it describes."""
 
     def __init__(self, file: Path, subscriber: Callable[[Event], None] | None = None) -> None:
-        """Reads nothing yet. `subscriber` receives every event of the work (the console)."""
+        """`subscriber` receives every event of the work, as the console does."""
         self.file = file.absolute()
         self.state = LabState(self.file.parent)
         self.bus = EventBus()
@@ -58,18 +62,18 @@ class Lab:
         self.cache = cache_directory()
         self._clouds: dict[int, Connection] = {}
 
-    # -- what follows from the file --------------------------------------------------------------
+    # -- the lab that the file describes ---------------------------------------------------------
     @cached_property
     def spec(self) -> LabSpec:
-        """What lab.yaml says now, defaults filled in. Raises SpecError."""
+        """What lab.yaml says now, with defaults filled in. Raises SpecError."""
         return load_spec(self.file)
 
     @cached_property
     def topology(self) -> Topology:
         """The lab that exists here, or else the one that lab.yaml describes. Raises SpecError.
 
-        What was made stays what it was made from: a lab can be looked at, stopped and destroyed
-        whatever has become of its lab.yaml.
+        A lab that exists is read from the copy of lab.yaml it was made from, so that it can be
+        looked at, halted and destroyed after lab.yaml was edited or deleted.
         """
         shared_nat = self._entry.features.shared_nat
         spec = load_built(self.state.built_spec) if self.state.usable else None
@@ -77,7 +81,7 @@ class Lab:
 
     @cached_property
     def provider_name(self) -> str:
-        """The provider that made this lab, or else the one that would.
+        """The provider that made this lab, or else the one that `create` would use.
 
         Raises SpecError; LabError when this version of labctl has no such provider.
         """
@@ -96,11 +100,11 @@ class Lab:
         return find(self.provider_name)
 
     @cached_property
-    def examination(self) -> "Examination":
-        """What keeps this host from making the lab, and which provider would. Raises SpecError."""
+    def examination(self) -> "DoctorReport":
+        """Whether this host can make the lab, and with which provider. Raises SpecError."""
         if self.state.exists:
             return self.examine(self._made_by)
-        # What was chosen before sudo still holds behind it, where the host looks different.
+        # Chosen before labctl restarted itself with sudo: see CHOSEN.
         chosen = os.environ.get(CHOSEN, "") if self.spec.provider == "auto" else ""
         if chosen not in ("", "auto"):
             find(chosen, CHOSEN)
@@ -127,10 +131,11 @@ class Lab:
             assets() / "Vagrantfile.j2",
         )
 
-    def examine(self, provider: str = "", *, thorough: bool = False) -> "Examination":
-        """Whether this host can make the lab of lab.yaml, and by which provider.
+    def examine(self, provider: str = "", *, thorough: bool = False) -> "DoctorReport":
+        """Whether this host can make the lab of lab.yaml, and with which provider.
 
-        `provider` stands in for lab.yaml's. Needs no root. Raises SpecError.
+        `provider` replaces lab.yaml's. `thorough`: see doctor/examine.py. Needs no root.
+        Raises SpecError.
         """
         from labctl.doctor.examine import examine
 
@@ -138,7 +143,9 @@ class Lab:
             build_topology(self.spec),
             self.state,
             provider=provider or self.spec.provider,
-            cache=cache_directory(roots=True),  # containers are made by root
+            cache=cache_directory(
+                roots=True
+            ),  # only root makes containers, so their image is in root's cache
             provision=assets() / "provision",
             thorough=thorough,
         )
@@ -165,31 +172,34 @@ class Lab:
         return self.provider.guest(self.topology.controller)
 
     def cloud(self) -> "Connection":
-        """openstacksdk as admin; one connection per thread, for requests is not thread-safe."""
+        """openstacksdk as admin. Each thread has its own connection: `requests` is not thread-safe.
+
+        Raises LabError when OpenStack's APIs do not answer.
+        """
         thread = threading.get_ident()
         if thread not in self._clouds:
             self._clouds[thread] = self.connect()
         return self._clouds[thread]
 
     def connect(self) -> "Connection":
-        """A new connection of openstacksdk, as admin. Raises LabError when nobody answers."""
+        """A new openstacksdk connection, as admin. Raises LabError when the APIs do not answer."""
         from labctl.access.cloud import connect
 
         password = self.state.secrets().admin
         return connect(self.topology, self.controller, password)
 
     def forget_connections(self) -> None:
-        """Connect to OpenStack anew the next time: its node was replaced."""
+        """Make `cloud` connect anew: after a restore the old connections lead nowhere."""
         self._clouds.clear()
 
-    # -- for whoever works on it ------------------------------------------------------------------
+    # -- what actions/ use to work on it ----------------------------------------------------------
     def run(self, title: str, steps: list[Step], workers: int = STEPS_AT_ONCE) -> RunResult:
         """Run steps under a title, at most `workers` at once; their events go to `bus`."""
         timings = Timings(self.cache / "timings.json", prefix=f"{len(self.topology.nodes)}/")
         return run_steps(steps, bus=self.bus, timings=timings, workers=workers, title=title)
 
     def note(self, level: NoteLevel, text: str) -> None:
-        """Tell people something about the work that is under way."""
+        """Tell the user something about the work that is being done."""
         self.bus.emit(Note(level, text))
 
     def running(self) -> list[bool]:
@@ -197,7 +207,7 @@ class Lab:
         return [self.provider.running(node) for node in self.topology.nodes]
 
     def on_each_node(self, work: Callable[[Node], T], context: StepContext) -> dict[str, T]:
-        """The same work on all nodes at once, by node; the first failure after all have ended."""
+        """As `each_node`, on all nodes of the lab; each node that is done is shown as progress."""
 
         def work_on(node: Node) -> T:
             result = work(node)
@@ -212,7 +222,7 @@ class Lab:
             raise LabError(tr("there is no lab here"), hint=tr("make it with `labctl create`"))
 
     def require_finished(self) -> None:
-        """Raises LabError when there is no lab here, or half of one."""
+        """Raises LabError when there is no lab here, or `create` has not finished it."""
         self.require_created()
         if not self.state.created.exists():
             raise LabError(

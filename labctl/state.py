@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -516,5 +516,11 @@ def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
 
 
 def as_json(data: Any) -> str:
-    """JSON for programs: UTF-8, one document."""
-    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    """JSON for programs: UTF-8, one document; a dataclass is an object with its fields."""
+    return json.dumps(data, indent=2, ensure_ascii=False, default=_json_value)
+
+
+def _json_value(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return str(value)

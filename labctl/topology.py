@@ -11,7 +11,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.spec.model import LabSpec, NodeSpec
+from labctl.spec.model import (
+    Attach,
+    BoxSpec,
+    FlavorSpec,
+    ImageSpec,
+    LabSpec,
+    NodeSpec,
+    PoolSpec,
+    Stack,
+    Uplink,
+)
 
 # Default ports: OpenStack Installation Guide, "Firewalls and default ports".
 _API_PORTS = {
@@ -62,9 +72,8 @@ class Node:
     """One machine of the lab."""
 
     name: str
-    roles: frozenset[str]
-    cpus: int
-    memory_mib: int
+    spec: NodeSpec
+    """What lab.yaml says of it; a new field of a node is there at once."""
     eth0: Nic
     """Interface to the Internet: every node has its own isolated NAT network, unless they share one
     (`build_topology`)."""
@@ -72,6 +81,11 @@ class Node:
     """Interface to the private network: for Geneve, the OVN databases and the OpenStack APIs."""
     forwards: tuple[Forward, ...]
     """SSH first; on the controller of a lab with OpenStack also the APIs."""
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """What it does: ``controller``, ``gateway``, ``compute``."""
+        return frozenset(self.spec.roles)
 
     @property
     def is_controller(self) -> bool:
@@ -90,18 +104,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Addresses Neutron may use on the external network, from `start` to `end` inclusive."""
-
-    start: IPv4Address
-    end: IPv4Address
-
-    def contains(self, address: IPv4Address) -> bool:
-        """Whether the address is in this pool."""
-        return self.start <= address <= self.end
-
-
-@dataclass(frozen=True)
 class Instance:
     """One Nova instance of the tenant."""
 
@@ -110,70 +112,135 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Image:
-    """The image instances boot from."""
-
-    name: str
-    source: str
-    """``builtin``, an http(s) URL, or a path relative to the directory of lab.yaml."""
-    user: str
-    """The user SSH logs in as."""
-
-
-@dataclass(frozen=True)
-class Flavor:
-    """The size of instances."""
-
-    name: str
-    vcpus: int
-    memory_mib: int
-    disk_gib: int
-
-
-@dataclass(frozen=True)
-class Box:
-    """The Vagrant box of virtual machines."""
-
-    name: str
-    """Such as ``debian/bookworm64``, or ``auto``."""
-    version: str
-    """A version, or empty for any."""
-
-
-@dataclass(frozen=True)
 class Topology:
-    """A lab with every value decided."""
+    """A lab with every value decided. Lessons know it as ``lab``."""
 
-    lab: str
-    stack: str
-    """``openstack``, or ``ovn`` for OVN alone."""
-    box: Box
-    nested: bool
-    """Whether nodes that are virtual machines can use the host's virtualization themselves."""
+    spec: LabSpec
+    """Everything that lab.yaml says, with its defaults; a new field is there at once."""
     nodes: tuple[Node, ...]
     """In the order of lab.yaml."""
-    nat: IPv4Network
-    nat_gateway: IPv4Address
-    uplink: str
-    private: IPv4Network
-    attach: str
-    """``internal``: only the nodes are on the private network; ``hostonly``: the host is too."""
-    physical_network: str
-    external_network: str
-    external_subnet: str
-    pool: Pool
-    tenant_network: str
-    tenant_subnet: str
-    tenant_cidr: IPv4Network
-    tenant_gateway: IPv4Address
-    dns: tuple[IPv4Address, ...]
-    router: str
-    instances: tuple[Instance, ...]
-    """In the order of lab.yaml; never empty."""
-    image: Image
-    flavor: Flavor
-    security_group: str
-    keypair: str
+
+    # What lessons write, such as {{ lab.router }}, stays the same where lab.yaml gets a new shape.
+
+    @property
+    def lab(self) -> str:
+        """Name of the lab."""
+        return self.spec.name
+
+    @property
+    def stack(self) -> Stack:
+        """``openstack``, or ``ovn`` for OVN alone."""
+        return self.spec.stack
+
+    @property
+    def box(self) -> BoxSpec:
+        """The Vagrant box of virtual machines."""
+        return self.spec.box
+
+    @property
+    def nested(self) -> bool:
+        """Whether virtual machines can use the host's virtualization themselves."""
+        return self.spec.nested
+
+    @property
+    def nat(self) -> IPv4Network:
+        """Network of eth0, and the range of the external subnet."""
+        return self.spec.nat.subnet
+
+    @property
+    def nat_gateway(self) -> IPv4Address:
+        """Gateway to the Internet."""
+        return self.spec.nat.gateway
+
+    @property
+    def uplink(self) -> Uplink:
+        """``simulated``, or ``host`` for the host's real one."""
+        return self.spec.nat.uplink
+
+    @property
+    def private(self) -> IPv4Network:
+        """Network of eth1, the underlay of Geneve."""
+        return self.spec.private.subnet
+
+    @property
+    def attach(self) -> Attach:
+        """``internal``: only the nodes are on it; ``hostonly``: the host is too."""
+        return self.spec.private.attach
+
+    @property
+    def physical_network(self) -> str:
+        """Name in OVN's bridge mappings."""
+        return self.spec.external.physical_network
+
+    @property
+    def external_network(self) -> str:
+        """Name of the external network."""
+        return self.spec.external.network
+
+    @property
+    def external_subnet(self) -> str:
+        """Name of its subnet."""
+        return self.spec.external.subnet
+
+    @property
+    def pool(self) -> PoolSpec:
+        """Addresses Neutron may use on the external network."""
+        return self.spec.external.pool
+
+    @property
+    def tenant_network(self) -> str:
+        """Name of the network instances are on."""
+        return self.spec.tenant.network
+
+    @property
+    def tenant_subnet(self) -> str:
+        """Name of its subnet."""
+        return self.spec.tenant.subnet
+
+    @property
+    def tenant_cidr(self) -> IPv4Network:
+        """Range of that subnet."""
+        return self.spec.tenant.cidr
+
+    @property
+    def tenant_gateway(self) -> IPv4Address:
+        """Address of the router in it."""
+        return self.spec.tenant.gateway
+
+    @property
+    def dns(self) -> tuple[IPv4Address, ...]:
+        """DNS servers that instances are told."""
+        return self.spec.tenant.dns
+
+    @property
+    def router(self) -> str:
+        """Name of the router."""
+        return self.spec.tenant.router
+
+    @property
+    def image(self) -> ImageSpec:
+        """What instances boot."""
+        return self.spec.image
+
+    @property
+    def flavor(self) -> FlavorSpec:
+        """How large instances are."""
+        return self.spec.flavor
+
+    @property
+    def security_group(self) -> str:
+        """Name of the group that allows ICMP and SSH."""
+        return self.spec.security_group
+
+    @property
+    def keypair(self) -> str:
+        """Name of the keypair whose public key instances get."""
+        return self.spec.keypair
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """In the order of lab.yaml; never empty."""
+        return tuple(Instance(name, spec.address) for name, spec in self.spec.instances.items())
 
     @property
     def controller(self) -> Node:
@@ -206,38 +273,7 @@ def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
     node has its own NAT network, and all have the same address. Raises LabError if the network is
     too small.
     """
-    return Topology(
-        lab=spec.name,
-        stack=spec.stack,
-        box=Box(spec.box.name, spec.box.version),
-        nested=spec.nested,
-        nodes=tuple(_nodes(spec, shared_nat)),
-        nat=spec.nat.subnet,
-        nat_gateway=spec.nat.gateway,
-        uplink=spec.nat.uplink,
-        private=spec.private.subnet,
-        attach=spec.private.attach,
-        physical_network=spec.external.physical_network,
-        external_network=spec.external.network,
-        external_subnet=spec.external.subnet,
-        pool=Pool(spec.external.pool.start, spec.external.pool.end),
-        tenant_network=spec.tenant.network,
-        tenant_subnet=spec.tenant.subnet,
-        tenant_cidr=spec.tenant.cidr,
-        tenant_gateway=spec.tenant.gateway,
-        dns=spec.tenant.dns,
-        router=spec.tenant.router,
-        instances=tuple(Instance(name, inst.address) for name, inst in spec.instances.items()),
-        image=Image(spec.image.name, spec.image.source, spec.image.user),
-        flavor=Flavor(
-            spec.flavor.name,
-            vcpus=spec.flavor.vcpus,
-            memory_mib=spec.flavor.memory,
-            disk_gib=spec.flavor.disk,
-        ),
-        security_group=spec.security_group,
-        keypair=spec.keypair,
-    )
+    return Topology(spec, tuple(_nodes(spec, shared_nat)))
 
 
 def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
@@ -247,9 +283,7 @@ def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
     for name, node in spec.nodes.items():
         yield Node(
             name=name,
-            roles=frozenset(node.roles),
-            cpus=node.cpus,
-            memory_mib=node.memory,
+            spec=node,
             eth0=Nic(
                 "eth0",
                 macs[name, "eth0"],

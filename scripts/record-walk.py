@@ -87,7 +87,7 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *por
 
     number = int(port[0]) if port else None
     mark = random.randrange(64)
-    walker = Recorder(lab.topology, guest, lab.cloud, lab.provider.far_side, marks=lambda: mark)
+    walker = Recorder(lab.topology, guest, lab.cloud, lab.provider.host_end, marks=lambda: mark)
     done = walker.walk(protocol, source, target, number)
     directory = GOLDEN / case
     directory.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *por
     (directory / "ovn.jsonl").write_text(
         "".join(f"{line.partition(' ')[2]}\n" for line in tables if " {" in line)
     )
-    far = lab.provider.far_side(lab.topology.controller)
+    far = lab.provider.host_end(lab.topology.controller)
     recorded = {
         "asked": [protocol, source, target, number],
         "mark": mark,

@@ -1,1 +1,3 @@
 """Ways into a lab: SSH, an instance's console, OpenStack's APIs, captured packets."""
+
+__all__ = ["capture", "cloud", "guest", "instance", "keys", "ovsdb", "packets", "ssh"]

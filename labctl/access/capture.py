@@ -77,7 +77,7 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
     guest.run(
         f"""
         listens() {{
-            for _ in $(seq {250 * guest.patience}); do
+            for _ in $(seq {250 * guest.timeout_factor}); do
                 grep -q 'listening on' $1.log && return
                 kill -0 $(cat $1.pid) || break
                 sleep 0.02

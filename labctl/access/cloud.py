@@ -61,7 +61,7 @@ class _GuestAdapter(HTTPAdapter):
 def connect(topology: Topology, guest: Guest, password: str) -> "openstack.connection.Connection":
     """A connection as the lab's admin. `guest` is the controller's; nothing is sent before use.
 
-    A request may take a minute, times the guest's patience.
+    A request may take a minute, times the guest's timeout factor.
     """
     transport = requests.Session()
     transport.trust_env = False  # no proxy: the host's proxy cannot reach the lab
@@ -75,7 +75,7 @@ def connect(topology: Topology, guest: Guest, password: str) -> "openstack.conne
         project_domain_name="Default",
     )
     session = keystoneauth1.session.Session(
-        auth=auth, session=transport, timeout=60 * guest.patience
+        auth=auth, session=transport, timeout=60 * guest.timeout_factor
     )
     return openstack.connection.Connection(session=session, region_name="RegionOne")
 

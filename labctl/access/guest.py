@@ -41,7 +41,7 @@ class Guest(Protocol):
     """What stages, probes and lessons need of a node."""
 
     name: str
-    patience: int
+    timeout_factor: int
     """Timeouts are multiplied by this. 1 for containers; more for emulated VMs, which are slow."""
 
     def run(
@@ -56,7 +56,7 @@ class Guest(Protocol):
     ) -> GuestResult:
         """Run a command: a list is quoted word by word, a string is a script for bash.
 
-        `timeout` is in seconds of a node that is a container; others have `patience` times that.
+        `timeout` is the seconds a container gets; every node gets that times `timeout_factor`.
         """
         ...
 

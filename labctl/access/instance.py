@@ -116,7 +116,7 @@ class InstanceGuest:
         self._guest_of = guest_of
         self._user = topology.image.user
         self._compute = guest_of(location.node)
-        self.patience = self._compute.patience
+        self.timeout_factor = self._compute.timeout_factor
         self._controller = guest_of(topology.controller.name)
         self._methods = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
         self._method: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
@@ -208,10 +208,10 @@ class InstanceGuest:
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
         began = time.monotonic()
-        shell_timeout = _SHELL_TIMEOUT * self.patience
+        shell_timeout = _SHELL_TIMEOUT * self.timeout_factor
         request = {
             "script": script,
-            "timeout": timeout * self.patience,
+            "timeout": timeout * self.timeout_factor,
             "shell_timeout": shell_timeout,
         }
         program = Path(serialshell.__file__).read_text(encoding="utf-8")
@@ -274,7 +274,7 @@ class InstanceGuest:
         cancelled: Callable[[], bool] | None,
     ) -> GuestResult:
         options = [
-            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.patience}",
+            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.timeout_factor}",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
             "-o", "LogLevel=ERROR",
         ]  # fmt: skip

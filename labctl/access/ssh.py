@@ -40,19 +40,19 @@ class SSHGuest:
         key: Path,
         host_key: Path,
         connect: Callable[[], socket.socket] | None = None,
-        patience: int = 1,
+        timeout_factor: int = 1,
     ) -> None:
         """Either `dial` or `connect` must be given.
 
         `dial` opens connections inside the node's network. Where the host cannot do that it is
         None: then `connect` opens the one connection to the node's SSH server, and all others are
         forwarded through it. `host_key` is a file with the node's host key: the private one, or the
-        public one as in known_hosts. `patience`: see Guest.
+        public one as in known_hosts. `timeout_factor`: see Guest.
         """
         if dial is None and connect is None:
             raise ValueError("either dial or connect must be given")
         self.name = name
-        self.patience = patience
+        self.timeout_factor = timeout_factor
         self._dial = dial
         self._connector = connect
         self._open = connect or (lambda: self.dial("127.0.0.1", 22))
@@ -81,7 +81,7 @@ class SSHGuest:
 
     def _forward(self, host: str, port: int) -> paramiko.Channel:
         return self._connected().open_channel(
-            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=30 * self.patience
+            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=30 * self.timeout_factor
         )
 
     def _connected(self) -> paramiko.Transport:
@@ -112,10 +112,10 @@ class SSHGuest:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_TIMEOUT * 1000)
         transport = paramiko.Transport(sock)
         try:
-            transport.banner_timeout = 30 * self.patience
+            transport.banner_timeout = 30 * self.timeout_factor
             # A server may have keys of several types: ask for the type of the key we know.
             transport.get_security_options().key_types = _signatures(expected)
-            transport.start_client(timeout=30 * self.patience)
+            transport.start_client(timeout=30 * self.timeout_factor)
             if transport.get_remote_server_key() != expected:
                 raise GuestError(
                     tr("{name}: an SSH server with an unknown host key answered", name=self.name),
@@ -135,7 +135,7 @@ class SSHGuest:
     def another(self) -> "SSHGuest":
         """A handle on the same node with a connection of its own."""
         return SSHGuest(
-            self.name, self._dial, self._key, self._host_key, self._connector, self.patience
+            self.name, self._dial, self._key, self._host_key, self._connector, self.timeout_factor
         )
 
     def close(self) -> None:
@@ -148,12 +148,12 @@ class SSHGuest:
     @contextmanager
     def _channel(self) -> Iterator[paramiko.Channel]:
         try:
-            channel = self._connected().open_session(timeout=30 * self.patience)
+            channel = self._connected().open_session(timeout=30 * self.timeout_factor)
         except (OSError, EOFError, paramiko.SSHException):
             # The server closed an idle connection or restarted: try once more with a new one.
             self.close()
             try:
-                channel = self._connected().open_session(timeout=30 * self.patience)
+                channel = self._connected().open_session(timeout=30 * self.timeout_factor)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise GuestError(
                     tr("{name}: SSH opens no session: {error}", name=self.name, error=error)
@@ -175,7 +175,7 @@ class SSHGuest:
     ) -> GuestResult:
         """Run a command to its end.
 
-        `timeout` is in seconds, times the patience. Raises GuestError when the node cannot be
+        `timeout` is in seconds, times the timeout factor. Raises GuestError when the node cannot be
         reached, when the command takes too long, or (with `check`) exits non-zero; Cancelled when
         `cancelled()` turns true.
         After a timeout or Cancelled the command still runs in the node, so commands that change a
@@ -183,7 +183,7 @@ class SSHGuest:
         """
         script = command if isinstance(command, str) else shlex.join(command)
         shown = script.strip().splitlines()[0][:120] if script.strip() else "(nothing)"
-        timeout *= self.patience
+        timeout *= self.timeout_factor
         began = time.monotonic()
         out, err = _Lines("stdout", on_line), _Lines("stderr", on_line)
         with self._channel() as channel:
@@ -258,7 +258,7 @@ class SSHGuest:
         """Read a file. Raises GuestError when there is none."""
         content = bytearray()
         with self._channel() as channel:
-            channel.settimeout(60 * self.patience)
+            channel.settimeout(60 * self.timeout_factor)
             self._start(channel, f"exec cat -- {shlex.quote(path)}")
             try:
                 while chunk := channel.recv(65536):

@@ -1,1 +1,3 @@
-"""What can be done to a lab, a file a verb."""
+"""What can be done to a lab; a file for each verb, or for a few that belong together."""
+
+__all__ = ["create", "destroy", "lessons", "logs", "power", "render", "snapshots", "status", "walk"]

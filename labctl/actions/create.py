@@ -1,4 +1,4 @@
-"""`labctl create`: everything from nothing to the state in which the tutorial's day begins."""
+"""`labctl create`: from nothing to the state that the lessons start from."""
 
 import time
 
@@ -15,10 +15,10 @@ from labctl.state import write_atomic
 
 
 def create(lab: Lab) -> RunResult:
-    """Make the lab, or finish and mend one that was begun.
+    """Make the lab, or finish one that was interrupted, or repair one that is broken.
 
-    Asks each stage what is really done and runs the rest, so it also resumes and repairs.
-    Raises SpecError, LabError, StepFailed.
+    Each stage is asked whether its work is done, and only the others run. Raises SpecError,
+    LabError, StepFailed.
     """
     lab.examination.raise_if_not_ok()
     with held(lab, "create"):
@@ -34,7 +34,7 @@ def create(lab: Lab) -> RunResult:
 
 
 def _save_base(lab: Lab) -> None:
-    """The first snapshot. Without it the lab is a lab all the same."""
+    """Save the snapshot `base`. If that fails the user is warned: the lab itself works."""
     if SnapshotStore(lab.state).exists(BASE):
         return
     live = lab.provider.features.live_snapshots
@@ -44,7 +44,8 @@ def _save_base(lab: Lab) -> None:
         lab.note("warning", tr("no snapshot {name}: {why}", name=BASE, why=error.message))
         return
     if not live:
-        # Halting and booting all machines would double the time of `create`.
+        # Virtual machines must be down for a snapshot of their files. Halting and booting them
+        # would double the time of `create`.
         text = tr(
             "{name} is for a lab that runs; to keep all files: {command}",
             name=BASE,
@@ -54,9 +55,9 @@ def _save_base(lab: Lab) -> None:
 
 
 def refuse_other_topology(lab: Lab) -> None:
-    """A lab.yaml edited under a lab that exists: say so, instead of making half of both.
+    """Raises LabError (wrong use) if lab.yaml was edited after the lab was made from it.
 
-    Raises LabError (wrong use).
+    Going on would mix nodes and addresses of both versions.
     """
     now = lab.spec.model_dump_json(indent=1)
     built = lab.state.built_spec

@@ -10,30 +10,30 @@ from labctl.lab import Lab
 
 @dataclass(frozen=True)
 class Destroyed:
-    """What became of a lab."""
+    """What `destroy` found, and what it left on purpose."""
 
     existed: bool
-    """Whether there was one."""
-    kept: list[str]
-    """What its provider keeps for the next lab, in words."""
+    """Whether there was a lab."""
+    cached: list[str]
+    """What its provider keeps on this machine for the next lab, in words for the user."""
 
 
 def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
-    """Remove the lab and everything it has.
+    """Remove the lab and everything that belongs to it.
 
-    Works on whatever an interrupted `create` left. With `purge` also what its provider keeps for
-    the next lab. Raises LabError naming what resists.
+    Works on whatever an interrupted `create` left. With `purge` also removes what its provider
+    keeps for the next lab. Raises LabError naming what could not be removed.
     """
     if lab.state.copied_from is not None:
         # Everything outside the directory that has the lab's name is the original's.
         with lab.state.locked("destroy"):
             lab.state.remove()
-        return Destroyed(existed=True, kept=[])
+        return Destroyed(existed=True, cached=[])
     if not lab.state.usable:
         if purge:
             lab.provider.purge(lambda message: None)
-        return Destroyed(existed=False, kept=[])
-    kept: list[str] = []
+        return Destroyed(existed=False, cached=[])
+    cached: list[str] = []
 
     def remove_nodes(context: StepContext) -> None:
         lab.provider.destroy(context.progress)
@@ -44,7 +44,7 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
             )
         if purge:
             lab.provider.purge(context.progress)
-        kept.extend(lab.provider.kept())
+        cached.extend(lab.provider.cached())
 
     with lab.state.locked("destroy"):
         if lab.state.exists:
@@ -56,4 +56,4 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
             run_steps(steps, bus=lab.bus, title=title).raise_if_failed()
         else:
             lab.state.remove()
-    return Destroyed(existed=True, kept=kept)
+    return Destroyed(existed=True, cached=cached)

@@ -1,4 +1,4 @@
-"""A lab that is being worked on: its lock, its event log, and what a killed labctl left."""
+"""For every verb that changes a lab: the lock, the event log, recovery after a killed labctl."""
 
 import json
 import time
@@ -13,10 +13,10 @@ from labctl.snapshots.recover import recover
 
 @contextmanager
 def held(lab: Lab, verb: str) -> Iterator[None]:
-    """Hold the lab for `verb`: nobody else changes it, and every event goes to its event log.
+    """Lock the lab while the body runs, and write every event to the lab's event log.
 
-    What a killed labctl left undone is finished or taken back first. Raises LabError when another
-    labctl holds it.
+    What a killed labctl left half done is first finished or undone. Raises LabError when another
+    labctl has the lock.
     """
     state = lab.state
     with state.locked(verb):

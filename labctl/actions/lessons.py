@@ -1,4 +1,4 @@
-"""A session with the lessons on a lab, and the transcript of one."""
+"""Lessons on a lab: a session, and the transcript of a lesson that was run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,21 +19,21 @@ from labctl.terminal.console import Console
 def session(
     lab: Lab, verb: str, console: Console, lesson: str = "", labctl: str = "labctl"
 ) -> Iterator[Session]:
-    """The lessons on this lab, which is held for `verb` meanwhile.
+    """The lessons on this lab, which is locked for `verb` while the body runs.
 
-    Raises LabError when the lab is not up, or is none for that `lesson`.
+    Raises LabError when the lab is not up, or is not one that `lesson` can be run in.
     """
     lab.require_created()
     if lesson:
         load_lesson(lesson).require(lab.topology)
     with held(lab, verb):
         lab.require_up()
-        with_apis = lab.topology.stack == "openstack"
+        has_apis = lab.topology.stack == "openstack"
         yield Session(
             lab.topology,
             lab.state,
             lab.guest,
-            SharedConnection(lab.connect) if with_apis else lab.cloud,
+            SharedConnection(lab.connect) if has_apis else lab.cloud,
             console,
             lambda title, steps: lab.run(title, steps, workers=1),
             labctl,
@@ -41,7 +41,7 @@ def session(
 
 
 def transcript(lab: Lab, name: str) -> str:
-    """A lesson's last run as Markdown. Raises LabError when it was never run here."""
+    """A lesson's last run as Markdown. Raises LabError when it was never run in this lab."""
     lab.require_created()
     lesson = load_lesson(name)
     records = read_records(lab.state, lesson)

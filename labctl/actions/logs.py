@@ -1,4 +1,4 @@
-"""`labctl ssh` and `labctl logs`: into a node, and the ends of logs."""
+"""`labctl ssh` and `labctl logs`."""
 
 import shlex
 from collections import deque
@@ -11,7 +11,11 @@ from labctl.lab import Lab
 
 
 def ssh_argv(lab: Lab, name: str, command: Sequence[str] = ()) -> list[str]:
-    """argv of an SSH client on a node; the words of `command` arrive there as they are."""
+    """argv of an SSH client that logs in to a node, or runs `command` there.
+
+    Each word of `command` is quoted, so that the node's shell changes none of them. Raises
+    LabError when the node does not run.
+    """
     lab.require_created()
     node = lab.node(name)
     if not lab.provider.running(node):
@@ -22,7 +26,11 @@ def ssh_argv(lab: Lab, name: str, command: Sequence[str] = ()) -> list[str]:
 
 
 def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
-    """The last lines of a log: the image's, a stage's, or a service's on its node."""
+    """The last `lines` lines of a log. Raises LabError when there is no such log or node.
+
+    Without `name` it is the log of building the image. `unit` is a stage of `create` or a systemd
+    unit of the node; "" lists the node's stages.
+    """
     lab.require_created()
     if not name:
         return _tail(lab.state.image_log, lines)

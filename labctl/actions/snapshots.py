@@ -11,27 +11,33 @@ from labctl.terminal.console import Console
 
 
 def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
-    """Keep the whole lab under a name; `files`: so that it can be put back when it is down."""
+    """Save the whole lab under a name.
+
+    With `files` the file systems of the nodes are saved too, so that the snapshot can be restored
+    when the lab is down; without, only while it runs.
+    """
     lab.require_created()
     with held(lab, f"snapshot save {name}"):
         return saving.save(lab, name, files=files)
 
 
 def rows(lab: Lab) -> list[Row]:
-    """All snapshots, the oldest first."""
+    """All snapshots, oldest first."""
     lab.require_created()
     return SnapshotStore(lab.state).rows()
 
 
 def restore(lab: Lab, name: str, *, cold: bool = False) -> None:
-    """Put the whole lab back into a snapshot, the lesson position too."""
+    """Put the whole lab back into the state of a snapshot, the position in the lesson too.
+
+    `cold` restores the files of the nodes even where the running lab could be put back.
+    """
     lab.require_created()
     with held(lab, f"snapshot restore {name}"):
-        restoring.restore(lab, name, cold=cold)
+        restoring.restore(lab, name, offline=cold)
 
 
 def delete(lab: Lab, name: str) -> None:
-    """Delete a snapshot."""
     lab.require_created()
     with held(lab, f"snapshot delete {name}"):
         saving.delete(lab, name)
@@ -40,11 +46,11 @@ def delete(lab: Lab, name: str) -> None:
 def reset(
     lab: Lab, to: str, console: Console, *, cold: bool = False, labctl: str = "labctl"
 ) -> None:
-    """Into snapshot `to`; "": into `base` and to the beginning of the lesson at hand."""
+    """Restore the snapshot `to`; "": restore `base` and start the current lesson again."""
     lab.require_created()
     position = read_position(lab.state)
     with held(lab, "reset"):
-        restoring.restore(lab, to or BASE, cold=cold)
+        restoring.restore(lab, to or BASE, offline=cold)
     if not to and position.current is not None:
         source = position.lessons[position.current].source
         with session(lab, f"start {position.current}", console, source, labctl) as lessons:

@@ -1,4 +1,4 @@
-"""`labctl walk`: one packet, followed there and back."""
+"""`labctl walk`: one packet and its answer, followed hop by hop."""
 
 from pathlib import Path
 
@@ -10,15 +10,16 @@ from labctl.walks.walk import Walk
 from labctl.walks.walker import Walker, check_protocol
 
 KEPT_WALKS = 20
-"""How many walks a lab keeps, for the report."""
+"""How many walks a lab keeps for the report, which shows them all on one page."""
 
 
 def walk(
     lab: Lab, protocol: str, source: str, target: str, port: int | None, keep: Path | None
 ) -> Walk:
-    """Send one packet and follow it there and back; `keep` is a directory for the captures.
+    """Send one packet and follow it and its answer; `keep` is a directory for the captures.
 
-    An answer that does not come is in what is returned; LabError when nothing could be sent.
+    A missing answer is no error: the walk that is returned says so. Raises LabError when nothing
+    could be sent.
     """
     kind = check_protocol(protocol, port)
     lab.require_up()
@@ -29,7 +30,7 @@ def walk(
         lab.topology,
         lab.guest,
         lab.cloud,
-        lab.provider.far_side,
+        lab.provider.host_end,
         lambda message: lab.bus.emit(StepProgress("walk", message)),
     )
     walked = walker.walk(kind, source, target, port, keep=keep)
@@ -38,8 +39,8 @@ def walk(
 
 
 def _remember(lab: Lab, walked: Walk) -> None:
-    """Keep the last walks: the report draws them."""
-    text = as_json(walked.to_json())
+    """Save the walk in the lab, for the report; only the last KEPT_WALKS stay."""
+    text = as_json(walked)
     write_atomic(lab.state.walks / f"{walked.began * 1000:.0f}.json", text)
     for old in sorted(lab.state.walks.glob("*.json"))[:-KEPT_WALKS]:
         old.unlink(missing_ok=True)

@@ -94,14 +94,14 @@ def main() -> int:
         code = _localized(run)(standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C
-            return _interrupted()
+            return show_interruption()
         return code if isinstance(code, int) else EXIT_DONE
     except typer.Exit as error:
         return error.exit_code
     except _UsageError as error:
         return _show_usage_error(error)
     except (KeyboardInterrupt, typer.Abort, Cancelled):
-        return _interrupted()
+        return show_interruption()
     except (LabError, SpecError) as error:
         return _show_error(error)
     except BrokenPipeError:
@@ -141,7 +141,7 @@ def _show_usage_error(error: Any) -> int:
     return EXIT_USAGE
 
 
-def _interrupted() -> int:
+def show_interruption() -> int:
     hint = tr("interrupted; the same command goes on where this one stopped")
     sys.stderr.write(f"\n{hint}\n")
     return EXIT_INTERRUPTED

@@ -18,7 +18,7 @@ _HELP_OPTION = "Show this message and exit."
 """Click's text for `--help`."""
 _FACTS = re.compile(r"\[(?P<facts>(?:env var: |default: |required)[^\[\]]*)\]$")
 """What click adds to the help of an option or argument, such as `[default: en]`."""
-_COMMON = (
+COMMON = (
     (r"No such command (?P<name>\S+)\.", mark("there is no command {name}")),
     (r"No such option: (?P<name>\S+)", mark("there is no option {name}")),
     (r"No such option: (?P<name>\S+) \(Possible options: (?P<maybe>.*)\)",
@@ -47,7 +47,7 @@ def localize(command: Any) -> None:
 def usage_message(error: Any) -> str:
     """Click's message about wrong usage, translated if it is one of the common ones."""
     message = str(error.format_message())
-    for pattern, translation in _COMMON:
+    for pattern, translation in COMMON:
         if match := re.fullmatch(pattern, message):
             values = {name: value.replace("'", "") for name, value in match.groupdict().items()}
             return tr(translation, **values)

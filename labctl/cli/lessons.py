@@ -34,18 +34,7 @@ def lessons(json: Json = False) -> None:
 
     all_lessons = [load_lesson(name) for name in available()]
     if json:
-        summaries = [
-            {
-                "id": lesson.id,
-                "title": str(lesson.title),
-                "goal": str(lesson.goal),
-                "stack": lesson.stack,
-                "needs": list(lesson.needs),
-                "checkpoints": [checkpoint.id for checkpoint in lesson.checkpoints],
-            }
-            for lesson in all_lessons
-        ]
-        typer.echo(as_json(summaries))
+        typer.echo(as_json([lesson.summary() for lesson in all_lessons]))
         return
     with open_console() as console:
         for lesson in all_lessons:

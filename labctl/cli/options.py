@@ -48,7 +48,9 @@ def open_lab(file: Path, console: "Console", *, copies: bool = False) -> "Lab":
     the copy of another lab's.
     """
     from labctl.lab import CHOSEN, Lab
+    from labctl.providers.timeout_factor import timeout_factor_from
 
+    timeout_factor_from(os.environ)  # refused before anything is made, whatever the provider
     lab = Lab(file, console)
     if lab.state.owner == 0:  # nothing in it can be read before we are root
         become_root()

@@ -1,7 +1,6 @@
 """The verbs of the snapshots."""
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,9 +57,9 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
     with open_console(json=json) as console:
         rows = snapshots.rows(open_lab(file, console))
         if json:
-            typer.echo(as_json([asdict(row) for row in rows]))
+            typer.echo(as_json(rows))
         else:
-            _show(rows, console)
+            show_rows(rows, console)
 
 
 @snapshot_app.command()
@@ -103,7 +102,7 @@ def reset(
         snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=command_name())
 
 
-def _show(rows: "list[Row]", console: "Console") -> None:
+def show_rows(rows: "list[Row]", console: "Console") -> None:
     from labctl.terminal.fit import table
     from labctl.terminal.text import Span
 

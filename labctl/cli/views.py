@@ -1,7 +1,6 @@
 """The verbs that show a lab: packet walk, graph, report."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +45,7 @@ def walk(
         result = send(open_lab(file, console), protocol, source, target, port, keep)
         console.close()  # ends the live display of the walk
         if json:
-            typer.echo(as_json(result.to_json()))
+            typer.echo(as_json(result))
         else:
             from labctl.walks.show import show
 
@@ -83,7 +82,7 @@ def graph(
             lab = open_lab(file, console)
         graph_model = graph_of(lab, planned=planned)
         if json:
-            _write_output(as_json(asdict(graph_model)) + "\n", output)
+            _write_output(as_json(graph_model) + "\n", output)
         elif chosen == "text":
             from labctl.graph.terminal import drawing
 

@@ -33,7 +33,7 @@ def show(report: DoctorReport, console: Console) -> None:
         if not in_group and not passed:
             continue
         console.say()
-        console.say(tr(_TITLES[group]))
+        console.say(tr(TITLES[group]))
         for line in passed:
             console.finding("ok", line)
         for finding in sorted(in_group, key=lambda finding: _ORDER[finding.level]):
@@ -78,7 +78,7 @@ def _title(report: DoctorReport, console: Console) -> None:
 
 _ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
-_TITLES: Mapping[Group, str] = {
+TITLES: Mapping[Group, str] = {
     "programs": mark("Programs and rights"),
     "machine": mark("Processor and memory"),
     "disk": mark("Disk"),

@@ -1,1 +1,3 @@
 """The engine: steps with needs, the events they emit, waiting with a deadline."""
+
+__all__ = ["events", "steps", "timings", "wait"]

@@ -65,16 +65,16 @@ def processors(
     """
     if not facts.cpus:
         return
-    most = max(case.topology.nodes, key=lambda node: node.cpus)
-    if machines and most.cpus > facts.cpus:
+    most = max(case.topology.nodes, key=lambda node: node.spec.cpus)
+    if machines and most.spec.cpus > facts.cpus:
         yield Finding(
             "cpus", "warning", "machine",
             tr("{node} is to have {cpus} CPUs, and this machine has {host}",
-               node=most.name, cpus=most.cpus, host=facts.cpus),
+               node=most.name, cpus=most.spec.cpus, host=facts.cpus),
             impact=tr("its virtual CPUs wait for one another; the lab is slower than with fewer"),
             fix=tr("write `cpus: {host}` in lab.yaml", host=facts.cpus),
         )  # fmt: skip
-    elif emulated and (total := sum(node.cpus for node in case.topology.nodes)) > facts.cpus:
+    elif emulated and (total := sum(node.spec.cpus for node in case.topology.nodes)) > facts.cpus:
         # Probably the cause of a node that hung once: see docs/providers.md.
         yield Finding(
             "cpus", "warning", "machine",

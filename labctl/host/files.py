@@ -16,7 +16,7 @@ from labctl.host.facts import Disk, Kvm, Route, TakenPort
 
 PROC, SYS, RUN = Path("/proc"), Path("/sys"), Path("/run")
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vboxdrv")
-_SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+SECURE_BOOT = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SYS_ADMIN, _NET_ADMIN = 21, 12  # bits of <linux/capability.h>
 _LISTEN = "0A"  # TCP_LISTEN in the kernel's <net/tcp_states.h>
 
@@ -74,7 +74,7 @@ def modules(sys: Path = SYS) -> tuple[str, ...]:
 def secure_boot(sys: Path = SYS) -> bool | None:
     """Whether Secure Boot is on: only signed modules can be loaded. None without UEFI."""
     try:
-        return (sys / _SECURE_BOOT).read_bytes()[-1:] == b"\x01"  # after four bytes of attributes
+        return (sys / SECURE_BOOT).read_bytes()[-1:] == b"\x01"  # after four bytes of attributes
     except OSError:
         return None
 

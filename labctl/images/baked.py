@@ -27,10 +27,10 @@ from labctl.state import cache_directory
 SUITE = "trixie"
 _RECIPE_VERSION = "1"
 """Part of the hash. Increase it when a change to this module changes the image."""
-_PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
+PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
              "image/before-packages.sh")  # fmt: skip
-_BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
+BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
           "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
 
 LOCK_DEADLINE = 1800.0
@@ -83,12 +83,12 @@ class ImageCache:
     @property
     def packages_key(self) -> str:
         """Hash of everything the packages layer is made from."""
-        return self.recipe_key(_PACKAGES)
+        return self.recipe_key(PACKAGES)
 
     @property
     def key(self) -> str:
         """Hash of everything the image is made from."""
-        return self.recipe_key(_BAKED, self.packages_key)
+        return self.recipe_key(BAKED, self.packages_key)
 
     def find(self, key: str | None = None) -> BakedImage | None:
         """The finished image with this key (default: of the current recipe), or None."""
@@ -163,7 +163,7 @@ class ImageCache:
         (partial / "root").mkdir()
         wanted = [
             word
-            for name in _PACKAGES
+            for name in PACKAGES
             if name.endswith(".list")
             for line in (self._provision / name).read_text().splitlines()
             for word in line.partition("#")[0].split()
@@ -201,7 +201,7 @@ class ImageCache:
             timeout=3600,
             cancel=cancel,
             env=build_environment(),
-            on_line=_apt_progress(progress),
+            on_line=apt_progress(progress),
             hint=tr("is there a network? the first lab on a machine downloads 400 MB from a Debian"
                     " mirror (LABCTL_MIRROR chooses another one)"),
         )  # fmt: skip
@@ -298,7 +298,7 @@ def _shell_word(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
+def apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:
     """Returns a function that takes each line of mmdebstrap's log and reports a short progress.
 
     It counts the packages that are set up.

@@ -40,7 +40,7 @@ NAME = "labctl/lab"
 """The name of the box in Vagrant."""
 CATALOGUE = "labctl-lab.json"
 """The file, in the directory of the boxes, that tells Vagrant their versions and checksums."""
-_RECIPE = ("packages/box.list", "image/box")
+RECIPE = ("packages/box.list", "image/box")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BoxBuilder:
         if subscriber is not None:
             self._bus.subscribe(subscriber)
         self._cache = images.root / "boxes"
-        self.key = images.recipe_key(_RECIPE, images.key, str(DISK_GIB))
+        self.key = images.recipe_key(RECIPE, images.key, str(DISK_GIB))
         """Hash of everything the box is made from."""
         self._layer = self._cache / f"layer-{self.key}"
         self._disk = self._cache / f"disk-{self.key}.partial"

@@ -1,1 +1,3 @@
 """Lessons: their format, claims, progress, and a session with a learner."""
+
+__all__ = ["evidence", "load", "model", "progress", "results", "session", "transcript"]

@@ -1,4 +1,4 @@
-"""Lessons from files, with everything that is wrong with one, at its line."""
+"""Reads lessons from files; reports everything that is wrong with one, each problem at its line."""
 
 import json
 import sys
@@ -18,7 +18,17 @@ from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import mark, tr
 from labctl.lessons.matching import OPERATORS
-from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson, Look, Text
+from labctl.lessons.model import (
+    NODES,
+    PROBES,
+    Capture,
+    Checkpoint,
+    Claim,
+    Fact,
+    Lesson,
+    ProbeQuery,
+    Text,
+)
 from labctl.lessons.templates import environment
 from labctl.spec.problems import (
     KeyPath,
@@ -41,7 +51,7 @@ def available() -> list[str]:
 def load_lesson(name: str) -> Lesson:
     """A built-in lesson by its id, or one from a file by its path.
 
-    Raises LabError when there is none, SpecError with all that is wrong with the file.
+    Raises LabError when there is none, SpecError with everything that is wrong with the file.
     """
     path = built_in() / f"{name}.yaml" if name in available() else Path(name)
     if path.is_dir():
@@ -67,7 +77,7 @@ def load_lesson(name: str) -> Lesson:
 
 
 def source_of(name: str) -> str:
-    """What finds the same lesson later, from wherever: its id, or an absolute path."""
+    """What finds the same lesson later from any directory: its id, or an absolute path."""
     return name if name in available() else str(Path(name).absolute())
 
 
@@ -75,25 +85,26 @@ def source_of(name: str) -> str:
 def parse_lesson(content: bytes, filename: str) -> Lesson:
     """The lesson in these bytes. Raises SpecError with everything that is wrong with it.
 
-    A verb asks for the same lesson several times, and reading one takes a tenth of a second.
+    Cached, since one command needs the same lesson several times and reading it takes 0.1 s.
     """
     source = read_yaml(content, filename)
     try:
         lesson = Lesson.model_validate(source.data)
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        # Of a value that may be a number or text both complain: the last one tells.
-        found = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
+        # `count` may be a number or text, and pydantic gives an error for each of the two. The one
+        # for text says both.
+        problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
     else:
-        found = list(_slips(lesson, source))
-    found += [problem for _, problem in source.repeated]
-    if found:
-        raise SpecError(sorted(dict.fromkeys(found), key=lambda problem: problem.line))
+        problems = list(_lesson_problems(lesson, source))
+    problems += [problem for _, problem in source.repeated]
+    if problems:
+        raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
     return lesson
 
 
 def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
-    """One of pydantic's complaints, at its line."""
+    """The problem that one of pydantic's errors is about, at its line."""
     path = error["loc"]
     if path[-1:] == ("[key]",):
         path = _written_key(source.data, path[:-1])
@@ -102,8 +113,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     match error["type"]:
         case "extra_forbidden":
             meant = did_you_mean(str(path[-1]), _keys())
-            mend = tr("did you mean {meant}?", meant=meant) if meant else ""
-            return source.problem(path, tr("unknown key"), mend)
+            fix = tr("did you mean {meant}?", meant=meant) if meant else ""
+            return source.problem(path, tr("unknown key"), fix)
         case "literal_error":
             choices = either(choices_of(error["ctx"]["expected"]))
             return source.problem(path, tr("must be {choices}", choices=choices))
@@ -111,20 +122,19 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
             pattern = error["ctx"]["pattern"]
             return source.problem(path, tr("must match {pattern}", pattern=pattern))
         case kind:
-            says = _SAYS.get(kind)
-            return source.problem(path, tr(says) if says else error["msg"])
+            message = MESSAGES.get(kind)
+            return source.problem(path, tr(message) if message else error["msg"])
 
 
 def _written_key(data: Any, path: KeyPath) -> KeyPath:
-    """Where a key stands in the file, which may hold it in a list: see `_by_name`."""
+    """The place of a key in the file, where it may be an item of a list: see `_by_name`."""
     *above, name = path
-    for step in above:
-        data = data[step]
+    for key in above:
+        data = data[key]
     return (*above, data.index(name) if isinstance(data, list) else name)
 
 
-# By the kinds of pydantic's errors; for `tr`.
-_SAYS = {
+MESSAGES = {
     "missing": mark("is missing"),
     "model_type": mark("must hold keys and values"),
     "mapping_type": mark("must hold keys and values"),
@@ -136,23 +146,24 @@ _SAYS = {
     "float_parsing": mark("must be a number"),
     "too_short": mark("must not be empty"),
 }
+"""{type of a pydantic error: our message}; pydantic's own is shown for other types."""
 
 
 def _keys() -> Iterator[str]:
-    """Every key that a lesson may hold, wherever."""
+    """Every key that may occur anywhere in a lesson."""
     for model in (Lesson, Checkpoint, Capture, Claim, Fact, Text):
-        for name, about in model.model_fields.items():
-            yield about.alias or name
+        for name, field in model.model_fields.items():
+            yield field.alias or name
 
 
-def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
-    """What is wrong although every value has its type."""
-    for place, need in enumerate(lesson.needs):
+def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
+    """What is wrong with a lesson whose values all have the right type."""
+    for index, need in enumerate(lesson.needs):
         if need not in available():
             message = tr("there is no lesson {name}", name=quoted(need))
-            yield source.problem(("needs", place), message, _mend(need, available()))
+            yield source.problem(("needs", index), message, _suggestion(need, available()))
     for name in lesson.facts:
-        yield from _look_slips(lesson.facts[name], ("facts", name), source)
+        yield from _query_problems(lesson.facts[name], ("facts", name), source)
     checkpoints: set[str] = set()
     claims: set[str] = set()
     for number, checkpoint in enumerate(lesson.checkpoints):
@@ -160,37 +171,39 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
         if checkpoint.id in checkpoints:
             yield source.problem((*path, "id"), tr("another checkpoint has this id"))
         checkpoints.add(checkpoint.id)
-        for place, claim in enumerate(checkpoint.claims):
-            where = (*path, "claims", place)
+        for index, claim in enumerate(checkpoint.claims):
+            claim_path = (*path, "claims", index)
             if claim.id in claims:
-                yield source.problem((*where, "id"), tr("another claim has this id"))
+                yield source.problem((*claim_path, "id"), tr("another claim has this id"))
             claims.add(claim.id)
-            yield from _look_slips(claim, where, source)
-            later = [one.id for one in lesson.checkpoints[number + 1 :]]
+            yield from _query_problems(claim, claim_path, source)
+            later = [other.id for other in lesson.checkpoints[number + 1 :]]
             if claim.until and claim.until not in later:
                 message = tr("{name} is no later checkpoint", name=quoted(claim.until))
-                mend = _mend(claim.until, later) if later else ""
-                yield source.problem((*where, "until"), message, mend)
-    for place_of_text, text in _texts(source.data):
-        for message, mend in _template_slips(text, lesson):
-            yield source.problem(place_of_text, message, mend)
+                fix = _suggestion(claim.until, later) if later else ""
+                yield source.problem((*claim_path, "until"), message, fix)
+    for text_path, text in _texts(source.data):
+        for message, fix in _template_problems(text, lesson):
+            yield source.problem(text_path, message, fix)
 
 
-def _look_slips(look: Look, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
-    if look.probe not in PROBES:
-        message = tr("there is no probe {name}", name=quoted(look.probe))
-        yield source.problem((*path, "probe"), message, _mend(look.probe, PROBES))
+def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
+    if query.probe not in PROBES:
+        message = tr("there is no probe {name}", name=quoted(query.probe))
+        yield source.problem((*path, "probe"), message, _suggestion(query.probe, PROBES))
     for part in ("where", "each"):
-        for column, expected in getattr(look, part, {}).items():
+        for column, expected in getattr(query, part, {}).items():
             for name in expected if isinstance(expected, Mapping) else ():
                 if name not in OPERATORS:
-                    at = (*path, part, column, str(name))
-                    yield source.problem(at, tr("unknown operator"), _mend(str(name), OPERATORS))
+                    operator_path = (*path, part, column, str(name))
+                    fix = _suggestion(str(name), OPERATORS)
+                    yield source.problem(operator_path, tr("unknown operator"), fix)
 
 
-def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
+def _template_problems(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
+    """(message, fix) for everything that is wrong with a template."""
     if "{" not in text:
-        return  # a template of itself, as most texts are
+        return  # plain text, as most are
     known = {
         "lab": _attributes(Topology),
         "instance": _attributes(Instance),
@@ -203,29 +216,29 @@ def _template_slips(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
         yield tr("is no template: {error}", error=error), ""
         return
     for name in sorted(find_undeclared_variables(template) - set(known)):
-        mend = tr("templates know {names}", names=", ".join(known))
-        yield tr("asks for {name}", name=quoted(name)), mend
+        fix = tr("templates know {names}", names=", ".join(known))
+        yield tr("asks for {name}", name=quoted(name)), fix
     for get in template.find_all(Getattr):
         if isinstance(get.node, Name) and get.attr not in known.get(get.node.name, (get.attr,)):
             name = f"{get.node.name}.{get.attr}"
             message = tr("asks for {name}, which does not exist", name=name)
-            yield message, _mend(get.attr, known[get.node.name])
+            yield message, _suggestion(get.attr, known[get.node.name])
 
 
-def _mend(word: str, known: Iterable[str]) -> str:
+def _suggestion(word: str, known: Iterable[str]) -> str:
     meant = did_you_mean(word, known)
     if meant:
         return tr("did you mean {meant}?", meant=meant)
     return tr("known are {names}", names=", ".join(known))
 
 
-def _attributes(of: type) -> tuple[str, ...]:
-    properties = (name for name, value in vars(of).items() if isinstance(value, property))
-    return (*(field.name for field in fields(of)), *properties)
+def _attributes(dataclass: type) -> tuple[str, ...]:
+    properties = (name for name, value in vars(dataclass).items() if isinstance(value, property))
+    return (*(field.name for field in fields(dataclass)), *properties)
 
 
 def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text in the file with its place."""
+    """(path, text) of every text in the file."""
     if isinstance(data, str):
         yield path, data
     elif isinstance(data, dict | list):
@@ -234,7 +247,7 @@ def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a lesson, for editors."""
+    """The JSON Schema of a lesson, which editors use; labctl/schema/lesson.schema.json holds it."""
     schema = Lesson.model_json_schema(by_alias=True)
     for definition in (schema, *schema["$defs"].values()):
         for field in (definition, *definition["properties"].values()):

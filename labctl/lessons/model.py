@@ -1,11 +1,12 @@
 """A lesson: one tutorial day as data. The format is documented in docs/lessons.md.
 
-Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates over the lab's
-topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
+Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates that use the
+lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,17 +25,17 @@ from labctl.probes.wire import PROBES as WIRE
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
-"""Every probe that claims and facts may ask, by its name."""
+"""{name: probe} of every probe that claims and facts may ask."""
 CAPTURED = ("wire.packets", "wire.pairs")
-"""Probes that look at what the checkpoint's captures saw."""
+"""Probes that read the frames which the checkpoint's captures saw."""
 NODES = ("controller", "gateway", "hypervisor")
-"""What `node.NAME` in a template may be."""
+"""The names that a template may use in `node.NAME`."""
 
 FIRST = {"openstack": "floating-ip", "ovn": "ovn-snat-dnat"}
-"""The built-in lesson that a new lab is there for, by its stack."""
+"""{stack: the built-in lesson that labctl suggests for a new lab}."""
 
 Row = Mapping[str, Any]
-"""One line of what a probe saw: column -> value."""
+"""One row of what a probe saw: {column: value}."""
 
 
 _CJK = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
@@ -46,9 +47,8 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
 def _by_name(sets: Any) -> Any:
-    """A list of names as a mapping of names to no template."""
-    # Anything but a list of texts is left to complain about itself.
-    texts = isinstance(sets, list | tuple) and all(isinstance(one, str) for one in sets)
+    """A list of names as {name: ""}; other values as they are, for pydantic to report."""
+    texts = isinstance(sets, list | tuple) and all(isinstance(name, str) for name in sets)
     return dict.fromkeys(sets, "") if texts else sets
 
 
@@ -69,7 +69,7 @@ Variables = Annotated[
         }
     ),
 ]
-"""Names of shell variables, each with the template of its value; a plain list has none."""
+"""{name of a shell variable: template of its value}; a plain list of names gives no templates."""
 
 
 class _Model(BaseModel):
@@ -79,7 +79,7 @@ class _Model(BaseModel):
 
 
 class Text(_Model):
-    """The same words in both languages."""
+    """A text in both languages."""
 
     en: str
     """English."""
@@ -90,14 +90,14 @@ class Text(_Model):
         return self.said_in(current_language())
 
     def said_in(self, language: Language) -> str:
-        """The words in that language."""
+        """The text in that language."""
         if language != "zh-TW":
             return self.en.strip()
-        # YAML joins folded lines with a space, which Chinese does not have.
+        # YAML joins folded lines with a space; Chinese has no spaces between words.
         return _BETWEEN_CJK.sub("", self.zh_tw).strip()
 
 
-class Look(_Model):
+class ProbeQuery(_Model):
     """A question to a probe."""
 
     probe: str
@@ -108,28 +108,28 @@ class Look(_Model):
     """Only rows whose columns match; see `matches`."""
 
 
-class Fact(Look):
-    """A value of the running lab that claims are stated with: a column of the row that is seen."""
+class Fact(ProbeQuery):
+    """A value of the running lab that claims use: one column of the first row that matches."""
 
     column: str
-    """The column of the first such row that is the fact."""
+    """The column of that row."""
 
 
-class Claim(Look):
+class Claim(ProbeQuery):
     """One sentence that a checkpoint proves."""
 
     id: Id
-    """Error messages and JSON name it; once in a lesson."""
+    """Its name in error messages and JSON; unique in the lesson."""
     text: Text
-    """The sentence that is proved, for the learner; a template."""
+    """The sentence that the learner reads; a template."""
     count: int | str | None = None
-    """How many rows there must be (a number, or a template that gives one); None: at least one."""
+    """How many rows must match (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
-    """What every row's columns must match."""
+    """What the columns of every such row must match."""
     within: float = 5
-    """Seconds the claim may take to come true: a first ping is often lost to ARP."""
+    """Seconds the claim may take to come true: a first ping is often lost while ARP is resolved."""
     until: str = ""
-    """Id of the later checkpoint that makes it untrue; `check` asks for it only before that."""
+    """Id of the later checkpoint that makes it untrue; `check` proves it only before that one."""
 
 
 class Capture(_Model):
@@ -138,47 +138,62 @@ class Capture(_Model):
     node: str
     """As in a checkpoint, but not `instance`."""
     interface: str
-    """As `ip link` on that node calls it."""
+    """Its name in `ip link` on that node."""
     filter: str
     """A pcap filter; a template."""
 
 
 class Checkpoint(_Model):
-    """One step: explain, run, prove, and how to take it back."""
+    """One step: explain, run, prove, and how to undo it."""
 
     id: Id
-    """Its name in commands; once in a lesson."""
+    """Its name in commands; unique in the lesson."""
     title: Text
-    """No template."""
+    """Its heading; not a template."""
     explain: Text
     """Shown before anything runs; a template."""
     task: Text | None = None
     """What to do, without the commands, for the learner who types them; a template."""
     hints: Sequence[Text] = ()
-    """Each says a little more than the one before; templates."""
+    """Each tells a little more than the one before; templates."""
     node: str = "controller"
     """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
     run: Sequence[str]
-    """Shell commands, each a script of its own; templates that insert quoted words."""
+    """Shell commands, each a script of its own; templates whose values are quoted for the shell."""
     sets: Variables = {}
-    """Shell variables of `run` that later checkpoints, and the learner, still have.
+    """Shell variables of `run` that are kept for later checkpoints and for the learner's shell.
 
-    A mapping gives for each the template of its value, for when the learner typed the commands.
+    A mapping gives a template for each value, which is used when the learner typed the commands.
     """
     capture: Sequence[Capture] = ()
-    """Where to listen while `run` runs. Then `run` must change nothing: `check` runs it again."""
+    """Where to capture while `run` runs. `check` runs `run` again, so it must change nothing."""
     claims: Sequence[Claim] = Field(min_length=1)
     """What is proved afterwards."""
     undo: str = ""
-    """Shell commands that take the step back; must not fail when there is nothing to take back.
+    """Shell commands that undo the step; must not fail when there is nothing to undo.
 
     They run where `run` ran; on the controller if that was an instance.
     """
 
     @property
     def only_looks(self) -> bool:
-        """Whether its commands change nothing, for there is nothing to take back."""
+        """Whether its commands change nothing: then there is no `undo`."""
         return not self.undo
+
+
+@dataclass(frozen=True)
+class LessonSummary:
+    """One lesson in what `lessons --json` prints."""
+
+    id: str
+    title: str
+    goal: str
+    stack: Literal["openstack", "ovn"] | None
+    """What must run in the lab; null: either."""
+    needs: Sequence[str]
+    """Ids of the lessons that have to be passed before."""
+    checkpoints: Sequence[str]
+    """Their ids."""
 
 
 class Lesson(_Model):
@@ -187,15 +202,15 @@ class Lesson(_Model):
     id: Id
     """Its name in commands; the position in the lesson is remembered under it."""
     title: Text
-    """No template."""
+    """Its heading; not a template."""
     goal: Text
-    """One sentence for the list of lessons; no template."""
+    """One sentence for the list of lessons; not a template."""
     stack: Literal["openstack", "ovn"] | None = None
-    """What a lab must be made of for this lesson; None: either will do."""
+    """The `stack` that the lab must have; None: any."""
     needs: Sequence[str] = ()
     """Ids of built-in lessons that have to be passed before."""
     facts: Mapping[str, Fact] = {}
-    """Values of the running lab that claims are stated with, by name."""
+    """Values of the running lab that claims use, by name."""
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
 
@@ -206,8 +221,13 @@ class Lesson(_Model):
                 return checkpoint
         raise KeyError(name)
 
+    def summary(self) -> LessonSummary:
+        """For programs; its texts are in the current language."""
+        ids = [checkpoint.id for checkpoint in self.checkpoints]
+        return LessonSummary(self.id, str(self.title), str(self.goal), self.stack, self.needs, ids)
+
     def require(self, topology: Topology) -> None:
-        """Raises LabError (wrong use) if a lab is not made of what the lesson needs."""
+        """Raise LabError (exit code 2) if the lab does not have the lesson's `stack`."""
         if self.stack not in (None, topology.stack):
             raise LabError(
                 tr(

@@ -1,4 +1,4 @@
-"""What a lesson says with the values of a lab: templates filled in, conditions on what is seen."""
+"""Fills in the templates of lessons with the values of a lab."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,13 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 
 
-# -- templates -----------------------------------------------------------------------------------
 @cache
 def environment(quoting: bool) -> SandboxedEnvironment:
-    # Commands: whatever a template inserts is one quoted word, so no value of lab.yaml or of the
-    # running lab can become shell code. Text and expectations take values as they are.
+    """The Jinja2 environment of all templates; `quoting`: for shell commands.
+
+    In a command every inserted value is quoted as one word, so that no value of lab.yaml or of the
+    running lab can become shell code. Text and conditions take values as they are.
+    """
     return SandboxedEnvironment(
         undefined=StrictUndefined,
         finalize=(lambda value: shlex.quote(str(value))) if quoting else None,
@@ -31,12 +33,12 @@ def _compiled(template: str, quoting: bool) -> Template:
 
 
 def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
-    """A template with the lab's values in it; with `quoting` each is one word of the shell.
+    """A template with its values inserted; `quoting`: each value as one word of the shell.
 
-    Raises LabError naming the template when it asks for what is not there.
+    Raises LabError naming the template when a value is missing or the template is wrong.
     """
     if "{" not in template:
-        return template  # as most values are: to compile one takes a millisecond
+        return template  # most values are plain text, and compiling a template takes 1 ms
     try:
         return _compiled(template, quoting).render(context)
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
@@ -46,7 +48,7 @@ def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) ->
 
 
 def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
-    """Templates inside mappings and lists, filled in."""
+    """A value with all templates in it filled in, also those inside mappings and lists."""
     if isinstance(value, str):
         return fill(value, context)
     if isinstance(value, Mapping):
@@ -54,6 +56,3 @@ def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
     if isinstance(value, Sequence):
         return [fill_all(item, context) for item in value]
     return value
-
-
-# -- expectations --------------------------------------------------------------------------------

@@ -5,6 +5,6 @@ openstacksdk, OVN's databases, captured packets. Each module lists its own in `P
 name them.
 """
 
-from labctl.probes.context import Probe, ProbeContext, ReadCache
+from labctl.probes.context import ProbeContext, ReadCache
 
-__all__ = ["Probe", "ProbeContext", "ReadCache"]
+__all__ = ["ProbeContext", "ReadCache", "in_instance", "openstack", "ovn", "wire"]

@@ -51,7 +51,7 @@ def ssh(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
     `timeout` seconds (8) or the key is refused.
     """
     controller = context.guest("controller")
-    deadline = int(arguments.get("timeout", "8")) * controller.patience
+    deadline = int(arguments.get("timeout", "8")) * controller.timeout_factor
     target = f"{context.topology.image.user}@{arguments['to']}"
     result = controller.run(
         ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={deadline}", target,

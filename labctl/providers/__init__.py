@@ -1,7 +1,15 @@
-"""What makes nodes exist: systemd-nspawn here, VirtualBox and libvirt by Vagrant.
+"""What makes nodes: systemd-nspawn on this machine, VirtualBox and libvirt through Vagrant.
 
-A folder each, and `registry` has an entry for each."""
+Each provider has a folder here; `registry` finds its entry by its name."""
 
-from labctl.providers.provider import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
+from labctl.providers.provider import HostEnd, Provider
 
-__all__ = ["Cancel", "FarSide", "Features", "NodeSnapshots", "Progress", "Provider"]
+__all__ = [
+    "HostEnd",
+    "Provider",
+    "host_capture",
+    "kvm",
+    "registry",
+    "timeout_factor",
+    "vagrant.vagrantfile",
+]

@@ -1,6 +1,7 @@
-"""The far end of a node's eth0, listened to on this machine: what the Internet sees of the lab.
+"""Captures at the host's end of a node's eth0, which show what the Internet would see of the lab.
 
-Only where a provider has it here, as a network namespace. No tcpdump is needed on the host.
+Only for providers that keep that end in a network namespace of this machine. The packets are read
+from a socket, so the host needs no tcpdump.
 """
 
 import socket
@@ -10,56 +11,57 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labctl.providers import FarSide, netns
+from labctl.providers import netns
+from labctl.providers.provider import HostEnd
 
-_EVERY_PROTOCOL = 3
-_SO_TIMESTAMPNS = 35
-_IP = b"\x08\x00"
+_ETH_P_ALL = 3  # <linux/if_ether.h>: every protocol
+_SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: the kernel tells when each frame came
+_ETHERTYPE_IPV4 = b"\x08\x00"
 LARGEST = 2048
-"""Bytes of a frame that are kept, as of the captures in nodes."""
+"""Bytes that are kept of each frame: all of it, as the MTU of the link is 1500."""
 
 
 @contextmanager
-def listening(far: FarSide) -> Iterator[list[tuple[float, bytes]]]:
+def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
     """Collect (seconds since the epoch, frame) of all IPv4 frames while the body runs.
 
     Raises OSError when the device is not there.
     """
-    heard: list[tuple[float, bytes]] = []
-    line = netns.inside(far.namespace, lambda: _open(far.device))
-    over = threading.Event()
+    captured: list[tuple[float, bytes]] = []
+    raw_socket = netns.run_in(host_end.namespace, lambda: _open(host_end.device))
+    ended = threading.Event()
 
     def listen() -> None:
         while True:
             try:
-                data, ancillary, _, _ = line.recvmsg(LARGEST, 64)
+                data, ancillary, _, _ = raw_socket.recvmsg(LARGEST, 64)
             except TimeoutError:
-                if over.is_set():
+                if ended.is_set():
                     return
                 continue
-            if data[12:14] == _IP:
-                heard.append((_time(ancillary), data))
+            if data[12:14] == _ETHERTYPE_IPV4:
+                captured.append((_time(ancillary), data))
 
-    thread = threading.Thread(target=listen, name=f"listen-{far.device}", daemon=True)
+    thread = threading.Thread(target=listen, name=f"listen-{host_end.device}", daemon=True)
     thread.start()
     try:
-        yield heard
+        yield captured
     finally:
-        over.set()
+        ended.set()
         thread.join()
-        line.close()
+        raw_socket.close()
 
 
 def _open(device: str) -> socket.socket:
-    line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_EVERY_PROTOCOL))
+    raw_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     try:
-        line.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        line.bind((device, _EVERY_PROTOCOL))
-        line.settimeout(0.2)
+        raw_socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        raw_socket.bind((device, _ETH_P_ALL))
+        raw_socket.settimeout(0.2)  # how often `listen` looks whether it is to end
     except OSError:
-        line.close()
+        raw_socket.close()
         raise
-    return line
+    return raw_socket
 
 
 def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
@@ -70,10 +72,10 @@ def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
     return time.time()
 
 
-def pcap(heard: list[tuple[float, bytes]]) -> bytes:
-    """A capture file of what was heard."""
+def pcap(captured: list[tuple[float, bytes]]) -> bytes:
+    """The captured frames as a pcap file: Ethernet, times in microseconds."""
     parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, LARGEST, 1)]
-    for seconds, data in heard:
+    for seconds, data in captured:
         micro = round(seconds * 1e6)
         parts += [
             struct.pack("<IIII", micro // 10**6, micro % 10**6, len(data), len(data)),

@@ -1,7 +1,8 @@
-"""Is /dev/kvm any good? Asked by running a few instructions in it, not by looking for the file.
+"""Whether /dev/kvm works: found out by running a few instructions in a virtual machine.
 
-Some cloud hosts offer a /dev/kvm that makes virtual machines and then fails in the protected-mode
-code of every boot loader. A node that is promised KVM and cannot use it never starts an instance.
+That the file exists is not enough. On some cloud hosts KVM makes a virtual machine and then fails
+at the protected-mode code that every boot loader runs. A node that relies on such a KVM would never
+start an instance.
 """
 
 import ctypes
@@ -14,24 +15,25 @@ import sys
 from labctl.errors import LabError
 from labctl.run import python_module, run
 
-# <linux/kvm.h>; sizes of the structures are encoded in the request numbers.
+# Request numbers of <linux/kvm.h>; the size of the structure is part of the number.
 _GET_API_VERSION, _CREATE_VM, _GET_VCPU_MMAP_SIZE = 0xAE00, 0xAE01, 0xAE04
 _CREATE_VCPU, _SET_USER_MEMORY_REGION, _RUN = 0xAE41, 0x4020AE46, 0xAE80
 _GET_SREGS, _SET_SREGS, _SET_REGS = 0x8138AE83, 0x4138AE84, 0x4090AE82
-_EXIT_HLT = 5
-_ADDRESS = 0x1000
-# pushfd; push cs; push 0x1010; iretd; ...; at 0x1010: hlt. Loaders enter 32-bit code with iretd.
-_CODE = bytes.fromhex("9c 0e 68 10 10 00 00 cf").ljust(16, b"\xf4") + b"\xf4"
-# A flat code segment and a flat data segment, both with a descriptor in a table of our own: iretd
-# loads CS from there.
-_GDT = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+_EXIT_HLT = 5  # KVM_EXIT_HLT
+_ADDRESS = 0x1000  # of our two pages of memory, as the virtual machine sees them
+# pushfd; push cs; push 0x1010; iretd; ...; at 0x1010: hlt. Boot loaders enter 32-bit code by iretd.
+CODE = bytes.fromhex("9c 0e 68 10 10 00 00 cf").ljust(16, b"\xf4") + b"\xf4"
+# Descriptors: null, flat 32-bit code (selector 8), flat data (selector 16). iretd loads CS from
+# this table.
+GDT = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
 _GDT_OFFSET = 0x100
 
 
 def kvm_works(seconds: float = 5) -> bool:
-    """Whether a virtual CPU of this host runs boot-loader-like code to its end.
+    """Whether a virtual CPU of this host can run code such as a boot loader's.
 
-    The trial is a process of its own: a broken KVM may hang, or kill who asks.
+    The trial runs in a process of its own, for at most `seconds`: a broken KVM may hang or kill the
+    process that uses it.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
@@ -43,14 +45,14 @@ def kvm_works(seconds: float = 5) -> bool:
 
 
 def _trial() -> int:
-    """Run _CODE on a virtual CPU; the exit reason that KVM gives (5 is `hlt`)."""
+    """Run CODE on a virtual CPU. Returns KVM's exit reason; _EXIT_HLT if all is well."""
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    if fcntl.ioctl(kvm, _GET_API_VERSION) != 12:
+    if fcntl.ioctl(kvm, _GET_API_VERSION) != 12:  # the only version since Linux 2.6.22
         return -1
     machine = fcntl.ioctl(kvm, _CREATE_VM, 0)
     memory = mmap.mmap(-1, 8192)
-    memory[: len(_CODE)] = _CODE
-    memory[_GDT_OFFSET : _GDT_OFFSET + len(_GDT)] = _GDT
+    memory[: len(CODE)] = CODE
+    memory[_GDT_OFFSET : _GDT_OFFSET + len(GDT)] = GDT
     where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     region = struct.pack("=IIQQQ", 0, 0, _ADDRESS, len(memory), where)
     fcntl.ioctl(machine, _SET_USER_MEMORY_REGION, region)
@@ -64,10 +66,11 @@ def _trial() -> int:
             "=QIHBBBBBBBB", state, 24 * number,
             0, 0xFFFFFFFF, 8 if code else 16, 11 if code else 3, 1, 0, 1, 1, 0, 1, 0,
         )  # fmt: skip
-    struct.pack_into("=QH", state, 24 * 8, _ADDRESS + _GDT_OFFSET, len(_GDT) - 1)
+    struct.pack_into("=QH", state, 24 * 8, _ADDRESS + _GDT_OFFSET, len(GDT) - 1)
     struct.pack_into("=Q", state, 24 * 8 + 32, 0x11)  # CR0: protected mode
     fcntl.ioctl(cpu, _SET_SREGS, state)
-    # rsp is the seventh register, rip the seventeenth, rflags the last.
+    # struct kvm_regs: rsp is the seventh register, rip the seventeenth, rflags the last (bit 1 of
+    # rflags is always set).
     registers = [0] * 6 + [_ADDRESS + 0x1F00] + [0] * 9 + [_ADDRESS, 2]
     fcntl.ioctl(cpu, _SET_REGS, struct.pack("=18Q", *registers))
     fcntl.ioctl(cpu, _RUN, 0)

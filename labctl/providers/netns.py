@@ -1,7 +1,7 @@
-"""Network namespaces of a lab: making them, wiring them, opening sockets inside them.
+"""Network namespaces of a lab: made, joined by cables, and used for sockets.
 
-Every interface is created inside its namespace, so labs on one host cannot collide, and a
-namespace takes its interfaces along when it goes.
+Every interface is created inside its namespace. So labs on one host cannot collide, and deleting a
+namespace deletes its interfaces.
 """
 
 import ctypes
@@ -18,12 +18,16 @@ from labctl.i18n import tr
 from labctl.run import run
 
 T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 NAMESPACES = Path("/run/netns")
 
 
 def exists(namespace: str) -> bool:
-    """Whether the namespace is there; the empty file a crash may leave does not count."""
+    """Whether the namespace exists.
+
+    A crash of `ip netns add` can leave an empty file of its name. That is not counted: it is not on
+    the kernel's file system for namespaces.
+    """
     try:
         return os.stat(NAMESPACES / namespace).st_dev == os.stat("/proc/self/ns/net").st_dev
     except OSError:
@@ -31,7 +35,7 @@ def exists(namespace: str) -> bool:
 
 
 def ensure(namespace: str) -> None:
-    """Make the namespace, its loopback up, if it is not there."""
+    """Make the namespace if it does not exist, and set its loopback interface up."""
     if not exists(namespace):
         run(["ip", "netns", "delete", namespace], check=False)
         run(["ip", "netns", "add", namespace])
@@ -46,7 +50,7 @@ def listed(prefix: str) -> list[str]:
 
 
 def delete(namespace: str) -> None:
-    """Remove the namespace; its interfaces go with it."""
+    """Delete the namespace and with it its interfaces. Nothing happens if it does not exist."""
     if (NAMESPACES / namespace).exists():
         run(
             ["ip", "netns", "delete", namespace],
@@ -58,7 +62,7 @@ def delete(namespace: str) -> None:
 
 
 def processes(namespace: str) -> list[int]:
-    """Process IDs (of the host) that live in the namespace."""
+    """Process IDs, as the host numbers them, of the processes in the namespace."""
     if not exists(namespace):
         return []
     return [int(pid) for pid in run(["ip", "netns", "pids", namespace]).stdout.split()]
@@ -74,32 +78,32 @@ def kill(namespace: str, sig: signal.Signals = signal.SIGKILL) -> None:
 
 
 def has_link(namespace: str, device: str) -> bool:
-    """Whether the namespace has that interface."""
     return run(["ip", "-n", namespace, "link", "show", device], check=False).returncode == 0
 
 
-def cable(end: tuple[str, str], mac: str, far: tuple[str, str]) -> None:
+def cable(end: tuple[str, str], mac: str, other_end: tuple[str, str]) -> None:
     """A veth pair between two (namespace, device) ends; `mac` is that of the first end.
 
-    Checksum and segmentation offloads are off on both ends: Open vSwitch's user space datapath
-    reads whole frames, and drops one whose checksum was left to a card that does not exist.
+    Checksum and segmentation offloads are switched off at both ends. With them the kernel leaves
+    the checksum to a network card; a veth pair has none, and Open vSwitch's userspace datapath
+    drops frames with a wrong checksum.
     """
-    (namespace, device), (far_namespace, far_device) = end, far
+    (namespace, device), (other_namespace, other_device) = end, other_end
     if not has_link(namespace, device):
         run(
             ["ip", "link", "add", "name", device, "address", mac, "netns", namespace,
-             "type", "veth", "peer", "name", far_device, "netns", far_namespace]
+             "type", "veth", "peer", "name", other_device, "netns", other_namespace]
         )  # fmt: skip
-    for space, name in (end, far):
+    for space, name in (end, other_end):
         run(["ip", "-n", space, "link", "set", name, "up"])
         offloads = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"]
         run(["ip", "netns", "exec", space, "ethtool", "-K", name, *offloads])
 
 
-def inside(namespace: str, work: Callable[[], T]) -> T:
-    """Run `work` in a thread that lives in the namespace, and return its result.
+def run_in(namespace: str, work: Callable[[], T]) -> T:
+    """Run `work` in a thread that has entered the namespace; returns its result, raises its errors.
 
-    What it opens stays there: a socket belongs to the namespace it was made in.
+    A socket that `work` opens can be used outside: it stays in the namespace it was made in.
     """
     result: list[T] = []
     failure: list[BaseException] = []
@@ -123,9 +127,9 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
 
 
 def dial(namespace: str, host: str, port: int, timeout: float = 10) -> socket.socket:
-    """A TCP connection made inside the namespace; OSError when it fails, LabError without root."""
+    """Connect by TCP inside the namespace. Raises OSError if that fails, LabError without root."""
     if os.geteuid() != 0:
         raise LabError(
             tr("only root may enter a network namespace"), hint=tr("run labctl with sudo")
         )
-    return inside(namespace, lambda: socket.create_connection((host, port), timeout))
+    return run_in(namespace, lambda: socket.create_connection((host, port), timeout))

@@ -1,4 +1,4 @@
-"""What makes nodes exist. Callers ask `provider.features`, never for the provider's name."""
+"""What every provider does. Callers look at `provider.features`, never at the provider's name."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -10,73 +10,88 @@ from labctl.access.guest import Guest
 from labctl.topology import Node
 
 Progress = Callable[[str], None]
-"""Says in a few words what is going on now."""
+"""Is told in a few words what is being done now."""
 Cancel = Callable[[], bool]
-"""Whether to stop as soon as possible."""
+"""Answers whether to stop as soon as possible."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a provider can do that another cannot."""
+    """In what providers differ, for those that use them."""
 
     needs_root: bool
     shared_nat: bool
-    """All eth0 are on one network, so their addresses differ; else each has a NAT of its own."""
+    """All eth0 are on one NAT network, so their addresses differ. Otherwise each eth0 has a NAT
+    network of its own, and all may have the same address."""
     own_clock: bool
-    """Nodes have clocks of their own, which go wrong while they stand still."""
+    """Nodes have clocks of their own, which are late after a node was suspended."""
     image: str
-    """What nodes are made from, as the title of a step."""
+    """Title of the step that gets what nodes are made from."""
     network: str
-    """What they share before they boot, as the title of a step."""
+    """Title of the step that makes the networks, before the nodes boot."""
     live_snapshots: bool = False
-    """The files of nodes that run can be kept, all at one moment; else the nodes must be down."""
+    """The files of running nodes can be saved, all as of the same moment. Otherwise the nodes must
+    be down."""
 
 
 @dataclass(frozen=True)
-class FarSide:
-    """The other end of a node's eth0."""
+class HostEnd:
+    """The host's end of a node's eth0."""
 
     namespace: str
+    """Of this machine."""
     device: str
     mac: str = ""
+    """"" if it is not known."""
 
 
 class NodeSnapshots(Protocol):
-    """Keeps the files of single nodes; `directory` is where the snapshot is on this machine."""
+    """Saves and restores the files of single nodes.
+
+    `name` is the snapshot's name, `directory` its directory on this machine. The order of a restore
+    is `stage`, `restore` for each node, `clean_up` for each node.
+    """
 
     def frozen(self) -> AbstractContextManager[None]:
-        """All nodes stand still inside it, whatever becomes of us: their files are of one moment.
+        """Stop all processes of all nodes while the body runs, so that their files match in time.
 
-        Does nothing to nodes that are down. Only where `features.live_snapshots` is true.
+        The processes go on afterwards, even if labctl is killed. Nodes that are down stay as they
+        are. Only where `features.live_snapshots` is true.
         """
         ...
 
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
-        """Keep a node's files under that name; what proves them. The node is down, or still."""
+        """Save a node's files. The node is down or frozen.
+
+        Returns what `trouble` later compares, to find out whether they were altered.
+        """
         ...
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
-        """ "", or why what was kept of a node cannot be put back. Changes nothing."""
+        """Why the saved files of a node cannot be restored; "" if they can. Changes nothing.
+
+        `proof` is what `save` returned.
+        """
         ...
 
     def stage(self, node: Node, name: str, directory: Path) -> None:
-        """Do of `restore` what can be done while the node runs."""
+        """Do the part of a restore that can be done while the node runs."""
         ...
 
     def unstage(self, node: Node) -> None:
-        """Take back what `stage` did."""
+        """Undo `stage`."""
         ...
 
     def restore(self, node: Node, name: str) -> None:
-        """Put a node's files back, after `stage`. The node is down. Safe to run again."""
+        """Restore a node's files, after `stage`. The node is down. Safe to run again."""
         ...
 
     def clean_up(self, node: Node) -> None:
-        """Let go of what the node had before; all nodes are restored."""
+        """Delete the files the node had before. Called after all nodes are restored."""
         ...
 
     def delete(self, node: Node, name: str) -> None:
-        """Delete what was kept of a node outside the snapshot's directory, if anything is."""
+        """Delete what was saved of a node outside the snapshot's directory, if anything was."""
         ...
 
 
@@ -86,17 +101,17 @@ class Provider(Protocol):
     features: Features
 
     @property
-    def patience(self) -> int:
-        """How many times longer things may take than in a container: emulated VMs are slow."""
+    def timeout_factor(self) -> int:
+        """How many times as long as in a container things may take: emulated machines are slow."""
         ...
 
     @property
     def resolver(self) -> str:
-        """Address of the DNS server on eth0 for nodes to use; "": they know already."""
+        """Address of the DNS server on eth0 that nodes use; "" if they are told in another way."""
         ...
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
-        """What all nodes share and nothing of it runs: the image."""
+        """Get what nodes are made from, such as the image. Starts nothing."""
         ...
 
     def prepared(self) -> bool:
@@ -104,7 +119,10 @@ class Provider(Protocol):
         ...
 
     def create_network(self) -> None:
-        """Private network, NAT networks, and what plays the Internet. Safe to run again."""
+        """Make the private network and the NAT networks with the simulated Internet, if any.
+
+        Safe to run again.
+        """
         ...
 
     def network_ready(self) -> bool:
@@ -112,18 +130,16 @@ class Provider(Protocol):
         ...
 
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
-        """Boot a node (making it first, if it is new) and return when it has been started.
+        """Make a node if it is new, and boot it; returns before it has finished booting.
 
-        Root can log in with the lab's key as soon as its SSH server answers.
+        As soon as its SSH server answers, root can log in with the lab's key.
         """
         ...
 
-    def running(self, node: Node) -> bool:
-        """Whether the node runs."""
-        ...
+    def running(self, node: Node) -> bool: ...
 
     def stop(self, node: Node, *, deadline: float) -> None:
-        """Shut a node down; after `deadline` seconds its power is cut."""
+        """Shut a node down; if it still runs after `deadline` seconds, power it off by force."""
         ...
 
     def guest(self, node: Node) -> Guest:
@@ -134,17 +150,17 @@ class Provider(Protocol):
         """argv that opens an interactive SSH session; a remote command may be appended."""
         ...
 
-    def far_side(self, node: Node) -> FarSide | None:
-        """The other end of the node's eth0, if it is on this machine and can be listened to."""
+    def host_end(self, node: Node) -> HostEnd | None:
+        """The host's end of the node's eth0; None if packets cannot be captured there."""
         ...
 
     def image_file(self, path: str) -> Path | None:
-        """A file of the baked image on the host, if it can be read without a node."""
+        """A file of the baked image on the host; None if only the node can read it."""
         ...
 
     @property
     def snapshots(self) -> NodeSnapshots:
-        """What keeps the files of nodes and puts them back."""
+        """What saves and restores the files of nodes."""
         ...
 
     def destroy(self, progress: Progress) -> None:
@@ -152,13 +168,13 @@ class Provider(Protocol):
         ...
 
     def leftovers(self) -> list[str]:
-        """What of this lab still exists outside its directory; empty after `destroy`."""
+        """What of this lab still exists outside its directory, in words; [] after `destroy`."""
         ...
 
-    def kept(self) -> list[str]:
-        """What outlives a lab on purpose, for the next one: what `purge` would remove."""
+    def cached(self) -> list[str]:
+        """What stays on this machine for the next lab, in words: what `purge` would remove."""
         ...
 
     def purge(self, progress: Progress) -> None:
-        """Remove that as well. Raises LabError while another lab uses it."""
+        """Remove what is cached. Raises LabError while another lab uses it."""
         ...

@@ -1,8 +1,8 @@
-"""The providers: an entry each, found by the names that lab.yaml knows.
+"""The providers, by the names that lab.yaml uses for them.
 
 `spec.fields.PROVIDERS` has the names. The entry of NAME is `ENTRY` in `providers/NAME/entry.py`;
-everything that is special about the provider is in that folder. Whoever else wants something of a
-provider asks its entry for it and never compares names.
+everything that is special about the provider is in that folder. Code outside it takes what it needs
+from the entry and never compares names.
 """
 
 import os
@@ -16,7 +16,7 @@ from labctl.host.questions import HostChecks
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
-from labctl.providers import Features, Provider
+from labctl.providers.provider import Features, Provider
 from labctl.spec import fields
 from labctl.state import LabState
 from labctl.topology import Topology
@@ -24,21 +24,21 @@ from labctl.topology import Topology
 
 @dataclass(frozen=True)
 class ProviderEntry:
-    """Everything the rest of labctl may know about one provider before it is made."""
+    """Everything that labctl knows about a provider without a lab."""
 
     name: str
-    """As lab.yaml says it; the name of the folder."""
+    """In lab.yaml; also the name of the folder."""
     title: str
-    """As people read it."""
+    """In what users read."""
     features: Features
     make: Callable[[Topology, LabState, ImageCache, Path], Provider]
-    """The provider for one lab; the path is that of Vagrantfile.j2."""
+    """Makes the provider of one lab; the path is that of Vagrantfile.j2."""
     checks: HostChecks
-    """What the doctor asks and judges for it."""
+    """What the doctor finds out and checks for it."""
     auto: int | None = None
-    """Its place in the order in which `auto` tries them; None: only for who asks for it."""
+    """`auto` tries the providers in the order of this number; None: `auto` never chooses it."""
     box: BoxFormat | None = None
-    """What `labctl box build` makes for it, if that is anything."""
+    """The format of the box that `labctl box build` makes for it; None if it uses no box."""
 
 
 def names() -> tuple[str, ...]:
@@ -47,14 +47,14 @@ def names() -> tuple[str, ...]:
 
 
 def entries() -> list[ProviderEntry]:
-    """All entries, in the same order."""
+    """All entries, in the order of `names`."""
     return [find(name) for name in names()]
 
 
 def find(name: str, source: object = "") -> ProviderEntry:
-    """The entry of a provider.
+    """The entry of a provider. Raises LabError (wrong use) if there is no provider of that name.
 
-    Raises LabError when there is none of that name; `source` is what names it: a file, a variable.
+    `source` is the file or variable that the name is from, for the error message.
     """
     if name not in names():
         known = ", ".join(names())
@@ -70,7 +70,7 @@ def find(name: str, source: object = "") -> ProviderEntry:
 
 
 def auto_order() -> list[ProviderEntry]:
-    """Those that `auto` may choose, the one it likes best first."""
+    """The providers that `auto` may choose, the first choice first."""
     ranked = [(entry.auto, entry) for entry in entries() if entry.auto is not None]
     return [entry for _, entry in sorted(ranked, key=lambda pair: pair[0])]
 
@@ -78,7 +78,7 @@ def auto_order() -> list[ProviderEntry]:
 def make_provider(
     name: str, topology: Topology, state: LabState, images: ImageCache, template: Path
 ) -> Provider:
-    """The provider of that name for one lab. Raises LabError without the rights it needs."""
+    """The provider of that name for one lab. Raises LabError if it needs root and we are not."""
     entry = find(name)
     if entry.features.needs_root and os.geteuid() != 0:
         raise LabError(

@@ -1,1 +1,3 @@
-"""From booted nodes to a lab in which the tutorial's day begins."""
+"""From booted nodes to the state that the lessons start from."""
+
+__all__ = ["boot", "ovn_ready", "seed", "services"]

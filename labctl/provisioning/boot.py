@@ -1,4 +1,4 @@
-"""Shutting a lab down and starting it again, as steps."""
+"""The steps of `halt` and `up`."""
 
 from labctl.assets import assets
 from labctl.engine.steps import Step
@@ -8,13 +8,13 @@ from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import Provisioner
 
 HALT_SECONDS = 30
-"""How long a node may take to shut down before its power is cut."""
+"""How long a node may take to shut down before it is powered off by force."""
 
 
 def halt_steps(
     lab: Lab, needs: tuple[str, ...] = (), *, deadline: float = HALT_SECONDS
 ) -> list[Step]:
-    """Steps that shut all nodes down, each within `deadline` seconds or by cutting its power."""
+    """Steps that shut all nodes down; one still running after `deadline` seconds is powered off."""
     provider = lab.provider
     return [
         Step(
@@ -37,5 +37,5 @@ def provisioner(lab: Lab) -> Provisioner:
 
 
 def start_steps(lab: Lab) -> list[Step]:
-    """Steps that start a lab that is down and wait until it works, instances included."""
+    """Steps that start a halted lab and wait until it works, instances included."""
     return [*provisioner(lab).host_steps(), *Seed(lab).ready_steps()]

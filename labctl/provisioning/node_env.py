@@ -1,4 +1,4 @@
-"""topology -> the texts that nodes are configured from. Pure: no file, no clock."""
+"""The file that the scripts of provision/ read on a node. Pure: no file, no clock."""
 
 import shlex
 
@@ -7,18 +7,19 @@ from labctl.topology import Node, Topology
 
 
 def lab_env(
-    topology: Topology, node: Node, secrets: Secrets, *, patience: int = 1, resolver: str = ""
+    topology: Topology, node: Node, secrets: Secrets, *, timeout_factor: int = 1, resolver: str = ""
 ) -> str:
-    """`/etc/labctl/lab.env` of one node: what provision/*.sh read, each value quoted for the shell.
+    """The content of `/etc/labctl/lab.env` of one node, each value quoted for the shell.
 
-    A compute node gets the secrets it needs and no others. `patience`: how many times longer than
-    in a container a script may wait. `resolver`: address of a DNS server, "" to leave that alone.
+    A node without the role controller gets no password of the database or of OpenStack's admin.
+    `timeout_factor`: how many times as long as in a container a script may wait. `resolver`: the
+    address of a DNS server; "" leaves the node's /etc/resolv.conf as it is.
     """
     controller = topology.controller
     values = {
         "LAB_NAME": topology.lab,
         "LAB_STACK": topology.stack,
-        "PATIENCE": str(patience),
+        "PATIENCE": str(timeout_factor),
         "RESOLVER": resolver,
         "NODE_NAME": node.name,
         "NODE_ROLES": " ".join(sorted(node.roles)),

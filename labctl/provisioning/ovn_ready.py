@@ -1,4 +1,4 @@
-"""Whether OVN works on every node: what a lab without OpenStack waits for at the end."""
+"""Waits until OVN works on every node: the last step of a lab without OpenStack."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Connection]") -> bool:
-    """Whether every node is in the southbound database and has done what is asked of it.
+    """True when every node is in the southbound database and has applied what is in it.
 
-    Raises NotYet naming who is missing, GuestError when the databases do not answer.
+    Raises NotYet naming the missing nodes, GuestError when the databases do not answer.
     """
-    seen = {
+    registered = {
         row["name"] for row in chassis(ProbeContext(topology, cloud, lambda name: controller), {})
     }
-    if missing := [node.name for node in topology.nodes if node.name not in seen]:
+    if missing := [node.name for node in topology.nodes if node.name not in registered]:
         raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
-    # A row outlives its node: what shows life is that each chassis catches up with the database.
+    # A node that has died still has its row. `--wait=hv` returns only after the ovn-controller of
+    # every chassis has applied the present state (ovn-nbctl(8)), so it shows which are alive.
     synced = controller.run(
-        ["ovn-nbctl", f"--timeout={15 * controller.patience}", "--wait=hv", "sync"],
+        ["ovn-nbctl", f"--timeout={15 * controller.timeout_factor}", "--wait=hv", "sync"],
         timeout=30,
         check=False,
     )
@@ -41,14 +42,14 @@ def wait_for_chassis(
     cloud: "Callable[[], Connection]",
     cancelled: Callable[[], bool],
 ) -> None:
-    """Return when every node works as a chassis.
+    """Wait until every node works as a chassis.
 
-    Raises LabError after two minutes, times the controller's patience.
+    Raises LabError after two minutes, times the controller's timeout factor.
     """
     wait_until(
         tr("every node is a chassis"),
         lambda: chassis_ready(topology, controller, cloud),
-        deadline=120 * controller.patience,
+        deadline=120 * controller.timeout_factor,
         hint=tr("`labctl logs NODE {service}` tells what it waits for", service="ovn-controller"),
         transient=(GuestError, ValueError),
         interval=0.5,

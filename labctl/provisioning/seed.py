@@ -1,7 +1,7 @@
-"""What the learner made on the days before: the state in which the tutorial's day begins.
+"""The OpenStack objects that lessons expect: what the tutorial has its reader make on earlier days.
 
 Tenant network and subnet, the router `r`, an image, a flavor, a keypair, a security group that
-nothing uses yet, and the instances. Every object is looked up first, so this may run again.
+nothing uses yet, and the instances. Only what is missing is made, so this is safe to run again.
 """
 
 from collections.abc import Callable
@@ -25,30 +25,31 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 BUILTIN_IMAGE = "usr/share/labctl/instance.qcow2"
+"""Where provision/15-instance-image.sh puts the built-in image on the controller."""
 
 
 def compute_ready(cloud: "Connection", topology: Topology) -> bool:
-    """Whether the scheduler can use every compute node. Raises NotYet naming who is missing."""
+    """True when the scheduler can use every compute node. Raises NotYet naming missing nodes."""
     wanted = {node.name for node in topology.computes}
-    mapped = {hypervisor.name for hypervisor in cloud.compute.hypervisors()}
+    known_to_nova = {hypervisor.name for hypervisor in cloud.compute.hypervisors()}
     alive = {
         service.host
         for service in cloud.compute.services(binary="nova-compute")
         if service.state == "up"
     }
-    # The scheduler asks Placement, where a new node appears a few seconds after its service.
-    placeable = {
+    # The scheduler asks Placement, where a new node appears some seconds after its service is up.
+    known_to_placement = {
         provider.name
         for provider in cloud.placement.resource_providers()
         if list(cloud.placement.resource_provider_inventories(provider))
     }
-    if missing := sorted(wanted - (mapped & alive & placeable)):
+    if missing := sorted(wanted - (known_to_nova & alive & known_to_placement)):
         raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
     return True
 
 
 def make_network(cloud: "Connection", topology: Topology) -> None:
-    """Tenant network, subnet, router and its interface."""
+    """Make the tenant network, its subnet and the router between it and the outside."""
     network = cloud.network.find_network(topology.tenant_network)
     if network is None:
         network = cloud.network.create_network(name=topology.tenant_network)
@@ -73,9 +74,10 @@ def make_network(cloud: "Connection", topology: Topology) -> None:
 
 
 def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> None:
-    """The security group of the tutorial, and the keypair of the controller's own SSH key."""
-    # Neutron makes a project's group "default" when one first asks for groups of the project. Were
-    # that after the snapshot `base`, every reset would be followed by a new one.
+    """Make the security group of the tutorial, and a keypair of the controller's own SSH key."""
+    # Neutron makes the group "default" of a project when the project's groups are first listed.
+    # List them now: made after the snapshot `base`, it would be made anew, with another ID, after
+    # every reset.
     for owner in cloud.list_projects():
         list(cloud.network.security_groups(project_id=owner.id))
     name = topology.security_group
@@ -107,7 +109,7 @@ def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> N
 def make_image(
     cloud: "Connection", topology: Topology, source: Path, progress: Callable[[str], None]
 ) -> None:
-    """The image, uploaded from a qcow2 or raw file on the host, and the flavor."""
+    """Upload the image from a qcow2 or raw file on the host, and make the flavor."""
     name = topology.image.name
     image = cloud.image.find_image(name)
     if image is not None and image.status != "active":
@@ -115,13 +117,13 @@ def make_image(
         image = None
     if image is None:
         with source.open("rb") as stream:
-            qcow2 = stream.read(4) == b"QFI\xfb"
+            is_qcow2 = stream.read(4) == b"QFI\xfb"  # the magic of docs/interop/qcow2 in QEMU
         size = source.stat().st_size
         progress(tr("uploading {size} MB", size=f"{size / 1e6:.0f}"))
         image = cloud.image.create_image(
             name,
             filename=str(source),
-            disk_format="qcow2" if qcow2 else "raw",
+            disk_format="qcow2" if is_qcow2 else "raw",
             container_format="bare",
             visibility="public",
             wait=True,
@@ -130,7 +132,7 @@ def make_image(
     flavor = topology.flavor
     if cloud.compute.find_flavor(flavor.name) is None:
         cloud.compute.create_flavor(
-            name=flavor.name, ram=flavor.memory_mib, vcpus=flavor.vcpus, disk=flavor.disk_gib
+            name=flavor.name, ram=flavor.memory, vcpus=flavor.vcpus, disk=flavor.disk
         )
 
 
@@ -140,9 +142,9 @@ def make_instance(
     instance: Instance,
     progress: Callable[[str], None],
     cancelled: Callable[[], bool],
-    patience: int = 1,
+    timeout_factor: int = 1,
 ) -> None:
-    """One running instance at its fixed address. Raises LabError when Nova cannot make it."""
+    """Make an instance and wait until it runs. Raises LabError when Nova cannot make it."""
     server: Any = cloud.compute.find_server(instance.name)
     if server is not None and server.status == "ERROR":
         progress(tr("removing a failed attempt"))
@@ -160,51 +162,56 @@ def make_instance(
         )
 
     def active() -> bool:
-        now = cloud.compute.get_server(server.id)
-        progress(f"{now.status} {now.task_state or ''}".strip())
-        if now.status == "ERROR":
-            fault = (now.fault or {}).get("message", tr("no reason given"))
+        current = cloud.compute.get_server(server.id)
+        progress(f"{current.status} {current.task_state or ''}".strip())
+        if current.status == "ERROR":
+            fault = (current.fault or {}).get("message", tr("no reason given"))
             raise LabError(
                 tr("Nova could not start {name}: {fault}", name=instance.name, fault=fault),
                 hint=tr(
                     "read nova-compute's log: `labctl logs NODE nova-compute`, then create again"
                 ),
             )
-        if now.status == "SHUTOFF" and now.task_state is None:
+        if current.status == "SHUTOFF" and current.task_state is None:
             cloud.compute.start_server(server.id)
-        if now.status != "ACTIVE":
-            raise NotYet(tr("{status}, task {task}", status=now.status, task=now.task_state))
+        if current.status != "ACTIVE":
+            raise NotYet(
+                tr("{status}, task {task}", status=current.status, task=current.task_state)
+            )
         return True
 
     wait_until(
         tr("{name} is ACTIVE", name=instance.name),
         active,
-        deadline=300 * patience,
+        deadline=300 * timeout_factor,
         hint=tr("`labctl ssh` to the controller and run `openstack server show` on it"),
         interval=0.7,
         cancelled=cancelled,
     )
 
 
+_RUNNING = 1
+"""Nova's power state of an instance that runs (nova.compute.power_state)."""
+
+
 class Seed:
-    """The steps of `create` that come after provision/."""
+    """The steps of `create` after provision/, and those of `up` after the boot."""
 
     def __init__(self, lab: Lab) -> None:
-        """Nothing is asked of the lab until a step runs."""
         self._lab = lab
 
     def steps(self) -> list[Step]:
-        """Network, access, image, computes registered, instances.
+        """The steps that make the objects: network, access, image and flavor, instances.
 
-        Without OpenStack the days before have made nothing: the lab is done when OVN works.
+        A lab without OpenStack has none of them. Its only step waits until OVN works.
         """
         topology = self._lab.topology
-        here = topology.controller.name
+        controller = topology.controller.name
         if topology.stack == "ovn":
             return [self._chassis_step(tuple(f"ovn-host:{node.name}" for node in topology.nodes))]
 
         def on_controller(*scripts: str) -> tuple[str, ...]:
-            return tuple(f"{script}:{here}" for script in scripts)
+            return tuple(f"{script}:{controller}" for script in scripts)
 
         compute = tuple(f"nova-compute:{node.name}" for node in topology.computes)
         metadata = tuple(f"ovn-metadata:{node.name}" for node in topology.computes)
@@ -215,53 +222,65 @@ class Seed:
                 tr("tenant network and router"),
                 lambda context: make_network(self._lab.cloud(), topology),
                 on_controller("keystone", "neutron"),
-                node=here,
+                node=controller,
             ),
             Step(
                 "access",
                 tr("security group and keypair"),
                 lambda context: make_access(self._lab.cloud(), topology, self._lab.controller),
                 on_controller("keystone", "neutron", "nova", "shell"),
-                node=here,
+                node=controller,
             ),
             Step(
                 "image-upload",
                 tr("image and flavor"),
                 self._upload,
                 on_controller("keystone", "glance", "nova", "instance-image"),
-                node=here,
+                node=controller,
             ),
             Step(
                 "computes",
                 tr("compute nodes registered"),
                 self._computes,
                 on_controller("keystone", "nova", "placement") + compute,
-                node=here,
+                node=controller,
             ),
         ]
         needs = tuple(step.id for step in steps) + metadata + chassis
         return steps + [
             Step(
-                f"instance:{one.name}",
-                tr("instance {name}", name=one.name),
-                self._instance(one),
+                f"instance:{instance.name}",
+                tr("instance {name}", name=instance.name),
+                self._instance(instance),
                 needs,
-                node=here,
+                node=controller,
             )
-            for one in topology.instances
+            for instance in topology.instances
         ]
 
     def ready_steps(self) -> list[Step]:
-        """After `up`: the services are back, and so are the instances that ran."""
+        """Steps of `up`: wait until the services are active and the instances run again."""
         boots = tuple(f"boot:{node.name}" for node in self._lab.topology.nodes)
-        here = self._lab.topology.controller.name
-        services = Step("services", tr("services are back"), self._services, boots, node=here)
+        controller = self._lab.topology.controller.name
+        services = Step("services", tr("services are back"), self._services, boots, node=controller)
         if self._lab.topology.stack == "ovn":
             return [services, self._chassis_step(("services",))]
         return [
             services,
-            Step("computes", tr("computes are back"), self._computes, ("services",), node=here),
-            Step("instances", tr("instances are back"), self._back, ("computes",), node=here),
+            Step(
+                "computes",
+                tr("computes are back"),
+                self._computes,
+                ("services",),
+                node=controller,
+            ),
+            Step(
+                "instances",
+                tr("instances are back"),
+                self._instances_back,
+                ("computes",),
+                node=controller,
+            ),
         ]
 
     def _chassis_step(self, needs: tuple[str, ...]) -> Step:
@@ -278,11 +297,11 @@ class Seed:
 
     def _upload(self, context: StepContext) -> None:
         make_image(
-            self._lab.cloud(), self._lab.topology, self._image_source(context), context.progress
+            self._lab.cloud(), self._lab.topology, self.image_source(context), context.progress
         )
 
-    def _image_source(self, context: StepContext) -> Path:
-        """The file to upload: of the baked image, beside lab.yaml, or downloaded once."""
+    def image_source(self, context: StepContext) -> Path:
+        """The file to upload: out of the baked image, beside lab.yaml, or downloaded once."""
         source = self._lab.topology.image.source
         if source == "builtin":
             return self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
@@ -301,9 +320,9 @@ class Seed:
         return path
 
     def _from_controller(self, context: StepContext) -> Path:
-        """The built-in image where no file of a node can be read from outside: over SSH."""
-        here = self._lab.topology.controller.name
-        context.progress(tr("fetching it from {node}", node=here))
+        """The built-in image, read over SSH: a virtual machine's disk cannot be read from here."""
+        controller = self._lab.topology.controller.name
+        context.progress(tr("fetching it from {node}", node=controller))
         content = self._lab.controller.get(f"/{BUILTIN_IMAGE}")
         path = self._lab.cache / "downloads" / f"instance-{sha256(content).hexdigest()[:16]}.qcow2"
         if not path.exists():
@@ -311,7 +330,10 @@ class Seed:
         return path
 
     def _services(self, context: StepContext) -> None:
-        """nova-compute counts as active only when it has started the instances that ran before."""
+        """Wait until every unit is active.
+
+        nova-compute becomes active only after it has started the instances that ran before.
+        """
 
         def active() -> bool:
             topology = self._lab.topology
@@ -326,7 +348,7 @@ class Seed:
         wait_until(
             tr("every service is active"),
             active,
-            deadline=240 * self._lab.provider.patience,
+            deadline=240 * self._lab.provider.timeout_factor,
             hint=tr("`labctl status` names what is missing, `labctl logs NODE SERVICE` says why"),
             transient=(GuestError,),
             interval=0.7,
@@ -339,7 +361,7 @@ class Seed:
         wait_until(
             tr("every compute node is registered"),
             lambda: compute_ready(self._lab.cloud(), self._lab.topology),
-            deadline=240 * self._lab.provider.patience,
+            deadline=240 * self._lab.provider.timeout_factor,
             hint=tr("`labctl logs NODE {service}` tells what it waits for", service="nova-compute"),
             transient=API_ERRORS,
             interval=0.7,
@@ -353,17 +375,17 @@ class Seed:
             instance,
             context.progress,
             context.cancelled,
-            self._lab.provider.patience,
+            self._lab.provider.timeout_factor,
         )
 
-    def _back(self, context: StepContext) -> None:
+    def _instances_back(self, context: StepContext) -> None:
         from labctl.access.cloud import API_ERRORS
 
         def back() -> bool:
             waiting = [
                 server.name
                 for server in self._lab.cloud().compute.servers()
-                if server.status == "ACTIVE" and server.power_state != 1
+                if server.status == "ACTIVE" and server.power_state != _RUNNING
             ]
             if waiting:
                 raise NotYet(", ".join(waiting))
@@ -372,7 +394,7 @@ class Seed:
         wait_until(
             tr("the instances run again"),
             back,
-            deadline=180 * self._lab.provider.patience,
+            deadline=180 * self._lab.provider.timeout_factor,
             hint=tr("`labctl logs NODE nova-compute`; `openstack server start` starts one by hand"),
             transient=API_ERRORS,
             interval=0.7,

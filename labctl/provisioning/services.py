@@ -1,4 +1,4 @@
-"""The systemd units that make a node what its roles say, and whether they are active."""
+"""The systemd units that a node must run for its roles, and whether they are active."""
 
 from itertools import chain
 
@@ -14,6 +14,7 @@ _OPENSTACK = {
     "compute": ("libvirtd", "nova-compute", "neutron-ovn-metadata-agent"),
 }  # fmt: skip
 _OVN = {"controller": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")}
+# Workloads in namespaces, instead of instances (provision/42-workloads.sh).
 _WITHOUT_OPENSTACK = ("labctl-workloads",)
 _EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
 
@@ -28,8 +29,8 @@ def units_of(node: Node, stack: str) -> list[str]:
 
 
 def inactive_units(guest: Guest, node: Node, stack: str) -> dict[str, str]:
-    """{unit: state} of those units of a node that are not active. Raises GuestError."""
+    """{unit: state} of the units of a node that should be active and are not. Raises GuestError."""
     units = units_of(node, stack)
-    seen = guest.run(["systemctl", "is-active", *units], check=False, timeout=15)
-    states = dict(zip(units, seen.stdout.split(), strict=False))
+    answer = guest.run(["systemctl", "is-active", *units], check=False, timeout=15)
+    states = dict(zip(units, answer.stdout.split(), strict=False))
     return {unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"}

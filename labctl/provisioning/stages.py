@@ -1,4 +1,6 @@
-"""The stages of `create`: what is run where, after what. Data first, then the code that runs it."""
+"""The stages of `create`: which script runs on which nodes and after which others.
+
+First the table of scripts, then the code that runs them."""
 
 import hashlib
 import io
@@ -20,29 +22,34 @@ from labctl.state import LabState, Secrets
 from labctl.topology import Node, Topology
 
 REMOTE = "/opt/labctl/provision"
+"""Where provision/ is on a node."""
 _DONE = "/var/lib/labctl/done"
+"""Directory on a node with a mark for each script that has succeeded: a file of the script's name,
+which holds the hash of the inputs."""
 _FULL = 16 * 2**20
 """Bytes free below which a disk counts as full."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """One script of provision/, on every node that has the role, if the lab has the stack."""
+    """One script of provision/: it runs on the nodes with its role, in labs with its stack."""
 
     file: str
     title: str
     role: str | None = None
     """None: on every node."""
     needs: tuple[str, ...] = ()
-    """Scripts that must be over on the same node."""
+    """Scripts that must have succeeded before, on the same node."""
     controller_needs: tuple[str, ...] = ()
-    """Scripts that must be over on the controller."""
+    """Scripts that must have succeeded before, on the controller."""
     stack: str | None = "openstack"
     """None: in every lab."""
     timeout: int = 300
+    """Seconds in a container; other nodes get this times their timeout factor."""
     confirm: str = ""
-    """A command that proves, over a connection made after the script, that the node is still there.
-    The script has armed something that takes its work back unless this is run."""
+    """For a script that changes the network by which we reach the node. It has started a timer that
+    undoes the change; this command stops the timer. It is run over a new connection, which proves
+    that the node can still be reached."""
 
     @property
     def name(self) -> str:
@@ -99,7 +106,7 @@ class Provisioner:
         secrets: Secrets,
         provision: Path,
     ) -> None:
-        """`provision` is the directory of the scripts on the host."""
+        """`provision` is the directory provision/ on the host."""
         self._topology = topology
         self._provider = provider
         self._state = state
@@ -109,7 +116,7 @@ class Provisioner:
                 topology,
                 node,
                 secrets,
-                patience=provider.patience,
+                timeout_factor=provider.timeout_factor,
                 resolver=provider.resolver,
             )
             for node in topology.nodes
@@ -122,7 +129,7 @@ class Provisioner:
         self._marks: dict[str, dict[str, str]] = {}
 
     def host_steps(self) -> list[Step]:
-        """Image, network, nodes booted with provision/ on them."""
+        """Steps that make image and network, boot the nodes, and copy provision/ to them."""
         provider = self._provider
         steps = [
             Step(
@@ -154,14 +161,14 @@ class Provisioner:
         return steps
 
     def node_steps(self) -> list[Step]:
-        """provision/ on every node."""
+        """Steps that run the scripts of provision/, one for each script and node."""
         controller = self._topology.controller.name
         steps: list[Step] = []
         for node in self._topology.nodes:
             scripts = scripts_of(node, self._topology.stack)
-            here = {script.name for script in scripts}
+            on_node = {script.name for script in scripts}
             for script in scripts:
-                needs = [f"{name}:{node.name}" for name in script.needs if name in here]
+                needs = [f"{name}:{node.name}" for name in script.needs if name in on_node]
                 needs += [f"{name}:{controller}" for name in script.controller_needs]
                 steps.append(
                     Step(
@@ -185,13 +192,13 @@ class Provisioner:
         wait_until(
             tr("{node} answers SSH", node=node.name),
             lambda: guest.run(["true"], timeout=10).ok,
-            deadline=120 * provider.patience,
+            deadline=120 * provider.timeout_factor,
             hint=tr("see {log}", log=self._state.console_log(node.name)),
             transient=(GuestError,),
             cancelled=context.cancelled,
         )
         if provider.features.own_clock:
-            # A machine that stood still is late, and may have nobody else to ask.
+            # A machine that was suspended has a stale clock and may reach no NTP server.
             guest.run(["date", "-s", f"@{time.time():.3f}"])
         env, files = self._env[node.name], self._archive
         guest.put(env.encode(), "/etc/labctl/lab.env", 0o600)
@@ -202,17 +209,18 @@ class Provisioner:
         if not self._provider.running(node):
             return False
         try:
-            seen = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=10)
+            inputs = self._provider.guest(node).run(["cat", "/etc/labctl/inputs"], timeout=10)
         except LabError:
             return False
-        return seen.stdout.strip() == self._hash[node.name]
+        return inputs.stdout.strip() == self._hash[node.name]
 
     # -- scripts ---------------------------------------------------------------------------------
     def _log(self, node: Node, script: Script) -> Path:
         return self._state.stage_log(node.name, script.file.removesuffix(".sh"))
 
     def _checker(self, node: Node, script: Script) -> Callable[[], bool]:
-        # The mark lies where the work was done: it is true after a kill, a restore, a copy.
+        # The mark is on the node, among the files it stands for. So it stays true after labctl was
+        # killed, and when the files of the node are restored or copied.
         def done() -> bool:
             marks = self._marks.get(node.name)
             if marks is None:
@@ -226,8 +234,9 @@ class Provisioner:
         def work(context: StepContext) -> None:
             log = self._log(node, script)
             log.parent.mkdir(parents=True, exist_ok=True)
-            # flock: an interrupted labctl leaves its script running; the next one waits for it.
-            # What the script starts must not inherit the lock.
+            # flock: an interrupted labctl leaves its script running, and the next one must wait for
+            # it. The script runs without the lock's descriptor (9>&-), or a service it starts would
+            # hold the lock for ever.
             mark = (
                 f"echo {self._hash[node.name]} >{_DONE}/.{script.file}"
                 f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
@@ -256,14 +265,14 @@ class Provisioner:
                     cancelled=context.cancelled,
                 )
             if not result.ok:
-                said = (result.stdout + result.stderr).splitlines()
-                last = [line for line in said if line.strip()][-3:]
+                output = (result.stdout + result.stderr).splitlines()
+                last = [line for line in output if line.strip()][-3:]
                 free = shutil.disk_usage(self._state.root).free
                 raise LabError(
                     tr("{command} failed (exit {code}): {said}",
                        command=f"provision/{script.file}", code=result.returncode,
                        said=" / ".join(last)),
-                    # Services seldom say that the disk is full; they hang or exit.
+                    # Services seldom report a full disk; they hang or exit.
                     hint=tr("no space is left under {path}; free some, then create again",
                             path=self._state.root)
                     if free < _FULL
@@ -275,20 +284,20 @@ class Provisioner:
         return work
 
     def _confirm(self, node: Node, script: Script, mark: str, context: StepContext) -> None:
-        """Come in anew, say that we are there, and only then count the script as done."""
-        other = self._provider.guest(node).another()
+        """Connect again and run the script's `confirm`; only then mark the script as done."""
+        new_connection = self._provider.guest(node).another()
         hint = tr(
             "the node takes the change back by itself; then `labctl create` tries again,"
             " and {log} tells what was done",
             log=self._log(node, script),
         )
 
-        def there() -> bool:
+        def confirmed() -> bool:
             try:
-                result = other.run(script.confirm, timeout=20, check=False)
+                result = new_connection.run(script.confirm, timeout=20, check=False)
             finally:
-                other.close()
-            if not result.ok:  # it came too late, and would do so again
+                new_connection.close()
+            if not result.ok:  # too late: the change is undone already; trying again cannot help
                 raise LabError(
                     tr("{name}: `{command}` failed: {said}",
                        name=node.name, command=script.confirm, said=result.stderr.strip()),
@@ -298,8 +307,8 @@ class Provisioner:
 
         wait_until(
             tr("{node} answers SSH", node=node.name),
-            there,
-            deadline=60 * self._provider.patience,
+            confirmed,
+            deadline=60 * self._provider.timeout_factor,
             hint=hint,
             transient=(GuestError,),
             cancelled=context.cancelled,
@@ -308,14 +317,14 @@ class Provisioner:
 
 
 def _read_marks(guest: Guest) -> dict[str, str]:
-    """{script: hash of the inputs it last succeeded with}"""
+    """{file name of a script: hash of the inputs it last succeeded with}."""
     listing = guest.run(f"cd {_DONE} 2>/dev/null && grep -H . *.sh || true", timeout=15).stdout
     pairs = (line.partition(":") for line in listing.splitlines())
     return {name: value.strip() for name, _, value in pairs}
 
 
 def _archive(directory: Path) -> bytes:
-    """provision/ as a tar, the same bytes for the same content."""
+    """The directory as a tar archive, the same bytes whenever the content is the same."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path in sorted(directory.rglob("*")):

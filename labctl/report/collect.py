@@ -120,8 +120,8 @@ def _node(topology: Topology, report: Mapping[str, Any]) -> dict[str, Any]:
         **report,
         "good": bool(good),
         "state": both(state),
-        "processors": node.cpus,
-        "memory": f"{node.memory_mib} MiB",
+        "processors": node.spec.cpus,
+        "memory": f"{node.spec.memory} MiB",
     }
 
 
@@ -135,8 +135,8 @@ def _planned(topology: Topology) -> Iterator[dict[str, Any]]:
             "chassis": None,
             "good": False,
             "state": both(lambda: tr("planned")),
-            "processors": node.cpus,
-            "memory": f"{node.memory_mib} MiB",
+            "processors": node.spec.cpus,
+            "memory": f"{node.spec.memory} MiB",
         }
 
 

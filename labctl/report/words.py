@@ -129,10 +129,10 @@ def _inline(line: Line, skip: int = 0) -> Markup:
 # -- the page's own texts --------------------------------------------------------------------------
 def page_words() -> dict[str, Both]:
     """The fixed texts of the page, by their names in the template."""
-    return {name: both(text) for name, text in _WORDS.items()}
+    return {name: both(text) for name, text in WORDS.items()}
 
 
-_WORDS: dict[str, Callable[[], str]] = {
+WORDS: dict[str, Callable[[], str]] = {
     "skip": lambda: tr("Skip to the content"),
     "sections": lambda: tr("Sections"),
     "language": lambda: tr("Language"),

@@ -12,6 +12,8 @@ from typing import Any
 from labctl.spec.fields import LONGEST_PREFIX, SHORTEST_PREFIX
 
 NAT, PRIVATE, TENANT = "10.0.2.0/24", "192.168.33.0/24", "172.16.100.0/24"
+INTERNET_HOST = IPv4Address("8.8.8.8")
+"""The host that the lessons ping to show that the Internet can be reached."""
 # Used with OVN alone, as in the first days of the tutorial (Day 07).
 OVN_TENANT = "192.168.100.0/24"
 

@@ -321,14 +321,14 @@ def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
         case "less_than_equal":
             most = context["le"]
             return tr("{value} is too large: the most is {most}", value=value, most=most), "", None
-    message = next((text for start, text in _WANTED.items() if error_type.startswith(start)), None)
+    message = next((text for start, text in WANTED.items() if error_type.startswith(start)), None)
     return (tr(message, found=value_kind) if message else error["msg"]), "", None
 
 
 # Mappings whose keys are names that the user chooses, with an example.
 _BY_NAME: Mapping[KeyPath, str] = {("nodes",): "compute-01:", ("instances",): "vm_1:"}
 # How the type of a pydantic error begins -> message, for `tr`.
-_WANTED = {
+WANTED = {
     "string": mark("must be text, not {found}"),
     "bool": mark("must be true or false, not {found}"),
     "int": mark("must be a whole number, not {found}"),

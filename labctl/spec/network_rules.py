@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
 from labctl.i18n import tr
-from labctl.spec.defaults import metadata_port
+from labctl.spec.defaults import INTERNET_HOST, metadata_port
 from labctl.spec.fields import INSTANCE_NAME
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import KeyPath, dotted, quoted
@@ -19,9 +19,6 @@ from labctl.spec.verdicts import (
     taken_by,
     why_no_host,
 )
-
-INTERNET_HOST = IPv4Address("8.8.8.8")
-"""The host that the lessons ping to show that the Internet can be reached."""
 
 _MOST_DNS_SERVERS = 5  # default of max_dns_nameservers in neutron.conf
 

@@ -234,7 +234,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
             message = tr("is indented with a tab, which YAML forbids")
             return Problem(file, number, "", message, tr("use spaces"))
     problem = error.problem or ""
-    for phrase, message, fix in _SYNTAX:
+    for phrase, message, fix in SYNTAX:
         if phrase in problem:
             # A bracket or quote that is never closed is reported where it was opened; PyYAML
             # notices at the end of the file.
@@ -262,7 +262,7 @@ _NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
 _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
 # Part of PyYAML's message -> our message, and how to fix it; both for `tr`.
-_SYNTAX = (
+SYNTAX = (
     ("mapping values are not allowed",
      mark("there is a colon too many, or the indentation is wrong"),
      mark("put each key on its own line, and quote text that holds a colon and a space")),

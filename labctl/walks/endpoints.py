@@ -13,7 +13,7 @@ from labctl.access.instance import find_instance
 from labctl.access.ovsdb import list_command, parse_table
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.providers.nspawn.uplink import INTERNET_HOST
+from labctl.spec.defaults import INTERNET_HOST
 from labctl.topology import Topology
 from labctl.walks import logical_network
 from labctl.walks.logical_network import LogicalNetwork, OvnPort
@@ -132,7 +132,7 @@ class EndpointFinder:
         if name in nodes:
             return Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
         if name == "internet":
-            name = INTERNET_HOST
+            name = str(INTERNET_HOST)
         try:
             address = str(ipaddress.IPv4Address(name))
         except ValueError:

@@ -158,11 +158,11 @@ def send_command(
     protocol: Protocol,
     port: int | None,
     mark: int,
-    patience: int = 1,
+    timeout_factor: int = 1,
 ) -> SendCommand:
     """The command that sends one probe. `mark` (0 to 63) tells this probe from others.
 
-    `patience` times WAIT seconds are left for the answer.
+    `timeout_factor` times WAIT seconds are left for the answer.
     """
     probe = SentProbe(
         protocol="icmp" if protocol == "ping" else protocol,
@@ -171,16 +171,16 @@ def send_command(
         port=port,
     )
     if protocol == "ping":
-        shown, script, probe = _ping(target.address, mark, WAIT * patience, probe)
+        shown, script, probe = _ping(target.address, mark, WAIT * timeout_factor, probe)
     elif source.kind == "instance" and not source.namespace:
         shown, script, probe = _from_instance(
-            target.address, protocol, port or 0, mark, WAIT * patience, probe
+            target.address, protocol, port or 0, mark, WAIT * timeout_factor, probe
         )
     else:
         shown, script, probe = _from_node(
-            target.address, protocol, port or 0, mark, WAIT * patience, probe
+            target.address, protocol, port or 0, mark, WAIT * timeout_factor, probe
         )
-    warm_up = f"ping -c 1 -W {patience} -s 24 {target.address} >/dev/null 2>&1"
+    warm_up = f"ping -c 1 -W {timeout_factor} -s 24 {target.address} >/dev/null 2>&1"
     return SendCommand(shown, f"{warm_up}\n{script}\n", probe)
 
 

@@ -18,7 +18,7 @@ from labctl.access.instance import InstanceGuest, find_instance
 from labctl.access.packets import frames
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.providers import FarSide
+from labctl.providers import HostEnd
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
 from labctl.user_files import directory_for_user, write_for_user
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 TRIES = 2
 """The first packet may be lost while ARP, connection tracking and flows are set up."""
 
-Far = Callable[[Node], FarSide | None]
+Far = Callable[[Node], HostEnd | None]
 
 
 class Walker:
@@ -145,12 +145,17 @@ class Walker:
         port: int | None,
         planned: WalkPlan,
         names: Names,
-        far: FarSide | None,
+        far: HostEnd | None,
     ) -> tuple[list[Attempt], Joined, dict[Point, bytes]]:
         attempts: list[Attempt] = []
         for number in range(1, TRIES + 1):
             command = send_command(
-                source, target, protocol, port, self._marks(), self._guest(source.node).patience
+                source,
+                target,
+                protocol,
+                port,
+                self._marks(),
+                self._guest(source.node).timeout_factor,
             )
             self._progress(tr("{source}: {command}", source=source.name, command=command.shown))
             began = time.monotonic()
@@ -173,7 +178,7 @@ class Walker:
         return attempts, joined, files
 
     @contextmanager
-    def _capturing(self, planned: WalkPlan, far: FarSide | None) -> Iterator[dict[Point, bytes]]:
+    def _capturing(self, planned: WalkPlan, far: HostEnd | None) -> Iterator[dict[Point, bytes]]:
         """Capture at every point while the body runs. The dict is filled when the body is over."""
         files: dict[Point, bytes] = {}
         points = {

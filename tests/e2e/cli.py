@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.documents import expect_said_by
+
 
 class Cli:
     """labctl on the lab of one directory."""
@@ -53,8 +55,8 @@ class Cli:
         return done.stdout
 
     def json(self, *words: str, expect: int | tuple[int, ...] = 0) -> Any:
-        """Run it with --json; the document."""
-        return json.loads(self(*words, "--json", expect=expect))
+        """Run it with --json; the document, which is as its schema says."""
+        return expect_said_by(words, json.loads(self(*words, "--json", expect=expect)))
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         """Run it in the background."""

@@ -91,12 +91,12 @@ def show_report(console: Console, name: str) -> None:
 
         show(report, console, "labctl")
         return
-    from labctl.cli.snapshots import _show
+    from labctl.cli.snapshots import show_rows
     from labctl.snapshots.store import Row
 
     ages = (300.0, 7200.0, 172_800.0)
     rows = [Row(**row | {"at": time.time() - age}) for row, age in zip(report, ages, strict=False)]
-    _show(rows, console)
+    show_rows(rows, console)
 
 
 def scene(name: str, language: str) -> None:
@@ -123,9 +123,9 @@ def scene(name: str, language: str) -> None:
             else:
                 play(console, clock, recorded(what, language))
     except KeyboardInterrupt:
-        from labctl.cli.app import _interrupted
+        from labctl.cli.app import show_interruption
 
-        _interrupted()
+        show_interruption()
     if how != "running":
         ready(name)
 

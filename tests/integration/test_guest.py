@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -371,8 +372,7 @@ def test_a_connection_that_only_seems_alive_is_made_anew(
     server: Server, guest: SSHGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest.run(["true"])
-    transport = guest._transport
-    assert transport is not None
+    transport = living_transport()
     server.stop()
     assert settles(lambda: not transport.is_active())
     server.start()
@@ -402,6 +402,16 @@ def test_closing_lets_go_and_the_next_call_connects_anew(server: Server, guest: 
 def test_dial_is_the_nodes_own(server: Server, guest: SSHGuest) -> None:
     with guest.dial("127.0.0.1", 22) as sock:
         assert sock.recv(8).startswith(b"SSH-2.0-")
+
+
+def living_transport() -> paramiko.Transport:
+    """The one SSH connection of this process that is up."""
+    (transport,) = (
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, paramiko.Transport) and thread.is_active()
+    )
+    return transport
 
 
 def settles(condition: Callable[[], bool]) -> bool:

@@ -17,7 +17,15 @@ import pytest
 
 from labctl.access.guest import GuestError
 from labctl.access.ssh import SSHGuest
-from tests.integration.test_guest import MEGABYTE, Server, make_key, server, settles, sshd
+from tests.integration.test_guest import (
+    MEGABYTE,
+    Server,
+    living_transport,
+    make_key,
+    server,
+    settles,
+    sshd,
+)
 
 __all__ = ["server", "sshd"]  # the fixtures
 
@@ -275,8 +283,7 @@ def test_a_connection_that_only_seems_alive_is_made_anew_by_dial(
     server: Server, guest: SSHGuest, web: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest.run(["true"])
-    transport = guest._transport
-    assert transport is not None
+    transport = living_transport()
     server.stop()
     assert settles(lambda: not transport.is_active())
     server.start()
@@ -306,8 +313,7 @@ def test_public_host_keys_of_all_kinds(
         known.write_text(line)
         guest = by_connecting(server, known)
         assert guest.run(["true"]).ok
-        assert guest._transport is not None
-        shown = str(guest._transport.host_key_type)
+        shown = str(living_transport().host_key_type)
         assert shown.startswith({"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-", "rsa": "rsa-"}[kind])
         guest.close()
 

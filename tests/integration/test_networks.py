@@ -10,6 +10,7 @@ import pytest
 
 from labctl.providers import netns
 from labctl.providers.nspawn import uplink
+from labctl.spec.defaults import INTERNET_HOST
 from labctl.spec.load import parse_spec
 from labctl.topology import Topology, build_topology
 
@@ -62,7 +63,7 @@ def test_two_nats_with_the_same_addresses_do_not_meet(prefix: str, tmp_path: Pat
         uplink.ensure(nat, lab, number=number, lab_id="00000000", log=tmp_path / "log")
         uplink.ensure(nat, lab, number=number, lab_id="00000000", log=tmp_path / "log")
     for node, _ in nodes:
-        assert b"You come from 10.0.2.15" in http(node, uplink.INTERNET_HOST)
+        assert b"You come from 10.0.2.15" in http(node, str(INTERNET_HOST))
     # Nothing behind 10.0.2.2 leads anywhere else: an address outside is not reachable.
     with pytest.raises(OSError, match=r"."):
         netns.dial(nodes[0][0], OUTSIDE, 80, timeout=2)

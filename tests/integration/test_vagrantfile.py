@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from labctl.assets import assets
 from labctl.providers.vagrant.vagrantfile import ruby, vagrantfile
 from labctl.spec.load import load_spec
-from labctl.topology import Box, Topology, build_topology
+from labctl.spec.model import BoxSpec
+from labctl.topology import Topology, build_topology
 from tests.unit.golden import GOLDEN
 
 CASES = sorted((GOLDEN / "vagrantfile").glob("*.yaml"))
@@ -96,8 +97,9 @@ def test_nothing_in_it_can_run(text: str, home: Path, tmp_path: Path) -> None:
     topology = build_topology(load_spec(CASES[0]))
     nasty = replace(
         topology,
-        lab=text,
-        box=Box(text, text),
+        spec=topology.spec.model_copy(
+            update={"name": text, "box": BoxSpec.model_construct(name=text, version=text)}
+        ),
         nodes=tuple(replace(node, name=text) for node in topology.nodes[:1]),
     )
     written(tmp_path, nasty)

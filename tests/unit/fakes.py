@@ -54,7 +54,7 @@ class FakeGuest:
     """
 
     name: str = "network-controller"
-    patience: int = 1
+    timeout_factor: int = 1
     ran: list[Ran] = field(default_factory=list)
     """Shared by the guests of one test, it tells the order across nodes."""
     files: dict[str, bytes] = field(default_factory=dict)

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog, Message
 
-from labctl.cli.help import _COMMON
-from labctl.doctor.show import _TITLES
+from labctl.cli.help import COMMON
+from labctl.doctor.show import TITLES
 from labctl.i18n import catalogue_path
-from labctl.lessons.load import _SAYS
+from labctl.lessons.load import MESSAGES
 from labctl.providers.registry import entries
 from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
-from labctl.spec.load import _WANTED
-from labctl.spec.source import _SYNTAX
+from labctl.spec.load import WANTED
+from labctl.spec.source import SYNTAX
 from scripts import messages
 
 PACKAGE = Path(__file__).parents[2] / "labctl"
@@ -73,11 +73,11 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from ((script.file, script.title) for script in SCRIPTS)
     yield from (("status", state) for state in ("absent", "unfinished", "halted", "degraded", "up"))
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
-    yield from (("spec._WANTED", wanted) for wanted in _WANTED.values())
-    yield from (("help._COMMON", ours) for _, ours in _COMMON)
-    yield from (("lessons._SAYS", says) for says in _SAYS.values())
-    yield from (("show._TITLES", title) for title in _TITLES.values())
-    yield from (("source._SYNTAX", text) for _, *texts in _SYNTAX for text in texts)
+    yield from (("spec.WANTED", wanted) for wanted in WANTED.values())
+    yield from (("help.COMMON", ours) for _, ours in COMMON)
+    yield from (("lessons.MESSAGES", says) for says in MESSAGES.values())
+    yield from (("show.TITLES", title) for title in TITLES.values())
+    yield from (("source.SYNTAX", text) for _, *texts in SYNTAX for text in texts)
     for entry in entries():
         features = entry.features
         yield from (("Features", features.image), ("Features", features.network))

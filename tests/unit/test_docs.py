@@ -176,7 +176,7 @@ def test_the_values_templates_see_are_the_topologys() -> None:
     assert set(re.findall(r"\bnode\.([a-z]+)", text)) == set(NODES)
     named = set(re.findall(r"\blab\.(?!yaml\b)([a-z_]+)", text))
     properties = {name for name, it in vars(Topology).items() if isinstance(it, property)}
-    assert named == {one.name for one in fields(Topology)} | properties
+    assert named == {field.name for field in fields(Topology)} | properties
 
 
 def test_the_lesson_shown_is_a_lesson() -> None:
@@ -206,7 +206,7 @@ def stages() -> list[Step]:
     """Everything that `create` does, for a lab with nothing but a name."""
     topology = build_topology(parse_spec(b"name: x", "lab.yaml"))
     state = LabState(Path("nowhere"))
-    provider = MagicMock(patience=1, resolver="", features=NspawnProvider.features)
+    provider = MagicMock(timeout_factor=1, resolver="", features=NspawnProvider.features)
     provisioner = Provisioner(topology, provider, state, Secrets.generate(), ROOT / "provision")
     lab = cast(Lab, SimpleNamespace(topology=topology))
     return [*provisioner.host_steps(), *provisioner.node_steps(), *Seed(lab).steps()]

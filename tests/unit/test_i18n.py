@@ -63,7 +63,7 @@ def test_a_slip_in_the_catalogue_costs_only_the_translation(
         def gettext(self, message: str) -> str:
             return "{m} 個失敗"
 
-    monkeypatch.setattr(labctl.i18n, "_translations", lambda _: Slip())
+    monkeypatch.setattr(labctl.i18n, "translations", lambda _: Slip())
     set_language("zh-TW")
     assert tr("{n} failed", n=2) == "2 failed"
 
@@ -76,10 +76,10 @@ def test_without_a_catalogue_labctl_speaks_english(
     for content in (None, b"no catalogue"):
         if content is not None:
             (tmp_path / "labctl.mo").write_bytes(content)
-        labctl.i18n._translations.cache_clear()
+        labctl.i18n.translations.cache_clear()
         assert tr("{n} failed", n=2) == "2 failed"
         assert tr_n("{n} row", "{n} rows", n=1) == "1 row"
-    labctl.i18n._translations.cache_clear()
+    labctl.i18n.translations.cache_clear()
 
 
 def test_the_empty_text_is_not_the_header_of_the_catalogue() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from labctl.cli.schemas import DOCUMENTS
+
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 PIN = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[0-9][0-9a-z.]*)( ; [a-z_]+ .+)?")
@@ -55,6 +57,14 @@ def test_the_wheel_carries_the_package_with_its_data(wheel: zipfile.ZipFile) -> 
 def test_the_wheel_speaks_chinese(wheel: zipfile.ZipFile) -> None:
     compiled = wheel.read("labctl/locale/zh_TW/LC_MESSAGES/labctl.mo")
     assert gettext.GNUTranslations(BytesIO(compiled)).gettext("failed") == "失敗"
+
+
+def test_the_wheel_is_typed_and_carries_every_schema(wheel: zipfile.ZipFile) -> None:
+    carried = set(wheel.namelist())
+    assert wheel.read("labctl/py.typed") == b""  # PEP 561: all of the package has types
+    assert {
+        f"labctl/schema/{name}.schema.json" for name in (*DOCUMENTS, "lab", "lesson")
+    } <= carried
 
 
 def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:

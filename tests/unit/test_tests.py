@@ -144,3 +144,52 @@ def test_imports_in_a_text_are_seen(text: str, found: set[tuple[str, str]]) -> N
 )
 def test_what_is_gone_is_seen(module: str, name: str, there: bool) -> None:
     assert exists(module, name) is there
+
+
+NAMED_TUPLES_OWN = {"_asdict", "_replace", "_fields", "_make"}
+
+
+def pokes(source: str) -> set[str]:
+    """`LINE: NAME` where a test reaches behind a public face: `it._state`, `import _show`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os" | "sys")):
+                continue
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super"))):
+                continue
+            case ast.Attribute(attr=name) if PRIVATE.fullmatch(name):
+                found.add(f"{node.lineno}: {name}")
+            case ast.ImportFrom(names=aliases):
+                found |= {f"{node.lineno}: {a.name}" for a in aliases if PRIVATE.fullmatch(a.name)}
+            case ast.Constant(value=str(text)) if re.fullmatch(r"labctl(\.\w+)*\._[a-z]\w*", text):
+                found.add(f"{node.lineno}: {text}")
+    return {poke for poke in found if poke.split(": ")[1] not in NAMED_TUPLES_OWN}
+
+
+PRIVATE = re.compile(r"_[a-zA-Z]\w*")
+
+
+def test_tests_use_the_public_face() -> None:
+    found = {
+        f"{file.relative_to(TESTS)}:{poke}"
+        for file in TESTS.rglob("*.py")
+        if "node_modules" not in file.parts
+        for poke in pokes(file.read_text(encoding="utf-8"))
+    }
+    assert found == set(), "ask what users of the code ask, or make it public"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("print(guest._transport)", {"1: _transport"}),
+        ("from labctl.cli.app import main, _show_error", {"1: _show_error"}),
+        ("patch('labctl.lessons.runner._capturing', x)", {"1: labctl.lessons.runner._capturing"}),
+        ("self._state = row._replace(a=1)", set()),
+        ("super()._connect()", set()),
+        ("print(module.__doc__)", set()),
+    ],
+)
+def test_a_poke_is_seen(source: str, found: set[str]) -> None:
+    assert pokes(source) == found

@@ -1,4 +1,4 @@
 """Nodes as virtual machines of libvirt and QEMU, by Vagrant."""
 
 NAME = "libvirt"
-"""As lab.yaml and Vagrant call it."""
+"""In lab.yaml and in Vagrant."""

@@ -1,4 +1,4 @@
-"""What libvirt needs of a host: Vagrant's plugin for it, the daemon, KVM, room for its networks."""
+"""Checks for libvirt: Vagrant's plugin, the daemon, KVM, networks, the box, leftovers."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ from labctl.providers.vagrant.checks import (
 from labctl.providers.vagrant.vagrantfile import vagrant_prefix
 
 PROGRAMS = ("virsh", "qemu-system-x86_64", "libvirtd", "virtqemud")
-"""What the checks want to know about."""
+"""Programs that the checks look for."""
 
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
 
 
 def accelerated(facts: HostFacts) -> Iterator[Finding]:
-    """KVM runs machines here. Without it QEMU emulates them, which nobody gets unasked."""
+    """Whether KVM works. Without it QEMU emulates machines, so `auto` does not choose libvirt."""
     kvm = facts.kvm
     if kvm.works:
         return
@@ -144,7 +144,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
 
 
 def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
-    """Networks of this lab's name that an earlier lab left, perhaps with other addresses."""
+    """Networks with this lab's name that an earlier lab left, perhaps with other addresses."""
     names = [name for name, _ in known if name.startswith(_prefix(case))]
     if not names or case.here.exists or case.here.unreadable:
         return
@@ -166,10 +166,10 @@ def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Findin
 
 
 def _plugin(facts: HostFacts) -> Iterator[Finding]:
-    found = facts.vagrant
-    if found is None or found.plugins is None or "vagrant-libvirt" in found.plugins:
+    installed = facts.vagrant
+    if installed is None or installed.plugins is None or "vagrant-libvirt" in installed.plugins:
         return
-    packaged = install(facts, ("vagrant-libvirt",)) if found.distribution else ()
+    packaged = install(facts, ("vagrant-libvirt",)) if installed.distribution else ()
     yield Finding(
         "vagrant-libvirt-missing",
         "error",
@@ -221,12 +221,12 @@ def _prefix(case: Case) -> str:
 
 
 def why_auto(facts: HostFacts) -> str:
-    """Why `auto` takes libvirt."""
+    """Why `auto` chooses libvirt."""
     return tr("libvirt answers, Vagrant has its plugin, and KVM works")
 
 
 def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
-    """What this host has for libvirt, group -> lines."""
+    """What was found good, as lines for each group of the report."""
     version = vagrant_version(facts)
     return {
         "programs": [tr("libvirt and QEMU, Vagrant {vagrant} with its plugin", vagrant=version)],

@@ -1,13 +1,13 @@
-"""Virtual machines of libvirt, as a provider among the others."""
+"""The entry of the provider libvirt."""
 
 from pathlib import Path
 
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import DISK_GIB, BoxFormat
-from labctl.providers import Provider
 from labctl.providers.libvirt import NAME, checks, questions
 from labctl.providers.libvirt.hypervisor import Libvirt
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.state import LabState

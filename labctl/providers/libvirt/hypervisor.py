@@ -1,4 +1,4 @@
-"""What libvirt does in its own way."""
+"""What is special about libvirt."""
 
 import re
 from functools import cached_property
@@ -7,10 +7,10 @@ from xml.sax.saxutils import quoteattr
 
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
-from labctl.providers import Features
 from labctl.providers.kvm import kvm_works
 from labctl.providers.libvirt import NAME
-from labctl.providers.vagrant.hypervisor import _SLOW
+from labctl.providers.provider import Features
+from labctl.providers.vagrant.hypervisor import EMULATION_SLOWDOWN
 from labctl.providers.vagrant.vagrantfile import machine_name, machine_names, vagrant_prefix
 from labctl.run import run
 from labctl.topology import Node, Topology
@@ -31,20 +31,20 @@ class Libvirt:
     boots_together = True
 
     @property
-    def patience(self) -> int:
-        """Emulation is slow."""
-        return 3 if self._kvm else _SLOW
+    def timeout_factor(self) -> int:
+        """3 with KVM, as with VirtualBox; much more when QEMU emulates the machines."""
+        return 3 if self._kvm else EMULATION_SLOWDOWN
 
     @cached_property
     def _kvm(self) -> bool:
-        return kvm_works()  # a process of its own each time
+        return kvm_works()  # starts a process, so it is asked once
 
     def resolver(self, topology: Topology) -> str:
         """libvirt's dnsmasq, at the gateway's address."""
         return str(topology.nat_gateway)
 
     def environment(self) -> dict[str, str]:
-        """KVM or emulation; an emulated machine boots for minutes."""
+        """Without KVM: QEMU's emulation, and half an hour for a boot, which takes minutes then."""
         if self._kvm:
             return {}
         return {"LABCTL_LIBVIRT_DRIVER": "qemu", "LABCTL_BOOT_SECONDS": "1800"}
@@ -57,7 +57,7 @@ class Libvirt:
         return run(argv, check=check, input=input, hint=hint).stdout
 
     def _networks(self, topology: Topology) -> dict[str, str]:
-        """{name: XML}"""
+        """{name: definition as XML} of the lab's two networks."""
         prefix = vagrant_prefix(topology)
         return {
             f"{prefix}-nat": nat_network(topology, f"{prefix}-nat"),
@@ -70,7 +70,7 @@ class Libvirt:
         return set(self._networks(topology)) <= running
 
     def create_network(self, topology: Topology) -> None:
-        """Both networks, running. Defined here and not by Vagrant, for the gateway's address."""
+        """Define and start both networks. By Vagrant the gateway's address could not be chosen."""
         defined = set(self._virsh("net-list", "--all", "--name").split())
         running = set(self._virsh("net-list", "--name").split())
         for name, xml in self._networks(topology).items():
@@ -80,16 +80,17 @@ class Libvirt:
                 self._virsh("net-start", name)
 
     def destroy_network(self, topology: Topology) -> None:
-        """Both networks gone."""
+        """Stop and undefine both networks."""
         defined = set(self._virsh("net-list", "--all", "--name").split())
         for name in self._networks(topology):
             if name in defined:
                 self._virsh("net-destroy", name, check=False)
                 self._virsh("net-undefine", name)
 
-    def cut(self, topology: Topology, node: Node) -> bool:
-        """Cut a running machine's power; False if that is to be left to Vagrant."""
-        # `vagrant halt --force` asks by ACPI first, and fails where nobody answers within a minute.
+    def power_off(self, topology: Topology, node: Node) -> bool:
+        """Power a running machine off by force."""
+        # Not by `vagrant halt --force`: it first asks the guest to shut down by ACPI, and fails if
+        # that takes longer than a minute.
         self._virsh("destroy", machine_name(topology, node))
         return True
 
@@ -97,8 +98,8 @@ class Libvirt:
         """The node's own address: the host is on its NAT network."""
         return str(node.eth0.address.ip), 22
 
-    def tidy(self, topology: Topology, node: Node) -> None:
-        """A disk without a machine is in the way of the next: Vagrant was killed between them."""
+    def clean_up(self, topology: Topology, node: Node) -> None:
+        """Delete disks that a killed Vagrant left without a machine: they block a new one."""
         name = machine_name(topology, node)
         if disks := _disks(self._volumes(name), name):
             if name in self._virsh("list", "--all", "--name").split():
@@ -107,7 +108,7 @@ class Libvirt:
                 self._virsh("vol-delete", "--pool", "default", disk)
 
     def leftovers(self, topology: Topology) -> list[str]:
-        """Domains, networks and volumes that bear the names of the lab's."""
+        """Domains, networks and volumes with the names of the lab's."""
         names = machine_names(topology)
         domains = set(self._virsh("list", "--all", "--name", check=False).split())
         networks = set(self._virsh("net-list", "--all", "--name", check=False).split())
@@ -121,20 +122,20 @@ class Libvirt:
         ]  # fmt: skip
 
     def _volumes(self, prefix: str) -> list[str]:
-        said = self._virsh("vol-list", "default", check=False).splitlines()
-        names = [line.split()[0] for line in said if line.strip()]
+        lines = self._virsh("vol-list", "default", check=False).splitlines()
+        names = [line.split()[0] for line in lines if line.strip()]
         return [name for name in names if name.startswith(prefix)]
 
     def _images(self, box: str) -> list[str]:
-        """Vagrant's copies of the box: every lab's disks stand on one of them."""
+        """vagrant-libvirt's copies of the box, on which the disks of all labs are based."""
         return self._volumes(box.replace("/", "-VAGRANTSLASH-") + "_vagrant_box_image_")
 
-    def kept(self, home: Path, box: str) -> list[str]:
-        """The box as a volume."""
+    def cached(self, home: Path, box: str) -> list[str]:
+        """The volumes with the box."""
         return [tr("libvirt volume {name}", name=name) for name in self._images(box)]
 
     def purge(self, home: Path, box: str) -> None:
-        """That volume gone. Raises LabError while another lab's disks stand on it."""
+        """Delete those volumes. Raises LabError while disks of another lab are based on one."""
         used = self._backing()
         for name in self._images(box):
             if name in used:
@@ -145,17 +146,17 @@ class Libvirt:
             self._virsh("vol-delete", "--pool", "default", name)
 
     def _backing(self) -> set[str]:
-        """Names of the volumes that others stand on; libvirt itself would delete them."""
+        """Names of the volumes that others are based on; libvirt would delete them all the same."""
         dumps = [
             self._virsh("vol-dumpxml", "--pool", "default", name, check=False)
             for name in self._volumes("")
         ]
-        found = (re.findall(r"<backingStore>\s*<path>(.*?)</path>", xml) for xml in dumps)
-        return {path.rpartition("/")[2] for paths in found for path in paths}
+        matches = (re.findall(r"<backingStore>\s*<path>(.*?)</path>", xml) for xml in dumps)
+        return {path.rpartition("/")[2] for paths in matches for path in paths}
 
 
 def _disks(volumes: list[str], machine: str) -> list[str]:
-    """Those of the volumes that vagrant-libvirt makes for that machine."""
+    """Those of the volumes that vagrant-libvirt has made for this machine."""
     pattern = re.compile(re.escape(machine) + r"((_\d+)?\.img|-vd[a-z]\..+)")
     return [volume for volume in volumes if pattern.fullmatch(volume)]
 
@@ -163,8 +164,8 @@ def _disks(volumes: list[str], machine: str) -> list[str]:
 def nat_network(topology: Topology, name: str) -> str:
     """The network of all eth0, as libvirt's XML: NAT, the lab's gateway, one address per node.
 
-    The leases never end: vagrant-libvirt finds a machine by its lease, also after the node has
-    taken its address over without DHCP.
+    The leases never expire: vagrant-libvirt finds a machine by its lease, and a node does not renew
+    it, because provision/ gives it the same address without DHCP.
     """
     hosts = "".join(
         f"<host mac={quoteattr(node.eth0.mac)} ip={quoteattr(str(node.eth0.address.ip))}>"
@@ -179,11 +180,11 @@ def nat_network(topology: Topology, name: str) -> str:
 
 
 def private_network(topology: Topology, name: str) -> str:
-    """The network of all eth1, as libvirt's XML; the host is on it if `attach` says hostonly."""
+    """The network of all eth1, as libvirt's XML; if `attach` is hostonly the host is on it."""
     ip = ""
     if topology.attach == "hostonly":
         ip = (
-            # The rules of lab.yaml keep the first address free for it.
+            # No node has the first address: the rules of lab.yaml refuse that.
             f"<ip address={quoteattr(str(topology.private[1]))}"
             f" netmask={quoteattr(str(topology.private.netmask))}/>"
         )

@@ -1,4 +1,4 @@
-"""What is asked of a host about libvirt, and what the answers mean."""
+"""What the doctor asks about libvirt, and how it reads the answers."""
 
 import re
 import socket
@@ -11,7 +11,11 @@ from labctl.host.files import RUN
 from labctl.host.questions import Host, trouble
 from labctl.providers.libvirt import NAME
 from labctl.providers.vagrant import questions as vagrant
-from labctl.providers.vagrant.questions import boxes_directory, vagrant_questions, vagrant_told
+from labctl.providers.vagrant.questions import (
+    boxes_directory,
+    vagrant_from_answers,
+    vagrant_questions,
+)
 from labctl.run import Completed
 
 _SOCKETS = ("libvirt/libvirt-sock", "libvirt/virtqemud-sock")
@@ -20,23 +24,23 @@ _URI = "qemu:///system"
 
 
 def places(env: Mapping[str, str]) -> dict[str, Path]:
-    """Where boxes and disks are kept."""
+    """Where boxes and disks are stored."""
     return {"boxes": boxes_directory(env), NAME: _POOL}
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Whether Vagrant is there, and libvirt's daemon takes calls."""
+    """Adds where Vagrant is, and whether libvirt's daemon accepts connections."""
     linux = facts.family in ("linux", "wsl")
     return replace(vagrant.look(host, facts), libvirt=libvirt_socket() if linux else None)
 
 
 def try_kvm(host: Host, facts: HostFacts) -> HostFacts:
-    """Whether KVM works: `auto` asks nothing else if it does not."""
+    """Adds whether KVM works. It is asked first: if it does not, `auto` needs no other answer."""
     return host.try_kvm(facts)
 
 
 def ask(host: Host, facts: HostFacts) -> HostFacts:
-    """What Vagrant and virsh say."""
+    """Adds what Vagrant and virsh answer."""
     if facts.family == "macos":
         return facts
     virsh = [host.which("virsh") or "virsh", "-c", _URI]
@@ -47,23 +51,23 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
         questions["daemon"] = [*virsh, "version"]
         questions["machines"] = [*virsh, "list", "--all", "--name", "--uuid"]
         questions["networks"] = [*virsh, "net-list", "--all", "--name"]
-    said = host.answers(questions)
+    answers = host.answers(questions)
     daemon = facts.libvirt
-    if "daemon" in said:
-        daemon = libvirt_daemon(said["daemon"])
-    if daemon is not None and daemon.reachable and "machines" in said:
-        names = [name for name in said["networks"].stdout.split() if name.startswith("labctl-")]
+    if "daemon" in answers:
+        daemon = libvirt_daemon(answers["daemon"])
+    if daemon is not None and daemon.reachable and "machines" in answers:
+        names = [name for name in answers["networks"].stdout.split() if name.startswith("labctl-")]
         infos = host.answers({name: [*virsh, "net-info", name] for name in names})
         daemon = replace(
             daemon,
-            machines=libvirt_machines(said["machines"].stdout),
+            machines=libvirt_machines(answers["machines"].stdout),
             networks=tuple((name, bridge(infos[name].stdout)) for name in names),
         )
-    return replace(facts, libvirt=daemon, vagrant=vagrant_told(facts.vagrant, said))
+    return replace(facts, libvirt=daemon, vagrant=vagrant_from_answers(facts.vagrant, answers))
 
 
 def libvirt_socket(run: Path = RUN) -> Libvirt | None:
-    """Whether libvirt's daemon takes calls; None when there is none."""
+    """Whether libvirt's daemon accepts connections on its socket."""
     for name in _SOCKETS:
         if not (run / name).exists():
             continue
@@ -80,21 +84,21 @@ def libvirt_socket(run: Path = RUN) -> Libvirt | None:
 
 
 def libvirt_daemon(answer: Completed) -> Libvirt:
-    """`virsh version`: it tells the library's version even where no daemon answers."""
+    """From `virsh version`, which fails if no daemon answers."""
     if answer.returncode == 0:
         return Libvirt(reachable=True)
-    said = answer.stderr + answer.stdout
-    denied = re.search(r"(?i)permission denied|authentication|polkit|access denied", said)
+    output = answer.stderr + answer.stdout
+    denied = re.search(r"(?i)permission denied|authentication|polkit|access denied", output)
     return Libvirt(reachable=False, denied=denied is not None, trouble=trouble(answer))
 
 
 def libvirt_machines(text: str) -> tuple[Machine, ...]:
     """`virsh list --all --name --uuid`: `uuid name`."""
-    found = re.findall(r"^([0-9a-f-]{36})\s+(\S+)", text, re.MULTILINE)
-    return tuple(Machine(name, id) for id, name in found)
+    machines = re.findall(r"^([0-9a-f-]{36})\s+(\S+)", text, re.MULTILINE)
+    return tuple(Machine(name, id) for id, name in machines)
 
 
 def bridge(text: str) -> str:
     """`virsh net-info`: the bridge a network is on, if it has one."""
-    found = re.search(r"^Bridge:\s+(\S+)", text, re.MULTILINE)
-    return found[1] if found else ""
+    line = re.search(r"^Bridge:\s+(\S+)", text, re.MULTILINE)
+    return line[1] if line else ""

@@ -1,4 +1,4 @@
 """Nodes as systemd-nspawn containers."""
 
 NAME = "nspawn"
-"""As lab.yaml calls it."""
+"""In lab.yaml."""

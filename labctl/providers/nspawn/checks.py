@@ -1,4 +1,4 @@
-"""What containers need of a host: root, Linux's tools, a file system for overlays, the image."""
+"""Checks for containers: root, programs, a file system for overlays, the image, other labs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ _TOOLS = {
     "mount": ("mount", "util-linux"),
     "ethtool": ("ethtool", "ethtool"),
 }
-_KEYRING = "debian-archive-keyring"  # by it mmdebstrap knows Debian's packages for genuine
+_KEYRING = "debian-archive-keyring"  # mmdebstrap checks the signatures of packages with it
 _FOR_THE_IMAGE = {
     "mmdebstrap": ("mmdebstrap", "mmdebstrap"),
     "gpg": ("gpg", "gnupg2"),
@@ -33,24 +33,26 @@ _FOR_THE_IMAGE = {
 _FOR_THE_UPLINK = {"nft": ("nftables", "nftables"), "sysctl": ("procps", "procps-ng")}
 _FOR_PEOPLE = {"ssh": ("openssh-client", "openssh-clients")}
 PROGRAMS = (*_TOOLS, "mmdebstrap", "gpg", *_FOR_THE_UPLINK, *_FOR_PEOPLE)
-"""What the checks want to know about."""
+"""Programs that the checks look for."""
 FILES = {_KEYRING: Path("/usr/share/keyrings/debian-archive-keyring.gpg")}
-"""No program, but missed like one."""
-# File systems that cannot be the writable layer of an overlay.
+"""Files that the checks look for. A missing one is reported like a missing program."""
+# File systems that cannot be the writable layer of an overlay (filesystems/overlayfs.rst in Linux:
+# it needs extended attributes and d_type).
 _NO_OVERLAY = ("overlay", "nfs", "cifs", "smb", "9p", "fuse", "vboxsf", "vfat", "exfat", "ntfs",
                "msdos", "ecryptfs", "afs", "ceph")  # fmt: skip
 _PACKAGES, _BAKED, _UPPER = 5120, 1024, 1024
-"""MiB of the image's two layers, and of what the nodes of a lab write above them."""
-# MiB that containers took (PSS after a cold boot), and an emulated instance on top of its memory.
+"""MiB on disk: the two layers of the image, and what the nodes of a lab write above them."""
+# Memory in MiB, as measured: PSS of a node's processes after a cold boot, by kind of node;
+# _INSTANCE is what QEMU takes besides the memory of an emulated instance.
 _CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE = 1500, 950, 100, 150
 
 
 def container_memory(case: Case) -> int:
-    """MiB that the lab takes as containers, which share the host's."""
+    """MiB of memory that the lab takes as containers."""
     topology = case.topology
     if topology.stack == "ovn":
         return _OVN_NODE * len(topology.nodes)
-    instances = len(topology.instances) * (topology.flavor.memory_mib + _INSTANCE)
+    instances = len(topology.instances) * (topology.flavor.memory + _INSTANCE)
     return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
 
 
@@ -143,10 +145,10 @@ def _tools(facts: HostFacts, case: Case) -> Iterator[Finding]:
         needed |= _FOR_THE_IMAGE
     if case.topology.uplink == "host":
         needed |= _FOR_THE_UPLINK
-    lacks = [name for name in needed if name not in facts.commands]
-    if lacks:
+    missing = [name for name in needed if name not in facts.commands]
+    if missing:
         yield _missing(
-            facts, "nspawn-tools", "error", lacks, needed, tr("labctl calls them to make the lab")
+            facts, "nspawn-tools", "error", missing, needed, tr("labctl calls them to make the lab")
         )
     if "ssh" not in facts.commands:
         yield _missing(
@@ -163,18 +165,18 @@ def _missing(
     facts: HostFacts,
     id: str,
     level: str,
-    lacks: list[str],
+    missing: list[str],
     packages: dict[str, tuple[str, str]],
     impact: str,
 ) -> Finding:
-    apt = dict.fromkeys(packages[name][0] for name in lacks)
-    dnf = dict.fromkeys(packages[name][1] for name in lacks)
+    apt = dict.fromkeys(packages[name][0] for name in missing)
+    dnf = dict.fromkeys(packages[name][1] for name in missing)
     commands = install(facts, apt, dnf)
     return Finding(
         id,
         "error" if level == "error" else "warning",
         "programs",
-        tr("not installed: {names}", names=", ".join(lacks)),
+        tr("not installed: {names}", names=", ".join(missing)),
         impact=impact,
         fix=tr("install what is missing") if commands else with_package_manager(apt),
         commands=commands,
@@ -196,7 +198,7 @@ def _file_system(facts: HostFacts) -> Iterator[Finding]:
 
 
 def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
-    """Labs of containers in other directories: they share the memory, and nothing else."""
+    """Other labs of containers on this host: they use its memory."""
     here = facts.disks["lab"].path if "lab" in facts.disks else ""
     for other in facts.containers:
         if other.lab_id == case.here.lab_id or other.directory == here:
@@ -224,12 +226,12 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
 
 
 def why_auto(facts: HostFacts) -> str:
-    """Why `auto` takes containers."""
+    """Why `auto` chooses containers."""
     return tr("containers are what works here without a hypervisor")
 
 
 def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
-    """What this host has for containers, group -> lines."""
+    """What was found good, as lines for each group of the report."""
     root = tr("you are root") if facts.root else tr("root by sudo")
     image = {
         "baked": [tr("the image is in the cache: create needs no Internet")],

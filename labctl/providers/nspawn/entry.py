@@ -1,12 +1,12 @@
-"""Containers of systemd-nspawn, as a provider among the others."""
+"""The entry of the provider nspawn."""
 
 from pathlib import Path
 
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
-from labctl.providers import Provider
 from labctl.providers.nspawn import NAME, checks, questions
 from labctl.providers.nspawn.provider import NspawnProvider
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.state import LabState
 from labctl.topology import Topology
@@ -21,7 +21,7 @@ ENTRY = ProviderEntry(
     title="nspawn",
     features=NspawnProvider.features,
     make=_make,
-    auto=3,  # works nearly everywhere
+    auto=3,  # the last: it works nearly everywhere
     checks=HostChecks(
         usable=checks.usable,
         fits=checks.fits,

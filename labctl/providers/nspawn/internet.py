@@ -1,8 +1,8 @@
-"""The host that plays the Internet: answers HTTP with the address it sees the caller at.
+"""The host of the simulated Internet: an HTTP server that answers with the caller's address.
 
-Runs inside a NAT namespace, so nothing outside the lab can reach it; the kernel of the namespace
-answers pings to its address. Its arguments are ADDRESS PORT NAMESPACE: the last word only tells,
-in a list of processes, whose it is.
+It runs inside a NAT namespace, so nothing outside the lab can reach it; the kernel answers pings to
+its address. Its arguments are ADDRESS PORT NAMESPACE; the last one only shows, in a list of
+processes, which lab it belongs to.
 """
 
 import sys
@@ -20,7 +20,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main(address: str, port: int) -> None:
-    """Serve until killed."""
     ThreadingHTTPServer((address, port), _Handler).serve_forever()
 
 

@@ -1,8 +1,8 @@
-"""Upper layers of nodes: kept as one file, and put back in two steps.
+"""Upper layers of nodes: packed into one file, and restored in two steps.
 
-A node's upper layer is all that it has of its own above the baked image. Putting one back is first
-unpacked beside the node (which may run meanwhile), then exchanged: a rename, so that a kill leaves
-the old layer or the new one.
+A node's upper layer has all files that differ from the baked image. To restore one, it is first
+unpacked beside the node's own, while the node may run. Then the two are exchanged by renaming, so
+that a killed labctl leaves either the old layer or the new one.
 """
 
 import hashlib
@@ -16,31 +16,35 @@ from labctl.i18n import tr
 from labctl.run import run
 from labctl.state import NodeFiles
 
-# Overlayfs keeps what it knows (deleted, opaque, moved) in extended attributes.
-_ALL = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]
-_MORTAL = ["setpriv", "--pdeathsig", "KILL"]
-"""What we start to write a file must not go on writing when we are gone."""
-_KEPT = "var/lib/labctl/snapshots"
-"""What a node keeps itself, to be put back while it runs: not for a copy of its files."""
+# Overlayfs marks deleted, replaced and moved directories by extended attributes.
+_ALL_ATTRIBUTES = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]
+_KILLED_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+"""Prefix for a command that must not go on writing files after labctl was killed."""
+_LIVE_SNAPSHOTS = "var/lib/labctl/snapshots"
+"""Where a node has what restores it while it runs (provision/warm/). It belongs to the node and is
+not part of a copy of its files."""
 
 
-def keep(upper: Path, file: Path) -> dict[str, Any]:
-    """Pack a layer into a file; what proves it. Raises LabError, naming a full disk as such."""
-    squeeze = ["-I", "zstd -1 -T0"] if shutil.which("zstd") else ["-I", "gzip -1"]
+def pack(upper: Path, file: Path) -> dict[str, Any]:
+    """Pack a layer into a file, by the fastest compression that this host has.
+
+    Returns what `trouble` later compares. Raises LabError, also for a full disk.
+    """
+    compression = ["-I", "zstd -1 -T0"] if shutil.which("zstd") else ["-I", "gzip -1"]
     try:
         run(
-            [*_MORTAL, "tar", "--create", "--file", file, *squeeze, *_ALL, "--sparse",
-             "--one-file-system", "--warning=no-file-ignored", f"--exclude=./{_KEPT}",
-             "--directory", upper, "."],
+            [*_KILLED_WITH_US, "tar", "--create", "--file", file, *compression, *_ALL_ATTRIBUTES,
+             "--sparse", "--one-file-system", "--warning=no-file-ignored",
+             f"--exclude=./{_LIVE_SNAPSHOTS}", "--directory", upper, "."],
             timeout=900,
         )  # fmt: skip
     except LabError as error:
-        raise _told(error, file) from error
+        raise _disk_full_or(error, file) from error
     return {"file": file.name, "size": file.stat().st_size, "sha256": _digest(file)}
 
 
 def trouble(file: Path, proof: Mapping[str, Any]) -> str:
-    """ "", or why the file is not the one that `keep` made."""
+    """Why the file is not the one that `pack` made; "" if it is."""
     if not file.is_file():
         return tr("{file} is missing", file=file.name)
     if file.stat().st_size != proof.get("size"):
@@ -51,14 +55,14 @@ def trouble(file: Path, proof: Mapping[str, Any]) -> str:
 
 
 def stage(file: Path, directory: Path) -> None:
-    """Unpack a kept layer beside a node's own. Raises LabError; the node is as it was."""
+    """Unpack a layer beside the node's own. Raises LabError; then the node is as it was."""
     unstage(directory)
     new = NodeFiles(directory).unpacking
     try:
         new.mkdir()
         run(
-            [*_MORTAL, "tar", "--extract", "--file", file, *_ALL, "--same-permissions",
-             "--directory", new],
+            [*_KILLED_WITH_US, "tar", "--extract", "--file", file, *_ALL_ATTRIBUTES,
+             "--same-permissions", "--directory", new],
             timeout=900,
         )  # fmt: skip
         new.rename(NodeFiles(directory).staged)
@@ -67,20 +71,20 @@ def stage(file: Path, directory: Path) -> None:
             tr("cannot write {path}: {error}", path=new, error=error.strerror)
         ) from error
     except LabError as error:
-        failure = _told(error, file)
+        failure = _disk_full_or(error, file)
         unstage(directory)
         raise failure from error
 
 
 def unstage(directory: Path) -> None:
-    """Remove what was unpacked and is not the node's own."""
+    """Remove the layer that `stage` unpacked, also a half unpacked one."""
     files = NodeFiles(directory)
     for layer in (files.staged, files.unpacking):
         _remove(layer)
 
 
 def exchange(directory: Path) -> None:
-    """Make the unpacked layer the node's own; nothing if that was done. The node is down."""
+    """Make the unpacked layer the node's own. The node is down. Safe to run again."""
     files = NodeFiles(directory)
     staged, upper, old = files.staged, files.upper, files.replaced
     if not staged.is_dir():
@@ -88,25 +92,25 @@ def exchange(directory: Path) -> None:
     if upper.is_dir():
         _remove(old)
         upper.rename(old)
-    _carry(old, staged)
+    _move_live_snapshots(old, staged)
     staged.rename(upper)
 
 
 def discard(directory: Path) -> None:
-    """Remove the layer that was exchanged away."""
+    """Remove the layer that `exchange` has replaced."""
     _remove(NodeFiles(directory).replaced)
 
 
-def _carry(old: Path, new: Path) -> None:
-    """What nodes keep for restoring while they run outlives a restore of their files."""
-    kept = Path(_KEPT)
-    if (old / kept).is_dir() and (new / kept.parent).is_dir():
-        _remove(new / kept)
-        (old / kept).rename(new / kept)
+def _move_live_snapshots(old: Path, new: Path) -> None:
+    """The node's live snapshots stay usable after its files were restored."""
+    live = Path(_LIVE_SNAPSHOTS)
+    if (old / live).is_dir() and (new / live.parent).is_dir():
+        _remove(new / live)
+        (old / live).rename(new / live)
 
 
 def _remove(path: Path) -> None:
-    # Twice: a tar that was killed with us may have made one more file.
+    # Twice: a tar that is just being killed may make one more file during the first time.
     for _ in range(2):
         if path.exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -121,7 +125,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _told(error: LabError, file: Path) -> LabError:
+def _disk_full_or(error: LabError, file: Path) -> LabError:
+    """The error to raise: a full disk if that is the cause, else `error`."""
     free = shutil.disk_usage(file.parent).free
     if "No space left" in error.message or free < 16 * 2**20:
         return LabError(

@@ -1,8 +1,8 @@
-"""Nodes as systemd-nspawn containers: the embedded default where there is no hypervisor.
+"""Nodes as systemd-nspawn containers: the provider for hosts without a hypervisor.
 
-Each node is an overlay on the baked image, booting systemd in a network namespace of its own. The
-namespace is wired as VirtualBox wires a VM: eth0 into a NAT network that no other node shares, eth1
-into the private network of the lab.
+Each node is an overlay on the baked image and boots systemd in a network namespace of its own. Its
+interfaces are connected as VirtualBox would connect them: eth0 to a NAT network of the node's own,
+eth1 to the private network of the lab.
 """
 
 import json
@@ -18,10 +18,11 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
-from labctl.providers import Cancel, FarSide, Features, Progress, netns
+from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
+from labctl.providers.provider import Cancel, Features, HostEnd, Progress
 from labctl.run import run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology
@@ -38,13 +39,12 @@ class NspawnProvider:
         network=mark("namespaces and cables"),
         live_snapshots=True,
     )
-    patience = 1
+    timeout_factor = 1
     resolver = ""  # written into the file system before the boot
 
     def __init__(
         self, topology: Topology, state: LabState, identity: Identity, images: ImageCache
     ) -> None:
-        """Nothing is touched until a method is called."""
         self._topology = topology
         self._state = state
         self._identity = identity
@@ -52,7 +52,6 @@ class NspawnProvider:
         self._prefix = f"labctl-{identity.lab_id}-"
         self._guests: dict[str, SSHGuest] = {}
         self.snapshots = NspawnSnapshots(topology, state, self._init_pid)
-        """What keeps the files of the nodes."""
 
     # -- names -----------------------------------------------------------------------------------
     def namespace(self, node: Node) -> str:
@@ -60,12 +59,12 @@ class NspawnProvider:
         return f"{self._prefix}{node.name}"
 
     def nat_namespace(self, node: Node) -> str:
-        """Network namespace at the far end of a node's eth0."""
+        """Network namespace at the host's end of a node's eth0."""
         return f"{self._prefix}{node.name}.nat"  # no node has a dot in its name
 
     @property
     def private_namespace(self) -> str:
-        """Network namespace that holds the switch between all eth1."""
+        """Network namespace with the bridge that connects all eth1."""
         return f"{self._prefix}private.switch"
 
     def _root(self, node: Node) -> Path:
@@ -114,24 +113,26 @@ class NspawnProvider:
         )
 
     def create_network(self) -> None:
-        """Namespaces, veth pairs, the private switch, and the Internet behind each eth0."""
-        run(["modprobe", "-q", "-a", "openvswitch", "geneve"], check=False)  # userspace otherwise
+        """Make namespaces, veth pairs, the private bridge, and the Internet behind each eth0."""
+        run(
+            ["modprobe", "-q", "-a", "openvswitch", "geneve"], check=False
+        )  # without: OVS in userspace
         self._make_keys()
-        with suppress(OSError):  # not ours to change: then it has to do
-            if int(_WATCHES.read_text()) < _ENOUGH_WATCHES:
-                _WATCHES.write_text(str(_ENOUGH_WATCHES))
+        with suppress(OSError):  # not allowed to change it: try with what there is
+            if int(_INOTIFY_LIMIT.read_text()) < _ENOUGH_INOTIFY:
+                _INOTIFY_LIMIT.write_text(str(_ENOUGH_INOTIFY))
         netns.ensure(self.private_namespace)
         if not netns.has_link(self.private_namespace, "switch"):
             run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
         run(["ip", "-n", self.private_namespace, "link", "set", "switch", "up"])
         for number, node in enumerate(self._topology.nodes):
-            inside, nat = self.namespace(node), self.nat_namespace(node)
-            netns.ensure(inside)
+            own, nat = self.namespace(node), self.nat_namespace(node)
+            netns.ensure(own)
             netns.ensure(nat)
             port = f"port{number}"
-            netns.cable((inside, "eth1"), node.eth1.mac, (self.private_namespace, port))
+            netns.cable((own, "eth1"), node.eth1.mac, (self.private_namespace, port))
             run(["ip", "-n", self.private_namespace, "link", "set", port, "master", "switch"])
-            netns.cable((inside, "eth0"), node.eth0.mac, (nat, "nat0"))
+            netns.cable((own, "eth0"), node.eth0.mac, (nat, "nat0"))
             uplink.ensure(
                 nat,
                 self._topology,
@@ -142,7 +143,7 @@ class NspawnProvider:
 
     # -- nodes -----------------------------------------------------------------------------------
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
-        """Mount the node's file system, give it its identity, boot it."""
+        """Mount the node's file system, write its keys and host name, boot it."""
         if self.running(node):
             return
         image = self._image()
@@ -158,15 +159,15 @@ class NspawnProvider:
     def _mount(self, node: Node, image: BakedImage) -> None:
         self._images.protect()
         files = self._state.node_files(node.name)
-        for part in (files.upper, files.work, files.root):
-            part.mkdir(parents=True, exist_ok=True)
+        for directory in (files.upper, files.work, files.root):
+            directory.mkdir(parents=True, exist_ok=True)
         if os.path.ismount(files.root):
             return
-        # Relative names, so that no character of the lab's path can end an option of mount(8).
-        overlay = ":".join(str(layer) for layer in image.layers)
+        # Relative names: a comma or colon in the lab's path would split an option of mount(8).
+        layers = ":".join(str(layer) for layer in image.layers)
         run(
             ["mount", "-t", "overlay", f"labctl-{self._identity.lab_id}", "-o",
-             f"lowerdir={overlay},upperdir={files.upper.name},workdir={files.work.name}",
+             f"lowerdir={layers},upperdir={files.upper.name},workdir={files.work.name}",
              files.root.name],
             cwd=files.directory,
             hint=tr("the lab's directory must lie on a local file system that overlayfs can write"
@@ -182,12 +183,12 @@ class NspawnProvider:
         write_atomic(self._state.known_hosts, hosts, 0o600)
 
     def _identify(self, node: Node) -> None:
-        """SSH keys, host name, resolver: what must be there before the first boot."""
+        """Write SSH keys, host name and resolver, which must be there before the first boot."""
         root = self._root(node)
-        own = self._state.host_key(node.name)
+        host_key = self._state.host_key(node.name)
         write_atomic(root / "root/.ssh/authorized_keys", keys.public(self._state.ssh_key), 0o600)
         (root / "root/.ssh").chmod(0o700)
-        write_atomic(root / "etc/ssh/ssh_host_ed25519_key", own.read_bytes(), 0o600)
+        write_atomic(root / "etc/ssh/ssh_host_ed25519_key", host_key.read_bytes(), 0o600)
         write_atomic(root / "etc/ssh/sshd_config.d/labctl.conf", keys.SSHD + _SSHD, 0o644)
         write_atomic(root / "etc/hostname", node.name + "\n")
         write_atomic(root / "etc/resolv.conf", uplink.resolver(self._topology))
@@ -200,35 +201,38 @@ class NspawnProvider:
             "--register=no", "--keep-unit", "--console=read-only", "--link-journal=no",
             "--resolv-conf=off", "--timezone=off",
             f"--network-namespace-path={netns.NAMESPACES / name}",
-            # OVS and libvirt configure the network; QEMU locks memory; TAP devices.
+            # OVS and libvirt configure the network, QEMU locks memory, both make TAP devices.
             "--capability=CAP_NET_ADMIN,CAP_IPC_LOCK", "--bind=/dev/net/tun",
             *(["--bind=/dev/kvm"] if kvm_works() else []),
         ]  # fmt: skip
-        argv = ["env", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", *nspawn]  # the agent's sysctl
+        # The metadata agent sets sysctls of the network, which nspawn mounts read-only by default.
+        argv = ["env", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", *nspawn]
         if not _unified_cgroups():
-            # A private view with cgroup v2 in the usual place, whatever the host has there.
+            # The host has cgroup v1. The container gets cgroup v2 at the usual place.
             argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
                     "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
         log = self._state.console_log(node.name)
         begin = log.stat().st_size if log.exists() else 0
-        _sweep(name)
+        _remove_leftovers(name)
         spawn(
             argv,
             log=log,
             unit=name,
-            # The container manages its own control groups, and its init ends its processes.
+            # Delegate: the container manages its own control groups. KillMode: only its init gets
+            # the signal to stop, and stops the other processes itself.
             properties=["Delegate=yes", "KillMode=mixed"],
         )
 
         def started() -> bool:
             running = self.running(node)
-            said = log.read_bytes()[begin:].decode(errors="replace").strip()
-            # Having complained and being gone is what tells: a process that is just turning into
-            # systemd-nspawn has no command line, and is not seen for a moment.
-            if not running and said and not any(name in one for one in self._processes()):
+            output = log.read_bytes()[begin:].decode(errors="replace").strip()
+            # It has failed only if there is output and no process. No process alone may mean that
+            # it is just being started: during exec it has no command line, so it is not found.
+            gone = not any(name in process for process in self._processes())
+            if not running and output and gone:
                 raise LabError(
                     tr("systemd-nspawn does not start {node}: {said}",
-                       node=node.name, said=said.rpartition("\n")[2]),
+                       node=node.name, said=output.rpartition("\n")[2]),
                     hint=tr("see {log}", log=log),
                 )  # fmt: skip
             return running
@@ -243,9 +247,9 @@ class NspawnProvider:
                 status = Path(f"/proc/{pid}/status").read_text()
             except OSError:
                 continue
-            ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[
-                1:
-            ]
+            # NSpid: the process ID here, then in each PID namespace within (proc_pid_status(5)).
+            line = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+            ids = line.split()[1:]
             if len(ids) > 1 and ids[-1] == "1":
                 return pid
         return None
@@ -255,7 +259,7 @@ class NspawnProvider:
         return self._init_pid(node) is not None
 
     def stop(self, node: Node, *, deadline: float) -> None:
-        """Ask the node's init to power off; cut it off after `deadline` seconds."""
+        """Ask the node's init to power off; kill the node after `deadline` seconds."""
         guest = self._guests.pop(node.name, None)
         if guest is not None:
             guest.close()
@@ -263,21 +267,18 @@ class NspawnProvider:
         if pid is not None and deadline > 0:
             # What systemd in a container understands as "power off" (systemd(1), Signals).
             os.kill(pid, signal.SIGRTMIN + 4)
-            with suppress(WaitTimeout):  # the power is cut below
+            with suppress(WaitTimeout):  # killed below
                 wait_until(
                     tr("{node} powers off", node=node.name),
                     lambda: not netns.processes(self.namespace(node)),
                     deadline=deadline,
                     hint="",
                 )
-        self._cut(node)
-
-    def _cut(self, node: Node) -> None:
         self._end(self.namespace(node))
-        self._release(self._root(node))
+        self._unmount(self._root(node))
 
     def _end(self, name: str) -> None:
-        """Kill what lives in a namespace, and wait until it is gone."""
+        """Kill all processes in a namespace, and wait until they are gone."""
         netns.kill(name)
         wait_until(
             tr("the processes in {namespace} end", namespace=name),
@@ -285,11 +286,11 @@ class NspawnProvider:
             deadline=20,
             hint=tr("`ip netns pids {namespace}` lists them", namespace=name),
         )
-        _sweep(name)
+        _remove_leftovers(name)
 
-    def _release(self, root: Path) -> None:
+    def _unmount(self, root: Path) -> None:
         """Unmount a node's file system."""
-        # nspawn itself lives outside the namespace and may hold the mount a moment longer.
+        # systemd-nspawn itself is outside the namespace and may hold the mount a moment longer.
         if os.path.ismount(root):
             wait_until(
                 tr("{path} is released", path=root),
@@ -318,17 +319,17 @@ class NspawnProvider:
             *keys.client(self._state.ssh_key, self._state.known_hosts, node.name), "root@127.0.0.1",
         ]  # fmt: skip
 
-    def far_side(self, node: Node) -> FarSide | None:
-        """The NAT namespace's end of the cable of eth0."""
+    def host_end(self, node: Node) -> HostEnd | None:
+        """The end of the veth pair of eth0 in the NAT namespace."""
         space = self.nat_namespace(node)
         if not netns.exists(space) or not netns.has_link(space, "nat0"):
             return None
-        shown = run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout
-        return FarSide(space, "nat0", json.loads(shown)[0]["address"])
+        link = json.loads(run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout)[0]
+        return HostEnd(space, "nat0", link["address"])
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
-        """Cut all nodes off, remove namespaces and file systems. Works on half-made labs."""
+        """Kill all nodes, remove namespaces and file systems. Works on half-made labs too."""
         for guest in self._guests.values():
             guest.close()
         self._guests.clear()
@@ -339,7 +340,7 @@ class NspawnProvider:
             self._end(name)
         nodes = self._state.nodes
         for directory in sorted(nodes.iterdir()) if nodes.is_dir() else []:
-            self._release(NodeFiles(directory).root)
+            self._unmount(NodeFiles(directory).root)
         wait_until(
             tr("systemd-nspawn ends"),
             lambda: not self._processes(),
@@ -352,45 +353,47 @@ class NspawnProvider:
         if nodes.is_dir():
             shutil.rmtree(nodes)
 
-    def kept(self) -> list[str]:
-        """Nothing of its own: the cache of baked images is known to all."""
+    def cached(self) -> list[str]:
+        """Nothing: the cache of baked images belongs to no provider."""
         return []
 
     def purge(self, progress: Progress) -> None:
-        """Nothing."""
+        """Nothing to remove: see `cached`."""
 
     def leftovers(self) -> list[str]:
-        """Namespaces, processes and mounts that carry this lab's ID."""
-        found = [tr("network namespace {name}", name=name) for name in netns.listed(self._prefix)]
+        """Namespaces, processes and mounts that have this lab's ID in their name."""
+        namespaces = netns.listed(self._prefix)
+        leftovers = [tr("network namespace {name}", name=name) for name in namespaces]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        found += [
+        leftovers += [
             tr("mount {path}", path=line.split()[4])
             for line in mounts
             if f" labctl-{self._identity.lab_id} " in line
         ]
-        return found + self._processes()
+        return leftovers + self._processes()
 
     def _processes(self) -> list[str]:
-        """The systemd-nspawn processes of this lab, which live outside its namespaces.
+        """The systemd-nspawn processes of this lab, which run outside its namespaces.
 
-        A mere mention of the lab is not enough: somebody may be reading its journal.
+        That a command line contains the lab's ID is not enough: it may be a user who reads its log.
         """
-        found = []
+        processes = []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if "systemd-nspawn " in command and f" --machine={self._prefix}" in command:
-                found.append(
+                processes.append(
                     tr("process {pid}: {command}", pid=process.parent.name, command=command)
                 )
-        return found
+        return processes
 
 
-_WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
-_ENOUGH_WATCHES = 1024
-"""Linux allows root 128, which all containers share; a systemd without one starts no service."""
+_INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+_ENOUGH_INOTIFY = 1024
+"""Linux allows each user 128 inotify instances, and all containers count as root. A systemd that
+gets none starts no service."""
 
 _SSHD = """# All of labctl's connections come from one address. It must not be shut out for one
 # that a killed labctl broke off.
@@ -405,15 +408,15 @@ _CGROUP2 = (
 )
 
 
-def _sweep(name: str) -> None:
-    """Take away what is left of a container whose processes are gone.
+def _remove_leftovers(name: str) -> None:
+    """Remove what is left of a container whose processes are gone.
 
-    systemd-nspawn cleans up behind itself unless it was killed; from version 256 on it refuses to
-    start where its mount point is still there.
+    systemd-nspawn does that itself unless it was killed. From version 256 on it does not start a
+    container whose mount point below /run/systemd/nspawn still exists.
     """
     stop_service(name)
-    for place in ("unix-export", "propagate"):
-        directory = Path("/run/systemd/nspawn", place, name[:64])
+    for kind in ("unix-export", "propagate"):
+        directory = Path("/run/systemd/nspawn", kind, name[:64])
         if os.path.ismount(directory):
             run(["umount", directory], check=False)
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What is asked of a host about containers: which labs of them are on it."""
+"""What the doctor asks about containers: which other labs of containers are on this host."""
 
 import re
 from dataclasses import replace
@@ -11,23 +11,26 @@ from labctl.state import STATE_DIRECTORY
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """The labs of containers on this machine."""
+    """Adds the labs of containers on this machine to the facts."""
     return replace(facts, containers=containers())
 
 
 def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:
-    """The labs of containers on this machine, by their namespaces and their processes."""
+    """The labs of containers on this machine.
+
+    Their namespaces tell the labs' IDs, the command lines of systemd-nspawn their directories.
+    """
     names = [path.name for path in run.glob("netns/labctl-*")]
-    ids = {found[1] for name in names if (found := re.match(r"labctl-([0-9a-f]{8})-", name))}
+    ids = {match[1] for name in names if (match := re.match(r"labctl-([0-9a-f]{8})-", name))}
     if not ids:
         return ()
     directories: dict[str, str] = {}
     for file in proc.glob("[0-9]*/cmdline"):
         command = (read(file) or "").split("\0")
-        found = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
+        match = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
         root = _option(command, "--directory=").removeprefix("--directory=")
-        if found and f"/{STATE_DIRECTORY}/" in root:
-            directories.setdefault(found[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
+        if match and f"/{STATE_DIRECTORY}/" in root:
+            directories.setdefault(match[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
     return tuple(
         ContainerLab(id, directories.get(id, ""), gone=_gone(directories.get(id)))
         for id in sorted(ids)

@@ -1,4 +1,4 @@
-"""The files of containers, kept and put back: their upper layers (overlay.py)."""
+"""Snapshots of containers' files: their upper layers (overlay.py)."""
 
 import os
 import signal
@@ -14,11 +14,12 @@ from labctl.run import run_at_exit
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 
-# Our death closes its standard input.
-_GO_ON = """cat >/dev/null
+# Lets the processes of the PID namespaces "$@" go on when its standard input ends: at the end of
+# `frozen`, or when labctl is killed, which closes it.
+_CONTINUE_SCRIPT = """cat >/dev/null
 for process in /proc/[0-9]*; do
     space=$(readlink "$process/ns/pid" 2>/dev/null) || continue
-    for one; do [ "$space" = "$one" ] && kill -CONT "${process#/proc/}"; done
+    for frozen; do [ "$space" = "$frozen" ] && kill -CONT "${process#/proc/}"; done
 done
 true"""
 
@@ -29,36 +30,36 @@ class NspawnSnapshots:
     def __init__(
         self, topology: Topology, state: LabState, init_pid: Callable[[Node], int | None]
     ) -> None:
-        """`init_pid` finds the process 1 of a node that runs, by its number on this machine."""
+        """`init_pid` gives the process ID on this machine of a node's init; None if it is down."""
         self._topology = topology
         self._state = state
         self._init_pid = init_pid
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop every process of every node; another process lets them go on, if we cannot."""
+        """Stop every process of every node; another process lets them go on if we are killed."""
         spaces = [
             str(Path(f"/proc/{pid}/ns/pid").readlink())
             for node in self._topology.nodes
             if (pid := self._init_pid(node)) is not None
         ]
-        with run_at_exit(["sh", "-c", _GO_ON, "sh", *spaces]):
+        with run_at_exit(["sh", "-c", _CONTINUE_SCRIPT, "sh", *spaces]):
             _stop(set(spaces))
             yield
 
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
-        """The node's upper layer as one file."""
-        return overlay.keep(
+        """Pack the node's upper layer into one file."""
+        return overlay.pack(
             self._state.node_files(node.name).upper,
             self._state.snapshot_part(directory, node.name),
         )
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
-        """Whether that file is still the one that was made."""
+        """Why that file is not the one that was made; "" if it is."""
         return overlay.trouble(self._state.snapshot_part(directory, node.name), proof)
 
     def stage(self, node: Node, name: str, directory: Path) -> None:
-        """Unpack the file beside the node's layer."""
+        """Unpack the file beside the node's own layer."""
         overlay.stage(self._state.snapshot_part(directory, node.name), self._state.node(node.name))
 
     def unstage(self, node: Node) -> None:
@@ -66,7 +67,7 @@ class NspawnSnapshots:
         overlay.unstage(self._state.node(node.name))
 
     def restore(self, node: Node, name: str) -> None:
-        """Exchange the layers."""
+        """Exchange the node's layer for the unpacked one."""
         overlay.exchange(self._state.node(node.name))
 
     def clean_up(self, node: Node) -> None:
@@ -74,38 +75,38 @@ class NspawnSnapshots:
         overlay.discard(self._state.node(node.name))
 
     def delete(self, node: Node, name: str) -> None:
-        """Nothing: the file is in the snapshot's directory."""
+        """Nothing to do: the file is in the snapshot's directory."""
 
 
 def _stop(spaces: set[str]) -> None:
-    """Stop all processes that live in these PID namespaces, those they make meanwhile too."""
+    """Stop all processes in these PID namespaces, also those that are started meanwhile."""
     stopped: set[int] = set()
     while True:
-        found = set()
+        pids = set()
         for link in Path("/proc").glob("[0-9]*/ns/pid"):
             with suppress(OSError):
                 if str(link.readlink()) in spaces:
-                    found.add(int(link.parts[2]))
-        if found <= stopped:
+                    pids.add(int(link.parts[2]))
+        if pids <= stopped:
             return
-        for pid in found - stopped:
+        for pid in pids - stopped:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-        stopped |= found
+        stopped |= pids
         for pid in stopped:
-            _await_stop(pid)
+            _wait_until_stopped(pid)
 
 
-def _await_stop(pid: int) -> None:
-    """A process in the middle of a system call stops when that is over."""
+def _wait_until_stopped(pid: int) -> None:
+    """A process that is in a system call stops only at the end of it."""
 
     def stopped() -> bool:
         try:
-            # pid (name) state …; the name may hold anything.
+            # PID (NAME) STATE …; the name may contain spaces and brackets (proc_pid_stat(5)).
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return True
-        return state in "TtZX"
+        return state in "TtZX"  # stopped, traced, zombie, dead
 
     if not stopped():
         wait_until(tr("process {pid} stops", pid=pid), stopped, deadline=20, hint="", interval=0.01)

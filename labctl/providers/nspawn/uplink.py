@@ -1,7 +1,7 @@
-"""The far side of eth0: a namespace that plays the Internet, or the host's real uplink.
+"""What is behind a node's eth0: a simulated Internet, or the host's real uplink.
 
-Simulated (the default): the gateway's address, and a host that everybody knows, 8.8.8.8, which
-answers ping and HTTP. Nothing leaves the machine, and everything works on a plane. With
+Simulated (the default): the NAT namespace has the gateway's address and that of a well-known host,
+8.8.8.8, which answers ping and HTTP. No packet leaves the machine, so it needs no network. With
 `nat.uplink: host` the namespace is a router behind the host instead.
 """
 
@@ -14,15 +14,20 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import netns
 from labctl.run import python_module, run, spawn
+from labctl.spec.defaults import INTERNET_HOST
 from labctl.topology import Topology
 
-INTERNET_HOST = "8.8.8.8"
 INTERNET_PORT = 80
-_TRANSIT = IPv4Network("100.127.0.0/16")  # of the shared address space of RFC 6598
+_TRANSIT = IPv4Network("100.127.0.0/16")
+"""For the links between the host and NAT namespaces: a part of RFC 6598's shared address space,
+which private networks seldom use."""
 
 
 def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path) -> None:
-    """Address the NAT namespace and give it something to be reached there. Safe to run again."""
+    """Give the NAT namespace its addresses, and its HTTP server or its route. Safe to run again.
+
+    `number` is the node's in the topology. Raises LabError.
+    """
     gateway = f"{topology.nat_gateway}/{topology.nat.prefixlen}"
     run(["ip", "-n", nat, "addr", "replace", gateway, "dev", "nat0"])
     if topology.uplink == "host":
@@ -33,7 +38,7 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
         spawn(
             ["ip", "netns", "exec", nat,
              *python_module("labctl.providers.nspawn.internet",
-                            INTERNET_HOST, str(INTERNET_PORT), nat)],
+                            str(INTERNET_HOST), str(INTERNET_PORT), nat)],
             log=log,
             unit=nat,
         )  # fmt: skip
@@ -47,34 +52,40 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
 
 
 def running(nat: str, topology: Topology) -> bool:
-    """Whether there is somebody at the far side."""
+    """Whether the HTTP server answers, or with `nat.uplink: host` whether the route is there."""
     if not netns.exists(nat):
         return False
     if topology.uplink == "host":
         return netns.has_link(nat, "up0")
     try:
-        netns.dial(nat, INTERNET_HOST, INTERNET_PORT, timeout=2).close()
+        netns.dial(nat, str(INTERNET_HOST), INTERNET_PORT, timeout=2).close()
     except (OSError, LabError):
         return False
     return True
 
 
 def resolver(topology: Topology) -> str:
-    """/etc/resolv.conf of a node: the host's name servers, if there is a way to them."""
+    """The content of a node's /etc/resolv.conf: the host's name servers that nodes can reach."""
     if topology.uplink != "host":
         return "# No names on the simulated Internet; nodes know each other by /etc/hosts.\n"
     for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
         if file.is_file():
             lines = file.read_text().splitlines()
             # A resolver on the host's own loopback cannot be reached from a node.
-            servers = [li for li in lines if li.startswith("nameserver ") and " 127." not in li]
+            servers = [
+                line for line in lines if line.startswith("nameserver ") and " 127." not in line
+            ]
             if servers:
                 return "\n".join(servers) + "\n"
     return "nameserver 8.8.8.8\n"
 
 
 def _transit(lab_id: str, number: int) -> tuple[str, str]:
-    """Addresses (host end, NAT end) of the link between the host and one NAT namespace."""
+    """Addresses (host end, NAT end) of the link between the host and one NAT namespace.
+
+    Each link has four addresses (/30); a lab has room for eight links. The lab's ID decides which,
+    so two labs on one host get the same addresses in 1 of 2048 cases.
+    """
     block = (int(lab_id, 16) * 8 + number) % 2**14
     network = IPv4Network((int(_TRANSIT.network_address) + 4 * block, 30))
     return str(network[1]), str(network[2])
@@ -91,9 +102,9 @@ def _join_host(nat: str, topology: Topology, number: int, lab_id: str) -> None:
     run(["ip", "-n", nat, "link", "set", "up0", "up"])
     run(["ip", "-n", nat, "route", "replace", "default", "via", host_end])
     run(["ip", "netns", "exec", nat, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
-    # Two translations, as behind VirtualBox: by the NAT network, then by the host.
+    # Addresses are translated twice, as with VirtualBox: by the NAT network, then by the host.
     _masquerade(["ip", "netns", "exec", nat], "labctl", str(topology.nat), "up0")
-    # Left on at the end: other software of the host may have come to rely on it meanwhile.
+    # `remove` leaves this on: other software of the host may rely on it by then.
     run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     _masquerade([], f"labctl_{lab_id}", str(_TRANSIT), None)
 
@@ -118,7 +129,7 @@ table ip {table} {{
 
 
 def remove(lab_id: str) -> None:
-    """Take back what `nat.uplink: host` added to the host itself."""
+    """Remove what `nat.uplink: host` has added to the host itself."""
     links = run(["ip", "-br", "link", "show", "type", "veth"], check=False).stdout
     for line in links.splitlines():
         name = line.split("@")[0].split()[0]

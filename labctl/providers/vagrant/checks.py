@@ -11,26 +11,26 @@ BUILT_BOX = "labctl/lab"
 """Name of the box that `labctl box build` makes."""
 DOWNLOAD = "https://developer.hashicorp.com/vagrant/install"
 LEAST_VAGRANT = (2, 3, 4)
-"""Debian 12's: the oldest that labctl was run with."""
+"""That of Debian 12, the oldest that labctl was run with."""
 
 _VM_OVERHEAD = 100
-"""MiB that a hypervisor takes for each machine besides the machine's own memory."""
+"""MiB of memory that a hypervisor takes for each machine besides the machine's own."""
 _BOX = 3072
-"""MiB of the unpacked box."""
+"""MiB on disk of the unpacked box."""
 _NODE_DISK = {("openstack", True): 2048, ("openstack", False): 6144,
               ("ovn", True): 1024, ("ovn", False): 2048}  # fmt: skip
-"""MiB that a node writes, by stack, and by whether its packages are in the box."""
+"""MiB on disk that a node writes, by (stack, whether its packages are in the box)."""
 
 
 def machine_memory(case: Case) -> int:
     """MiB that the lab takes as virtual machines."""
-    return sum(node.memory_mib + _VM_OVERHEAD for node in case.topology.nodes)
+    return sum(node.spec.memory + _VM_OVERHEAD for node in case.topology.nodes)
 
 
 def vagrant(facts: HostFacts) -> Iterator[Finding]:
-    """Vagrant is there, and answers."""
-    found = facts.vagrant
-    if found is None:
+    """Whether Vagrant is installed, runs, and is new enough."""
+    installed = facts.vagrant
+    if installed is None:
         yield Finding(
             "vagrant-missing",
             "error",
@@ -39,12 +39,12 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
             impact=tr("labctl makes virtual machines by Vagrant"),
             fix=tr("install it: {url}", url=DOWNLOAD),
         )
-    elif found.trouble:
+    elif installed.trouble:
         yield Finding(
             "vagrant-broken",
             "error",
             "programs",
-            tr("Vagrant does not run: {said}", said=found.trouble),
+            tr("Vagrant does not run: {said}", said=installed.trouble),
             impact=tr("labctl makes virtual machines by Vagrant"),
             fix=tr(
                 "run it by hand and mend what it complains of, or install it anew: {url}",
@@ -52,14 +52,14 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
             ),
             commands=("vagrant --version",),
         )
-    elif found.version and numbers(found.version) < LEAST_VAGRANT:
+    elif installed.version and numbers(installed.version) < LEAST_VAGRANT:
         yield Finding(
             "vagrant-old",
             "warning",
             "programs",
             tr(
                 "Vagrant {version} is older than any that labctl was tried with",
-                version=found.version,
+                version=installed.version,
             ),
             impact=tr("it may not know what labctl asks it for"),
             fix=tr("install {least} or newer: {url}", least=dotted(LEAST_VAGRANT), url=DOWNLOAD),
@@ -72,7 +72,7 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def box_name(facts: HostFacts, case: Case, provider: str) -> str:
-    """The box the nodes begin as: lab.yaml's, or what `auto` comes to on this machine."""
+    """The name of the box that nodes are made from: lab.yaml's, or what `auto` chooses here."""
     wanted = case.topology.box
     if wanted.name != "auto":
         return wanted.name
@@ -80,7 +80,7 @@ def box_name(facts: HostFacts, case: Case, provider: str) -> str:
 
 
 def box_cached(facts: HostFacts, case: Case, provider: str) -> bool | None:
-    """Whether Vagrant has that box; None when it was not asked."""
+    """Whether Vagrant has that box; None when that is not known."""
     if facts.vagrant is None or facts.vagrant.boxes is None:
         return None
     name = box_name(facts, case, provider)
@@ -96,7 +96,7 @@ def _cached(facts: HostFacts, name: str, version: str, provider: str) -> bool:
 
 
 def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
-    """The box is here, or comes from the Internet."""
+    """Whether Vagrant has the box, or where it can come from."""
     if box_cached(facts, case, provider) is not False or case.here.machines:
         return
     name = box_name(facts, case, provider)
@@ -117,7 +117,7 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
         )
         return
     boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
-    others = sorted({one.provider for one in boxes if one.name == name} - {provider})
+    others = sorted({box.provider for box in boxes if box.name == name} - {provider})
     elsewhere = tr("; it has one for {providers}", providers=", ".join(others)) if others else ""
     yield Finding(
         "box-download",
@@ -145,15 +145,15 @@ def leftovers(
 
     `remove` are the commands that remove one, with {name} in them.
     """
-    strangers = [
+    foreign = [
         machine
         for machine in machines or ()
         if machine.name in machine_names(case.topology) and machine.id not in case.here.machines
     ]
-    # Root's .labctl cannot be read: they may well be this lab's own.
-    if not strangers or case.here.unreadable:
+    # In a lab made by root, .labctl cannot be read: the machines may be this lab's own.
+    if not foreign or case.here.unreadable:
         return
-    names = ", ".join(machine.name for machine in strangers)
+    names = ", ".join(machine.name for machine in foreign)
     yield Finding(
         "leftover-machines",
         "error",
@@ -165,7 +165,7 @@ def leftovers(
             " `name:`, or, if that directory is gone, remove them"
         ),
         commands=tuple(
-            command.format(name=machine.name) for machine in strangers for command in remove
+            command.format(name=machine.name) for machine in foreign for command in remove
         ),
     )
 
@@ -175,14 +175,14 @@ def _named(name: str, version: str) -> str:
 
 
 def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[int, str]]:
-    """MiB that virtual machines take, by place; nothing for what is there already."""
+    """{place: (MiB on disk, what for)} that is still to be written, not what is there already."""
     nodes = len(case.topology.nodes)
     needs: dict[str, tuple[int, str]] = {}
-    # Without labctl's own box every node installs its packages by itself.
+    # Without labctl's own box every node downloads and installs its packages.
     own = box_name(facts, case, provider) == BUILT_BOX
     node = _NODE_DISK[case.topology.stack, own]
     if not case.here.machines:
-        # Linked clones and overlays stand on one copy of the box's disk.
+        # All nodes share one copy of the box's disk (VirtualBox: linked clones; libvirt: overlays).
         mib = _BOX + node * nodes
         disks = tr_n(
             "disk of {n} node: {size} GB",
@@ -197,12 +197,12 @@ def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[i
 
 
 def vagrant_version(facts: HostFacts) -> str:
-    """Vagrant's version, to be read."""
+    """Vagrant's version as text, `?` if it is not known."""
     return (facts.vagrant and facts.vagrant.version) or "?"
 
 
 def box_summary(facts: HostFacts, case: Case, provider: str) -> list[str]:
-    """That the box is here, if it is."""
+    """A line that Vagrant has the box, if it has it."""
     if not box_cached(facts, case, provider):
         return []
     return [tr("Vagrant has the box {box}", box=box_name(facts, case, provider))]

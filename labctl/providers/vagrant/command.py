@@ -1,8 +1,8 @@
-"""Vagrant's own command: run with progress, and its machine-readable output read.
+"""Runs the command `vagrant`, shows its progress, and reads its machine-readable output.
 
-python-vagrant is used where it is sound: status, ssh_config, box_list. What it hides or cannot do
-is here: the progress of `up`, the reason of a failure, deadlines, and snapshots, whose calls in
-python-vagrant take no machine's name.
+python-vagrant is used for what it does well: status, ssh_config, box_list. It does not show the
+progress of `up` or the reason of a failure, has no deadlines, and takes no snapshot of a single
+machine; that is done here.
 """
 
 import os
@@ -21,26 +21,28 @@ from labctl.run import CommandFailed, stream
 from labctl.state import vagrant_data
 
 _ASK_AGAIN = 3
-"""Seconds between two tries to get a machine that another Vagrant holds."""
+"""Seconds between two attempts while another Vagrant has locked the machine."""
 
 
 class MachineHeldError(LabError):
-    """Another Vagrant is at work on the machine: perhaps one that a killed labctl has left."""
+    """Another Vagrant has locked the machine, perhaps one that was started by a killed labctl."""
 
 
 @dataclass(frozen=True)
-class Said:
+class OutputLine:
     """One line of `vagrant --machine-readable`."""
 
     target: str
-    """The machine, or "" for none in particular."""
+    """The machine; "" if the line is about none in particular."""
     kind: str
+    """Vagrant's word for it, such as `ui` or `error-exit`."""
     data: tuple[str, ...]
 
 
-def parse(line: str) -> Said | None:
-    """A line of machine-readable output; None for anything else (warnings of Ruby, for one)."""
-    # timestamp,target,type,data… with "," and newlines escaped within the data.
+def parse(line: str) -> OutputLine | None:
+    """A line of machine-readable output; None for any other line, such as a warning of Ruby."""
+    # timestamp,target,type,data… In the data commas and newlines are escaped.
+    # https://developer.hashicorp.com/vagrant/docs/cli/machine-readable
     words = line.rstrip("\r\n").split(",")
     if len(words) < 3 or not words[0].isdigit():
         return None
@@ -48,47 +50,47 @@ def parse(line: str) -> Said | None:
         word.replace("%!(VAGRANT_COMMA)", ",").replace("\\n", "\n").replace("\\r", "\r")
         for word in words[3:]
     )
-    return Said(words[1], words[2], data)
+    return OutputLine(words[1], words[2], data)
 
 
-def failure(said: list[Said]) -> str:
-    """Why Vagrant gave up, as one line; "" if it did not say so."""
-    for one in reversed(said):
-        if one.kind == "error-exit" and one.data:
-            return " ".join(one.data[-1].split())
+def failure(output: list[OutputLine]) -> str:
+    """Why Vagrant failed, as one line; "" if its output does not tell."""
+    for line in reversed(output):
+        if line.kind == "error-exit" and line.data:
+            return " ".join(line.data[-1].split())
     return ""
 
 
-def _held(said: list[Said]) -> bool:
-    """Whether Vagrant gave up because another one holds the machine."""
-    # Several machines at once: the errors are texts within one that tells of all.
+def _held(output: list[OutputLine]) -> bool:
+    """Whether Vagrant failed because another one has locked the machine."""
+    # With several machines at once, one error contains the texts of the errors of all.
     signs = ("MachineLocked", "MachineActionLockedError", "another process is already executing")
     return any(
         sign in word
-        for one in said
-        if one.kind == "error-exit"
-        for word in one.data
+        for line in output
+        if line.kind == "error-exit"
+        for word in line.data
         for sign in signs
     )
 
 
 class VagrantCommand:
-    """Vagrant in one directory, with its log."""
+    """Runs Vagrant in one directory; all its output goes to one log."""
 
     def __init__(self, root: Path, log: Path, environment: Mapping[str, str]) -> None:
-        """`root` holds the Vagrantfile. Nothing is run yet."""
+        """`root` is the directory of the Vagrantfile."""
         self.root = root
         self.log = log
         self._environment = dict(environment)
 
     def environment(self) -> dict[str, str]:
-        """What Vagrant runs with: our environment, its files where ours are, no calling home."""
+        """Vagrant's environment: ours, its files below the lab, no check for new versions."""
         return {**os.environ, **self._own()}
 
     def _own(self) -> dict[str, str]:
         return {
             "VAGRANT_CWD": str(self.root),
-            # A user may have set these for machines of other kinds.
+            # Set even to the default: the user may have set these for other projects.
             "VAGRANT_VAGRANTFILE": "Vagrantfile",
             "VAGRANT_DOTFILE_PATH": str(vagrant_data(self.root)),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
@@ -101,25 +103,26 @@ class VagrantCommand:
         *words: str,
         timeout: float,
         cancel: Callable[[], bool] = lambda: False,
-        on_said: Callable[[Said], None] | None = None,
-    ) -> list[Said]:
-        """`vagrant WORDS --machine-readable`; what it said, without what is no such line.
+        on_output: Callable[[OutputLine], None] | None = None,
+    ) -> list[OutputLine]:
+        """Run `vagrant WORDS --machine-readable`; returns the machine-readable lines of its output.
 
-        Every line goes to the log. `timeout` is in seconds; while another Vagrant holds the machine
-        it is waited for, as long again. Raises LabError with Vagrant's own reason, Cancelled.
+        Every line goes to the log. `timeout` is in seconds. If another Vagrant has locked the
+        machine, up to `timeout` is spent waiting for it, and each attempt has `timeout` for itself.
+        Raises LabError with Vagrant's own reason, Cancelled.
         """
         _executable()
 
-        def attempt() -> tuple[list[Said]]:
+        def attempt() -> tuple[list[OutputLine]]:
             try:
-                return (self._attempt(words, timeout, cancel, on_said),)
+                return (self._attempt(words, timeout, cancel, on_output),)
             except MachineHeldError:
-                if on_said is not None:
+                if on_output is not None:
                     text = tr("another Vagrant is at work on this machine; waiting for it to end")
-                    on_said(Said("", "ui", ("info", text)))
+                    on_output(OutputLine("", "ui", ("info", text)))
                 raise
 
-        (said,) = wait_until(
+        (output,) = wait_until(
             tr("`vagrant {words}` gets the machine", words=words[0]),
             attempt,
             deadline=timeout,
@@ -128,25 +131,25 @@ class VagrantCommand:
             transient=(MachineHeldError,),
             cancelled=cancel,
         )
-        return said
+        return output
 
     def _attempt(
         self,
         words: tuple[str, ...],
         timeout: float,
         cancel: Callable[[], bool],
-        on_said: Callable[[Said], None] | None,
-    ) -> list[Said]:
-        said: list[Said] = []
+        on_output: Callable[[OutputLine], None] | None,
+    ) -> list[OutputLine]:
+        output: list[OutputLine] = []
 
         def on_line(line: str) -> None:
-            one = parse(line)
-            if one is not None:
-                said.append(one)
-                if on_said is not None:
-                    on_said(one)
+            parsed = parse(line)
+            if parsed is not None:
+                output.append(parsed)
+                if on_output is not None:
+                    on_output(parsed)
 
-        with self._sink() as sink:  # what it takes to do the same by hand
+        with self._sink() as sink:  # for whoever wants to run the same command by hand
             sink.write(f"$ export {shlex.join(_assignments(self._own()))}\n")
         try:
             stream(
@@ -159,22 +162,22 @@ class VagrantCommand:
                 hint=tr("see {log}", log=self.log),
             )
         except LabError as error:
-            if reason := failure(said):
-                kind = MachineHeldError if _held(said) else LabError
-                better = kind(
+            if reason := failure(output):
+                kind = MachineHeldError if _held(output) else LabError
+                explained = kind(
                     tr("`vagrant {words}` failed: {reason}", words=words[0], reason=reason),
                     hint=tr("see {log}", log=self.log),
                 )
-                better.log = self.log
-                raise better from error
+                explained.log = self.log
+                raise explained from error
             raise
-        return said
+        return output
 
     @contextmanager
     def python(self) -> Iterator[Any]:
-        """python-vagrant on the same directory; what fails in it is raised as LabError."""
+        """python-vagrant for the same directory. Raises LabError for what fails in it."""
         _executable()
-        import vagrant  # prints a warning when imported without a Vagrant in reach
+        import vagrant  # prints a warning when imported where Vagrant is not installed
 
         with self._sink():
             before = self.log.stat().st_size
@@ -186,12 +189,14 @@ class VagrantCommand:
             yield command
         except CommandFailed as error:
             words = " ".join(str(word) for word in error.cmd[1:])
-            said = [one for line in _text(error.output).splitlines() if (one := parse(line))]
-            # `ssh-config` is not asked for machine-readable lines: its reason went to the log.
+            output = [
+                parsed for line in _text(error.output).splitlines() if (parsed := parse(line))
+            ]
+            # python-vagrant runs `ssh-config` without --machine-readable: its reason is in the log.
             with self.log.open("rb") as log:
                 log.seek(before)
-                complaint = " ".join(log.read().decode(errors="replace").split())
-            reason = failure(said) or complaint[-600:]
+                logged = " ".join(log.read().decode(errors="replace").split())
+            reason = failure(output) or logged[-600:]
             reason = reason or tr("exit {code}", code=error.returncode)
             failed = LabError(
                 tr("`vagrant {words}` failed: {reason}", words=words, reason=reason),
@@ -218,7 +223,7 @@ def _text(output: Any) -> str:
 
 
 def _assignments(environment: Mapping[str, str]) -> list[str]:
-    """What differs from our own environment, as the shell's `export` takes it."""
+    """The variables that differ from our own environment, as the shell's `export` takes them."""
     return [
         f"{name}={value}" for name, value in environment.items() if os.environ.get(name) != value
     ]

@@ -1,7 +1,7 @@
-"""The first login into a fresh machine of Vagrant's: the lab's key in, the public one out.
+"""The first login to a new Vagrant machine: replaces Vagrant's public key by the lab's own.
 
-Every Vagrant box lets the user `vagrant` in with a key that all the world has. It is used once: to
-let root in with the lab's own key, and to replace itself.
+Every Vagrant box lets the user `vagrant` log in with a key pair that is published, so anybody could
+use it. It is used once: to install the lab's key for root and for `vagrant`.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from labctl.i18n import tr
 
 _SCRIPT = """set -eu
 umask 077
-# allow USER: the key opens the account from now on, and no other does.
+# allow USER: from now on this user can log in with the key, and with no other.
 allow() {
     home=$(eval echo "~$1")
     mkdir -p "$home/.ssh"
@@ -36,7 +36,7 @@ fi
 """
 
 
-def adopt(
+def install_lab_key(
     connect: Callable[[], socket.socket],
     *,
     node: str,
@@ -44,11 +44,12 @@ def adopt(
     insecure: Sequence[Path],
     user: str = "vagrant",
 ) -> str:
-    """Make a machine the lab's own; its host key as `TYPE BASE64`, to be known from now on.
+    """Let only the lab's key in to a machine; returns its host key as `TYPE BASE64`.
 
-    `connect` opens a connection to its SSH server, `key` is the lab's private key, `insecure` are
-    the private keys a new box may know. Safe to run again. Raises LabError when nobody is let in,
-    OSError or paramiko.SSHException when the server does not answer properly.
+    `connect` opens a connection to its SSH server, `key` is the file of the lab's private key,
+    `insecure` are those of Vagrant's published keys, of which a new box knows one. Safe to run
+    again. Raises LabError when no key is accepted or the script fails, OSError or
+    paramiko.SSHException when the server does not answer properly.
     """
     transport = paramiko.Transport(connect())
     try:
@@ -59,17 +60,17 @@ def adopt(
         authorized = keys.public(key).strip()
         channel = transport.open_session(timeout=60)
         channel.settimeout(120)
-        # The script comes by stdin: no word of it passes through the login shell's quoting.
+        # The script goes to stdin, so that it needs no quoting for the login shell.
         channel.exec_command(_command(authorized, user))
         channel.sendall(_SCRIPT.encode())
         channel.shutdown_write()
-        said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+        output = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
         if channel.recv_exit_status() != 0:
             raise LabError(
                 tr(
                     "{node}: the box refuses to be prepared: {said}",
                     node=node,
-                    said=said or tr("no reason given"),
+                    said=output or tr("no reason given"),
                 ),
                 hint=tr("the user {user} of a Vagrant box needs passwordless sudo", user=user),
             )
@@ -88,7 +89,7 @@ def _log_in(transport: paramiko.Transport, node: str, user: str, files: Sequence
         try:
             private = paramiko.PKey.from_path(file)
         except (OSError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError):
-            continue  # not there, or of a kind that this machine does not know
+            continue  # missing, or of a type that paramiko cannot read
         try:
             transport.auth_publickey(user, private)
         except paramiko.AuthenticationException:

@@ -1,26 +1,26 @@
-"""What VirtualBox and libvirt do each in its own way; all the rest is Vagrant's (vagrant.py)."""
+"""In what VirtualBox and libvirt differ; provider.py does the rest, through Vagrant."""
 
 from pathlib import Path
 from typing import Protocol
 
-from labctl.providers import Features
+from labctl.providers.provider import Features
 from labctl.topology import Node, Topology
 
-_SLOW = 10
+EMULATION_SLOWDOWN = 10
 """Emulated processors are some ten times slower (measured: 10-16 times, Python's imports 3-7)."""
 
 
 class Hypervisor(Protocol):
-    """What a provider of Vagrant needs from its surroundings."""
+    """One hypervisor, as the Vagrant provider uses it."""
 
     name: str
-    """As Vagrant calls it."""
+    """Vagrant's name for it."""
     features: Features
     boots_together: bool
-    """`vagrant up` boots several machines at once."""
+    """One `vagrant up` boots several machines at the same time."""
 
     @property
-    def patience(self) -> int:
+    def timeout_factor(self) -> int:
         """How many times longer things may take than in a container."""
         ...
 
@@ -29,7 +29,7 @@ class Hypervisor(Protocol):
         ...
 
     def environment(self) -> dict[str, str]:
-        """What the Vagrantfile asks of the host: environment variables."""
+        """Environment variables that the Vagrantfile reads."""
         ...
 
     def network_ready(self, topology: Topology) -> bool:
@@ -37,33 +37,33 @@ class Hypervisor(Protocol):
         ...
 
     def create_network(self, topology: Topology) -> None:
-        """Networks that Vagrant expects to find."""
+        """Make the networks that Vagrant does not make itself."""
         ...
 
     def destroy_network(self, topology: Topology) -> None:
         """Remove what `create_network` made."""
         ...
 
-    def cut(self, topology: Topology, node: Node) -> bool:
-        """Cut a running machine's power; False if that is to be left to Vagrant."""
+    def power_off(self, topology: Topology, node: Node) -> bool:
+        """Power a running machine off by force; False (nothing done) if Vagrant must do it."""
         ...
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
-        """Where the node's SSH server is; `host` and `port` are what `vagrant ssh-config` says."""
+        """Host and port of the node's SSH server, from those that `vagrant ssh-config` gives."""
         ...
 
-    def tidy(self, topology: Topology, node: Node) -> None:
-        """Remove what a killed Vagrant left of a machine that does not exist."""
+    def clean_up(self, topology: Topology, node: Node) -> None:
+        """Remove what a killed Vagrant has left of a machine that does not exist."""
         ...
 
     def leftovers(self, topology: Topology) -> list[str]:
-        """Machines and networks of the lab that are still there, as a person would read them."""
+        """Machines, networks and disks of the lab that still exist, in words for the user."""
         ...
 
-    def kept(self, home: Path, box: str) -> list[str]:
-        """What Vagrant keeps of the box for the next lab; `home` is Vagrant's."""
+    def cached(self, home: Path, box: str) -> list[str]:
+        """What is kept of the box for the next lab, in words; `home` is Vagrant's directory."""
         ...
 
     def purge(self, home: Path, box: str) -> None:
-        """Remove that."""
+        """Remove what is cached. Raises LabError while another lab uses it."""
         ...

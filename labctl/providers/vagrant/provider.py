@@ -1,7 +1,7 @@
-"""Nodes as virtual machines, by Vagrant: VirtualBox on a laptop, libvirt on Linux.
+"""Nodes as virtual machines, made by Vagrant: with VirtualBox on a laptop, with libvirt on Linux.
 
-Vagrant makes the machines and boots them. Everything inside comes from provision/, over SSH, by the
-same stages as in containers.
+Vagrant makes the machines and boots them. What is installed inside comes from provision/, over SSH,
+in the same stages as in containers.
 """
 
 import os
@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,29 +21,23 @@ from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.providers import Cancel, Progress
-from labctl.providers.vagrant.command import Said, VagrantCommand
-from labctl.providers.vagrant.first_login import adopt
+from labctl.providers.provider import Cancel, Progress
+from labctl.providers.vagrant.command import OutputLine, VagrantCommand
+from labctl.providers.vagrant.first_login import install_lab_key
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.snapshots import VagrantSnapshots
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, vagrantfile
+from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, lab_vagrantfile
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
 
 OWN_BOX = "labctl/lab"
-"""The name under which a box of `labctl box build` is added to Vagrant."""
+"""The name that `labctl box build` gives to the box in Vagrant."""
 _FRESH = 2.0
-"""Seconds for which an answer of `vagrant status` is believed; it takes seconds itself."""
+"""Seconds for which an answer of `vagrant status` is used again; asking takes seconds."""
 _HALT = 120
-"""Seconds in which Vagrant must have cut a machine's power, times the patience."""
+"""Seconds for `vagrant halt --force`, times the timeout factor."""
 _BOOT = 600
-"""Seconds a machine may take to boot, times the patience."""
-
-
-def file_for(topology: Topology, state: LabState, template: Path) -> str:
-    """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
-    # Written where Vagrant runs, it finds the lab's key beside it.
-    return vagrantfile(topology, template, os.path.relpath(state.ssh_key, state.vagrant))
+"""Seconds for `vagrant up`, per machine, times the timeout factor."""
 
 
 class VagrantProvider:
@@ -51,14 +46,14 @@ class VagrantProvider:
     def __init__(
         self, topology: Topology, state: LabState, hypervisor: Hypervisor, template: Path
     ) -> None:
-        """`template` is Vagrantfile.j2. Nothing is touched until a method is called."""
+        """`template` is Vagrantfile.j2."""
         self._topology = topology
         self._state = state
         self._hypervisor = hypervisor
         self._template = template
         self._environment = {
             **hypervisor.environment(),
-            # For what is not told otherwise: the status of a machine that is not made yet.
+            # For commands without --provider, such as the status of a machine not made yet.
             "VAGRANT_DEFAULT_PROVIDER": hypervisor.name,
         }
         self.vagrant = VagrantCommand(state.vagrant, state.vagrant_log, self._environment)
@@ -68,12 +63,11 @@ class VagrantProvider:
         self._listed: set[str] | None = None
         self.features = hypervisor.features
         self.snapshots = VagrantSnapshots(self, state, hypervisor)
-        """What keeps the files of the nodes: Vagrant's own snapshots."""
 
     @property
-    def patience(self) -> int:
-        """How many times longer things may take than in a container."""
-        return self._hypervisor.patience
+    def timeout_factor(self) -> int:
+        """The hypervisor's: an emulated machine is slower."""
+        return self._hypervisor.timeout_factor
 
     @property
     def resolver(self) -> str:
@@ -82,20 +76,21 @@ class VagrantProvider:
 
     # -- box -------------------------------------------------------------------------------------
     def _command(self) -> VagrantCommand:
-        """Vagrant, told which box `auto` means on this machine."""
-        own = self._topology.box.name == "auto" and self._box() == OWN_BOX
+        """Vagrant with an environment that tells the Vagrantfile which box `auto` has chosen."""
+        own = self._topology.spec.box.name == "auto" and self._box() == OWN_BOX
         more = {"LABCTL_BOX": OWN_BOX} if own else {}
         return VagrantCommand(self._state.vagrant, self.vagrant.log, {**self._environment, **more})
 
     def _boxes(self) -> set[str]:
-        """Names of the boxes Vagrant has for this hypervisor, in the version that is asked for.
+        """Names of Vagrant's boxes for this hypervisor, in the version that lab.yaml asks for.
 
-        Vagrant takes a second to tell: it is asked once, and once more when we have added one.
+        Asking takes a second, so the answer is kept until a box is added.
         """
-        version = self._topology.box.version
+        version = self._topology.spec.box.version
         with self.one_at_a_time:
             if self._listed is None:
-                self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)  # it runs there
+                # Vagrant runs in this directory.
+                self._state.vagrant.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with self.vagrant.python() as vagrant:
                     self._listed = {
                         box.name
@@ -106,24 +101,25 @@ class VagrantProvider:
             return self._listed
 
     def _box(self) -> str:
-        """The box of this lab, by name."""
-        name = self._topology.box.name
+        """The name of the box that this lab's machines are made from."""
+        name = self._topology.spec.box.name
         if name != "auto":
             return name
         return OWN_BOX if OWN_BOX in self._boxes() else PUBLIC_BOX
 
     def prepared(self) -> bool:
-        """Whether Vagrant has the box, or the machines are there already."""
+        """Whether Vagrant has the box, or all machines exist already."""
         if all(self.made(node) for node in self._topology.nodes):
             return True
         return self._box() in self._boxes()
 
     def made(self, node: Node) -> bool:
+        """Whether Vagrant has made the node's machine, running or not."""
         return self._state.machine_id(node.name, self._hypervisor.name).exists()
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
         """Download the box, unless Vagrant has it."""
-        version = self._topology.box.version
+        version = self._topology.spec.box.version
         box = self._box()
         progress(box)
         self._listed = None
@@ -133,7 +129,7 @@ class VagrantProvider:
                 *(["--box-version", version] if version else []),
                 timeout=7200,
                 cancel=cancel,
-                on_said=_teller(progress),
+                on_output=_shown(progress),
             )  # fmt: skip
         except LabError as error:
             error.hint = tr(
@@ -143,12 +139,12 @@ class VagrantProvider:
             raise
 
     def image_file(self, path: str) -> Path | None:
-        """None: a box cannot be read from the host."""
+        """Always None: the files in a box cannot be read from the host."""
         return None
 
     # -- what all machines share -----------------------------------------------------------------
     def network_ready(self) -> bool:
-        """Whether the Vagrantfile is today's, and key and networks are there."""
+        """Whether the Vagrantfile is up to date, and the key and the networks exist."""
         return (
             self._state.ssh_key.exists()
             and self._file_is_current()
@@ -156,15 +152,15 @@ class VagrantProvider:
         )
 
     def render(self) -> str:
-        """The Vagrantfile."""
-        return file_for(self._topology, self._state, self._template)
+        """The content of the lab's Vagrantfile."""
+        return lab_vagrantfile(self._topology, self._state, self._template)
 
     def _file_is_current(self) -> bool:
         file = self._state.vagrant / "Vagrantfile"
         return file.exists() and file.read_text(encoding="utf-8") == self.render()
 
     def create_network(self) -> None:
-        """The lab's SSH key, the Vagrantfile, and the networks that are not Vagrant's to make."""
+        """Make the lab's SSH key, the Vagrantfile, and the networks that Vagrant does not make."""
         keys.ensure(self._state.ssh_key)
         if not self._file_is_current():
             write_atomic(self._state.vagrant / "Vagrantfile", self.render())
@@ -172,14 +168,14 @@ class VagrantProvider:
 
     # -- machines --------------------------------------------------------------------------------
     def status(self, *, fresh: bool = False) -> dict[str, str]:
-        """{machine: state} as Vagrant tells it."""
+        """{machine: state} in Vagrant's words; `fresh`: ask it even if the last answer is new."""
         with self.one_at_a_time:
-            at, states = self._states
-            if fresh or time.monotonic() - at > _FRESH:
+            asked_at, states = self._states
+            if fresh or time.monotonic() - asked_at > _FRESH:
                 if not (self._state.vagrant / "Vagrantfile").exists():
                     return {}
                 with self.vagrant.python() as vagrant:
-                    states = {one.name: one.state for one in vagrant.status()}
+                    states = {machine.name: machine.state for machine in vagrant.status()}
                 self._states = (time.monotonic(), states)
             return states
 
@@ -190,60 +186,60 @@ class VagrantProvider:
         return self.status().get(node.name) == "running"
 
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
-        """`vagrant up`, without provisioning; then root is let in with the lab's key."""
+        """`vagrant up` without provisioning; then install the lab's key for root."""
         with self.one_at_a_time:
             states = self.status(fresh=True)
             if states.get(node.name) != "running":
                 together = self._topology.nodes if self._hypervisor.boots_together else (node,)
-                down = [one for one in together if states.get(one.name) != "running"]
-                for one in down:
-                    self._forget(one, new=states.get(one.name, "not_created") == "not_created")
-                self._up([one.name for one in down], progress, cancel)
-        self._adopt(node, progress)
+                down = [peer for peer in together if states.get(peer.name) != "running"]
+                for peer in down:
+                    self._forget(peer, new=states.get(peer.name, "not_created") == "not_created")
+                self._up([peer.name for peer in down], progress, cancel)
+        self._log_in_first(node, progress)
 
     def _forget(self, node: Node, *, new: bool) -> None:
-        """What was true of a machine until now; a `new` one comes with another host key."""
+        """Close the connection to a machine; if it is `new`, remove leftovers of an earlier one."""
         if (guest := self._guests.get(node.name)) is not None:
-            guest.close()  # or the first command waits for a connection to before the boot
+            guest.close()  # else the first command waits on a connection from before the boot
         if new:
             self._state.public_host_key(node.name).unlink(missing_ok=True)
-            self._hypervisor.tidy(self._topology, node)
+            self._hypervisor.clean_up(self._topology, node)
 
     def _up(self, names: list[str], progress: Progress, cancel: Cancel) -> None:
         try:
             self._command().run(
                 "up", *names, "--provider", self._hypervisor.name, "--no-provision",
-                timeout=_BOOT * self.patience * len(names),
+                timeout=_BOOT * self.timeout_factor * len(names),
                 cancel=cancel,
-                on_said=_teller(progress),
+                on_output=_shown(progress),
             )  # fmt: skip
         finally:
             self._states = (0.0, {})
 
-    def _adopt(self, node: Node, progress: Progress) -> None:
-        """Learn where the SSH server is, and on a new machine put the lab's key in."""
+    def _log_in_first(self, node: Node, progress: Progress) -> None:
+        """Save where the SSH server is; on a new machine install the lab's key."""
         with self.one_at_a_time, self.vagrant.python() as vagrant:
-            said = vagrant.ssh_config(vm_name=node.name)
-            config = vagrant.conf(said, vm_name=node.name)
+            ssh_config = vagrant.ssh_config(vm_name=node.name)
+            config = vagrant.conf(ssh_config, vm_name=node.name)
         try:
-            told, user = (config["HostName"], int(config["Port"])), config.get("User", "vagrant")
+            host, port = config["HostName"], int(config["Port"])
         except (KeyError, ValueError) as error:
             raise LabError(
                 tr("`vagrant ssh-config {node}` does not tell where its SSH server is: {said!r}",
-                   node=node.name, said=said),
+                   node=node.name, said=ssh_config),
                 hint=tr("run it yourself in {directory}", directory=self._state.vagrant),
             ) from error  # fmt: skip
-        host, port = self._hypervisor.address(node, *told)
+        host, port = self._hypervisor.address(node, host, port)
         self._state.write_json(self._state.address(node.name), {"host": host, "port": port})
-        known = self._state.public_host_key(node.name)
-        if known.exists():
-            self._write_known_hosts()  # we may have been killed before it
+        host_key = self._state.public_host_key(node.name)
+        if host_key.exists():
+            self._write_known_hosts()  # we may have been killed before that
             return
         progress(tr("the lab's own SSH key"))
         home = _home()
         key = wait_until(
             tr("{node} lets Vagrant's key in", node=node.name),
-            lambda: adopt(
+            lambda: install_lab_key(
                 lambda: self._connect(node),
                 node=node.name,
                 key=self._state.ssh_key,
@@ -251,14 +247,14 @@ class VagrantProvider:
                     home / "insecure_private_key",
                     *sorted((home / "insecure_private_keys").glob("*")),
                 ],
-                user=user,
+                user=config.get("User", "vagrant"),
             ),
-            deadline=60 * self.patience,
+            deadline=60 * self.timeout_factor,
             hint=tr("see {log}", log=self.vagrant.log),
             transient=(OSError, EOFError, paramiko.SSHException),
             interval=2,
         )
-        write_atomic(known, key + "\n", 0o600)
+        write_atomic(host_key, key + "\n", 0o600)
         self._write_known_hosts()
 
     def _write_known_hosts(self) -> None:
@@ -271,20 +267,20 @@ class VagrantProvider:
             write_atomic(self._state.known_hosts, "".join(lines), 0o600)
 
     def stop(self, node: Node, *, deadline: float) -> None:
-        """Ask the node to power off, let Vagrant cut what does not within `deadline` seconds."""
+        """Ask the node to power off; if it still runs after `deadline` seconds, do it by force."""
         guest = self.guest(node)
         if deadline > 0 and self.running(node):
             try:
                 guest.run(["systemctl", "poweroff"], timeout=20, check=False)
             except UnreachableError:
-                deadline = 0  # nobody was asked, and nothing will come of waiting
+                deadline = 0  # it was not asked, so waiting is useless
             except LabError:
-                pass  # it may be gone before it has answered
+                pass  # it may power off before it answers
             with suppress(WaitTimeout):
                 wait_until(
                     tr("{node} powers off", node=node.name),
                     lambda: not self.running(node),
-                    deadline=deadline * self.patience,
+                    deadline=deadline * self.timeout_factor,
                     hint="",
                     interval=1,
                 )
@@ -292,9 +288,9 @@ class VagrantProvider:
         with self.one_at_a_time:
             if self.made(node) and self.status(fresh=True).get(node.name) == "running":
                 try:
-                    if not self._hypervisor.cut(self._topology, node):
+                    if not self._hypervisor.power_off(self._topology, node):
                         self.vagrant.run(
-                            "halt", node.name, "--force", timeout=_HALT * self.patience
+                            "halt", node.name, "--force", timeout=_HALT * self.timeout_factor
                         )
                 finally:
                     self._states = (0.0, {})
@@ -307,18 +303,18 @@ class VagrantProvider:
         return socket.create_connection((address["host"], address["port"]), timeout=30)
 
     def guest(self, node: Node) -> SSHGuest:
-        """The handle on a node: SSH by the address that Vagrant told."""
-        if (known := self._guests.get(node.name)) is not None:
-            return known
-        made = SSHGuest(
+        """The handle on a node: SSH to the address from `vagrant ssh-config`."""
+        if (guest := self._guests.get(node.name)) is not None:
+            return guest
+        new_guest = SSHGuest(
             node.name,
             None,
             self._state.ssh_key,
             self._state.public_host_key(node.name),
             connect=lambda: self._connect(node),
-            patience=self.patience,
+            timeout_factor=self.timeout_factor,
         )
-        return self._guests.setdefault(node.name, made)  # two threads may ask at once
+        return self._guests.setdefault(node.name, new_guest)  # another thread may have been faster
 
     def ssh_argv(self, node: Node) -> list[str]:
         """OpenSSH's client."""
@@ -332,71 +328,66 @@ class VagrantProvider:
             "-p", str(address["port"]), f"root@{address['host']}",
         ]  # fmt: skip
 
-    def far_side(self, node: Node) -> None:
-        """The hypervisor's NAT is inside its own process: nobody listens there."""
+    def host_end(self, node: Node) -> None:
+        """Always None: no packet can be captured in the hypervisor's own NAT."""
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
-        """`vagrant destroy`, then the networks. The box and its master machine stay."""
+        """`vagrant destroy`, then the networks. The box stays: see `cached`."""
         for guest in self._guests.values():
             guest.close()
         self._guests.clear()
         if any(self.made(node) for node in self._topology.nodes):
-            if not self._file_is_current():  # a machine that it does not name would stay
+            if not self._file_is_current():  # Vagrant removes only what it names
                 write_atomic(self._state.vagrant / "Vagrantfile", self.render())
             self.vagrant.run(
                 "destroy", "--force",
-                timeout=300 * self.patience,
-                on_said=_teller(progress),
+                timeout=300 * self.timeout_factor,
+                on_output=_shown(progress),
             )  # fmt: skip
         for node in self._topology.nodes:
-            self._hypervisor.tidy(self._topology, node)
+            self._hypervisor.clean_up(self._topology, node)
         self._hypervisor.destroy_network(self._topology)
         self._states = (0.0, {})
         shutil.rmtree(self._state.vagrant, ignore_errors=True)
         shutil.rmtree(self._state.ssh_key.parent, ignore_errors=True)
 
     def _any_box(self) -> tuple[str, ...]:
-        """Every box that lab.yaml may have meant: what it meant is over with the lab."""
-        name = self._topology.box.name
+        """The boxes that the lab may have used: which one `auto` had chosen is not recorded."""
+        name = self._topology.spec.box.name
         return (OWN_BOX, PUBLIC_BOX) if name == "auto" else (name,)
 
-    def kept(self) -> list[str]:
+    def cached(self) -> list[str]:
         """What Vagrant keeps of the box for the next lab."""
-        return [one for box in self._any_box() for one in self._hypervisor.kept(_home(), box)]
+        return [item for box in self._any_box() for item in self._hypervisor.cached(_home(), box)]
 
     def purge(self, progress: Progress) -> None:
-        """Remove that as well. Raises LabError while another lab uses it."""
+        """Remove what is cached. Raises LabError while another lab uses it."""
         for box in self._any_box():
             self._hypervisor.purge(_home(), box)
 
     def leftovers(self) -> list[str]:
-        """Machines and networks that carry the lab's name."""
+        """Machines, networks and disks that have the lab's name in theirs."""
         return self._hypervisor.leftovers(self._topology)
 
 
 def _home() -> Path:
-    """Where Vagrant keeps boxes and keys."""
+    """The directory where Vagrant keeps boxes and its own keys."""
     return Path(os.environ.get("VAGRANT_HOME") or "~/.vagrant.d").expanduser()
 
 
-def _teller(progress: Progress) -> "_Teller":
-    return _Teller(progress)
+def _shown(progress: Progress) -> Callable[[OutputLine], None]:
+    """A receiver of Vagrant's output that passes its messages for the user on to `progress`."""
 
-
-class _Teller:
-    """Makes progress of what Vagrant tells its user."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def __call__(self, said: Said) -> None:
-        # ui,<style>,<text>: `info` and `output` are sentences, `detail` their details.
+    def show(line: OutputLine) -> None:
+        # ui,STYLE,TEXT: `info` and `output` are sentences, `detail` their details.
         if (
-            said.kind == "ui"
-            and len(said.data) >= 2
-            and said.data[0] in ("info", "output", "detail")
+            line.kind == "ui"
+            and len(line.data) >= 2
+            and line.data[0] in ("info", "output", "detail")
         ):
-            text = " ".join(said.data[1].replace("==>", "").split())
+            text = " ".join(line.data[1].replace("==>", "").split())
             if text:
-                self._progress(text[:100])
+                progress(text[:100])
+
+    return show

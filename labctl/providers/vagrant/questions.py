@@ -1,4 +1,4 @@
-"""What is asked of a host about Vagrant, and what the answers mean."""
+"""What the doctor asks about Vagrant, and how it reads the answers."""
 
 import re
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from labctl.run import Completed
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Whether there is a Vagrant, and whose."""
+    """Adds to the facts where Vagrant is, and whether it is the distribution's package."""
     path = host.which("vagrant")
-    # Its maker's packages put everything below /opt/vagrant.
+    # HashiCorp's packages also have /usr/bin/vagrant, but put everything else below /opt/vagrant.
     distribution = path == "/usr/bin/vagrant" and not Path("/opt/vagrant").is_dir()
     return replace(facts, vagrant=Vagrant(path, distribution=distribution) if path else None)
 
@@ -24,25 +24,27 @@ def boxes_directory(env: Mapping[str, str]) -> Path:
 
 
 def vagrant_questions(vagrant: Vagrant | None) -> dict[str, list[str]]:
-    """What Vagrant is asked whatever the provider: none if there is no Vagrant."""
+    """The questions to Vagrant that every provider needs; {} if it is not installed."""
     if vagrant is None:
         return {}
     boxes = [vagrant.path, "box", "list", "--machine-readable"]
     return {"vagrant": [vagrant.path, "--version"], "boxes": boxes}
 
 
-def vagrant_told(vagrant: Vagrant | None, said: Mapping[str, Completed]) -> Vagrant | None:
-    """Vagrant, with what it said."""
+def vagrant_from_answers(
+    vagrant: Vagrant | None, answers: Mapping[str, Completed]
+) -> Vagrant | None:
+    """Vagrant with what its answers tell."""
     if vagrant is None:
         return None
-    version = re.search(r"^Vagrant (\d\S*)", said["vagrant"].stdout, re.MULTILINE)
-    plugins = said.get("plugins")
-    boxes = said["boxes"]
+    version = re.search(r"^Vagrant (\d\S*)", answers["vagrant"].stdout, re.MULTILINE)
+    plugins = answers.get("plugins")
+    boxes = answers["boxes"]
     return replace(
         vagrant,
         version=version[1] if version else None,
-        trouble="" if version else trouble(said["vagrant"]),
-        # What failed told nothing: no plugin in its answer does not mean that there is none.
+        trouble="" if version else trouble(answers["vagrant"]),
+        # A command that failed tells nothing: it does not mean that there are no plugins.
         plugins=vagrant_plugins(plugins.stdout)
         if plugins and plugins.returncode == 0
         else vagrant.plugins,
@@ -50,14 +52,14 @@ def vagrant_told(vagrant: Vagrant | None, said: Mapping[str, Completed]) -> Vagr
     )
 
 
-# -- what the answers mean: pure -----------------------------------------------------------------
+# -- reading the answers: pure -------------------------------------------------------------------
 def vagrant_plugins(text: str) -> tuple[str, ...]:
-    """`vagrant plugin list`: `vagrant-libvirt (0.11.2, system)`, and lines of details below."""
+    """Names from `vagrant plugin list`: `vagrant-libvirt (0.11.2, system)`, with details below."""
     return tuple(re.findall(r"^([\w.-]+) \(\d[^)]*\)", text, re.MULTILINE))
 
 
 def vagrant_boxes(text: str) -> tuple[VagrantBox, ...]:
-    """`vagrant box list --machine-readable`: a line for each value, a box begins with its name."""
+    """`vagrant box list --machine-readable`: a line for each value; `box-name` begins a box."""
     boxes: list[dict[str, str]] = []
     for line in text.splitlines():
         key, value = [*line.split(",", 3), "", "", "", ""][2:4]
@@ -66,5 +68,5 @@ def vagrant_boxes(text: str) -> tuple[VagrantBox, ...]:
         if key.startswith("box-") and boxes:
             boxes[-1].setdefault(key.removeprefix("box-"), value)
     return tuple(
-        VagrantBox(one["name"], one.get("version", ""), one.get("provider", "")) for one in boxes
+        VagrantBox(box["name"], box.get("version", ""), box.get("provider", "")) for box in boxes
     )

@@ -1,7 +1,7 @@
-"""The files of virtual machines, kept and put back: Vagrant's own snapshots, machines down."""
+"""Snapshots of the files of virtual machines that are down: Vagrant's own snapshots."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labctl.providers.vagrant.provider import VagrantProvider
 
 _SNAPSHOT = 900
-"""Seconds that Vagrant may take for one snapshot of one machine."""
+"""Seconds that Vagrant may take to save, restore or delete one snapshot of one machine."""
 
 
 class VagrantSnapshots:
@@ -24,42 +24,40 @@ class VagrantSnapshots:
     def __init__(
         self, machines: "VagrantProvider", state: LabState, hypervisor: Hypervisor
     ) -> None:
-        """`machines` runs Vagrant, one command at a time."""
         self._machines = machines
         self._state = state
         self._hypervisor = hypervisor
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Hypervisors stop one machine after the other: their files are never of one moment."""
+    def frozen(self) -> AbstractContextManager[None]:
+        """Always raises LabError: hypervisors cannot stop all machines at the same moment."""
         raise LabError(tr("virtual machines must be down for a snapshot of their files"))
-        yield
 
     def _names(self, node: Node) -> set[str]:
         if not self._machines.made(node):
             return set()
-        said = self._machines.vagrant.run(
-            "snapshot", "list", node.name, timeout=60 * self._machines.patience
+        output = self._machines.vagrant.run(
+            "snapshot", "list", node.name, timeout=60 * self._machines.timeout_factor
         )
-        # One `detail` per name; where there are none, one of several words.
+        # One line of style `detail` per name. If there are no snapshots, the only such line is a
+        # sentence; it has spaces, so it is equal to no name.
         return {
-            one.data[1].strip()
-            for one in said
-            if one.kind == "ui" and len(one.data) >= 2 and one.data[0] == "detail"
+            line.data[1].strip()
+            for line in output
+            if line.kind == "ui" and len(line.data) >= 2 and line.data[0] == "detail"
         }
 
     def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
-        """`vagrant snapshot save`; believed only when the list has it."""
+        """`vagrant snapshot save`; it has worked only if the snapshot is in the list afterwards."""
         with self._machines.one_at_a_time:
             if not self._machines.made(node):
                 raise LabError(
                     tr("{node} was never made", node=node.name), hint=tr("run `labctl create`")
                 )
-            # What an attempt that was interrupted left would be in the way.
+            # Left by an interrupted attempt: Vagrant would refuse to save under the same name.
             if name in self._names(node):
                 self._machines.vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
             self._machines.vagrant.run("snapshot", "save", node.name, name, timeout=_SNAPSHOT)
-            # It says "Skipping" and exits 0 for a machine that it does not find.
+            # If Vagrant does not find the machine, it prints "Skipping" and exits with 0.
             if name not in self._names(node):
                 raise LabError(
                     tr("Vagrant made no snapshot {name} of {node}", name=name, node=node.name),
@@ -69,7 +67,7 @@ class VagrantSnapshots:
         return {"machine": machine.strip()}
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
-        """Whether the same machine still has that snapshot."""
+        """Why the snapshot cannot be restored: it or its machine is gone; "" if both are there."""
         with self._machines.one_at_a_time:
             if not self._machines.made(node):
                 return tr("the machine {node} is gone", node=node.name)
@@ -81,10 +79,10 @@ class VagrantSnapshots:
         return ""
 
     def stage(self, node: Node, name: str, directory: Path) -> None:
-        """Nothing: the machine must be down for all of it."""
+        """Nothing to do: no part of a restore is possible while the machine runs."""
 
     def unstage(self, node: Node) -> None:
-        """Nothing."""
+        """Nothing to undo: see `stage`."""
 
     def restore(self, node: Node, name: str) -> None:
         """`vagrant snapshot restore`; the machine stays down."""
@@ -97,7 +95,7 @@ class VagrantSnapshots:
                 self._machines.stop(node, deadline=0)
 
     def clean_up(self, node: Node) -> None:
-        """Nothing."""
+        """Nothing to delete: Vagrant does not keep the files from before a restore."""
 
     def delete(self, node: Node, name: str) -> None:
         """`vagrant snapshot delete`, if the machine has it."""
@@ -107,7 +105,8 @@ class VagrantSnapshots:
             try:
                 self._machines.vagrant.run("snapshot", "delete", node.name, name, timeout=_SNAPSHOT)
             except LabError as error:
-                # VirtualBox: the one the machine stands on, with others on top of it.
+                # VirtualBox does not delete a snapshot on which both the machine's present disk and
+                # other snapshots are based.
                 error.hint = tr(
                     "a snapshot that others stand on may have to stay until they are deleted;"
                     " see {log}",

@@ -1,8 +1,10 @@
-"""The Vagrantfile of a lab; every value of lab.yaml in it is quoted for Ruby."""
+"""The Vagrantfile of a lab. Every value from lab.yaml is quoted for Ruby."""
 
+import os
 import re
 from pathlib import Path
 
+from labctl.state import LabState
 from labctl.topology import Node, Topology
 
 PUBLIC_BOX = "cloud-image/debian-13"
@@ -22,16 +24,22 @@ def machine_name(topology: Topology, node: Node) -> str:
 
 
 def machine_names(topology: Topology) -> list[str]:
-    """The names of a lab's machines. (By their prefix alone lab `a` would meet those of `a-b`.)"""
+    """The names of a lab's machines. A prefix is not enough: that of lab `a` also fits `a-b`."""
     return [machine_name(topology, node) for node in topology.nodes]
+
+
+def lab_vagrantfile(topology: Topology, state: LabState, template: Path) -> str:
+    """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
+    # Vagrant runs in the directory of the Vagrantfile, so the key's path is relative to that.
+    return vagrantfile(topology, template, os.path.relpath(state.ssh_key, state.vagrant))
 
 
 def vagrantfile(topology: Topology, template: Path, key: str) -> str:
     """The Vagrantfile of a lab, the same bytes for the same topology.
 
-    `template` is Vagrantfile.j2; `key` is the path of the lab's private SSH key, relative to where
-    the Vagrantfile will lie. Every text in it is a quoted Ruby literal: no value of a lab.yaml can
-    become code, whatever it is made of.
+    `template` is Vagrantfile.j2; `key` is the path of the lab's private SSH key, relative to the
+    directory of the Vagrantfile. Every text is a quoted Ruby literal, so no value of a lab.yaml can
+    be run as code.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -51,7 +59,7 @@ def vagrantfile(topology: Topology, template: Path, key: str) -> str:
         attach=topology.attach,
         nat=str(topology.nat),
         gateway=str(topology.nat_gateway),
-        # VirtualBox gives it to every machine; where nodes share a NAT the gateway node has it.
+        # VirtualBox gives this address to every machine. With libvirt only the gateway has it.
         nat_address=str(topology.gateways[0].eth0.address.ip),
         nodes=topology.nodes,
     )
@@ -60,8 +68,8 @@ def vagrantfile(topology: Topology, template: Path, key: str) -> str:
 def ruby(text: str) -> str:
     """A Ruby string literal, on one line.
 
-    Between single quotes Ruby knows two escapes and nothing else; what cannot be seen is written by
-    its number in a literal of its own, which Ruby joins with its neighbours.
+    In single quotes Ruby has only the escapes \\\\ and \\'. Control and other invisible characters
+    are written as \\u{…} in a double-quoted literal; Ruby joins literals that follow each other.
     """
     parts = re.split(r"([^ -~\u00a1-\U0010ffff]+)", text)
     literals = []
@@ -74,7 +82,7 @@ def ruby(text: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """Text that stays within its comment."""
+    """Text for a comment: without newlines, which would end the comment."""
     return "".join(char if char.isprintable() else "?" for char in str(text))
 
 

@@ -1,4 +1,4 @@
 """Nodes as virtual machines of VirtualBox, by Vagrant."""
 
 NAME = "virtualbox"
-"""As lab.yaml and Vagrant call it."""
+"""In lab.yaml and in Vagrant."""

@@ -1,4 +1,4 @@
-"""What VirtualBox needs of a host: its version, its driver, the processor, its networks."""
+"""Checks for VirtualBox: its version and driver, the processor, networks, the box, leftovers."""
 
 from collections.abc import Iterator, Mapping
 
@@ -30,10 +30,10 @@ from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
 
 PROGRAMS = ("vboxconfig",)
-"""What the checks want to know about."""
+"""Programs that the checks look for."""
 
-# The Vagrant that knows a VirtualBox: each refuses a VirtualBox that is not in its list. From its
-# change log; 7.2 by hashicorp/vagrant pull request 13709.
+# Series of VirtualBox -> the first Vagrant that supports it. Vagrant refuses a VirtualBox that is
+# not in its list. From Vagrant's change log; 7.2: hashicorp/vagrant pull request 13709.
 _KNOWN_FROM: Mapping[tuple[int, ...], tuple[int, ...]] = {
     (6, 1): (2, 2, 7),
     (7, 0): (2, 3, 2),
@@ -92,7 +92,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from nat(version)
     if topology.attach == "hostonly":
         yield from host_only(facts, topology.private, version)
-        # VirtualBox takes an interface of its own that has the network already.
+        # An existing host-only interface with this network is no overlap: VirtualBox uses it.
         yield from overlaps(facts, {"private.subnet": topology.private}, ("vboxnet",))
     yield from ports(facts, case)
     yield from box(facts, case, NAME)
@@ -115,7 +115,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
 
 
 def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]:
-    """Directories of machines that VirtualBox has forgotten."""
+    """Directories of this lab's machines that VirtualBox has no machine for."""
     known = {machine.name for machine in box.machines or ()}
     wanted = set(machine_names(case.topology))
     lost = [name for name in box.folders if name in wanted - known]
@@ -138,7 +138,7 @@ def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]
 
 
 def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
-    """Vagrant knows this VirtualBox."""
+    """Whether Vagrant supports this version of VirtualBox."""
     series = numbers(box.version)[:2]
     tool = facts.vagrant
     if not series or tool is None or not tool.version:
@@ -184,7 +184,7 @@ def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
 
 
 def _driver(facts: HostFacts) -> Iterator[Finding]:
-    """Linux: the kernel has VirtualBox's driver."""
+    """Whether the kernel has VirtualBox's driver (Linux only)."""
     if facts.family != "linux" or facts.vboxdrv:
         return
     if facts.secure_boot:
@@ -195,7 +195,7 @@ def _driver(facts: HostFacts) -> Iterator[Finding]:
     else:
         fix = tr("build and load it, for the kernel that runs now")
     debian = install(facts, ("virtualbox-dkms", "linux-headers-$(uname -r)"))
-    ours = ("sudo /sbin/vboxconfig",)
+    oracle = ("sudo /sbin/vboxconfig",)
     yield Finding(
         "vboxdrv",
         "error",
@@ -203,13 +203,13 @@ def _driver(facts: HostFacts) -> Iterator[Finding]:
         tr("VirtualBox's kernel module vboxdrv is not loaded: there is no /dev/vboxdrv"),
         impact=tr("no machine starts (VERR_VM_DRIVER_NOT_INSTALLED)"),
         fix=fix,
-        # Oracle's packages bring vboxconfig; the distribution's build it by DKMS.
-        commands=ours if "vboxconfig" in facts.commands or not debian else debian,
+        # Oracle's packages have vboxconfig; the distribution's packages use DKMS.
+        commands=oracle if "vboxconfig" in facts.commands or not debian else debian,
     )
 
 
 def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
-    """VirtualBox has the processor's virtualization to itself."""
+    """Whether VirtualBox can use the processor's virtualization."""
     if facts.virtualization == "" and facts.family == "linux":
         yield Finding(
             "no-virtualization",
@@ -240,14 +240,14 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
 
 
 def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
-    """KVM leaves VT-x or AMD-V to VirtualBox.
+    """Whether KVM leaves VT-x or AMD-V to VirtualBox.
 
-    Since Linux 6.12 it takes them when its module is loaded. From Linux 6.16 on it lends them, and
-    VirtualBox 7.2.2 knows how to ask; since 7.2.10 it insists that KVM has taken them.
-    (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.)
+    Since Linux 6.12 KVM occupies them as soon as its module is loaded. Since Linux 6.16 it can lend
+    them, and VirtualBox borrows them since 7.2.2; since 7.2.10 it works only if KVM has occupied
+    them. (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.)
     """
     kernel = numbers(facts.kernel)
-    module = next((one for one in ("kvm_intel", "kvm_amd") if one in facts.modules), None)
+    module = next((name for name in ("kvm_intel", "kvm_amd") if name in facts.modules), None)
     if facts.family != "linux" or module is None or kernel < (6, 12) or not version:
         return
     held = facts.kvm.virt_at_load is not False
@@ -303,7 +303,7 @@ def _version(facts: HostFacts) -> str:
 
 
 def why_auto(facts: HostFacts) -> str:
-    """Why `auto` takes VirtualBox."""
+    """Why `auto` chooses VirtualBox."""
     return tr(
         "VirtualBox {virtualbox} and Vagrant {vagrant} are installed",
         virtualbox=_version(facts),
@@ -312,7 +312,7 @@ def why_auto(facts: HostFacts) -> str:
 
 
 def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
-    """What this host has for VirtualBox, group -> lines."""
+    """What was found good, as lines for each group of the report."""
     topology = case.topology
     forwards = [forward.host for node in topology.nodes for forward in node.forwards]
     first, last = min(forwards), max(forwards)

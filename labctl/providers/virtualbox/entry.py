@@ -1,11 +1,11 @@
-"""Virtual machines of VirtualBox, as a provider among the others."""
+"""The entry of the provider virtualbox."""
 
 from pathlib import Path
 
 from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
-from labctl.providers import Provider
+from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.providers.virtualbox import NAME, checks, questions

@@ -1,4 +1,4 @@
-"""What VirtualBox does in its own way."""
+"""What is special about VirtualBox."""
 
 import os
 import re
@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from labctl.i18n import mark, tr
-from labctl.providers import Features
+from labctl.providers.provider import Features
+from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
@@ -24,39 +25,40 @@ class VirtualBox:
         image=mark("Vagrant box"),
         network=mark("Vagrantfile and keys"),
     )
-    # Vagrant's provider boots one after the other, and two Vagrants at once race.
+    # Vagrant boots VirtualBox's machines one after the other, and two Vagrants at the same time get
+    # in each other's way.
     boots_together = False
 
     @property
-    def patience(self) -> int:
-        """A machine of its own takes longer than a container; LABCTL_PATIENCE says how much."""
-        return int(os.environ.get("LABCTL_PATIENCE") or 3)
+    def timeout_factor(self) -> int:
+        """LABCTL_PATIENCE, or 3. Raises LabError if that is no usable number."""
+        return timeout_factor_from(os.environ) or 3
 
     def resolver(self, topology: Topology) -> str:
-        """Host 3 of the NAT (VirtualBox's manual, 6.3)."""
+        """Address 3 of the NAT network, such as 10.0.2.3 (VirtualBox's manual, 6.3)."""
         return str(topology.nat[3])
 
     def environment(self) -> dict[str, str]:
-        """Nothing."""
+        """None are needed."""
         return {}
 
     def network_ready(self, topology: Topology) -> bool:
-        """Networks come with the machines."""
+        """Always: Vagrant makes the networks with the machines."""
         return True
 
     def create_network(self, topology: Topology) -> None:
-        """Nothing: NAT and internal networks need no definition, host-only ones Vagrant makes."""
+        """Nothing to do: only host-only networks need a definition, and Vagrant makes those."""
 
     def destroy_network(self, topology: Topology) -> None:
-        """The directories of machines that are gone.
+        """Remove the directories of deleted machines.
 
-        VirtualBox may have kept a copy of a machine's settings in an older format there. It does
-        not delete that with the machine, and a new machine of that name could not be made.
+        VirtualBox may have left a copy of a machine's settings in an older format there. Because of
+        it no new machine of that name could be made.
         """
         if shutil.which("VBoxManage") is None:
             return
-        told = vboxmanage("list", "systemproperties", check=False)
-        parent = re.search(r"^Default machine folder: +(.+)$", told.stdout, flags=re.M)
+        properties = vboxmanage("list", "systemproperties", check=False)
+        parent = re.search(r"^Default machine folder: +(.+)$", properties.stdout, flags=re.M)
         known = machines()
         if parent is None or known is None:
             return
@@ -66,30 +68,30 @@ class VirtualBox:
             if name not in known.values() and not disks:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def cut(self, topology: Topology, node: Node) -> bool:
-        """Cut a running machine's power; False if that is to be left to Vagrant."""
+    def power_off(self, topology: Topology, node: Node) -> bool:
+        """Never: Vagrant does it."""
         return False
 
     def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
-        """The forwarded port, which Vagrant may have had to move."""
+        """The forwarded port as Vagrant gives it: it takes another if the planned one is used."""
         return host, port
 
-    def tidy(self, topology: Topology, node: Node) -> None:
-        """Nothing: disks come and go with their machine."""
+    def clean_up(self, topology: Topology, node: Node) -> None:
+        """Nothing to do: VirtualBox deletes disks with their machine."""
 
     def leftovers(self, topology: Topology) -> list[str]:
-        """Machines of VirtualBox that bear the names of the lab's."""
+        """Machines of VirtualBox with the names of the lab's."""
         if shutil.which("VBoxManage") is None:
-            return []  # no VirtualBox, no machine of it
+            return []  # not installed, so it has no machines
         known = set((machines() or {}).values())
         names = [name for name in machine_names(topology) if name in known]
         return [tr("VirtualBox machine {name}", name=name) for name in names]
 
-    def kept(self, home: Path, box: str) -> list[str]:
-        """The machine that the lab's were clones of."""
-        return [tr("VirtualBox machine {name}", name=one.name) for one in masters(home, box)]
+    def cached(self, home: Path, box: str) -> list[str]:
+        """The machines that the lab's were linked clones of."""
+        return [tr("VirtualBox machine {name}", name=master.name) for master in masters(home, box)]
 
     def purge(self, home: Path, box: str) -> None:
-        """That machine gone. Raises LabError while another lab has clones of it."""
+        """Delete those machines. Raises LabError while another lab has clones of them."""
         for master in masters(home, box):
             remove(master)

@@ -1,6 +1,7 @@
-"""The machines that linked clones are made of: Vagrant keeps one for each box, and tells nobody.
+"""Master machines: Vagrant imports each box once, as a machine that it makes linked clones of.
 
-They outlive every lab on purpose, for the next lab saves the import of the box by them.
+Vagrant has no command that lists or removes them. They stay after `labctl destroy`, so that the
+next lab need not import the box again.
 """
 
 import os
@@ -15,48 +16,50 @@ from labctl.run import Completed, run
 
 @dataclass(frozen=True)
 class Master:
-    """A machine of VirtualBox that Vagrant clones."""
+    """A machine of VirtualBox that Vagrant makes linked clones of."""
 
     id: str
     name: str
     record: Path
-    """Where Vagrant remembers it, in the box's directory."""
+    """The file in the box's directory in which Vagrant has its ID."""
 
 
 def vboxmanage(*words: str, check: bool = True, timeout: float = 60) -> Completed:
-    """`VBoxManage WORDS` in English: VirtualBox 7 translates what it lists.
+    """Run `VBoxManage WORDS`. Raises LabError as `run` does.
 
-    Raises LabError as `run` does. In the C locale without UTF-8, some of its versions list nothing.
+    The locale is set, because VirtualBox 7 translates its lists. It has UTF-8, because some
+    versions list nothing without.
     """
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     return run(["VBoxManage", *words], check=check, timeout=timeout, env=env)
 
 
 def machines() -> dict[str, str] | None:
-    """{ID: name} of all machines of VirtualBox; None when it does not tell."""
-    told = vboxmanage("list", "vms", check=False)
-    if told.returncode != 0:
+    """{ID: name} of all machines of VirtualBox; None if VBoxManage fails."""
+    listing = vboxmanage("list", "vms", check=False)
+    if listing.returncode != 0:
         return None
     return {
-        match[2]: match[1] for match in re.finditer(r'^"(.*)" \{(.*)\}$', told.stdout, flags=re.M)
+        match[2]: match[1]
+        for match in re.finditer(r'^"(.*)" \{(.*)\}$', listing.stdout, flags=re.M)
     }
 
 
 def masters(home: Path, box: str) -> list[Master]:
     """The masters that VirtualBox still has of all versions of a box; `home` is Vagrant's."""
-    # Vagrant's own way to make a directory's name of a box's.
-    name = box.replace(":", "-VAGRANTCOLON-").replace("/", "-VAGRANTSLASH-")
-    records = sorted((home / "boxes" / name).rglob("master_id"))
+    # Vagrant stores a box under this escaped directory name.
+    directory = box.replace(":", "-VAGRANTCOLON-").replace("/", "-VAGRANTSLASH-")
+    records = sorted((home / "boxes" / directory).rglob("master_id"))
     if not records:
         return []
     known = machines() or {}
-    found = ((record, record.read_text().strip()) for record in records)
-    return [Master(id, known[id], record) for record, id in found if id in known]
+    recorded = ((record, record.read_text().strip()) for record in records)
+    return [Master(id, known[id], record) for record, id in recorded if id in known]
 
 
 def remove(master: Master) -> None:
     """Delete the machine and its disk. Raises LabError while clones of it exist."""
-    # VBoxManage would find out as well, after it has forgotten the machine.
+    # VBoxManage fails too if there are clones, but only after it has unregistered the machine.
     if names := clones(vboxmanage("list", "hdds", "--long").stdout, master.id):
         raise LabError(
             tr(
@@ -71,7 +74,7 @@ def remove(master: Master) -> None:
 
 
 def clones(disks: str, machine: str) -> list[str]:
-    """Names of the machines whose disks stand on those of `machine` (an ID).
+    """Names of the machines whose disks are based on those of `machine` (an ID).
 
     `disks` is the output of `VBoxManage list hdds --long`.
     """
@@ -81,9 +84,9 @@ def clones(disks: str, machine: str) -> list[str]:
         fields = dict(re.findall(r"^(UUID|Parent UUID|In use by VMs): +(.*)$", block, flags=re.M))
         if "UUID" in fields:
             parents[fields["UUID"]] = fields.get("Parent UUID", "base")
-            # "NAME (UUID: ID)", with snapshots of the machine in brackets behind it
+            # "NAME (UUID: ID)", followed by the machine's snapshots in square brackets
             used = re.sub(r" \[.*?\]", "", fields.get("In use by VMs", ""))
             users[fields["UUID"]] = re.findall(r"(?:^|, )(.*?) \(UUID: ([0-9a-f-]+)\)", used)
-    own = {disk for disk, of in users.items() if machine in (id for _, id in of)}
-    standing = (disk for disk, parent in parents.items() if parent in own and disk not in own)
-    return sorted({name for disk in standing for name, _ in users[disk]})
+    own = {disk for disk, used_by in users.items() if machine in (id for _, id in used_by)}
+    based = (disk for disk, parent in parents.items() if parent in own and disk not in own)
+    return sorted({name for disk in based for name, _ in users[disk]})

@@ -9,7 +9,7 @@ from labctl.i18n import tr
 from labctl.providers.vagrant.checks import dotted
 
 VIRTUALBOX_DOWNLOAD = "https://www.virtualbox.org/wiki/Downloads"
-# Ranges of host-only networks that need no networks.conf.
+# The range of host-only networks that VirtualBox allows without networks.conf (its manual, 6.7).
 _ALLOWED = (IPv4Network("192.168.56.0/21"),)
 
 
@@ -64,9 +64,10 @@ def nat(version: tuple[int, ...]) -> Iterator[Finding]:
 def host_only(
     facts: HostFacts, network: IPv4Network, version: tuple[int, ...]
 ) -> Iterator[Finding]:
-    """VirtualBox lets the host have an address in the private network.
+    """Whether VirtualBox allows the private network as a host-only network.
 
-    Since 6.1.28 on Linux, and before 7.0 on macOS; Vagrant looks after it has imported the box.
+    It allows only certain ranges since 6.1.28 on Linux, and on macOS before 7.0. Vagrant finds out
+    late, after it has imported the box.
     """
     free_choice = facts.family in ("wsl", "windows") or (
         facts.family == "macos" and version >= (7,)
@@ -74,9 +75,9 @@ def host_only(
     if free_choice or (version and version < (6, 1, 28)):
         return
     allowed, wrong = _allowed(facts.networks_conf)
-    # A file of one's own takes the place of VirtualBox's default range.
+    # networks.conf replaces the default range, so a new file must name that range too.
     wanted = f"* {_ALLOWED[0]} {network}" if facts.networks_conf is None else f"* {network}"
-    free = next((one for one in allowed if isinstance(one, IPv4Network)), None)
+    free = next((range_ for range_ in allowed if isinstance(range_, IPv4Network)), None)
     add = (
         "sudo mkdir -p /etc/vbox",
         f"echo '{wanted}' | sudo tee -a /etc/vbox/networks.conf",
@@ -90,7 +91,9 @@ def host_only(
             impact=tr("Vagrant stops with an error when it makes the private network"),
             fix=tr("write each as in `{line}`", line=wanted),
         )
-    elif not any(isinstance(one, IPv4Network) and network.subnet_of(one) for one in allowed):
+    elif not any(
+        isinstance(range_, IPv4Network) and network.subnet_of(range_) for range_ in allowed
+    ):
         yield Finding(
             "networks-conf",
             "error",
@@ -115,7 +118,7 @@ def host_only(
 
 
 def _allowed(conf: str | None) -> tuple[list[IPv4Network | IPv6Network], str]:
-    """The ranges that networks.conf allows, and a word of it that is none."""
+    """The ranges that networks.conf allows, and the first word in it that is no range, or ""."""
     if conf is None:
         return list(_ALLOWED), ""
     ranges: list[IPv4Network | IPv6Network] = []
@@ -130,9 +133,9 @@ def _allowed(conf: str | None) -> tuple[list[IPv4Network | IPv6Network], str]:
 
 
 def ports(facts: HostFacts, case: Case) -> Iterator[Finding]:
-    """Nobody else has the ports that lead to the nodes."""
+    """Whether the forwarded ports of the nodes are free."""
     if case.here.machines:
-        return  # they are this lab's own
+        return  # this lab's own machines have taken them
     taken = {port.number: port.process for port in facts.ports}
     lines = [
         tr(

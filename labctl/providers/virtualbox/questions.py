@@ -1,4 +1,4 @@
-"""What is asked of a host about VirtualBox, and what the answers mean."""
+"""What the doctor asks about VirtualBox, and how it reads the answers."""
 
 import re
 from collections.abc import Mapping
@@ -9,19 +9,23 @@ from labctl.host.facts import HostFacts, Machine, VirtualBox
 from labctl.host.files import disk_of, mounts
 from labctl.host.questions import Host, trouble
 from labctl.providers.vagrant import questions as vagrant
-from labctl.providers.vagrant.questions import boxes_directory, vagrant_questions, vagrant_told
+from labctl.providers.vagrant.questions import (
+    boxes_directory,
+    vagrant_from_answers,
+    vagrant_questions,
+)
 from labctl.providers.virtualbox import NAME
 
 _WINDOWS_VBOXMANAGE = Path("/mnt/c/Program Files/Oracle/VirtualBox/VBoxManage.exe")
 
 
 def places(env: Mapping[str, str]) -> dict[str, Path]:
-    """Where boxes and machines are kept; `ask` finds out whether the default folder was changed."""
+    """Where boxes and machines are stored, by default; `ask` finds out if the user changed it."""
     return {"boxes": boxes_directory(env), NAME: Path.home() / "VirtualBox VMs"}
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Whether Vagrant and VirtualBox are there; in WSL it may be that of Windows."""
+    """Adds where Vagrant and VirtualBox are; in WSL it may be VirtualBox for Windows."""
     path = host.which("VBoxManage")
     if path is None and facts.family == "wsl":
         windows = str(_WINDOWS_VBOXMANAGE) if _WINDOWS_VBOXMANAGE.exists() else None
@@ -30,11 +34,11 @@ def look(host: Host, facts: HostFacts) -> HostFacts:
 
 
 def ask(host: Host, facts: HostFacts) -> HostFacts:
-    """What Vagrant and VBoxManage say."""
+    """Adds what Vagrant and VBoxManage answer."""
     box = facts.virtualbox
     if box is None:
         return facts
-    said = host.answers(
+    answers = host.answers(
         {
             **vagrant_questions(facts.vagrant),
             "version": [box.path, "--version"],
@@ -42,9 +46,9 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
             "properties": [box.path, "list", "systemproperties"],
         }
     )
-    version = re.search(r"^(\d+\.\d+\.\d+)\S*\s*$", said["version"].stdout, re.MULTILINE)
+    version = re.search(r"^(\d+\.\d+\.\d+)\S*\s*$", answers["version"].stdout, re.MULTILINE)
     disks = dict(facts.disks)
-    folder = re.search(r"^Default machine folder: +(.+)$", said["properties"].stdout, re.M)
+    folder = re.search(r"^Default machine folder: +(.+)$", answers["properties"].stdout, re.M)
     if folder and (disk := disk_of(Path(folder[1].strip()), mounts())):
         disks[NAME] = disk
     return replace(
@@ -52,19 +56,19 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
         virtualbox=replace(
             box,
             version=version[1] if version else None,
-            trouble="" if version else trouble(said["version"]),
-            machines=virtualbox_machines(said["machines"].stdout)
-            if said["machines"].returncode == 0
+            trouble="" if version else trouble(answers["version"]),
+            machines=virtualbox_machines(answers["machines"].stdout)
+            if answers["machines"].returncode == 0
             else None,
             folders=machine_folders(Path(disks[NAME].path)) if NAME in disks else (),
         ),
         disks=disks,
-        vagrant=vagrant_told(facts.vagrant, said),
+        vagrant=vagrant_from_answers(facts.vagrant, answers),
     )
 
 
 def machine_folders(directory: Path) -> tuple[str, ...]:
-    """Directories of labctl's machines in VirtualBox's folder, if it is ours to read."""
+    """Directories of labctl's machines in VirtualBox's folder; () if it cannot be read."""
     try:
         return tuple(sorted(path.name for path in directory.glob("labctl-*")))
     except OSError:
@@ -73,5 +77,5 @@ def machine_folders(directory: Path) -> tuple[str, ...]:
 
 def virtualbox_machines(text: str) -> tuple[Machine, ...]:
     """`VBoxManage list vms`: `"name" {uuid}`."""
-    found = re.findall(r'^"(.*)" \{([0-9a-f-]{36})\}', text, re.MULTILINE)
-    return tuple(Machine(name, id) for name, id in found)
+    machines = re.findall(r'^"(.*)" \{([0-9a-f-]{36})\}', text, re.MULTILINE)
+    return tuple(Machine(name, id) for name, id in machines)

@@ -11,6 +11,7 @@ import pytest
 
 from labctl.cli import app
 from labctl.spec.load import load_spec
+from tests.documents import expect_document
 
 
 @pytest.fixture
@@ -45,6 +46,26 @@ def test_init_writes_a_lab_that_is_valid(run: Run) -> None:
     assert run("validate")[0] == 0
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["abc", "-1", "0", "1.5", "inf", "nan", "1e9", "9" * 5000, "٣"],
+    ids=lambda value: ascii(value[:5]),
+)
+@pytest.mark.parametrize("verb", ["create", "status"])
+@pytest.mark.parametrize("provider", ["virtualbox", "nspawn"])
+def test_a_timeout_factor_that_is_none_is_refused_before_anything_is_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: str, verb: str, value: str
+) -> None:
+    Path("lab.yaml").write_text(f"name: x\nprovider: {provider}\n")
+    monkeypatch.setenv("LABCTL_PATIENCE", value)
+    code, out, err = run(verb)
+    assert (code, out) == (2, "")
+    assert "LABCTL_PATIENCE is" in err
+    assert "a whole number from 1 to 100" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert [path.name for path in Path().iterdir()] == ["lab.yaml"]
+
+
 def test_init_overwrites_nothing(run: Run) -> None:
     Path("lab.yaml").write_text("name: mine\n")
     code, _, err = run("init")
@@ -70,11 +91,12 @@ def test_validate_says_everything_at_once(run: Run) -> None:
 def test_validate_for_programs(run: Run) -> None:
     Path("lab.yaml").write_text("name: x\ncolour: red\n")
     code, out, _ = run("validate", "--json")
-    (problem,) = json.loads(out)["problems"]
+    (problem,) = expect_document("validate", json.loads(out))["problems"]
     assert (code, problem["line"], problem["path"]) == (2, 2, "colour")
     Path("lab.yaml").write_text("name: x\n")
     code, out, _ = run("validate", "--json")
-    assert (code, json.loads(out)) == (0, {"valid": True, "problems": []})
+    assert code == 0
+    assert expect_document("validate", json.loads(out)) == {"valid": True, "problems": []}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import labctl
 from labctl.cli.app import main
 from labctl.doctor.judge import DoctorReport, judge
 from labctl.doctor.programs import FactCollector
-from labctl.doctor.show import _TITLES, show
+from labctl.doctor.show import TITLES, show
 from labctl.errors import LabError
 from labctl.host.facts import HostFacts, LabHere, numbers
 from labctl.host.findings import Case, Group
@@ -29,6 +29,7 @@ from labctl.images import box
 from labctl.providers.vagrant.checks import BUILT_BOX
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
+from tests.documents import expect_document
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 
@@ -62,7 +63,7 @@ def shown(one: DoctorReport) -> str:
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_golden(file: Path) -> None:
-    data = report(file).to_json()
+    data = expect_document("doctor", report(file).to_json())
     del data["host"]
     expect_json(file.with_suffix(".json"), data)
     said = []
@@ -102,7 +103,7 @@ def finding_ids() -> set[str]:
 
 
 def test_every_group_has_a_title() -> None:
-    assert set(_TITLES) == set(get_args(Group))
+    assert set(TITLES) == set(get_args(Group))
 
 
 def test_the_box_is_the_one_that_box_build_makes() -> None:

@@ -22,7 +22,7 @@ from tests.unit.conftest import GROUP, USER
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"
-RECIPE = labctl.images.baked._PACKAGES + labctl.images.baked._BAKED
+RECIPE = labctl.images.baked.PACKAGES + labctl.images.baked.BAKED
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -100,7 +100,7 @@ def test_a_change_of_the_recipe_changes_the_key(name: str, provision: Path) -> N
     file = file / "init" if file.is_dir() else file
     file.write_bytes(file.read_bytes() + b"\n")
     assert cache.key != before
-    assert (cache.packages_key != packages_before) == (name in labctl.images.baked._PACKAGES)
+    assert (cache.packages_key != packages_before) == (name in labctl.images.baked.PACKAGES)
 
 
 def test_a_new_file_in_a_directory_of_the_recipe_changes_the_key(provision: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_key_depends_on_content_alone(provision: Path, tmp_path: Path) -> No
 def test_what_the_baking_scripts_read_is_part_of_the_recipe() -> None:
     scripts = [
         *(PROVISION / "image").glob("*.sh"),
-        *(PROVISION / name for name in labctl.images.baked._BAKED if name.endswith(".sh")),
+        *(PROVISION / name for name in labctl.images.baked.BAKED if name.endswith(".sh")),
     ]
     found = set()
     for script in scripts:
@@ -296,7 +296,7 @@ def test_two_labs_build_one_image(workshop: Workshop) -> None:
 
 def test_a_line_of_apt_in_a_few_words() -> None:
     said: list[str] = []
-    on_line = labctl.images.baked._apt_progress(said.append)
+    on_line = labctl.images.baked.apt_progress(said.append)
     for line in (
         "I: running apt-get update...", "Get:1 http://mirror.example trixie InRelease",
         "Setting up bash (5.2) ...", "Setting up libc6:amd64 (2.41-1) ...",

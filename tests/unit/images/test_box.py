@@ -100,7 +100,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 # -- the recipe ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", labctl.images.box._RECIPE)
+@pytest.mark.parametrize("name", labctl.images.box.RECIPE)
 def test_a_change_of_the_recipe_changes_the_key(name: str, workshop: Workshop) -> None:
     before = workshop.builder().key
     file = workshop.provision / name

@@ -15,6 +15,7 @@ from labctl.lessons.results import CheckpointResult
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
 from labctl.probes import ReadCache
+from labctl.state import LabState
 from tests.unit.access.test_cloud import WiredGuest, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.lessons.bench import Bench, lesson
 from tests.unit.lessons.test_runner import Recorded
@@ -87,8 +88,8 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
         ahead = lab.asked()
         result = CheckpointResult(name, "x", claims=[checker.prove(one, []) for one in claims])
         for claim in checkpoint.claims:
-            checker.words(str(claim.text))
-        write_record(lab.runner._state, lab.lesson, checkpoint, result, checker)
+            checker.fill_text(str(claim.text))
+        write_record(LabState(tmp_path), lab.lesson, checkpoint, result, checker)
     assert lab.asked() == ahead, "nothing was left to ask one by one"
     assert set(ahead.values()) == {1}, ahead
     assert "v2.0/networks" in ahead
@@ -154,7 +155,7 @@ def test_what_was_taken_back_explains_nothing(bench: Bench) -> None:
 def test_commands_that_change_nothing_are_looked_at_while_they_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.lessons.runner._capturing", _nothing_captured)
+    monkeypatch.setattr("labctl.lessons.runner.capturing", _nothing_captured)
     captures = "capture: [{node: controller, interface: eth1, filter: icmp}]"
     what = lesson(TWO.replace("CAPTURE", captures), FACTS)
     runner = bench.runner(what)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from labctl.errors import Cancelled, LabError
-from labctl.providers.vagrant.command import Said, VagrantCommand, failure, parse
+from labctl.providers.vagrant.command import OutputLine, VagrantCommand, failure, parse
 
 RECORDED = yaml.safe_load(
     (Path(__file__).parents[2] / "golden" / "vagrant" / "lines.yaml").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def test_recorded_lines(case: dict[str, Any]) -> None:
     assert failure(said) == case["failure"]
     if said:
         target, kind, *data = case["last"]
-        assert said[-1] == Said(target, kind, tuple(data))
+        assert said[-1] == OutputLine(target, kind, tuple(data))
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_what_is_no_such_line(line: str) -> None:
 
 
 def test_the_ends_of_a_line() -> None:
-    assert parse("1,one,state,running\r\n") == Said("one", "state", ("running",))
-    assert parse("1,,done") == Said("", "done", ())
-    assert parse("1,,ui,info,") == Said("", "ui", ("info", ""))
+    assert parse("1,one,state,running\r\n") == OutputLine("one", "state", ("running",))
+    assert parse("1,,done") == OutputLine("", "done", ())
+    assert parse("1,,ui,info,") == OutputLine("", "ui", ("info", ""))
 
 
 def test_the_last_reason_counts() -> None:
     said = [
-        Said("", "error-exit", ("A", "first")),
-        Said("", "error-exit", ("B", "  the\n\nlast  ")),
-        Said("", "ui", ("info", "later")),
+        OutputLine("", "error-exit", ("A", "first")),
+        OutputLine("", "error-exit", ("B", "  the\n\nlast  ")),
+        OutputLine("", "ui", ("info", "later")),
     ]
     assert failure(said) == "the last"
-    assert failure([Said("", "error-exit", ())]) == ""
+    assert failure([OutputLine("", "error-exit", ())]) == ""
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -92,11 +92,11 @@ def test_what_it_runs_with(command: VagrantCommand, tmp_path: Path) -> None:
         tmp_path,
         'echo "1,$VAGRANT_CWD,$VAGRANT_DOTFILE_PATH,$VAGRANT_VAGRANTFILE,$LABCTL_BOX,$*"',
     )
-    told: list[Said] = []
-    said = command.run("up", "a b", timeout=30, on_said=told.append)
+    told: list[OutputLine] = []
+    said = command.run("up", "a b", timeout=30, on_output=told.append)
     root = str(tmp_path / "lab")
     words = ("Vagrantfile", "b x", "up a b --machine-readable")
-    assert said == told == [Said(root, f"{root}/.vagrant", words)]
+    assert said == told == [OutputLine(root, f"{root}/.vagrant", words)]
     log = (tmp_path / "logs" / "vagrant.log").read_text(encoding="utf-8")
     assert "LABCTL_BOX=b x'" in log  # quoted: the line can be pasted into a shell
     assert "$ vagrant up 'a b' --machine-readable" in log
@@ -130,7 +130,7 @@ def test_cancelling_ends_it_with_all_its_children(command: VagrantCommand, tmp_p
     seen = threading.Event()
     with pytest.raises(Cancelled):
         command.run(
-            "up", timeout=50, cancel=seen.is_set, on_said=lambda one: seen.set()
+            "up", timeout=50, cancel=seen.is_set, on_output=lambda one: seen.set()
         )  # fmt: skip
     child = Path("/proc", (tmp_path / "child").read_text().strip())
     until = time.monotonic() + 20
@@ -160,8 +160,8 @@ def test_another_vagrant_is_waited_for(
         f'echo "1,,error-exit,{words}"; touch {tmp_path}/over; exit 1',
     )
     told: list[str] = []
-    said = command.run("up", timeout=50, on_said=lambda one: told.append(one.data[-1]))
-    assert said == [Said("", "ui", ("info", "mine"))]
+    said = command.run("up", timeout=50, on_output=lambda one: told.append(one.data[-1]))
+    assert said == [OutputLine("", "ui", ("info", "mine"))]
     assert any("another Vagrant is at work" in text for text in told)
 
 

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from labctl.errors import LabError
 from labctl.providers.libvirt.hypervisor import Libvirt, nat_network, private_network
 from labctl.providers.registry import find
 from labctl.providers.virtualbox.hypervisor import VirtualBox
@@ -92,9 +93,31 @@ def test_resolvers() -> None:
     assert Libvirt().resolver(shape) == "10.9.0.7"
 
 
-@pytest.mark.parametrize(("kvm", "patience"), [(True, 3), (False, 10)])
+@pytest.mark.parametrize(
+    ("value", "factor"), [(None, 3), ("", 3), ("1", 1), (" 7 ", 7), ("100", 100)]
+)
+def test_virtualbox_takes_its_timeout_factor_from_the_user(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, factor: int
+) -> None:
+    monkeypatch.delenv("LABCTL_PATIENCE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("LABCTL_PATIENCE", value)
+    assert VirtualBox().timeout_factor == factor
+
+
+@pytest.mark.parametrize("value", ["abc", "-3", "inf", "101", "1_0", "0"])
+def test_virtualbox_refuses_a_timeout_factor_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("LABCTL_PATIENCE", value)
+    with pytest.raises(LabError, match=r"a whole number from 1 to 100") as caught:
+        _ = VirtualBox().timeout_factor
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("kvm", "timeout_factor"), [(True, 3), (False, 10)])
 def test_emulation_is_slow_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, kvm: bool, patience: int
+    monkeypatch: pytest.MonkeyPatch, kvm: bool, timeout_factor: int
 ) -> None:
     asked: list[bool] = []
 
@@ -104,7 +127,7 @@ def test_emulation_is_slow_and_says_so(
 
     monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", works)
     libvirt = Libvirt()
-    assert libvirt.patience == libvirt.patience == patience
+    assert libvirt.timeout_factor == libvirt.timeout_factor == timeout_factor
     driver = libvirt.environment().get("LABCTL_LIBVIRT_DRIVER", "kvm")
     assert driver == ("kvm" if kvm else "qemu")
     assert len(asked) == 1  # it is a trial that takes a process

@@ -73,7 +73,7 @@ def test_the_trial_comes_to_an_end() -> None:
 
 def test_the_code_of_the_trial() -> None:
     # iretd takes EIP, CS and EFLAGS from the stack: what is pushed last is at 0x1010, a hlt.
-    code = labctl.providers.kvm._CODE
+    code = labctl.providers.kvm.CODE
     assert code[:8] == bytes.fromhex("9c0e6810100000cf")
     assert code[0x10] == 0xF4
-    assert len(labctl.providers.kvm._GDT) == 24
+    assert len(labctl.providers.kvm.GDT) == 24

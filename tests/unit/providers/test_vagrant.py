@@ -22,7 +22,7 @@ from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
 from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
-from labctl.topology import Node
+from labctl.topology import Node, Topology
 from tests.unit.fakes import topology
 
 TEMPLATE = Path(__file__).parents[3] / "Vagrantfile.j2"
@@ -76,6 +76,15 @@ class World:
         ]
 
 
+class Machines(VagrantProvider):
+    """The provider, with what it was made of."""
+
+    def __init__(self, topology: Topology, state: LabState, hypervisor: Hypervisor) -> None:
+        super().__init__(topology, state, hypervisor, TEMPLATE)
+        self.topology = topology
+        self.state = state
+
+
 class Guests:
     """Stands in for SSHGuest; `off` is what powering off does to a node."""
 
@@ -84,9 +93,11 @@ class Guests:
         self.off: Callable[[str], None] = lambda node: world.state(node, "poweroff")
         self.closed: list[str] = []
         self.asked: list[str] = []
+        self.connect: dict[str, Callable[[], object]] = {}
 
-    def __call__(self, name: str, *words: Any, connect: Any, patience: int) -> Any:
+    def __call__(self, name: str, *words: Any, connect: Any, timeout_factor: int) -> Any:
         outer = self
+        self.connect[name] = connect
 
         class Guest:
             def run(self, command: Sequence[str], **options: Any) -> GuestResult:
@@ -120,11 +131,11 @@ def adopted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every first login, which succeeds."""
     seen: list[dict[str, Any]] = []
 
-    def adopt(connect: Any, **how: Any) -> str:
+    def install_lab_key(connect: Any, **how: Any) -> str:
         seen.append(how)
         return f"{HOST_KEY}{len(seen)}"
 
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     return seen
 
 
@@ -135,17 +146,17 @@ def make(
     guests: Guests,
     adopted: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., VagrantProvider]:
+) -> Callable[..., Machines]:
     """make(hypervisor, more of lab.yaml) -> the provider of a lab `x`, ready to boot."""
     monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: False)
 
     def make(
         hypervisor: type[Hypervisor] = VirtualBox, spec: str = "", *, boots: bool = True
-    ) -> VagrantProvider:
+    ) -> Machines:
         lab = topology(f"name: x\nstack: ovn\n{spec}")
         state = LabState(tmp_path)
         state.root.mkdir(exist_ok=True)
-        provider = VagrantProvider(lab, state, hypervisor(), TEMPLATE)
+        provider = Machines(lab, state, hypervisor())
         if boots:
             provider.create_network()
         world.calls()
@@ -154,11 +165,11 @@ def make(
     return make
 
 
-def node(provider: VagrantProvider, name: str) -> Node:
-    return provider._topology.node(name)
+def node(provider: Machines, name: str) -> Node:
+    return provider.topology.node(name)
 
 
-def start(provider: VagrantProvider, *names: str) -> list[str]:
+def start(provider: Machines, *names: str) -> list[str]:
     told: list[str] = []
     for name in names:
         provider.start(node(provider, name), told.append, lambda: False)
@@ -167,7 +178,7 @@ def start(provider: VagrantProvider, *names: str) -> list[str]:
 
 # -- boots -----------------------------------------------------------------------------------------
 def test_virtualbox_boots_one_after_the_other(
-    world: World, make: Callable[..., VagrantProvider], adopted: list[dict[str, Any]]
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]]
 ) -> None:
     provider = make(VirtualBox)
     told = start(provider, A, B)
@@ -178,11 +189,11 @@ def test_virtualbox_boots_one_after_the_other(
     assert f"{A}: Machine booted, and ready!" in told
     assert [how["node"] for how in adopted] == [A, B]
     assert adopted[0]["user"] == "vagrant"
-    assert adopted[0]["key"] == provider._state.ssh_key
+    assert adopted[0]["key"] == provider.state.ssh_key
     assert provider.running(node(provider, A))
 
 
-def test_libvirt_boots_all_together(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_libvirt_boots_all_together(world: World, make: Callable[..., Machines]) -> None:
     provider = make(Libvirt)
     threads = [threading.Thread(target=start, args=(provider, name)) for name in (A, B)]
     for thread in threads:
@@ -193,11 +204,11 @@ def test_libvirt_boots_all_together(world: World, make: Callable[..., VagrantPro
     assert sorted(up.split()[2:4]) == [B, A]
     assert set(world.states.values()) == {"running"}
     for name in (A, B):
-        assert provider._state.public_host_key(name).exists()
+        assert provider.state.public_host_key(name).exists()
 
 
 def test_what_runs_is_not_booted_again(
-    world: World, make: Callable[..., VagrantProvider], adopted: list[dict[str, Any]]
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]]
 ) -> None:
     provider = make(Libvirt)
     start(provider, A)
@@ -209,9 +220,7 @@ def test_what_runs_is_not_booted_again(
     assert [how["node"] for how in adopted] == [A, B]  # once each
 
 
-def test_the_way_in_is_learnt_at_every_boot(
-    world: World, make: Callable[..., VagrantProvider]
-) -> None:
+def test_the_way_in_is_learnt_at_every_boot(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     assert provider.ssh_argv(node(provider, A))[-3:] == ["-p", "2222", "root@127.0.0.1"]
@@ -219,12 +228,12 @@ def test_the_way_in_is_learnt_at_every_boot(
     world.state(A, "poweroff")
     start(provider, A)
     assert provider.ssh_argv(node(provider, A))[-3:] == ["-p", "2200", "root@127.0.0.1"]
-    known = provider._state.known_hosts.read_text(encoding="utf-8")
+    known = provider.state.known_hosts.read_text(encoding="utf-8")
     assert known == f"{A} {HOST_KEY}1\n"
 
 
 def test_libvirt_is_reached_by_the_nodes_own_address(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(Libvirt)
     start(provider, A)
@@ -232,17 +241,18 @@ def test_libvirt_is_reached_by_the_nodes_own_address(
     assert provider.ssh_argv(node(provider, A))[-3:] == ["-p", "22", f"root@{address}"]
 
 
-def test_a_machine_that_was_never_booted(make: Callable[..., VagrantProvider]) -> None:
+def test_a_machine_that_was_never_booted(make: Callable[..., Machines], guests: Guests) -> None:
     provider = make(VirtualBox)
     assert not provider.running(node(provider, A))
     with pytest.raises(LabError, match="has not been booted"):
         provider.ssh_argv(node(provider, A))
+    provider.guest(node(provider, A))
     with pytest.raises(ConnectionRefusedError):
-        provider._connect(node(provider, A))
+        guests.connect[A]()
 
 
 def test_a_machine_made_anew_has_another_host_key(
-    world: World, make: Callable[..., VagrantProvider], adopted: list[dict[str, Any]]
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]]
 ) -> None:
     """Somebody deleted it in VirtualBox's window; Vagrant's record of it is still there."""
     start(make(VirtualBox), A)
@@ -250,12 +260,12 @@ def test_a_machine_made_anew_has_another_host_key(
     provider = make(VirtualBox)
     start(provider, A)
     assert len(adopted) == 2
-    assert provider._state.public_host_key(A).read_text() == f"{HOST_KEY}2\n"
-    assert provider._state.known_hosts.read_text(encoding="utf-8") == f"{A} {HOST_KEY}2\n"
+    assert provider.state.public_host_key(A).read_text() == f"{HOST_KEY}2\n"
+    assert provider.state.known_hosts.read_text(encoding="utf-8") == f"{A} {HOST_KEY}2\n"
 
 
 def test_a_boot_lets_go_of_the_connection_to_before(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
+    world: World, make: Callable[..., Machines], guests: Guests
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
@@ -267,27 +277,27 @@ def test_a_boot_lets_go_of_the_connection_to_before(
 
 # -- interruptions ---------------------------------------------------------------------------------
 def test_killed_before_the_host_key_was_written(
-    world: World, make: Callable[..., VagrantProvider], adopted: list[dict[str, Any]]
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]]
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
-    provider._state.public_host_key(A).unlink()
+    provider.state.public_host_key(A).unlink()
     start(make(VirtualBox), A)
     assert len(adopted) == 2  # the lab's own key lets it in now
-    assert provider._state.public_host_key(A).read_text() == f"{HOST_KEY}2\n"
+    assert provider.state.public_host_key(A).read_text() == f"{HOST_KEY}2\n"
 
 
 def test_killed_between_the_key_and_known_hosts(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
-    provider._state.known_hosts.unlink()
+    provider.state.known_hosts.unlink()
     start(make(VirtualBox), A)
-    assert provider._state.known_hosts.read_text(encoding="utf-8") == f"{A} {HOST_KEY}1\n"
+    assert provider.state.known_hosts.read_text(encoding="utf-8") == f"{A} {HOST_KEY}1\n"
 
 
-def test_cancelled_while_vagrant_boots(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_cancelled_while_vagrant_boots(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     world.set(slow={A: 300})
     booted = threading.Event()
@@ -305,7 +315,7 @@ def test_cancelled_while_vagrant_boots(world: World, make: Callable[..., Vagrant
 
 
 def test_a_disk_without_a_machine_is_in_nobodys_way(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     """Vagrant was killed between the two; left alone it says "Volume is already created"."""
     provider = make(Libvirt)
@@ -318,19 +328,19 @@ def test_a_disk_without_a_machine_is_in_nobodys_way(
     ]
 
 
-def test_up_fails_with_a_reason(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_up_fails_with_a_reason(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     world.set(fail={"up": "The VM, it seems,\nhas no VT-x."})
     with pytest.raises(LabError) as error:
         start(provider, A)
     assert error.value.message == "`vagrant up` failed: The VM, it seems, has no VT-x."
-    assert str(provider._state.logs / "vagrant.log") in (error.value.hint or "")
+    assert str(provider.state.logs / "vagrant.log") in (error.value.hint or "")
     world.set(fail={})
     start(provider, A)
 
 
 def test_the_machine_dies_right_after_the_boot(
-    world: World, make: Callable[..., VagrantProvider], monkeypatch: pytest.MonkeyPatch
+    world: World, make: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
@@ -346,14 +356,14 @@ def test_the_machine_dies_right_after_the_boot(
         start(provider, A)
 
 
-def test_ssh_config_that_tells_nothing(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_ssh_config_that_tells_nothing(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     world.set(ports={A: "?"})
     with pytest.raises(LabError, match="does not tell where its SSH server is"):
         start(provider, A)
 
 
-def test_without_vagrant(make: Callable[..., VagrantProvider], world: World) -> None:
+def test_without_vagrant(make: Callable[..., Machines], world: World) -> None:
     provider = make(VirtualBox)
     (world.directory / "vagrant").unlink()
     with pytest.raises(LabError, match="'vagrant' is not installed"):
@@ -362,9 +372,7 @@ def test_without_vagrant(make: Callable[..., VagrantProvider], world: World) -> 
         provider.prepared()
 
 
-def test_nobody_is_let_in(
-    make: Callable[..., VagrantProvider], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_is_let_in(make: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers no SSH is asked again; one that refuses every key is not."""
     answers: list[Exception] = [
         ConnectionRefusedError("refused"),
@@ -373,18 +381,18 @@ def test_nobody_is_let_in(
         LabError("the box lets vagrant in neither with …"),
     ]
 
-    def adopt(*words: Any, **how: Any) -> str:
+    def install_lab_key(*words: Any, **how: Any) -> str:
         raise answers.pop(0)
 
     monkeypatch.setattr("labctl.engine.wait.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("labctl.providers.vagrant.provider.adopt", adopt)
+    monkeypatch.setattr("labctl.providers.vagrant.provider.install_lab_key", install_lab_key)
     with pytest.raises(LabError, match="lets vagrant in neither"):
         start(make(VirtualBox), A)
     assert answers == []
 
 
 def test_a_killed_labctl_leaves_a_vagrant_that_is_waited_for(
-    world: World, make: Callable[..., VagrantProvider], monkeypatch: pytest.MonkeyPatch
+    world: World, make: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("labctl.providers.vagrant.command._ASK_AGAIN", 0.1)
     provider = make(VirtualBox)
@@ -397,7 +405,7 @@ def test_a_killed_labctl_leaves_a_vagrant_that_is_waited_for(
 
 # -- status ----------------------------------------------------------------------------------------
 def test_status_is_asked_once_for_many_questions(
-    world: World, make: Callable[..., VagrantProvider], monkeypatch: pytest.MonkeyPatch
+    world: World, make: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A, B)
@@ -412,7 +420,7 @@ def test_status_is_asked_once_for_many_questions(
     assert not provider.running(node(provider, B))
 
 
-def test_status_that_fails_says_why(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_status_that_fails_says_why(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     world.set(fail={"status": "The provider, 'virtualbox', is not usable."})
@@ -421,7 +429,7 @@ def test_status_that_fails_says_why(world: World, make: Callable[..., VagrantPro
         other.running(node(other, A))
 
 
-def test_paused_is_not_running(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_paused_is_not_running(world: World, make: Callable[..., Machines]) -> None:
     provider = make(Libvirt)
     start(provider, A)
     world.state(A, "paused")
@@ -447,7 +455,7 @@ def test_paused_is_not_running(world: World, make: Callable[..., VagrantProvider
 )
 def test_the_box(
     world: World,
-    make: Callable[..., VagrantProvider],
+    make: Callable[..., Machines],
     boxes: list[list[str]],
     spec: str,
     wanted: str | None,
@@ -464,9 +472,7 @@ def test_the_box(
         assert provider.prepared()
 
 
-def test_vagrant_is_asked_for_its_boxes_once(
-    world: World, make: Callable[..., VagrantProvider]
-) -> None:
+def test_vagrant_is_asked_for_its_boxes_once(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     world.set(boxes=[["labctl/lab", "virtualbox", "1"]])
     world.calls()
@@ -480,16 +486,14 @@ def test_vagrant_is_asked_for_its_boxes_once(
 
 @pytest.mark.parametrize("own", [True, False])
 def test_auto_is_our_own_box_if_it_is_there(
-    world: World, make: Callable[..., VagrantProvider], own: bool
+    world: World, make: Callable[..., Machines], own: bool
 ) -> None:
     world.set(boxes=[["labctl/lab", "virtualbox", "1"]] if own else [])
     start(make(VirtualBox), A)
     assert world["machines"][f"labctl-x-{A}"]["box"] == ("labctl/lab" if own else "")
 
 
-def test_machines_that_are_made_need_no_box(
-    world: World, make: Callable[..., VagrantProvider]
-) -> None:
+def test_machines_that_are_made_need_no_box(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     assert not provider.prepared()
@@ -499,7 +503,7 @@ def test_machines_that_are_made_need_no_box(
     assert world.calls() == []
 
 
-def test_a_box_that_cannot_be_had(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_a_box_that_cannot_be_had(world: World, make: Callable[..., Machines]) -> None:
     provider = make(VirtualBox, "box: {name: my/box}\n", boots=False)
     world.set(fail={"box": "no such box, sorry"})
     with pytest.raises(LabError) as error:
@@ -511,24 +515,24 @@ def test_a_box_that_cannot_be_had(world: World, make: Callable[..., VagrantProvi
 # -- networks and the Vagrantfile ------------------------------------------------------------------
 @pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
 def test_network_is_made_once_and_mended(
-    world: World, make: Callable[..., VagrantProvider], hypervisor: type[Hypervisor]
+    world: World, make: Callable[..., Machines], hypervisor: type[Hypervisor]
 ) -> None:
     provider = make(hypervisor, boots=False)
     assert not provider.network_ready()
     provider.create_network()
     assert provider.network_ready()
-    key = provider._state.ssh_key.read_bytes()
-    file = provider._state.vagrant / "Vagrantfile"
+    key = provider.state.ssh_key.read_bytes()
+    file = provider.state.vagrant / "Vagrantfile"
     file.write_text("# edited by hand\n", encoding="utf-8")
     assert not provider.network_ready()
     provider.create_network()
     assert provider.network_ready()
     assert file.read_text(encoding="utf-8") == provider.render()
-    assert provider._state.ssh_key.read_bytes() == key
+    assert provider.state.ssh_key.read_bytes() == key
 
 
 def test_libvirts_networks_after_a_reboot_of_the_host(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(Libvirt)
     networks = world["networks"]
@@ -543,7 +547,7 @@ def test_libvirts_networks_after_a_reboot_of_the_host(
     assert provider.network_ready()
 
 
-def test_libvirt_does_not_answer(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_libvirt_does_not_answer(world: World, make: Callable[..., Machines]) -> None:
     provider = make(Libvirt, boots=False)
     world.set(fail={"virsh": "Failed to connect socket"})
     with pytest.raises(LabError, match="Failed to connect socket") as error:
@@ -552,9 +556,7 @@ def test_libvirt_does_not_answer(world: World, make: Callable[..., VagrantProvid
 
 
 # -- stop ------------------------------------------------------------------------------------------
-def test_stop_asks_first(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
-) -> None:
+def test_stop_asks_first(world: World, make: Callable[..., Machines], guests: Guests) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     world.calls()
@@ -566,7 +568,7 @@ def test_stop_asks_first(
 
 
 def test_stop_cuts_what_does_not_listen(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
+    world: World, make: Callable[..., Machines], guests: Guests
 ) -> None:
     def deaf(name: str) -> None:
         raise GuestError(f"{name}: `systemctl poweroff` was killed")
@@ -581,7 +583,7 @@ def test_stop_cuts_what_does_not_listen(
 
 
 def test_stop_does_not_wait_for_what_could_not_be_asked(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
+    world: World, make: Callable[..., Machines], guests: Guests
 ) -> None:
     def hung(name: str) -> None:
         raise UnreachableError(f"{name} cannot be reached by SSH")
@@ -598,7 +600,7 @@ def test_stop_does_not_wait_for_what_could_not_be_asked(
 
 
 def test_libvirt_cuts_without_vagrant(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
+    world: World, make: Callable[..., Machines], guests: Guests
 ) -> None:
     provider = make(Libvirt)
     start(provider, A)
@@ -610,9 +612,7 @@ def test_libvirt_cuts_without_vagrant(
     assert not provider.running(node(provider, A))
 
 
-def test_stop_without_asking(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
-) -> None:
+def test_stop_without_asking(world: World, make: Callable[..., Machines], guests: Guests) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     provider.stop(node(provider, A), deadline=0)
@@ -621,13 +621,12 @@ def test_stop_without_asking(
 
 
 def test_stop_of_what_is_down_or_was_never_made(
-    world: World, make: Callable[..., VagrantProvider], guests: Guests
+    world: World, make: Callable[..., Machines], guests: Guests
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     world.state(A, "aborted")
-    provider._states = (0.0, {})
-    world.calls()
+    provider = make(VirtualBox)  # another one, which has asked for no state yet
     for name in (A, B):
         provider.stop(node(provider, name), deadline=60)
     assert guests.asked == []
@@ -636,7 +635,7 @@ def test_stop_of_what_is_down_or_was_never_made(
 
 # -- snapshots -------------------------------------------------------------------------------------
 def test_a_snapshot_there_and_back(
-    world: World, make: Callable[..., VagrantProvider], tmp_path: Path
+    world: World, make: Callable[..., Machines], tmp_path: Path
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
@@ -658,7 +657,7 @@ def test_a_snapshot_there_and_back(
 
 
 def test_a_snapshot_is_believed_when_it_is_seen(
-    world: World, make: Callable[..., VagrantProvider], tmp_path: Path
+    world: World, make: Callable[..., Machines], tmp_path: Path
 ) -> None:
     """Vagrant says "Skipping" and exits 0."""
     provider = make(VirtualBox)
@@ -673,7 +672,7 @@ def test_a_snapshot_is_believed_when_it_is_seen(
 # -- the end ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
 def test_destroy_leaves_nothing(
-    world: World, make: Callable[..., VagrantProvider], hypervisor: type[Hypervisor]
+    world: World, make: Callable[..., Machines], hypervisor: type[Hypervisor]
 ) -> None:
     provider = make(hypervisor)
     start(provider, A, B)
@@ -681,12 +680,12 @@ def test_destroy_leaves_nothing(
     provider.destroy(lambda text: None)
     assert provider.leftovers() == []
     assert (world["machines"], world["volumes"], world["networks"]) == ({}, [], {})
-    assert not provider._state.vagrant.exists()
-    assert not provider._state.ssh_key.exists()
+    assert not provider.state.vagrant.exists()
+    assert not provider.state.ssh_key.exists()
     provider.destroy(lambda text: None)  # again, after a kill
 
 
-def test_destroy_of_half_a_lab(world: World, make: Callable[..., VagrantProvider]) -> None:
+def test_destroy_of_half_a_lab(world: World, make: Callable[..., Machines]) -> None:
     provider = make(Libvirt, boots=False)
     provider.destroy(lambda text: None)  # not even networks
     provider.create_network()
@@ -697,24 +696,24 @@ def test_destroy_of_half_a_lab(world: World, make: Callable[..., VagrantProvider
 
 
 def test_destroy_with_a_vagrantfile_that_names_others(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
-    (provider._state.vagrant / "Vagrantfile").write_text("config.vm.define 'other' do\n")
+    (provider.state.vagrant / "Vagrantfile").write_text("config.vm.define 'other' do\n")
     provider.destroy(lambda text: None)
     assert world["machines"] == {}
 
 
 def test_destroy_that_fails_keeps_what_it_needs_to_go_on(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(VirtualBox)
     start(provider, A)
     world.set(fail={"destroy": "The disk is in use."})
     with pytest.raises(LabError, match="`vagrant destroy` failed: The disk is in use"):
         provider.destroy(lambda text: None)
-    assert provider._state.ssh_key.exists()
+    assert provider.state.ssh_key.exists()
     world.set(fail={})
     make(VirtualBox).destroy(lambda text: None)
     assert world["machines"] == {}
@@ -722,7 +721,7 @@ def test_destroy_that_fails_keeps_what_it_needs_to_go_on(
 
 @pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
 def test_another_lab_whose_name_begins_alike_is_no_leftover(
-    world: World, make: Callable[..., VagrantProvider], hypervisor: type[Hypervisor]
+    world: World, make: Callable[..., Machines], hypervisor: type[Hypervisor]
 ) -> None:
     provider = make(hypervisor)
     provider.destroy(lambda text: None)
@@ -735,12 +734,12 @@ def test_another_lab_whose_name_begins_alike_is_no_leftover(
 
 
 def test_what_is_kept_is_told_without_the_labs_directory(
-    world: World, make: Callable[..., VagrantProvider]
+    world: World, make: Callable[..., Machines]
 ) -> None:
     provider = make(VirtualBox)
     provider.destroy(lambda text: None)
-    assert provider.kept() == []
-    assert not provider._state.vagrant.exists()
+    assert provider.cached() == []
+    assert not provider.state.vagrant.exists()
 
 
 # -- labctl render ---------------------------------------------------------------------------------

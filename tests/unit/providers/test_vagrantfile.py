@@ -59,6 +59,9 @@ def test_a_ruby_literal(text: str, literal: str) -> None:
 
 def test_no_value_leaves_its_place() -> None:
     """Names are checked long before; the template does not rely on that."""
-    nasty = replace(build_topology(load_spec(CASES[0])), lab="x\nsystem('id')\n#")
+    spec = load_spec(CASES[0])
+    nasty = replace(
+        build_topology(spec), spec=spec.model_copy(update={"name": "x\nsystem('id')\n#"})
+    )
     lines = rendered(nasty).splitlines()
     assert not [line for line in lines if line.lstrip().startswith("system")]

@@ -228,7 +228,7 @@ def test_image_and_flavor_are_made_once(qcow2: Path) -> None:
     assert said == ["uploading 2 MB"]
     (flavor,) = cloud.things["flavor"]
     assert (flavor.ram, flavor.vcpus, flavor.disk) == (
-        LAB.flavor.memory_mib, LAB.flavor.vcpus, LAB.flavor.disk_gib,
+        LAB.flavor.memory, LAB.flavor.vcpus, LAB.flavor.disk,
     )  # fmt: skip
 
 
@@ -376,7 +376,7 @@ class Parts:
         return SimpleNamespace(
             image_file=lambda path: self.image_file,
             guest=lambda node: self.guests[node.name],
-            patience=1,
+            timeout_factor=1,
         )
 
 
@@ -387,7 +387,7 @@ def yesterday(**parts: Any) -> Seed:
 def source(text: str, directory: Path, **parts: Any) -> Path:
     made = topology(f"name: x\nimage: {{source: {text}}}\n")
     file = directory / "lab.yaml"
-    return yesterday(topology=made, file=file, **parts)._image_source(CONTEXT)
+    return yesterday(topology=made, file=file, **parts).image_source(CONTEXT)
 
 
 def test_the_image_is_the_baked_one_unless_lab_yaml_names_another(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from labctl.engine.events import Event, EventBus, OutputLine, StepProgress
 from labctl.engine.plan import Plan
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.providers import Features, Provider
+from labctl.providers.provider import Features, Provider
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import REMOTE, SCRIPTS, Provisioner, Script, scripts_of
 from labctl.state import LabState
@@ -50,7 +50,7 @@ class FakeProvider:
             network="namespaces and cables",
         )
     )
-    patience: int = 1
+    timeout_factor: int = 1
     resolver: str = ""
     done: list[str] = field(default_factory=list)
     up: set[str] = field(default_factory=set)

@@ -22,7 +22,8 @@ from labctl.i18n import current_language
 from labctl.lessons.load import load_lesson
 from labctl.report.page import chosen, render
 from labctl.report.walks import walk_of, walk_shown, with_walk
-from labctl.report.words import _WORDS, Both, Prose, both, same, speaking
+from labctl.report.words import WORDS, Both, Prose, both, same, speaking
+from labctl.state import as_json
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
 from tests.unit.fakes import SECRETS, topology
@@ -43,7 +44,7 @@ def walked(case: str, monkeypatch: pytest.MonkeyPatch) -> Walk:
 
 def stored(walk: Walk) -> Any:
     """As the lab keeps it."""
-    return json.loads(json.dumps(walk.to_json()))
+    return json.loads(as_json(walk))
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_explanations_keep_their_structure_and_nothing_else() -> None:
 
 def test_the_page_uses_all_of_its_words() -> None:
     template = (PACKAGE / "page.html.j2").read_text("utf-8")
-    assert set(re.findall(r"\bwords\.(\w+)", template)) == set(_WORDS)
+    assert set(re.findall(r"\bwords\.(\w+)", template)) == set(WORDS)
 
 
 def test_an_unknown_language_is_refused() -> None:

@@ -17,6 +17,7 @@ from labctl.terminal.text import cell_width
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
 from labctl.walks.walker import check_protocol
+from tests.documents import expect_document
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks.walks import CASES, WALKS, RecordedLab, shown, without_times
 
@@ -36,7 +37,7 @@ def test_golden(case: str, walks: Any) -> None:
 
 
 def json_of(walk: Walk) -> Any:
-    return json.loads(json.dumps(walk.to_json()))
+    return expect_document("walk", walk)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,7 +14,7 @@ import pytest
 from labctl.access.capture import Tap
 from labctl.access.instance import InstanceLocation
 from labctl.errors import LabError
-from labctl.providers import FarSide
+from labctl.providers import HostEnd
 from labctl.topology import Topology
 from labctl.walks import walker as walking
 from labctl.walks.logical_network import TABLES
@@ -78,9 +78,9 @@ class RecordedLab:
             network=SimpleNamespace(security_groups=lambda: named(case["groups"]), ips=lambda: ips),
         )
 
-    def far(self, node: Any) -> FarSide | None:
+    def far(self, node: Any) -> HostEnd | None:
         """The far end of eth0 as it was."""
-        return FarSide(**self.case["far"]) if self.case["far"] else None
+        return HostEnd(**self.case["far"]) if self.case["far"] else None
 
     def pcap(self, node: str, interface: str) -> bytes:
         """What was captured there."""
@@ -100,7 +100,7 @@ class RecordedLab:
         raise LabError(f"there is no instance {name}", hint="the instances are: vm_1", code=2)
 
     @contextmanager
-    def _listening(self, far: FarSide) -> Iterator[list[Any]]:
+    def _listening(self, far: HostEnd) -> Iterator[list[Any]]:
         yield []
 
     def walk(self, keep: Path | None = None) -> Walk:

@@ -8,7 +8,7 @@ from typing import Any
 from labctl.access.guest import Guest
 from labctl.errors import LabError
 from labctl.images.baked import ImageCache
-from labctl.providers import Cancel, FarSide, Features, NodeSnapshots, Progress, Provider
+from labctl.providers.provider import Cancel, Features, HostEnd, NodeSnapshots, Progress, Provider
 from labctl.provisioning.services import units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology
@@ -53,7 +53,7 @@ class ToyProvider:
     features = Features(
         needs_root=False, shared_nat=False, own_clock=False, image="wood", network="string"
     )
-    patience = 1
+    timeout_factor = 1
     resolver = ""
     snapshots: NodeSnapshots = ToySnapshots()
 
@@ -104,7 +104,7 @@ class ToyProvider:
     def ssh_argv(self, node: Node) -> list[str]:
         return ["toy-ssh", node.name]
 
-    def far_side(self, node: Node) -> FarSide | None:
+    def host_end(self, node: Node) -> HostEnd | None:
         return None
 
     def image_file(self, path: str) -> Path | None:
@@ -117,7 +117,7 @@ class ToyProvider:
     def leftovers(self) -> list[str]:
         return []
 
-    def kept(self) -> list[str]:
+    def cached(self) -> list[str]:
         return []
 
     def purge(self, progress: Progress) -> None:

@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 
 from labctl.access.packets import frames
-from labctl.providers import FarSide, netns
+from labctl.providers import HostEnd, netns
 from labctl.providers.host_capture import listening, pcap
 
 
 @pytest.fixture
-def cable(require: Callable[..., None]) -> Iterator[tuple[str, FarSide]]:
+def cable(require: Callable[..., None]) -> Iterator[tuple[str, HostEnd]]:
     """(the node's namespace, the far end of its eth0), with addresses."""
     require("ip", "ethtool", root=True)
     name = f"labctl-test-{uuid4().hex[:8]}"
@@ -26,7 +26,7 @@ def cable(require: Callable[..., None]) -> Iterator[tuple[str, FarSide]]:
             subprocess.run(
                 ["ip", "-n", space, "addr", "add", f"{address}/24", "dev", device], check=True
             )
-        yield node, FarSide(far, "nat0")
+        yield node, HostEnd(far, "nat0")
     finally:
         for space in (node, far):
             netns.delete(space)
@@ -43,10 +43,10 @@ def knock(space: str) -> None:
             with pytest.raises(ConnectionRefusedError):
                 line.recv(1)
 
-    netns.inside(space, send)
+    netns.run_in(space, send)
 
 
-def test_both_directions_are_heard_in_time_order(cable: tuple[str, FarSide]) -> None:
+def test_both_directions_are_heard_in_time_order(cable: tuple[str, HostEnd]) -> None:
     node, far = cable
     with listening(far) as heard:
         knock(node)
@@ -62,7 +62,7 @@ def test_both_directions_are_heard_in_time_order(cable: tuple[str, FarSide]) -> 
     assert seen[1].quoted.ip_id == seen[0].ip_id
 
 
-def test_nothing_is_heard_before_and_after(cable: tuple[str, FarSide]) -> None:
+def test_nothing_is_heard_before_and_after(cable: tuple[str, HostEnd]) -> None:
     node, far = cable
     knock(node)
     with listening(far) as heard:
@@ -72,14 +72,14 @@ def test_nothing_is_heard_before_and_after(cable: tuple[str, FarSide]) -> None:
     assert frames(pcap(heard), "internet", "nat0") == []
 
 
-def test_a_device_that_is_not_there(cable: tuple[str, FarSide]) -> None:
+def test_a_device_that_is_not_there(cable: tuple[str, HostEnd]) -> None:
     with (
         pytest.raises(OSError, match="No such device"),
-        listening(FarSide(cable[1].namespace, "x0")),
+        listening(HostEnd(cable[1].namespace, "x0")),
     ):
         raise AssertionError("listens to nothing")
 
 
-def test_an_error_meanwhile_ends_it(cable: tuple[str, FarSide]) -> None:
+def test_an_error_meanwhile_ends_it(cable: tuple[str, HostEnd]) -> None:
     with pytest.raises(ZeroDivisionError), listening(cable[1]):
         raise ZeroDivisionError

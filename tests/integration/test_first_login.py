@@ -19,7 +19,7 @@ import pytest
 from labctl.access import keys
 from labctl.access.ssh import SSHGuest
 from labctl.errors import LabError
-from labctl.providers.vagrant.first_login import adopt
+from labctl.providers.vagrant.first_login import install_lab_key
 
 # What the mount namespace sees in the place of this machine's own.
 _INSIDE = """set -e
@@ -148,7 +148,7 @@ def key(tmp_path: Path) -> Path:
 
 
 def enter(box: Box, key: Path, *more: Path) -> str:
-    return adopt(box.connect, node="node-1", key=key, insecure=[*more, box.well_known])
+    return install_lab_key(box.connect, node="node-1", key=key, insecure=[*more, box.well_known])
 
 
 def root_guest(box: Box, key: Path, host_key: str, tmp_path: Path) -> SSHGuest:
@@ -202,7 +202,7 @@ def test_twice_is_once(box: Box, key: Path) -> None:
     box.start("ed25519")
     assert enter(box, key) == enter(box, key) == public
     assert box.authorized.read_text() == keys.public(key)
-    assert adopt(box.connect, node="node-1", key=key, insecure=[]) == public
+    assert install_lab_key(box.connect, node="node-1", key=key, insecure=[]) == public
 
 
 def test_a_box_without_directories_for_keys(box: Box, key: Path, tmp_path: Path) -> None:
@@ -270,4 +270,4 @@ def test_a_server_that_is_no_server(key: Path) -> None:
     theirs.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
     theirs.close()
     with pytest.raises((paramiko.SSHException, EOFError, OSError)):
-        adopt(lambda: ours, node="node-1", key=key, insecure=[])
+        install_lab_key(lambda: ours, node="node-1", key=key, insecure=[])

@@ -5,7 +5,7 @@
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
 #   scripts/setup.sh dev      the same, and what `make test` needs, of requirements-dev.lock
 #   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server,
-#                             Chromium, a clock and a locale of choice, and axe-core and Mermaid in
+#                             Chromium, sudo, a clock and a locale of choice, axe-core and Mermaid in
 #                             tests/page.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #
@@ -195,7 +195,7 @@ tool_packages() {
     local package missing=() policy=/usr/sbin/policy-rc.d
     for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
         qemu-utils dnsmasq-base iptables openssh-server libxml2-utils \
-        chromium fonts-noto-cjk tmux faketime locales; do
+        chromium fonts-noto-cjk tmux faketime locales sudo; do
         dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
     have npm || missing+=(npm) # others than Debian bring it inside their nodejs

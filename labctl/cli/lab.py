@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli.elevate import become_root, command_name
 from labctl.cli.options import (
     DEFAULT,
     File,
     Json,
     Quiet,
-    command_name,
     open_console,
     open_lab,
 )
@@ -107,6 +107,8 @@ def render(
     if stdout:
         sys.stdout.write(vagrantfile(lab))
     else:
+        if lab.state.owner == 0:
+            become_root()
         typer.echo(render_lab(lab))
 
 
@@ -197,7 +199,7 @@ def destroy(
     from labctl.actions.destroy import destroy as destroy_lab
 
     with open_console(quiet=quiet) as console:
-        done = destroy_lab(open_lab(file, console), purge=purge)
+        done = destroy_lab(open_lab(file, console, copies=True), purge=purge)
         console.say(tr("the lab is gone") if done.existed else tr("there is no lab here"))
         for what in done.cached:
             command = "labctl destroy --purge"

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.elevate import command_name
 from labctl.cli.options import (
     DEFAULT,
     File,
     Json,
     Quiet,
     Verbs,
-    command_name,
     open_console,
     open_lab,
 )

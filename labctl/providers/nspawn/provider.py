@@ -169,6 +169,7 @@ class NspawnProvider:
         self._boot(node)
 
     def _mount(self, node: Node, image: BakedImage) -> None:
+        self._images.protect()
         files = self._state.node_files(node.name)
         for directory in (files.upper, files.work, files.root):
             directory.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ Simulated (the default): the NAT namespace has the gateway's address and that of
 `nat.uplink: host` the namespace is a router behind the host instead.
 """
 
-import sys
 from pathlib import Path
 
 from labctl.engine.wait import wait_until
@@ -13,7 +12,7 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import netns
 from labctl.providers.nspawn import host_uplink
-from labctl.run import run, spawn
+from labctl.run import python_module, run, spawn
 from labctl.spec.defaults import INTERNET_HOST
 from labctl.topology import Topology
 
@@ -33,8 +32,9 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
     run(["ip", "-n", nat, "addr", "replace", f"{INTERNET_HOST}/32", "dev", "lo"])
     if not running(nat, topology):
         spawn(
-            ["ip", "netns", "exec", nat, sys.executable, "-m", "labctl.providers.nspawn.internet",
-             str(INTERNET_HOST), str(INTERNET_PORT), nat],
+            ["ip", "netns", "exec", nat,
+             *python_module("labctl.providers.nspawn.internet",
+                            str(INTERNET_HOST), str(INTERNET_PORT), nat)],
             log=log,
             unit=nat,
         )  # fmt: skip

@@ -247,7 +247,8 @@ def word(id: str) -> str:
 def test_the_graph_of_create_is_current() -> None:
     graphs = blocks("docs/architecture.md", "mermaid")
     shown = [text for text in graphs if "subgraph place0" in text]
-    assert shown == [mermaid(stages())], "put the graph on the right into docs/architecture.md"
+    drawn = mermaid(stages())
+    assert shown == [drawn], f"put this graph into docs/architecture.md:\n{drawn}"
 
 
 def test_the_graph_can_be_drawn_top_down() -> None:

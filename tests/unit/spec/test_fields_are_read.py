@@ -248,3 +248,10 @@ def test_what_templates_read_is_seen() -> None:
     assert read_by_template(text, HANDED_ON) == {
         ("tenant", "router"), ("external", "pool", "start"), ("nodes", "*", "cpus"),
     }  # fmt: skip
+
+
+def test_the_lab_yaml_of_this_repository_shows_every_field() -> None:
+    """Some in a comment: they are best left out."""
+    text = (PACKAGE.parent / "lab.yaml").read_text("utf-8")
+    shown = set(re.findall(r"^ *(?:# *)?([a-z_0-9]+):", text, re.MULTILINE))
+    assert {path[-1] for path in leaves(LabSpec)} - shown == set(), "show it in lab.yaml"

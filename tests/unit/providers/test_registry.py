@@ -137,7 +137,7 @@ class TestToy:
         assert code == EXIT_DONE
         assert "x on Toy: you chose it" in said
         assert "wood: oak" in said
-        assert json.loads(run("doctor", "--json")[1])["host"]["by_provider"] == {"toy": "oak"}
+        assert json.loads(run("doctor", "--json")[1])["host"]["by_provider"]["toy"] == "oak"
         monkeypatch.delenv("TOY_WOOD")
         code, said = run("doctor")
         assert (code, "there is no wood" in said, "buy some" in said) == (EXIT_FAILED, True, True)

@@ -5,7 +5,7 @@ topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     WithJsonSchema,
 )
 
@@ -21,6 +22,8 @@ from labctl.i18n import Language, current_language, tr
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
+from labctl.spec.problems import KeyPath, SpecError, quoted
+from labctl.spec.source import YamlSource
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
@@ -72,6 +75,11 @@ Variables = Annotated[
 """Names of shell variables, each with the template of its value; a plain list has none."""
 
 
+def without_gaps(text: str) -> str:
+    """Chinese text without the spaces that YAML joins folded lines with."""
+    return _BETWEEN_CJK.sub("", text)
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
@@ -93,8 +101,7 @@ class Text(_Model):
         """The words in that language."""
         if language != "zh-TW":
             return self.en.strip()
-        # YAML joins folded lines with a space, which Chinese does not have.
-        return _BETWEEN_CJK.sub("", self.zh_tw).strip()
+        return without_gaps(self.zh_tw).strip()
 
 
 class Look(_Model):
@@ -126,7 +133,7 @@ class Claim(Look):
     """How many rows there must be (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
     """What every row's columns must match."""
-    within: float = 5
+    within: float = Field(5, ge=0, le=3600, allow_inf_nan=False)
     """Seconds the claim may take to come true: a first ping is often lost to ARP."""
     until: str = ""
     """Id of the later checkpoint that makes it untrue; `check` asks for it only before that."""
@@ -199,6 +206,12 @@ class Lesson(_Model):
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
 
+    _source: YamlSource | None = PrivateAttr(None)
+
+    def read_from(self, source: YamlSource) -> None:
+        """Note the file it was read from, for messages that name a line."""
+        self._source = source
+
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of that id. Raises KeyError."""
         for checkpoint in self.checkpoints:
@@ -207,7 +220,10 @@ class Lesson(_Model):
         raise KeyError(name)
 
     def require(self, topology: Topology) -> None:
-        """Raises LabError (wrong use) if a lab is not made of what the lesson needs."""
+        """Raises LabError (wrong use) if a lab is not made of what the lesson needs.
+
+        That includes the nodes it names: SpecError, at their lines.
+        """
         if self.stack not in (None, topology.stack):
             raise LabError(
                 tr(
@@ -220,3 +236,58 @@ class Lesson(_Model):
                 hint=tr("the lesson for this lab is {lesson}", lesson=FIRST[topology.stack]),
                 code=EXIT_USAGE,
             )
+        if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
+            raise SpecError(self._source.problem(*one) for one in wrong)
+
+    def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
+        """(path, message, mend) for every node that the lab does not have, or nobody listens on."""
+        names = [node.name for node in topology.nodes]
+        for name, fact in self.facts.items():
+            yield from _unknown_sender(fact, ("facts", name), names)
+        for number, checkpoint in enumerate(self.checkpoints):
+            path: KeyPath = ("checkpoints", number)
+            if checkpoint.node not in (*NODES, "instance", *names):
+                yield _no_node((*path, "node"), checkpoint.node, names)
+            heard: set[str] = set()
+            for place, capture in enumerate(checkpoint.capture):
+                if capture.node not in (*NODES, *names):
+                    yield _no_node((*path, "capture", place, "node"), capture.node, names)
+                heard |= _meant(capture.node, topology)
+            for place, claim in enumerate(checkpoint.claims):
+                where = (*path, "claims", place)
+                yield from _unknown_sender(claim, where, names)
+                asked = claim.where.get("node") if claim.probe == "wire.packets" else None
+                if isinstance(asked, str) and "{" not in asked and asked not in heard:
+                    message = tr("no capture of this checkpoint listens on {name}",
+                                 name=quoted(asked))  # fmt: skip
+                    mend = tr("known are {names}", names=", ".join(sorted(heard)))
+                    yield (*where, "where", "node"), message, mend
+
+
+def _meant(node: str, topology: Topology) -> set[str]:
+    """The names of the nodes that an alias may stand for."""
+    match node:
+        case "controller":
+            return {topology.controller.name}
+        case "gateway":
+            return {topology.gateways[0].name}
+        case "hypervisor":
+            return {one.name for one in topology.computes}
+    return {node}
+
+
+def _unknown_sender(
+    look: Look, path: KeyPath, names: Sequence[str]
+) -> Iterator[tuple[KeyPath, str, str]]:
+    sender = look.arguments.get("from", "controller") if look.probe == "wire.ping" else "controller"
+    if "{" not in sender and sender not in (*NODES, "instance", *names):
+        yield _no_node((*path, "with", "from"), sender, names)
+
+
+def _no_node(path: KeyPath, name: str, names: Sequence[str]) -> tuple[KeyPath, str, str]:
+    known = ", ".join((*NODES, *names))
+    return (
+        path,
+        tr("this lab has no node {name}", name=quoted(name)),
+        tr("known are {names}", names=known),
+    )

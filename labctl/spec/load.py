@@ -44,7 +44,7 @@ from labctl.spec.problems import (
     quoted,
 )
 from labctl.spec.rules import broken_rules
-from labctl.spec.source import LARGEST_FILE, YamlSource, read_yaml, too_large
+from labctl.spec.source import YamlSource, read_file, read_yaml
 
 __all__ = [
     "BoxSpec",
@@ -72,25 +72,7 @@ SCHEMA_DIALECT = "http://json-schema.org/draft-07/schema#"
 
 def load_spec(path: Path) -> LabSpec:
     """The spec in this file. Raises SpecError with every problem of the file."""
-    file = str(path)
-    try:
-        if path.is_dir():
-            fix = tr("give the file: {path}", path=path / "lab.yaml")
-            raise SpecError([_file_problem(file, tr("is a directory"), fix)])
-        with path.open("rb") as stream:
-            # One byte more than allowed is enough to know that a file is too large.
-            content = stream.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        fix = tr("labctl init writes one, -f names another")
-        raise SpecError([_file_problem(file, tr("there is no such file"), fix)]) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError(
-            [_file_problem(file, tr("cannot be read: {reason}", reason=reason))]
-        ) from None
-    if len(content) > LARGEST_FILE:
-        raise SpecError([too_large(file)])
-    return parse_spec(content, file)
+    return parse_spec(read_file(path), str(path))
 
 
 def write_default(path: Path, name: str) -> None:

@@ -8,9 +8,12 @@ aliases and repeated keys are found while reading, each with its line, and no in
 memory or the stack.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,7 +22,7 @@ from labctl.i18n import mark, tr
 from labctl.spec.problems import KeyPath, Problem, SpecError, dotted, printable
 
 LARGEST_FILE = 1 << 20
-"""Bytes. A larger file is no lab.yaml."""
+"""Bytes. A larger file is no lab.yaml and no lesson."""
 
 # Far more than any lab.yaml or lesson has.
 _DEEPEST = 16
@@ -74,9 +77,41 @@ def read_yaml(content: bytes, file: str) -> YamlSource:
     return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that people write. Raises SpecError for what is no such file.
+
+    A device or a pipe may have no end, and no beginning either, so only regular files are read.
+    """
+    file = str(path)
+    try:
+        # Without O_NONBLOCK, to open a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            kind = os.fstat(handle).st_mode
+            if stat.S_ISREG(kind):
+                # One byte more than allowed is enough to know that a file is too large.
+                with os.fdopen(handle, "rb", closefd=False) as stream:
+                    return stream.read(LARGEST_FILE + 1)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        fix = tr("labctl init writes one, -f names another")
+        raise SpecError([Problem(file, 0, "", tr("there is no such file"), fix)]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = tr("cannot be read: {reason}", reason=reason)
+        raise SpecError([Problem(file, 0, "", message)]) from None
+    if stat.S_ISDIR(kind):
+        fix = tr("give the file: {path}", path=path / "lab.yaml")
+        raise SpecError([Problem(file, 0, "", tr("is a directory"), fix)])
+    message = tr("is a device or a pipe, and no file")
+    raise SpecError([Problem(file, 0, "", message, tr("write its content to a file"))])
+
+
 def _decode(content: bytes, file: str) -> str:
     if len(content) > LARGEST_FILE:
-        raise SpecError([too_large(file)])
+        message = tr("is larger than 1 MiB, which no lab.yaml and no lesson is")
+        raise SpecError([Problem(file, 0, "", message, tr("give the right file"))])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,17 +124,6 @@ def _decode(content: bytes, file: str) -> str:
         message = tr("holds the control character {character}", character=f"U+{ord(bad[0]):04X}")
         raise SpecError([Problem(file, line, "", message, tr("remove it; is this a text file?"))])
     return text
-
-
-def too_large(file: str) -> Problem:
-    """The problem to report for a file larger than `LARGEST_FILE`."""
-    return Problem(
-        file,
-        0,
-        "",
-        tr("is larger than 1 MiB, so it is not a lab.yaml"),
-        tr("give the right file with -f"),
-    )
 
 
 @dataclass

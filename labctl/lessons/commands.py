@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from labctl.access.guest import Guest, GuestResult
+from labctl.access.guest import Guest, GuestResult, LateError
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -22,6 +22,23 @@ VARIABLES = "/var/lib/labctl/lesson.sh"
 """On the nodes: the shell variables that checkpoints set; profile.sh reads it at login."""
 COMMAND_SECONDS = 300
 """How long one command of a checkpoint may take."""
+_MOST_OUTPUT = 262_144
+"""Characters of a command's output that are shown and kept."""
+
+
+def head_and_tail(text: str, left_out: int = 0) -> str:
+    """Output of a command, without its middle if it is long, and told so.
+
+    `left_out`: bytes of the middle that are not in the text any more.
+    """
+    if len(text) <= _MOST_OUTPUT:
+        return text
+    half = _MOST_OUTPUT // 2
+    # At the ends of lines, if there are any nearby.
+    end, start = text.rfind("\n", half - 1000, half) + 1, text.find("\n", -half, 1000 - half) + 1
+    end, start = end or half, start or len(text) - half
+    note = tr("[… {n} characters are left out here …]", n=start - end + left_out)
+    return f"{text[:end].rstrip()}\n{note}\n{text[start:]}"
 
 
 class Commands:
@@ -70,23 +87,38 @@ class Commands:
             if not checking:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
-            if inside:
-                done = run_in_instance(
-                    self._checker.sight(),
-                    command,
-                    timeout=COMMAND_SECONDS,
-                    cancelled=context.cancelled,
-                )
-            else:
-                sets = () if checking else tuple(checkpoint.sets)
-                done = self.shell(node, command, sets, context)
-            text = done.stdout + done.stderr
+            late: LateError | None = None
+            try:
+                if inside:
+                    done = run_in_instance(
+                        self._checker.sight(),
+                        command,
+                        timeout=COMMAND_SECONDS,
+                        cancelled=context.cancelled,
+                    )
+                else:
+                    sets = () if checking else tuple(checkpoint.sets)
+                    done = self.shell(node, command, sets, context)
+            except LateError as error:
+                late, done = error, error.result
+            text = head_and_tail(done.stdout + done.stderr, done.left_out)
             result.commands.append(
                 CommandResult(name, command, text, done.returncode, done.seconds, prompt)
             )
-            if checking:
+            if checking and late is None:
                 continue  # the claims tell
-            self._console.output(text)
+            if not checking:
+                self._console.output(text)
+            if late is not None:
+                raise LabError(
+                    tr(
+                        "`{command}` on {node} did not finish within {seconds} s",
+                        command=command.splitlines()[0],
+                        node=name,
+                        seconds=f"{done.seconds:.0f}",
+                    ),
+                    hint=late.hint,
+                ) from late
             if not done.ok:
                 raise LabError(
                     tr(

@@ -46,7 +46,7 @@ class Position:
     practice: bool = False
     """Whether the learner types the commands."""
     lessons: Mapping[str, Progress] = field(default_factory=dict)
-    """By their ids, in the order they were begun."""
+    """By their ids, in the order in which their first checkpoints were begun."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> "Position":
@@ -105,7 +105,13 @@ class Position:
     def attempting(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
         """The checkpoint is begun: from now on it has to be taken back."""
         mine = self.progress(lesson)
-        return self._with(
+        here = self
+        if not mine.attempted:
+            # Lessons are taken back in the opposite order. This one may have been entered before
+            # the lessons it needs, which were run first.
+            others = {id: its for id, its in self.lessons.items() if id != lesson.id}
+            here = replace(self, lessons={**others, lesson.id: mine})
+        return here._with(
             lesson,
             attempted=(*(x for x in mine.attempted if x != checkpoint.id), checkpoint.id),
             passed=tuple(x for x in mine.passed if x != checkpoint.id),

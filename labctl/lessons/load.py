@@ -43,7 +43,7 @@ from labctl.spec.problems import (
     either,
     quoted,
 )
-from labctl.spec.source import YamlSource, read_file, read_yaml
+from labctl.spec.source import YamlSource, mistyped, read_file, read_yaml
 from labctl.topology import Instance, Topology
 
 
@@ -139,9 +139,15 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
             return source.problem(path, tr("must match {pattern}", pattern=pattern))
+        case "model_type" | "dict_type" | "mapping_type" if wrong := _mistyped(error["input"]):
+            return source.problem(path, *wrong)
         case kind:
             says = SAYS.get(kind)
             return source.problem(path, tr(says) if says else error["msg"])
+
+
+def _mistyped(value: Any) -> tuple[str, str] | None:
+    return mistyped(value) if isinstance(value, str) else None
 
 
 def _written_key(data: Any, path: KeyPath) -> KeyPath:

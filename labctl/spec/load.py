@@ -7,7 +7,9 @@ import copy
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,7 +46,14 @@ from labctl.spec.problems import (
     quoted,
 )
 from labctl.spec.rules import broken_rules
-from labctl.spec.source import YamlSource, read_file, read_yaml
+from labctl.spec.source import (
+    YamlSource,
+    in_wrong_quotes,
+    mistyped,
+    read_file,
+    read_yaml,
+    wrong_character,
+)
 
 __all__ = [
     "BoxSpec",
@@ -118,6 +127,12 @@ def parse_spec(text: bytes, filename: str) -> LabSpec:
     problems = [problem for _, problem in source.repeated]
     # Which value of a repeated key was meant is not known: rules must not use it.
     invalid_paths = {path for path, _ in source.repeated}
+    quoted_wrongly = {path: quote for path, text in _texts(source.data)
+                      if (quote := in_wrong_quotes(text))}  # fmt: skip
+    problems += [source.problem(path, *wrong_character(quote))
+                 for path, quote in quoted_wrongly.items()]  # fmt: skip
+    invalid_paths |= quoted_wrongly.keys()
+    source = replace(source, data=_without(source.data, list(quoted_wrongly)))
     spec = _validate_types(source, problems, invalid_paths)
     if spec is not None:
         problems += broken_rules(spec, source, invalid_paths)
@@ -215,6 +230,15 @@ def _full_subnets(
             yield source.problem(subnet, message, tr("choose a larger network"))
 
 
+def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every text in the file with its path."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict | list):
+        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(item, (*path, key))
+
+
 def _without(data: Mapping[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:
     """The data without the values at these paths."""
     remaining = copy.deepcopy(dict(data))
@@ -243,6 +267,9 @@ def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
     """What to say about one of pydantic's errors: message, fix, and the key that was meant."""
     error_type, value, context = error["type"], error["input"], error.get("ctx", {})
     if error_type == OWN_MESSAGE:
+        plain = unicodedata.normalize("NFKC", value) if isinstance(value, str) else value
+        if plain != value:  # full-width digits, points, slashes
+            return context["message"], tr("did you mean {meant}?", meant=printable(plain)), None
         return context["message"], context["fix"], None
     if error_type == "extra_forbidden":
         return _explain_unknown(str(path[-1]), _keys_at(path[:-1]))
@@ -260,6 +287,8 @@ def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
                 None,
             )
         case "model_type" | "model_attributes_type" | "dict_type":
+            if isinstance(value, str) and (wrong := mistyped(value)):
+                return *wrong, None
             if by_name := _BY_NAME.get(path):
                 fix = tr("write a name and a colon for each, as in {example}", example=by_name)
             else:

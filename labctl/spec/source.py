@@ -11,6 +11,7 @@ memory or the stack.
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,17 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 # (U+2028, U+2029), and the invisible byte order mark.
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+# What input methods and word processors write instead of the characters that YAML means.
+_SPACES = "\u3000\xa0\u2000-\u200a\u202f\u205f"
+_MEANT = {
+    **dict.fromkeys("：︰﹕", ":"), **dict.fromkeys("，、", ","),
+    **dict.fromkeys("“”„＂「」", '"'), **dict.fromkeys("‘’＇", "'"),
+    "［": "[", "］": "]", "｛": "{", "｝": "}", "＃": "#", "－": "-",
+}  # fmt: skip
+_LOOK_ALIKE = re.compile(f"[{_SPACES}{''.join(_MEANT)}]")
+_MISTYPED = re.compile(
+    rf"^ *(?:- +)*(?:(?P<indent>[{_SPACES}])|[\w.-]+ *(?:(?P<colon>[：︰﹕])|:(?P<gap>[{_SPACES}])))"
 )
 _LINE_BREAK = re.compile("\r\n|[\r\n]")
 
@@ -59,6 +71,29 @@ class YamlSource:
         return Problem(self.file, self.line(path), dotted(path), message, fix)
 
 
+def mistyped(text: str) -> tuple[str, str] | None:
+    """Message and fix for text that would be a key and its value but for one character."""
+    if (found := _MISTYPED.match(text)) is None:
+        return None
+    return wrong_character(next(filter(None, found.groups())))
+
+
+def wrong_character(character: str) -> tuple[str, str]:
+    """Message and fix for a character that only looks like the one that YAML means."""
+    meant = f"'{_MEANT[character]}'" if character in _MEANT else tr("a space")
+    name = f"U+{ord(character):04X} {unicodedata.name(character)}"
+    return (
+        tr("{name} stands where YAML wants {meant}", name=name, meant=meant),
+        tr("switch the input method off and type it anew"),
+    )
+
+
+def in_wrong_quotes(text: str) -> str | None:
+    """The quote that YAML does not know as one, if the text stands in such quotes."""
+    quotes = "“”„＂‘’＇"
+    return text[0] if len(text) > 1 and text[0] in quotes and text[-1] in quotes else None
+
+
 def read_yaml(content: bytes, file: str) -> YamlSource:
     """Read one YAML document. Raises SpecError with the one problem that makes it unreadable."""
     text = _decode(content, file)
@@ -74,6 +109,8 @@ def read_yaml(content: bytes, file: str) -> YamlSource:
         raise SpecError([Problem(file, line, "", *_no_character())]) from None
     except yaml.YAMLError as error:
         raise SpecError([Problem(file, 1, "", _not_yaml(error))]) from None
+    if isinstance(builder.data, str) and (wrong := mistyped(builder.data)):
+        raise SpecError([Problem(file, builder.began, "", *wrong)])
     return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
 
 
@@ -144,6 +181,8 @@ class _Builder:
     def __init__(self, file: str) -> None:
         self.file = file
         self.data: Any = None
+        self.began = 1
+        """The line on which the data begins."""
         self.lines: dict[KeyPath, int] = {}
         self.repeated: list[tuple[KeyPath, Problem]] = []
         self._open: list[_Open] = []
@@ -206,6 +245,8 @@ class _Builder:
                 line, tr("a list or mapping stands where a key should"), tr("use a word")
             )
         key = mapping.key = self._text(event, line)
+        if event.implicit[0] and (wrong := _LOOK_ALIKE.search(key)):
+            raise self._error(line, *wrong_character(wrong[0]))
         path = (*mapping.path, key)
         if mapping.ignored:
             return
@@ -229,7 +270,7 @@ class _Builder:
         The value of a repeated key is read, so that its errors are found, but not stored.
         """
         if parent is None:
-            self.data = value
+            self.data, self.began = value, line
             return (), False
         if isinstance(parent.into, list):
             path: KeyPath = (*parent.path, len(parent.into))
@@ -258,6 +299,10 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
             message = tr("is indented with a tab, which YAML forbids")
             return Problem(file, number, "", message, tr("use spaces"))
     problem = error.problem or ""
+    if any(phrase in problem for phrase in _STRUCTURE):
+        for number, content in _lines(text, line):
+            if start_line <= number <= line and (wrong := mistyped(content)):
+                return Problem(file, number, "", *wrong)
     for phrase, message, fix in SYNTAX:
         if phrase in problem:
             # A bracket or quote that is never closed is reported where it was opened; PyYAML
@@ -283,6 +328,9 @@ def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
 
 
 _NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
+_STRUCTURE = (
+    "expected ':'", "mapping values are not", "expected <block end>", "expected ',' or",
+)  # fmt: skip
 _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
 # Part of PyYAML's message -> our message, and how to fix it; both for `tr`.

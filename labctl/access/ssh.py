@@ -33,6 +33,8 @@ _MOST_KEPT = 32 << 20
 
 Captures come by this way as well: a lesson's have some kilobytes, the largest walk's a few MB.
 """
+_LARGEST_FILE = 512 << 20
+"""Bytes of a file that is read; the image of instances has some 20 MB."""
 _LONGEST_LINE = 65_536
 """Bytes; what is longer is passed on in pieces."""
 
@@ -271,7 +273,7 @@ class SSHGuest:
             try:
                 while chunk := channel.recv(65536):
                     content += chunk
-                    if len(content) > _MOST_KEPT:
+                    if len(content) > _LARGEST_FILE:
                         raise GuestError(
                             tr("{name}: {path} is too large to be read", name=self.name, path=path)
                         )

@@ -105,7 +105,7 @@ class ImageCache:
         An unfinished build has a temporary name, and the next build deletes it. Needs root, and a
         Debian mirror if the packages are not in the cache. Raises LabError.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_cache(self.root)
         with exclusive(self.root / "lock", progress):
             if (image := self.find()) is not None:
                 return image
@@ -195,6 +195,19 @@ class ImageCache:
         (partial / "merged").rmdir()
         (partial / "packages").write_text(packages.name.removeprefix("packages-") + "\n")
         partial.rename(target)
+
+
+def make_cache(directory: Path) -> None:
+    """Make a directory of the cache. Raises LabError where nothing can be written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "lock").touch()
+    except OSError as error:
+        raise LabError(
+            tr("cannot write {path}: {error}", path=directory, error=error.strerror),
+            hint=tr("set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or"
+                    " btrfs"),
+        ) from error  # fmt: skip
 
 
 @contextmanager

@@ -25,7 +25,13 @@ from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.images.baked import DIES_WITH_LABCTL, ImageCache, exclusive, require_space
+from labctl.images.baked import (
+    DIES_WITH_LABCTL,
+    ImageCache,
+    exclusive,
+    make_cache,
+    require_space,
+)
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.run import stream
 from labctl.state import give_to_user, write_atomic
@@ -112,7 +118,7 @@ class BoxBuilder:
         """
         if os.geteuid() != 0:
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
-        self._cache.mkdir(parents=True, exist_ok=True)
+        make_cache(self._cache)
         _make_directory(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")
         with exclusive(self._cache / "lock", lambda message: self._bus.emit(Note("info", message))):

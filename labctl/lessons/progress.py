@@ -6,8 +6,10 @@ run comes out.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -54,24 +56,16 @@ class Position:
         if data is None:
             return cls()
         try:
-            lessons = {
-                id: Progress(
-                    str(its["source"]),
-                    tuple(its["attempted"]),
-                    tuple(its["passed"]),
-                    dict(its["hints"]),
-                    int(its["total"]),
-                    float(its["at"]),
-                )
-                for id, its in data["lessons"].items()
-            }
-            current = data["current"] if data["current"] in lessons else None
-            return cls(current, bool(data["practice"]), lessons)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            position = TypeAdapter(cls).validate_python(data)
+            _require(data, cls)
+            for its in data["lessons"].values():
+                _require(its, Progress)
+        except (ValidationError, KeyError) as error:
             raise LabError(
                 tr("the position in the lessons cannot be read"),
                 hint=tr("`labctl destroy` and `labctl create` anew"),
             ) from error
+        return position if position.current in position.lessons else replace(position, current=None)
 
     def to_json(self) -> dict[str, Any]:
         """For the file."""
@@ -142,6 +136,12 @@ class Position:
         """Without that lesson: all of it is taken back, or it cannot be any more."""
         left = {name: its for name, its in self.lessons.items() if name != id}
         return replace(self, lessons=left, current=None if self.current == id else self.current)
+
+
+def _require(data: Mapping[str, Any], of: type) -> None:
+    """Raises KeyError unless every field is there, also those with defaults."""
+    for field_ in fields(of):
+        data[field_.name]
 
 
 # -- within one lesson -----------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.state import LabState, write_atomic
@@ -75,9 +77,13 @@ class Manifest:
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(tr("another version of labctl made it"))
         try:
-            return cls(**rest)
-        except TypeError as error:
+            manifest = TypeAdapter(cls).validate_python(rest)
+        except ValidationError as error:
             raise ValueError(tr("its manifest was altered")) from error
+        parts = (*manifest.cold.values(), *manifest.warm.values())
+        if not (0 <= manifest.at < 1e11 and all(_is_size(part.get("size", 0)) for part in parts)):
+            raise ValueError(tr("its manifest was altered"))
+        return manifest
 
     @property
     def size(self) -> int:
@@ -97,6 +103,10 @@ class Manifest:
         if not self.cold and not self.warm:
             return tr("it is empty")
         return ""
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 60
 
 
 def _digest(data: Mapping[str, Any]) -> str:
@@ -125,11 +135,10 @@ class Journal:
     def from_json(cls, data: Mapping[str, Any]) -> "Journal":
         """What the file holds. Raises LabError for nonsense."""
         try:
-            journal = cls(**data)
-        except TypeError as error:
+            journal = TypeAdapter(cls).validate_python(data)
+            checked_name(journal.name)  # the directory of that name is deleted
+        except (ValidationError, LabError) as error:
             raise LabError(tr("the journal of the snapshots cannot be read")) from error
-        if journal.doing not in ("save", "restore", "delete"):
-            raise LabError(tr("the journal of the snapshots cannot be read"))
         return journal
 
 
@@ -245,7 +254,7 @@ class SnapshotStore:
         try:
             text = self._state.snapshot_manifest(self.directory(name)).read_text(encoding="utf-8")
             manifest = Manifest.from_json(json.loads(text))
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise damaged(name, _why(error)) from error
         if manifest.name != name:
             raise damaged(name, tr("it was renamed"))
@@ -327,11 +336,8 @@ def damaged(name: str, why: str) -> LabError:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return tr("its manifest is missing")
-    return (
-        str(error)
-        if not isinstance(error, json.JSONDecodeError)
-        else tr("its manifest was altered")
-    )
+    ours = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+    return str(error) if ours else tr("its manifest was altered")
 
 
 def _made(path: Path) -> float:
@@ -355,8 +361,9 @@ def _row(manifest: Manifest, current: str | None) -> Row:
 
 def _position(lesson: Mapping[str, Any] | None) -> str:
     """`floating-ip 2/5` of a lesson.json; "" where no lesson was begun."""
-    if not lesson or not lesson.get("current"):
-        return ""
-    name = str(lesson["current"])
-    mine = lesson.get("lessons", {}).get(name, {})
-    return f"{name} {len(mine.get('passed', ()))}/{mine.get('total', 0)}"
+    try:
+        name = str((lesson or {})["current"])
+        mine = (lesson or {})["lessons"][name]
+        return f"{name} {len(mine['passed'])}/{mine['total']}"
+    except (KeyError, TypeError):
+        return ""  # whoever puts it back is told that it cannot be read

@@ -43,8 +43,9 @@ _MEANT = {
 }  # fmt: skip
 _LOOK_ALIKE = re.compile(f"[{_SPACES}{''.join(_MEANT)}]")
 _MISTYPED = re.compile(
-    rf"^ *(?:- +)*(?:(?P<indent>[{_SPACES}])|[\w.-]+ *(?:(?P<colon>[：︰﹕])|:(?P<gap>[{_SPACES}])))"
-)
+    rf"^ *(?:- +)*(?:(?P<indent>[{_SPACES}])"
+    rf"|[\w.-]+ *(?:(?P<colon>[：︰﹕])|:(?P<gap>[{_SPACES}])))"
+)  # fmt: skip
 _LINE_BREAK = re.compile("\r\n|[\r\n]")
 
 

@@ -263,6 +263,7 @@ def test_of_output_without_end_head_and_tail_are_kept(
     guest: SSHGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssh, "_MOST_KEPT", MEGABYTE)
+    monkeypatch.setattr(ssh, "_LARGEST_FILE", MEGABYTE)
     with pytest.raises(LateError) as error:
         guest.run("echo first; exec yes", timeout=2)
     result = error.value.result

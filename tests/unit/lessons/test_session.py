@@ -436,3 +436,20 @@ def test_another_lesson_with_the_id_of_one_that_was_begun_is_refused(
     first.rename(moved)
     assert session.replay(str(moved)).failure is None
     assert bench.ran() == ["undo:test/one", "one"]
+
+
+def test_a_transcript_controls_no_terminal(bench: Bench) -> None:
+    what = lesson(r"""
+  - id: one
+    title: {en: "T\e[2J", zh-TW: "題\e[2J"}
+    explain: {en: "a\e]0;PWNED\a\e[2Jb\x9b31mc\u202Ed", zh-TW: 甲}
+    run: ["printf '\\033]0;PWNED\\007\\033[2J\\302\\233'; echo '\e[1m' hi\tthere"]
+    claims: [{id: c, text: {en: "so\e[5m", zh-TW: 甲}, probe: test.rows}]
+""")
+    bench.rows["rows"] = [{"name": "\x1b]0;PWNED\x07\x9b"}]
+    assert bench.replay(what)[0].failure is None
+    text = transcript(what, read_records(bench.state, what), Scene("my\x1b[1mlab", ["n\x07"]))
+    assert [c for c in text if not (c.isprintable() or c in "\n\t")] == []
+    assert "PWNED" not in text.replace("033]0;PWNED", "")  # but in the command, as one types it
+    assert "abcd" in text
+    assert "hi\tthere" in text

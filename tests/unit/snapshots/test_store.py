@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.snapshots import store as store_module
 from labctl.snapshots.store import (
     Journal,
     Manifest,
@@ -204,3 +205,46 @@ def test_nonsense_in_the_journal(tmp_path: Path, data: dict[str, str]) -> None:
     state.snapshot_journal.write_text(json.dumps(data))
     with pytest.raises(LabError, match="journal"):
         SnapshotStore(state).journal()
+
+
+WRONG = [
+    ("at", "yesterday"), ("at", float("inf")), ("at", 1e300), ("at", -1), ("seconds", None),
+    ("cold", {"n": None}), ("cold", ["n"]), ("warm", {"n": {"size": "many"}}),
+    ("warm", {"n": {"size": 10**30}}), ("lesson", "floating-ip"), ("provider", 7), ("image", None),
+    ("name", None), ("lab_id", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_a_manifest_whose_checksum_is_right_and_whose_fields_are_not(
+    field: str, value: object
+) -> None:
+    data = {**Manifest("one", 1.0, "12345678", "nspawn", "", {}, {}, None).to_json(), field: value}
+    del data["sha256"]
+    with pytest.raises(ValueError, match="its manifest was altered"):
+        Manifest.from_json({**data, "sha256": store_module._digest(data)})
+
+
+@pytest.mark.parametrize(
+    "lesson", [{"current": "x"}, {"current": "x", "lessons": []}, {"current": "x", "lessons": {}}]
+)
+def test_a_strange_position_in_a_manifest_breaks_no_list(lesson: dict[str, object]) -> None:
+    assert store_module._position(lesson) == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"doing": "delete", "name": "../../etc"},  # root would delete that
+        {"doing": "delete", "name": "/etc"},
+        {"doing": "delete", "name": 7},
+        {"doing": "format", "name": "one"},
+        {"doing": "restore", "name": "one", "phase": "late"},
+        {"doing": "restore", "name": "one", "way": "sideways"},
+        {"doing": "restore"},
+        {},
+    ],
+)
+def test_a_strange_journal_is_told(data: dict[str, object]) -> None:
+    with pytest.raises(LabError, match="journal of the snapshots cannot be read"):
+        Journal.from_json(data)

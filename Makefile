@@ -94,10 +94,13 @@ pictures: dev ## draw the README's pictures anew, from a real lab (destroys the 
 wheel: dev ## dist/*.whl
 	$(BIN)/python -m hatchling build -t wheel
 
-lock: ## renew requirements.lock (needs uv)
-	rm -f requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --group dev --no-annotate \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
+
+lock: ## renew requirements.lock and requirements-dev.lock, versions and hashes (needs uv)
+	rm -f requirements.lock requirements-dev.lock
+	$(LOCK) --group build -o requirements.lock
+	$(LOCK) --group build --group dev --constraint requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv, builds and caches; the lab itself is for `labctl destroy`
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -8,10 +8,12 @@ import ctypes
 import os
 import platform
 import pwd
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -72,6 +74,12 @@ def caller() -> Caller | None:
     return Caller(*numbers) if numbers[0] else None
 
 
+def user_at_work() -> int:
+    """ID of the user whose files labctl writes: who called sudo, or else this process's user."""
+    who = caller()
+    return os.geteuid() if who is None else who.user
+
+
 @contextmanager
 def acting_as_caller() -> Iterator[None]:
     """This thread has only the rights of who called sudo on files; the other threads stay root.
@@ -103,3 +111,28 @@ def _set_groups(libc: ctypes.CDLL, groups: list[int]) -> None:
     number = _SETGROUPS.get(platform.machine())
     if number is not None:
         libc.syscall(number, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
+
+
+def give_to_caller(descriptor: int) -> None:
+    """Make who called sudo the owner of an open file that root made for them."""
+    who = caller()
+    if who is not None and os.fstat(descriptor).st_uid != who.user:
+        os.fchown(descriptor, who.user, who.group)
+
+
+def refuse_strangers_links(directory: Path) -> None:
+    """Raise LabError if the path leads through a link that neither root nor the caller made."""
+    trusted = {0, user_at_work()}
+    absolute = directory.absolute()
+    for path in (absolute, *absolute.parents):
+        try:
+            info = path.lstat()
+        except OSError:
+            return  # what opens the file reports it
+        if stat.S_ISLNK(info.st_mode) and info.st_uid not in trusted:
+            raise LabError(
+                tr("{path} is a link made by {user}: labctl does not follow it",
+                   path=path, user=user_name(info.st_uid)),
+                hint=tr("name the place that it leads to"),
+                code=EXIT_USAGE,
+            )  # fmt: skip

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 if TYPE_CHECKING:
     from gettext import NullTranslations
 
 Language: TypeAlias = Literal["en", "zh-TW"]
+_Text = TypeVar("_Text", bound=str)
 
 _language: Language = "en"
 
@@ -83,7 +84,7 @@ def tr_n(singular: str, plural: str, /, n: int, **params: Any) -> str:
     return _filled(translated, english, {"n": n, **params})
 
 
-def mark(text: str) -> str:
+def mark(text: _Text) -> _Text:
     """`text` as it is: a template kept in a table, which `tr` gets when it is shown.
 
     Tables are made before the language is known; `make messages` collects what is marked.

@@ -21,7 +21,7 @@ from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.providers import Provider
 from labctl.providers.registry import ProviderEntry, auto_order, find, make_provider
-from labctl.spec.load import LabSpec, load_spec
+from labctl.spec.load import LabSpec, load_built, load_spec
 from labctl.state import LabState, cache_directory
 from labctl.topology import Node, Topology, build_topology
 
@@ -76,10 +76,8 @@ class Lab:
         looked at, halted and destroyed after lab.yaml was edited or deleted.
         """
         shared_nat = self._entry.features.shared_nat
-        built = self.state.read_json(self.state.built_spec)
-        return build_topology(
-            self.spec if built is None else LabSpec.model_validate(built), shared_nat=shared_nat
-        )
+        spec = load_built(self.state.built_spec) if self.state.usable else None
+        return build_topology(spec or self.spec, shared_nat=shared_nat)
 
     @cached_property
     def provider_name(self) -> str:
@@ -95,7 +93,7 @@ class Lab:
 
     @property
     def _made_by(self) -> str:
-        return find(self.state.identity().provider, self.state.identity_file).name
+        return find(self.state.made_by, self.state.identity_file).name
 
     @property
     def _entry(self) -> ProviderEntry:

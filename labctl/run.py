@@ -5,17 +5,30 @@ import os
 import selectors
 import shlex
 import signal
+import site
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.assets import PACKAGE
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 
-__all__ = ["CommandFailed", "Completed", "run", "run_at_exit", "spawn", "stop_service", "stream"]
+__all__ = [
+    "CommandFailed",
+    "Completed",
+    "build_environment",
+    "python_module",
+    "run",
+    "run_at_exit",
+    "spawn",
+    "stop_service",
+    "stream",
+]
 
 CommandFailed = subprocess.CalledProcessError
 """What a library raises that runs commands by itself (python-vagrant)."""
@@ -25,6 +38,43 @@ END_TIMEOUT = 5.0
 """Seconds a process group may take to end after a signal."""
 SYSTEMD = Path("/run/systemd/system")
 """This directory exists if and only if systemd is this host's init (sd_booted(3))."""
+
+
+def python_module(module: str, *words: str) -> list[str]:
+    """argv that runs a module of labctl in a new Python, as `python -m` does.
+
+    Isolated (-I): neither the current directory, which may be a stranger's, nor PYTHONPATH and
+    PYTHONSTARTUP decide which code runs. A virtual environment still counts: it belongs to the
+    interpreter.
+    """
+    place = str(PACKAGE.parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    by_environment = any(path and os.path.realpath(path) == place for path in paths)
+    by_user = bool(site.ENABLE_USER_SITE) and os.path.realpath(site.getusersitepackages()) == place
+    if not by_environment and not by_user:
+        return [sys.executable, "-I", "-m", module, *words]
+    # An isolated Python would not find labctl. It is told where labctl is, and nothing else.
+    program = (
+        f"import runpy, sys; sys.path.append({place!r});"
+        f" runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-I", "-c", program, *words]
+
+
+def build_environment() -> dict[str, str]:
+    """The environment in which root builds what all labs share: of the caller's only the proxies.
+
+    Not their language, which programs' messages are in and which a new system does not have, and
+    not their TMPDIR, which does not exist in there or may not be executable.
+    """
+    kept = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        **kept,
+    }
 
 
 @dataclass(frozen=True)

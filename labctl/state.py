@@ -1,7 +1,8 @@
 """What a lab stores on disk: every file name under `.labctl/`, the lock, identity and secrets.
 
-No other module contains a file name under `.labctl/`. Files are written atomically (temporary
-file, fsync, rename): after a kill or on a full disk a file has its old content or its new one.
+No other module contains a file name under `.labctl/`; user_files.py writes what lies
+elsewhere. Files are written atomically (temporary file, fsync, rename): after a kill or on a full
+disk a file has its old content or its new one.
 """
 
 import fcntl
@@ -14,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.own_directory import of_another_user, open_text, owner, vet
 
 STATE_DIRECTORY = ".labctl"
 # What JSON leaves as it is: C1, other line breaks, directions of writing, halves of characters.
@@ -54,19 +56,6 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def give_to_user(path: Path) -> None:
-    """Under sudo, make the user who called it the owner of a file outside the lab's state."""
-    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if user.isdecimal() and group.isdecimal():
-        os.chown(path, int(user), int(group))
-
-
-def write_for_user(path: Path, text: str) -> None:
-    """Replace a file that the user asked for, and make them its owner. Raises LabError."""
-    write_atomic(path.absolute(), text)
-    give_to_user(path)
-
-
 @dataclass(frozen=True)
 class Secrets:
     """The passwords of one lab, each 128 random bits as 32 hexadecimal digits."""
@@ -95,6 +84,33 @@ class Identity:
     """Seconds since the epoch."""
     image: str = ""
     """Key of the baked image the nodes run on: it stays the same as long as the lab exists."""
+    directory: str = ""
+    """Where the lab is: the path of `.labctl`. Empty if an older labctl made the lab."""
+    device: int = 0
+    inode: int = 0
+    """The same as the file system knows it, which stays when the directory is moved."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Identity":
+        """The identity in the content of lab.json.
+
+        Raises TypeError, ValueError for what labctl would never write: the values become names and
+        paths, and the file may have come with somebody else's directory.
+        """
+        identity = cls(**data)
+        texts = {
+            "lab": r"[a-z][a-z0-9-]{0,30}",
+            "lab_id": r"[0-9a-f]{8}",
+            "provider": r"[a-z0-9-]+",
+            "image": r"[0-9a-z]*",
+            "directory": r"(/.*)?",
+        }
+        for name, pattern in texts.items():
+            if not re.fullmatch(pattern, getattr(identity, name), re.DOTALL):
+                raise ValueError(name)
+        for name in ("created", "device", "inode"):
+            float(getattr(identity, name))
+        return identity
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,7 @@ class LabState:
 
     def __init__(self, lab_directory: Path) -> None:
         self.root = lab_directory / STATE_DIRECTORY
+        self._vetted = False
 
     # -- names -----------------------------------------------------------------------------------
     @property
@@ -281,30 +298,117 @@ class LabState:
 
     # -- identity --------------------------------------------------------------------------------
     @property
+    def owner(self) -> int | None:
+        """ID of the user whom `.labctl` belongs to, whether or not we may read it; None: no such.
+
+        Raises LabError if `.labctl` is no directory.
+        """
+        return owner(self.root)
+
+    @property
+    def usable(self) -> bool:
+        """Whether `.labctl` is there. Raises LabError if it is not ours, or not as labctl makes it.
+
+        The first look also takes the rights of others away.
+        """
+        self._vetted = self._vetted or vet(self.root, self.identity_file.name)
+        return self._vetted and self.root.is_dir()
+
+    @property
     def exists(self) -> bool:
-        """Whether a lab exists here, finished or not."""
-        return self.identity_file.exists()
+        """Whether a lab exists here, finished or not. Raises LabError as `usable` does."""
+        return self.usable and self.identity_file.is_file()
 
     def identity(self) -> Identity:
-        """The lab's identity. Raises LabError when there is no lab."""
+        """The lab's identity. Raises LabError when there is no lab, or a copy of one."""
+        identity = self._read_identity()
+        if (original := self._original(identity)) is not None:
+            raise LabError(
+                tr("this directory is a copy: its lab is the one in {directory}",
+                   directory=original.parent),
+                hint=tr("`labctl destroy` here deletes the copy of the lab's files and leaves that"
+                        " lab alone; then `labctl create` makes a lab of its own"),
+            )  # fmt: skip
+        return identity
+
+    @property
+    def copied_from(self) -> Path | None:
+        """The directory of the lab that this one is a copy of; None if it is the lab itself."""
+        if not self.exists:
+            return None
+        original = self._original(self._read_identity())
+        return None if original is None else original.parent
+
+    @property
+    def made_by(self) -> str:
+        """Name of the provider of the lab, also of one that is a copy. Raises LabError."""
+        return self._read_identity().provider
+
+    def _read_identity(self) -> Identity:
         path = self.identity_file
-        data = self.read_json(path)
+        data = self.read_json(path) if self.usable else None
         if data is None:
             raise LabError(tr("there is no lab here yet"), hint=tr("make it with `labctl create`"))
         try:
-            return Identity(**data)
-        except TypeError as error:
+            return Identity.from_json(data)
+        except (TypeError, ValueError) as error:
             raise _not_ours(path) from error
+
+    def _place(self) -> dict[str, Any]:
+        info = self.root.stat()
+        return {"directory": str(self.root), "device": info.st_dev, "inode": info.st_ino}
+
+    def _original(self, identity: Identity) -> Path | None:
+        """The `.labctl` that has this identity, if it is another one than ours and still there.
+
+        A directory that was moved keeps its inode; one that was put back from a backup has its
+        path. If neither is so, and no lab has this identity at the old path, it was moved too, to
+        another file system.
+        """
+        here = self._place()
+        if identity.directory in ("", here["directory"]):
+            return None
+        if (identity.device, identity.inode) == (here["device"], here["inode"]):
+            return None
+        other = Path(identity.directory)
+        try:
+            found = json.loads((other / self.identity_file.name).read_text(encoding="utf-8"))
+            same = found["lab_id"] == identity.lab_id
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return other if same else None
+
+    def _record_place(self) -> None:
+        """Note where the lab is now, if it was moved there."""
+        try:
+            identity = self._read_identity()
+        except LabError:
+            return  # whoever needs it reports it
+        if self._original(identity) is None:
+            recorded = replace(identity, **self._place())
+            if recorded != identity:
+                self.save_identity(recorded)
 
     def begin(self, lab: str, provider: str) -> Identity:
         """The identity of this lab, created now if there is none."""
         if self.exists:
             return self.identity()
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_root()
         self.logs.mkdir(exist_ok=True)
-        identity = Identity(lab, secrets.token_hex(4), provider, time.time())
+        identity = Identity(lab, secrets.token_hex(4), provider, time.time(), **self._place())
         self.save_identity(identity)
         return identity
+
+    def make_root(self) -> None:
+        """Make `.labctl` unless it exists. Raises LabError."""
+        try:
+            if not self.usable:
+                self.root.mkdir(mode=0o700, exist_ok=True)
+            self.usable  # noqa: B018 - another labctl, or somebody else, may have been faster
+        except OSError as error:
+            raise LabError(
+                tr("cannot write {path}: {error}", path=self.root, error=error.strerror)
+            ) from error
 
     def save_identity(self, identity: Identity) -> None:
         """Write the identity to disk."""
@@ -337,7 +441,7 @@ class LabState:
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            raise _of_another_user(path) from error
+            raise of_another_user(path, path.parent.stat().st_uid) from error
         except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 tr("{path} cannot be read: {error}", path=path, error=error),
@@ -360,11 +464,9 @@ class LabState:
         the lock when the process ends, so a killed labctl leaves none behind.
         """
         path = self.root / "lock"
+        self.make_root()
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = path.open("a+", encoding="utf-8")
-        except PermissionError as error:
-            raise _of_another_user(path) from error
+            lock = open_text(path, "a+")
         except OSError as error:
             raise LabError(
                 tr("cannot write {path}: {error}", path=path, error=error.strerror)
@@ -391,18 +493,12 @@ class LabState:
                    verb=verb, pid=os.getpid(), time=since)
             )  # fmt: skip
             stream.flush()
+            self._record_place()
             yield
 
     def remove(self) -> None:
         """Delete the whole `.labctl/` directory."""
         shutil.rmtree(self.root, ignore_errors=False)
-
-
-def _of_another_user(path: Path) -> LabError:
-    return LabError(
-        tr("{path} belongs to another user", path=path),
-        hint=tr("run labctl as the user who made the lab"),
-    )
 
 
 def _not_ours(path: Path) -> LabError:
@@ -412,12 +508,13 @@ def _not_ours(path: Path) -> LabError:
     )
 
 
-def cache_directory(*, roots: bool = False) -> Path:
+def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
     """Where images and timings are stored for all labs of this machine; `roots`: root's cache.
 
-    Raises LabError when LABCTL_CACHE names a directory that overlayfs cannot be told.
+    `chosen` stands in for LABCTL_CACHE. Raises LabError when that names a directory which cannot be
+    given to overlayfs.
     """
-    if chosen := os.environ.get("LABCTL_CACHE"):
+    if chosen := os.environ.get("LABCTL_CACHE") if chosen is None else chosen:
         try:
             path = Path(chosen).expanduser().absolute()
         except (OSError, RuntimeError) as error:  # ~nobody, a working directory that is gone
@@ -437,10 +534,16 @@ def cache_directory(*, roots: bool = False) -> Path:
 
 
 def as_json(data: Any) -> str:
-    """JSON for programs: UTF-8, one document.
+    """JSON for programs: UTF-8, one document; a dataclass is an object with its fields.
 
     It may be shown on a terminal, and guests and lessons may say anything: what controls a terminal
     is escaped, which programs read as the same.
     """
-    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=_json_value)
+    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
+
+
+def _json_value(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return str(value)

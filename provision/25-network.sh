@@ -50,6 +50,12 @@ if [ "$IS_GATEWAY" = yes ] && ! ip -4 -o addr show dev br-ex 2>/dev/null | grep 
         /usr/local/sbin/labctl-network rollback
     CHANGED=yes # what has once been started would not be again
 fi
-if [ "$CHANGED" = yes ]; then systemctl restart labctl-network; else systemctl start labctl-network; fi
+verb=start
+[ "$CHANGED" = no ] || verb=restart
+systemctl "$verb" labctl-network || {
+    # systemctl only says that it failed; what it printed is in the journal.
+    journalctl --no-pager --quiet --output cat --unit labctl-network --lines 15 >&2 || true
+    die "labctl-network, which sets this node's bridges and addresses, failed; its last words are above"
+}
 say "Open vSwitch $(ovs-vsctl get open . ovs_version), datapath $DATAPATH"
 ip -br addr

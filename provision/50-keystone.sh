@@ -21,7 +21,11 @@ for directory in fernet-keys credential-keys; do
 done
 order_after keystone
 up keystone
-runuser -u keystone -- env OS_BOOTSTRAP_PASSWORD="$SECRET_ADMIN" keystone-manage bootstrap \
+# The password goes by the environment, which only the process's own user can read. On a command line
+# every user of the host could, and the journal keeps the command line of whoever writes to it.
+# (setpriv, unlike runuser, opens no PAM session and writes nothing to the journal.)
+HOME=/var/lib/keystone OS_BOOTSTRAP_PASSWORD=$SECRET_ADMIN setpriv --reuid keystone --regid keystone --init-groups \
+    keystone-manage bootstrap \
     --bootstrap-region-id RegionOne \
     --bootstrap-admin-url "http://$CONTROLLER_ADDRESS:5000/v3/" \
     --bootstrap-internal-url "http://$CONTROLLER_ADDRESS:5000/v3/" \

@@ -3,9 +3,9 @@
 #
 #   scripts/setup.sh system   the system's packages, by apt, only those that are missing
 #   scripts/setup.sh venv     .venv with labctl and the libraries of requirements.lock
-#   scripts/setup.sh dev      the same, and what `make test` needs
+#   scripts/setup.sh dev      the same, and what `make test` needs, of requirements-dev.lock
 #   scripts/setup.sh tools    real tools that some tests drive: Vagrant, libvirt, QEMU, an SSH server,
-#                             Chromium, a clock and a locale of choice, and axe-core and Mermaid in
+#                             Chromium, sudo, a clock and a locale of choice, axe-core and Mermaid in
 #                             tests/page.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #
@@ -141,7 +141,7 @@ project = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))
 parts = [sys.argv[1], sys.version, str(pathlib.Path.cwd()), project["build-system"],
          project["project"], project["tool"]["hatch"]]
 if sys.argv[1] == "dev":
-    parts.append(project["dependency-groups"])
+    parts += [project["dependency-groups"], pathlib.Path("requirements-dev.lock").read_text("utf-8")]
 parts.append(pathlib.Path("requirements.lock").read_text("utf-8"))
 print(hashlib.sha256(repr(parts).encode()).hexdigest())
 PYTHON
@@ -154,9 +154,11 @@ mark_current() { recipe .venv/bin/python "$1" >".venv/.labctl-$1"; }
 
 # pip and not a faster installer: it honours the user's own configuration of indexes, proxies and
 # certificates, and it is there.
-pip_install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "$@"
-}
+pip_install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+
+# A lock file has the hash of each archive: whatever an index or a mirror hands out, nothing else is
+# installed. No source archives, for which pip would fetch build tools that nobody has looked at.
+install_locked() { pip_install --require-hashes --only-binary :all: -r "$1"; }
 
 do_venv() {
     local python
@@ -165,7 +167,9 @@ do_venv() {
         "make setup installs it."
     say "Installing labctl and its libraries into .venv"
     "$python" -m venv --clear .venv
-    pip_install -e .
+    install_locked requirements.lock
+    # With the hatchling of the lock, instead of one that pip fetches.
+    pip_install --no-deps --no-build-isolation -e .
     mark_current venv
 }
 
@@ -173,13 +177,7 @@ do_dev() {
     do_venv
     is_current dev && return
     say "Installing what the tests need into .venv"
-    # --group is known to pip 25.1 and newer only.
-    .venv/bin/python - >.venv/dev.in <<'PYTHON'
-import pathlib, tomllib
-project = tomllib.loads(pathlib.Path("pyproject.toml").read_text("utf-8"))
-print(*project["dependency-groups"]["dev"], sep="\n")
-PYTHON
-    pip_install -r .venv/dev.in
+    install_locked requirements-dev.lock
     mark_current dev
 }
 
@@ -197,7 +195,7 @@ tool_packages() {
     local package missing=() policy=/usr/sbin/policy-rc.d
     for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
         qemu-utils dnsmasq-base iptables openssh-server libxml2-utils \
-        chromium fonts-noto-cjk tmux faketime locales; do
+        chromium fonts-noto-cjk tmux faketime locales sudo; do
         dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
     have npm || missing+=(npm) # others than Debian bring it inside their nodejs

@@ -216,8 +216,9 @@ class InstanceGuest:
         }
         program = Path(serialshell.__file__).read_text(encoding="utf-8")
         domain = shlex.quote(self.location.domain)
+        python = f"exec python3 -I -c {shlex.quote(program)}"
         done = self._compute.run(
-            f'line=$(virsh ttyconsole {domain}) && exec python3 -c {shlex.quote(program)} "$line"',
+            f'line=$(virsh ttyconsole {domain}) && {python} "$line"',
             input=json.dumps(request).encode(),
             timeout=timeout + 3 * _SHELL_TIMEOUT,
             check=False,

@@ -24,7 +24,12 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
     Works on whatever an interrupted `create` left. With `purge` also removes what its provider
     keeps for the next lab. Raises LabError naming what could not be removed.
     """
-    if not lab.state.root.exists():
+    if lab.state.copied_from is not None:
+        # Everything outside the directory that has the lab's name is the original's.
+        with lab.state.locked("destroy"):
+            lab.state.remove()
+        return Destroyed(existed=True, cached=[])
+    if not lab.state.usable:
         if purge:
             lab.provider.purge(lambda message: None)
         return Destroyed(existed=False, cached=[])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from labctl.engine.events import Event
 from labctl.lab import Lab
+from labctl.own_directory import open_text
 from labctl.snapshots.recover import recover
 
 
@@ -20,7 +21,7 @@ def held(lab: Lab, verb: str) -> Iterator[None]:
     state = lab.state
     with state.locked(verb):
         state.logs.mkdir(parents=True, exist_ok=True)
-        with state.events.open("a") as sink:
+        with open_text(state.events, "a") as sink:
 
             def record(event: Event) -> None:
                 sink.write(json.dumps({"at": time.time(), **event.to_json()}) + "\n")

@@ -17,12 +17,12 @@ def vagrantfile(lab: Lab) -> str:
 
 def render(lab: Lab) -> Path:
     """Write the Vagrantfile into the lab's state directory; returns its path."""
-    if lab.state.built_spec.exists():
+    if lab.state.usable and lab.state.built_spec.exists():
         # Vagrant finds the machines of a lab by this file. If it named others, the machines that
         # exist could not be halted or destroyed any more.
         refuse_other_topology(lab)
     path = lab.state.vagrant / "Vagrantfile"
     text = vagrantfile(lab)
-    lab.state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lab.state.make_root()
     write_atomic(path, text)
     return path

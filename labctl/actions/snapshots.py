@@ -34,7 +34,7 @@ def restore(lab: Lab, name: str, *, cold: bool = False) -> None:
     """
     lab.require_created()
     with held(lab, f"snapshot restore {name}"):
-        restoring.restore(lab, name, cold=cold)
+        restoring.restore(lab, name, offline=cold)
 
 
 def delete(lab: Lab, name: str) -> None:
@@ -50,7 +50,7 @@ def reset(
     lab.require_created()
     position = read_position(lab.state)
     with held(lab, "reset"):
-        restoring.restore(lab, to or BASE, cold=cold)
+        restoring.restore(lab, to or BASE, offline=cold)
     if not to and position.current is not None:
         source = position.lessons[position.current].source
         with session(lab, f"start {position.current}", console, source, labctl) as lessons:

@@ -1,7 +1,9 @@
 """The state of a lab as one report: nodes, services, instances, lesson, where to log in."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NotRequired, cast
+
+from typing_extensions import TypedDict
 
 from labctl.errors import LabError
 from labctl.i18n import mark, tr, tr_n
@@ -12,6 +14,7 @@ from labctl.probes import ProbeContext
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
 from labctl.provisioning.services import inactive_units, units_of
+from labctl.spec.model import Stack
 from labctl.terminal.console import Console
 from labctl.terminal.fit import table
 from labctl.terminal.text import Span, one_line
@@ -20,8 +23,77 @@ from labctl.topology import Node
 if TYPE_CHECKING:
     from labctl.lab import Lab
 
-Report = dict[str, Any]
-"""JSON-ready: lab, file, stack, provider, state, nodes, instances, lesson, login."""
+State = Literal["absent", "unfinished", "halted", "degraded", "up"]
+
+
+class NodeStatus(TypedDict):
+    """A node."""
+
+    name: str
+    roles: list[str]
+    running: bool
+    eth0: str
+    """Address with its prefix length, as 10.0.2.15/24."""
+    eth1: str
+    chassis: str | None
+    """`geneve ADDRESS` as the southbound database has it; null: not registered."""
+    services: dict[str, str]
+    """What systemd says of each unit that must be active."""
+    failed: list[str]
+    """Those of them that are not."""
+
+
+class InstanceStatus(TypedDict):
+    """An instance, as Nova has it."""
+
+    name: str
+    status: str
+    """ACTIVE, SHUTOFF, ERROR, …"""
+    host: str | None
+    """The node that it runs on."""
+    fixed: list[str]
+    """Addresses."""
+    floating: list[str]
+    security_groups: list[str]
+    """Their names."""
+
+
+class LessonStatus(TypedDict):
+    """How far the learner is in the lesson that is being walked through."""
+
+    id: str
+    practice: bool
+    """Whether the learner types the commands."""
+    attempted: list[str]
+    """Ids of the checkpoints that were begun and not taken back."""
+    passed: list[str]
+    """Those of them whose claims all held."""
+    checkpoints: list[str]
+    """Ids of all; empty when the lesson cannot be read any more."""
+    next: str | None
+    """The first that is not passed; null: none."""
+
+
+class Report(TypedDict):
+    """What `status --json` prints."""
+
+    lab: str
+    file: str
+    """Of the lab.yaml."""
+    stack: Stack
+    provider: str | None
+    """null where no lab exists."""
+    state: State
+    nodes: list[NodeStatus]
+    """Empty where no lab exists."""
+    instances: list[InstanceStatus]
+    """Empty unless the lab is up."""
+    lesson: LessonStatus | None
+    """null: none was begun."""
+    login: dict[str, str]
+    """By node: the command that logs in; empty unless the lab is up."""
+    id: NotRequired[str]
+    """Of the lab, which the names of all it has on the host carry; missing where none exists."""
 
 
 def collect(lab: "Lab") -> Report:
@@ -41,7 +113,7 @@ def collect(lab: "Lab") -> Report:
     if not lab.state.exists:
         return report
     identity = lab.state.identity()
-    report |= {"provider": identity.provider, "id": identity.lab_id}
+    report["provider"], report["id"] = identity.provider, identity.lab_id
     registered = _chassis(lab)
     with ThreadPoolExecutor(max_workers=8) as pool:
         report["nodes"] = list(pool.map(lambda node: _node(lab, node, registered), topology.nodes))
@@ -53,7 +125,7 @@ def collect(lab: "Lab") -> Report:
     return report
 
 
-def _state(nodes: list[Report], *, created: bool) -> str:
+def _state(nodes: list[NodeStatus], *, created: bool) -> State:
     running = [node["running"] for node in nodes]
     if not created:
         return mark("unfinished")
@@ -63,7 +135,7 @@ def _state(nodes: list[Report], *, created: bool) -> str:
     return mark("up") if all(running) and healthy else mark("degraded")
 
 
-def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> Report:
+def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> NodeStatus:
     running = lab.provider.running(node)
     services: dict[str, str] = {}
     if running:
@@ -100,17 +172,17 @@ def _chassis(lab: "Lab") -> dict[str, str]:
     return {row["name"]: f"{row['encapsulation']} {row['address']}" for row in rows}
 
 
-def _instances(lab: "Lab") -> list[Report]:
+def _instances(lab: "Lab") -> list[InstanceStatus]:
     from labctl.access.cloud import API_ERRORS
 
     errors: tuple[type[Exception], ...] = (LabError, *API_ERRORS)
     try:
-        return servers(_probe_context(lab), {})
+        return cast(list[InstanceStatus], servers(_probe_context(lab), {}))
     except errors:
         return []
 
 
-def _lesson(lab: "Lab") -> Report | None:
+def _lesson(lab: "Lab") -> LessonStatus | None:
     try:
         position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
     except LabError:

@@ -40,7 +40,7 @@ def walk(
 
 def _remember(lab: Lab, walked: Walk) -> None:
     """Save the walk in the lab, for the report; only the last KEPT_WALKS stay."""
-    text = as_json(walked.to_json())
+    text = as_json(walked)
     write_atomic(lab.state.walks / f"{walked.began * 1000:.0f}.json", text)
     for old in sorted(lab.state.walks.glob("*.json"))[:-KEPT_WALKS]:
         old.unlink(missing_ok=True)

@@ -14,10 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from labctl import __version__
+from labctl.caller import give_to_caller
 from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
 from labctl.cli.lessons import lessons_app
 from labctl.cli.options import Verbs
+from labctl.cli.process import prepare
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Cancelled, LabError
@@ -88,6 +90,8 @@ def main() -> int:
 
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
+        set_language(detect_language(os.environ))
+        prepare()
         code = _localized(run)(standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C
@@ -170,6 +174,7 @@ def _show_defect(error: Exception) -> int:
     ) as sink:
         sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
         traceback.print_exception(error, file=sink)
+        give_to_caller(sink.fileno())
     error_to_show = LabError(
         tr("labctl itself broke: {what}", what=f"{type(error).__name__}: {error}"),
         hint=tr("this is a defect of labctl; please report it with the log"),

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.options import Quiet, Verbs, become_root, open_console
+from labctl.cli.elevate import become_root
+from labctl.cli.options import Quiet, Verbs, open_console
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli.elevate import become_root, command_name
 from labctl.cli.options import (
     DEFAULT,
     File,
     Json,
     Quiet,
-    command_name,
     open_console,
     open_lab,
 )
@@ -40,7 +40,7 @@ def init(
 def validate(file: File = DEFAULT, json: Json = False) -> None:
     """Say everything that is wrong with a lab.yaml; exit 2 if anything is."""
     from labctl.spec.load import load_spec
-    from labctl.spec.problems import SpecError
+    from labctl.spec.problems import SpecError, Validation
     from labctl.state import as_json
     from labctl.topology import build_topology
 
@@ -48,12 +48,12 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
         topology = build_topology(load_spec(file))
     except SpecError as error:
         if json:
-            problems = [problem.to_json() for problem in error.problems]
-            typer.echo(as_json({"valid": False, "problems": problems}))
+            problems = tuple(problem.to_json() for problem in error.problems)
+            typer.echo(as_json(Validation(False, problems)))
             raise typer.Exit(EXIT_USAGE) from None
         raise
     if json:
-        typer.echo(as_json({"valid": True, "problems": []}))
+        typer.echo(as_json(Validation(True)))
     else:
         names = ", ".join(node.name for node in topology.nodes)
         typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
@@ -107,6 +107,8 @@ def render(
     if stdout:
         sys.stdout.write(vagrantfile(lab))
     else:
+        if lab.state.owner == 0:
+            become_root()
         typer.echo(render_lab(lab))
 
 
@@ -133,7 +135,7 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
     from labctl.actions.status import collect, show
     from labctl.state import as_json
 
-    with open_console() as console:
+    with open_console(json=json) as console:
         report = collect(open_lab(file, console))
         if json:
             typer.echo(as_json(report))
@@ -197,7 +199,7 @@ def destroy(
     from labctl.actions.destroy import destroy as destroy_lab
 
     with open_console(quiet=quiet) as console:
-        done = destroy_lab(open_lab(file, console), purge=purge)
+        done = destroy_lab(open_lab(file, console, copies=True), purge=purge)
         console.say(tr("the lab is gone") if done.existed else tr("there is no lab here"))
         for what in done.cached:
             command = "labctl destroy --purge"

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, Quiet, command_name, open_console, open_lab
+from labctl.cli.elevate import command_name
+from labctl.cli.options import DEFAULT, File, Json, Quiet, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language, set_language, tr, tr_n
 
@@ -33,18 +34,7 @@ def lessons(json: Json = False) -> None:
 
     all_lessons = [load_lesson(name) for name in available()]
     if json:
-        summaries = [
-            {
-                "id": lesson.id,
-                "title": str(lesson.title),
-                "goal": str(lesson.goal),
-                "stack": lesson.stack,
-                "needs": list(lesson.needs),
-                "checkpoints": [checkpoint.id for checkpoint in lesson.checkpoints],
-            }
-            for lesson in all_lessons
-        ]
-        typer.echo(as_json(summaries))
+        typer.echo(as_json([lesson.summary() for lesson in all_lessons]))
         return
     with open_console() as console:
         for lesson in all_lessons:
@@ -135,13 +125,14 @@ def transcript(
     lesson: LessonName,
     lang: Annotated[str, typer.Option(help="en or zh-TW; default: labctl's language.")] = "",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file; default: stdout.")
+        Path | None,
+        typer.Option("-o", "--output", readable=False, help="A file; default: stdout."),
     ] = None,
     file: File = DEFAULT,
 ) -> None:
     """A lesson's last run as Markdown: explanations, commands, their output, claims."""
     from labctl.actions.lessons import transcript as make_transcript
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     if lang and lang not in ("en", "zh-TW"):
         raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=lang), code=EXIT_USAGE)

@@ -1,15 +1,13 @@
-"""What the verbs share: common options, opening the console and the lab, root by sudo."""
+"""What the verbs share: common options, opening the console and the lab."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.cli.elevate import become_root
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -42,52 +40,24 @@ def open_console(*, quiet: bool = False, json: bool = False) -> "Console":
     return make_console(quiet=quiet, json=json)
 
 
-def open_lab(file: Path, console: "Console") -> "Lab":
+def open_lab(file: Path, console: "Console", *, copies: bool = False) -> "Lab":
     """The lab of a lab.yaml. Restarts labctl with sudo if the lab needs root.
 
     That is so if its provider needs root, or if the lab was made by root and only root can read it.
+    Raises LabError when sudo does not make us root; and, without `copies`, when the directory is
+    the copy of another lab's.
     """
     from labctl.lab import CHOSEN, Lab
     from labctl.providers.timeout_factor import timeout_factor_from
 
     timeout_factor_from(os.environ)  # refused before anything is made, whatever the provider
     lab = Lab(file, console)
-    readable = True
-    try:
-        needs_root = lab.needs_root
-    except LabError as error:
-        if error.code == EXIT_USAGE or os.geteuid() == 0:
-            raise
-        needs_root, readable = True, False
-    if needs_root:
-        if readable and os.geteuid() != 0 and not lab.state.exists:
+    if lab.state.owner == 0:  # nothing in it can be read before we are root
+        become_root()
+    if lab.needs_root and os.geteuid() != 0:
+        if not lab.state.exists:
             os.environ[CHOSEN] = lab.provider_name
         become_root()
+    if not copies and lab.state.copied_from is not None:
+        lab.state.identity()  # raises, with the whole story
     return lab
-
-
-def become_root() -> None:
-    """Replace this process by `sudo labctl …` with the same arguments, unless we are root.
-
-    With LABCTL_NO_SUDO set it does nothing.
-    """
-    if os.geteuid() == 0 or os.environ.get("LABCTL_NO_SUDO"):
-        return
-    from shutil import which
-
-    if which("sudo") is None:
-        return  # the provider reports later that it needs root
-    os.environ["LABCTL_COMMAND"] = command_name()
-    passed_on = {"NO_COLOR", "TERM", "LANG", "LC_ALL", "LC_MESSAGES", "http_proxy", "https_proxy"}
-    names = ",".join(name for name in os.environ if name.startswith("LABCTL_") or name in passed_on)
-    sys.stderr.write(tr("labctl: containers need root; asking sudo") + "\n")
-    argv = ["sudo", f"--preserve-env={names}", sys.executable, "-m", "labctl", *sys.argv[1:]]
-    os.execvp("sudo", argv)
-
-
-def command_name() -> str:
-    """How the user called labctl, for hints: `labctl`, or the path that was typed."""
-    if name_before_sudo := os.environ.get("LABCTL_COMMAND"):  # set by `become_root`
-        return name_before_sudo
-    name = sys.argv[0]
-    return name if "/" in name and not name.endswith("__main__.py") else "labctl"

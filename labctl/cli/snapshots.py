@@ -1,18 +1,17 @@
 """The verbs of the snapshots."""
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.elevate import command_name
 from labctl.cli.options import (
     DEFAULT,
     File,
     Json,
     Quiet,
     Verbs,
-    command_name,
     open_console,
     open_lab,
 )
@@ -58,7 +57,7 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
     with open_console(json=json) as console:
         rows = snapshots.rows(open_lab(file, console))
         if json:
-            typer.echo(as_json([asdict(row) for row in rows]))
+            typer.echo(as_json(rows))
         else:
             show_rows(rows, console)
 

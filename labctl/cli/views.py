@@ -1,13 +1,13 @@
 """The verbs that show a lab: packet walk, graph, report."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.options import DEFAULT, File, Json, command_name, open_console, open_lab
+from labctl.cli.elevate import command_name
+from labctl.cli.options import DEFAULT, File, Json, open_console, open_lab
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import current_language, tr
 
@@ -45,7 +45,7 @@ def walk(
         result = send(open_lab(file, console), protocol, source, target, port, keep)
         console.close()  # ends the live display of the walk
         if json:
-            typer.echo(as_json(result.to_json()))
+            typer.echo(as_json(result))
         else:
             from labctl.walks.show import show
 
@@ -60,7 +60,9 @@ def graph(
         str, typer.Option("--format", help="svg, mermaid or text; default: as --output ends.")
     ] = "",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; default: stdout.")
+        Path | None,
+        # Not readable: whoever writes need not read, such as another user's pipe at /dev/stdout.
+        typer.Option("-o", "--output", readable=False, help="File to write; default: stdout."),
     ] = None,
     planned: Annotated[
         bool, typer.Option("--planned", help="As lab.yaml describes it; ask no running lab.")
@@ -75,11 +77,12 @@ def graph(
     chosen = _format(format_, output)
     with open_console(json=json) as console:
         lab = Lab(file)
-        if not planned and lab.state.root.exists():  # only an existing lab may need root
+        owner = lab.state.owner
+        if owner is not None and (not planned or owner == 0):  # only an existing lab may need root
             lab = open_lab(file, console)
         graph_model = graph_of(lab, planned=planned)
         if json:
-            _write_output(as_json(asdict(graph_model)) + "\n", output)
+            _write_output(as_json(graph_model) + "\n", output)
         elif chosen == "text":
             from labctl.graph.terminal import drawing
 
@@ -110,7 +113,9 @@ def graph(
 def report(
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page; default: report.html beside lab.yaml."),
+        typer.Option(
+            "-o", "--output", readable=False, help="The page; default: report.html beside lab.yaml."
+        ),
     ] = None,
     language: Annotated[
         str, typer.Option("--language", help="The page opens in it: en or zh-TW.")
@@ -120,7 +125,7 @@ def report(
     """Write one HTML page: the lab, what lessons did and proved, packet walks to be played."""
     from labctl.report.collect import collect
     from labctl.report.page import chosen, render
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     opens_in = chosen(language) if language else current_language()
     with open_console() as console:
@@ -170,6 +175,6 @@ def _write_output(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from labctl.state import write_for_user
+    from labctl.user_files import write_for_user
 
     write_for_user(output, text)

@@ -73,6 +73,8 @@ def _ask_until_one_works(
 
 
 def _cached_image(images: ImageCache) -> Any:
+    if images.root.is_dir() and not os.access(images.root, os.R_OK | os.X_OK):
+        return "unknown"  # root's, and closed to others
     try:
         if images.find() is not None:
             return "baked"

@@ -1,12 +1,13 @@
 """Host facts -> findings and the choice of a provider. Pure functions."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from typing_extensions import TypedDict
 
 from labctl.errors import LabError
 from labctl.host.facts import HostFacts
-from labctl.host.findings import Case, Finding
+from labctl.host.findings import Case, Finding, FindingJson
 from labctl.i18n import tr
 from labctl.providers.registry import ProviderEntry, auto_order, find, names
 
@@ -24,6 +25,21 @@ class Choice:
     """The reason, in words for the user."""
     passed_over: Mapping[str, str]
     """Providers that `auto` prefers but did not choose: provider -> reason."""
+
+
+class DoctorJson(TypedDict):
+    """What `doctor --json` prints: only the texts depend on the user's language."""
+
+    lab: str
+    ok: bool
+    """Whether the lab can be made."""
+    provider: str | None
+    """The one that will make it; null when no provider can."""
+    why: str
+    passed_over: Mapping[str, str]
+    """Providers that `auto` prefers but did not choose: provider -> reason."""
+    findings: Sequence[FindingJson]
+    host: HostFacts
 
 
 @dataclass(frozen=True)
@@ -58,19 +74,16 @@ class DoctorReport:
             hint=fix + ("\n" if fix else "") + tr("`labctl doctor` tells more"),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """For programs (docs/doctor.md): only the texts depend on the user's language."""
-        host = asdict(self.facts)
-        if not host["by_provider"]:
-            del host["by_provider"]
+    def to_json(self) -> DoctorJson:
+        """For programs."""
         return {
             "lab": self.lab,
             "ok": self.ok,
             "provider": self.choice.provider or None,
             "why": self.choice.why,
-            "passed_over": dict(self.choice.passed_over),
+            "passed_over": self.choice.passed_over,
             "findings": [finding.to_json() for finding in self.findings],
-            "host": host,
+            "host": self.facts,
         }
 
 

@@ -162,7 +162,7 @@ class Router:
 
 @dataclass(frozen=True)
 class Graph:
-    """A lab, to be drawn."""
+    """A lab, to be drawn; `graph --json` prints its fields."""
 
     lab: str
     live: bool

@@ -167,8 +167,8 @@ class HostFacts:
     disks: dict[str, Disk] = field(default_factory=dict)
     """By place: `lab`, `cache`, `boxes` (VAGRANT_HOME), and `virtualbox` and `libvirt`, where they
     store the disks of machines."""
-    image: Literal["baked", "packages", "none"] = "none"
-    """How much of the containers' image is in the cache."""
+    image: Literal["baked", "packages", "none", "unknown"] = "none"
+    """How much of the containers' image is in the cache; only root can see into root's cache."""
     ports: tuple[TakenPort, ...] = ()
     """Which of the lab's forwarded ports are in use."""
     routes: tuple[Route, ...] = ()

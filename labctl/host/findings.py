@@ -3,9 +3,11 @@
 A check is a pure function of host facts and a lab that yields findings.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from typing_extensions import TypedDict
 
 from labctl.host.facts import HostFacts, LabHere
 from labctl.i18n import tr
@@ -35,10 +37,38 @@ class Finding:
     provider: str = ""
     """The provider it concerns."""
 
-    def to_json(self) -> dict[str, Any]:
-        """For programs, with the published keys (docs/doctor.md): `breaks` and `mend`."""
-        published = {"impact": "breaks", "fix": "mend"}
-        return {published.get(name, name): value for name, value in asdict(self).items()}
+    def to_json(self) -> "FindingJson":
+        """For programs, which know the impact as `breaks` and the fix as `mend`."""
+        return {
+            "id": self.id,
+            "level": self.level,
+            "group": self.group,
+            "what": self.what,
+            "breaks": self.impact,
+            "mend": self.fix,
+            "commands": self.commands,
+            "provider": self.provider,
+        }
+
+
+class FindingJson(TypedDict):
+    """A finding in what `doctor --json` prints."""
+
+    id: str
+    """Its name, such as `vagrant-missing`; it never changes."""
+    level: Severity
+    """error: the lab cannot be made; warning: a part of it will not work well."""
+    group: Group
+    what: str
+    """What is wrong."""
+    breaks: str
+    """What will not work because of it."""
+    mend: str
+    """How to fix it, in words."""
+    commands: Sequence[str]
+    """Shell commands that fix it."""
+    provider: str
+    """The provider it concerns."""
 
 
 @dataclass(frozen=True)

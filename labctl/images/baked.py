@@ -12,13 +12,17 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.caller import user_name
+from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr, tr_n
-from labctl.run import stream
+from labctl.own_directory import close_to_others, open_text, owner
+from labctl.run import build_environment, stream
+from labctl.state import cache_directory
 
 SUITE = "trixie"
 _RECIPE_VERSION = "1"
@@ -27,7 +31,11 @@ PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/control
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
              "image/before-packages.sh")  # fmt: skip
 BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
-          "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
+          "files/journald.conf", "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
+
+LOCK_DEADLINE = 1800.0
+"""Seconds to wait for another labctl that builds: an image takes minutes, on a slow network half an
+hour."""
 
 DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
          "--kill-child", "--mount-proc")  # fmt: skip
@@ -93,6 +101,29 @@ class ImageCache:
             return None
         return BakedImage(baked.name.removeprefix("baked-"), (baked / "root", packages / "root"))
 
+    def protect(self) -> None:
+        """Let nobody but root into the images: they hold setuid programs that nobody updates.
+
+        The cache itself is closed if it is labctl's own; a directory that LABCTL_CACHE names may
+        have other uses. Raises LabError for layers that somebody else made, for they are part of
+        every node.
+        """
+        tops = [self.root] if self.root == cache_directory(roots=True, chosen="") else []
+        for name in ("packages-*", "baked-*", "boxes"):
+            tops += self.root.glob(name)
+        for top in tops:
+            user = owner(top)
+            if user is None:
+                continue
+            if user != os.geteuid():
+                raise LabError(
+                    tr("{path} belongs to another user: {user}",
+                       path=top, user=user_name(user)),
+                    hint=tr("delete it, or set LABCTL_CACHE to a directory of your own"),
+                )  # fmt: skip
+            with suppress(FileNotFoundError):  # another labctl has just removed what was unfinished
+                close_to_others(top)
+
     def build(
         self,
         *,
@@ -105,8 +136,12 @@ class ImageCache:
         An unfinished build has a temporary name, and the next build deletes it. Needs root, and a
         Debian mirror if the packages are not in the cache. Raises LabError.
         """
+        made = not self.root.exists()
         make_cache(self.root)
-        with exclusive(self.root / "lock", progress):
+        if made:
+            close_to_others(self.root)
+        self.protect()
+        with exclusive(self.root / "lock", progress, cancel):
             if (image := self.find()) is not None:
                 return image
             for leftover in self.root.glob("*.partial"):
@@ -124,7 +159,8 @@ class ImageCache:
         self, target: Path, log: Path, progress: Callable[[str], None], cancel: Callable[[], bool]
     ) -> None:
         partial = target.with_name(target.name + ".partial")
-        (partial / "root").mkdir(parents=True)
+        partial.mkdir(mode=0o700)
+        (partial / "root").mkdir()
         wanted = [
             word
             for name in PACKAGES
@@ -164,6 +200,7 @@ class ImageCache:
             log=log,
             timeout=3600,
             cancel=cancel,
+            env=build_environment(),
             on_line=apt_progress(progress),
             hint=tr("is there a network? the first lab on a machine downloads 400 MB from a Debian"
                     " mirror (LABCTL_MIRROR chooses another one)"),
@@ -179,8 +216,9 @@ class ImageCache:
         cancel: Callable[[], bool],
     ) -> None:
         partial = target.with_name(target.name + ".partial")
+        partial.mkdir(mode=0o700)
         for name in ("root", "work", "merged"):
-            (partial / name).mkdir(parents=True)
+            (partial / name).mkdir()
         progress(tr("instance image and database schemas"))
         script = self._provision / "image" / "enter.sh"
         stream(
@@ -189,6 +227,7 @@ class ImageCache:
             log=log,
             timeout=1800,
             cancel=cancel,
+            env=build_environment(),
             on_line=progress,
         )  # fmt: skip
         shutil.rmtree(partial / "work")
@@ -198,27 +237,63 @@ class ImageCache:
 
 
 def make_cache(directory: Path) -> None:
-    """Make a directory of the cache. Raises LabError where nothing can be written."""
+    """Make a directory of the cache, closed to others. Raises LabError where that fails."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "lock").touch()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise LabError(
-            tr("cannot write {path}: {error}", path=directory, error=error.strerror),
-            hint=tr("set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or"
-                    " btrfs"),
-        ) from error  # fmt: skip
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LabError:
+    return LabError(
+        tr("cannot write {path}: {error}", path=path, error=error.strerror),
+        hint=tr(
+            "set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or btrfs"
+        ),
+    )
 
 
 @contextmanager
-def exclusive(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock of the cache; reports to `progress` when it has to wait for another labctl."""
-    with lock.open("a") as stream:
+def exclusive(
+    lock: Path,
+    progress: Callable[[str], None],
+    cancelled: Callable[[], bool] | None = None,
+    deadline: float = LOCK_DEADLINE,
+) -> Iterator[None]:
+    """Hold a lock of the cache; reports to `progress` when it has to wait for another labctl.
+
+    Raises WaitTimeout after `deadline` seconds, Cancelled, LabError.
+    """
+    try:
+        opened = open_text(lock, "a+")
+    except OSError as error:
+        raise _unwritable(lock, error) from error
+    with opened as stream:
+        os.fchmod(stream.fileno(), 0o600)  # whoever may read it can hold it
+
+        def taken() -> bool:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                raise NotYet(stream.read().strip() or "?") from None
+            return True
+
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            taken()
+        except NotYet as holder:
             progress(tr("another lab builds the image; waiting for it"))
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            wait_until(
+                tr("the lock of the images is free: {path}", path=lock),
+                taken,
+                deadline=deadline,
+                hint=tr("{holder} holds it: wait for it or stop it, then run the same command"
+                        " again", holder=holder),
+                cancelled=cancelled,
+            )  # fmt: skip
+        stream.truncate(0)
+        stream.write(tr("process {pid}", pid=os.getpid()))
+        stream.flush()
         yield
 
 

@@ -15,10 +15,11 @@ import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import Step, StepContext, run_steps
@@ -33,8 +34,13 @@ from labctl.images.baked import (
     require_space,
 )
 from labctl.images.box_format import DISK_GIB, BoxFormat
-from labctl.run import stream
-from labctl.state import give_to_user, write_atomic
+from labctl.run import build_environment, stream
+from labctl.user_files import (
+    delete_for_user,
+    directory_for_user,
+    replacing_for_user,
+    write_for_user,
+)
 
 NAME = "labctl/lab"
 """The name of the box in Vagrant."""
@@ -119,7 +125,8 @@ class BoxBuilder:
         if os.geteuid() != 0:
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
         make_cache(self._cache)
-        _make_directory(self._output)
+        self._images.protect()
+        directory_for_user(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")
         with exclusive(self._cache / "lock", lambda message: self._bus.emit(Note("info", message))):
             self._delete_leftovers()
@@ -133,14 +140,12 @@ class BoxBuilder:
 
     def _delete_leftovers(self) -> None:
         """Delete what an interrupted build left, except the disk of the current recipe."""
-        for leftover in [
-            *self._cache.glob("*.partial"),
-            *self._output.glob(".labctl-lab-*.partial"),
-        ]:
-            if leftover.is_file():
-                leftover.unlink()
-            elif leftover != self._disk:
+        for leftover in self._cache.glob("*.partial"):
+            if leftover != self._disk:
                 shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._output.glob(".labctl-lab-*.partial"):
+            with suppress(OSError):
+                delete_for_user(leftover)
 
     def _steps(self) -> list[Step]:
         def boxes_done() -> bool:
@@ -190,6 +195,7 @@ class BoxBuilder:
             log=self.log,
             timeout=timeout,
             cancel=context.cancelled,
+            env=build_environment(),
             on_line=context.progress,
             hint=tr("is there a network? the first box on a machine downloads a kernel from a"
                     " Debian mirror") if script == "system.sh" else None,
@@ -225,12 +231,10 @@ class BoxBuilder:
         self._run_in_layers(context, self._disk, "disk.sh", format.kind, timeout=3600)
         disk = self._disk / "out" / format.disk
         context.progress(target.name)
-        partial = target.with_name(f".{target.name}.partial")
         files = self._text_files(format, disk.stat().st_size)
-        pack(partial, files, disk, context.cancelled)
+        with replacing_for_user(target) as stream:
+            pack(stream, target, files, disk, context.cancelled)
         disk.unlink()
-        give_to_user(partial)
-        partial.rename(target)
 
     def _text_files(self, format: BoxFormat, disk_size: int) -> dict[str, str]:
         source = self._provision / "image" / "box" / "files"
@@ -265,8 +269,8 @@ class BoxBuilder:
 
     def _make_catalogue(self, context: StepContext) -> None:
         boxes = self._boxes()
-        write_atomic(self.catalogue, json.dumps(catalogue(self.version, boxes), indent=1) + "\n")
-        give_to_user(self.catalogue)
+        text = json.dumps(catalogue(self.version, boxes), indent=1) + "\n"
+        write_for_user(self.catalogue, text)
 
     def _read_catalogue(self) -> list[BuiltBox]:
         catalogue = json.loads(self.catalogue.read_text(encoding="utf-8"))
@@ -315,14 +319,21 @@ def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pack(target: Path, files: dict[str, str], disk: Path, cancelled: Callable[[], bool]) -> None:
+def pack(
+    stream: BinaryIO,
+    target: Path,
+    files: dict[str, str],
+    disk: Path,
+    cancelled: Callable[[], bool],
+) -> None:
     """Write a box: an uncompressed tar, for the disk in it is compressed already.
 
-    The same files give the same bytes. Raises LabError, Cancelled.
+    It goes to `stream`; `target` is for messages. The same files give the same bytes. Raises
+    LabError, Cancelled.
     """
     try:
         with (
-            tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive,
+            tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive,
             disk.open("rb") as disk_content,
         ):
             for name, text in files.items():
@@ -359,15 +370,3 @@ class _Interruptible:
 def _sha256(file: Path) -> str:
     with file.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        if not directory.is_dir():
-            directory.mkdir(parents=True)
-            give_to_user(directory)
-    except OSError as error:
-        raise LabError(
-            tr("cannot make the directory {path}: {error}", path=directory, error=error.strerror),
-            hint=tr("choose another one with --output"),
-        ) from error

@@ -1,4 +1,4 @@
-"""Claims: one sentence each, and the look at the running lab that proves or refutes it."""
+"""Claims: one sentence each, proved or refuted by asking a probe about the running lab."""
 
 import re
 import time
@@ -15,7 +15,7 @@ from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.matching import matches
-from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact, Look
+from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact
 from labctl.lessons.templates import fill, fill_all
 from labctl.probes import ProbeContext, ReadCache
 from labctl.topology import Node, Topology
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 
 _HYPERVISOR = re.compile(r"node\.hypervisor\b|'hypervisor'")
-"""Where templates and claims speak of the node that runs the first instance."""
+"""How templates and claims name the node that runs the first instance."""
 _AT_ONCE = 8
-"""Probes that are asked at once; sshd opens ten sessions on one connection, and no more."""
+"""Probes that are asked at the same time: below 10, the sessions that sshd allows on one connection
+by default (MaxSessions in sshd_config(5))."""
 
 
 class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
-    """Claims do not hold. What was expected and seen is in each of them."""
+    """Some claims do not hold; `claims` has what was expected and seen for each."""
 
     def __init__(self, claims: "list[ClaimResult]") -> None:
         first, more = claims[0], len(claims) - 1
@@ -44,7 +45,7 @@ class ClaimFails(LabError):  # noqa: N818 - a finding, not a mistake
 
 
 class ClaimChecker:
-    """Proves claims on one lab, with the facts of one lesson."""
+    """Proves the claims of one lesson on one lab."""
 
     def __init__(
         self,
@@ -62,10 +63,10 @@ class ClaimChecker:
 
     @contextmanager
     def cached_reads(self, previous: ReadCache | None = None) -> Iterator[ReadCache]:
-        """Inside, a probe is asked once for all claims and facts: they speak of one moment.
+        """Inside the block each probe is asked only once, so all claims see the same moment.
 
-        A claim that does not hold has everything asked anew. `previous` is what an earlier look
-        saw, if nothing can have happened since.
+        When a claim does not hold, the cache is emptied and everything is asked again. `previous`
+        is the cache of an earlier block, if nothing can have changed since.
         """
         outer, known = self._known, self._known or previous or ReadCache()
         self._known = known
@@ -75,71 +76,74 @@ class ClaimChecker:
             self._known = outer
 
     def prefetch(self, claims: Iterable[Claim], templates: Iterable[object] = ()) -> None:
-        """Within `cached_reads`: ask all that these claims and templates will ask, at once."""
+        """Within `cached_reads`: ask the probes that these claims and templates need, in parallel.
+
+        A probe that fails here is asked again by the claim that needs it, which reports the error.
+        """
         claims = list(claims)
-        words = " ".join(map(str, (*(claim.model_dump() for claim in claims), *templates)))
-        asked = {claim.probe for claim in claims}
+        texts = " ".join(map(str, (*(claim.model_dump() for claim in claims), *templates)))
+        probes = {claim.probe for claim in claims}
         facts = set(self._facts)
-        while named := {name for name in facts if f"fact.{name}" in words}:
+        while named := {name for name in facts if f"fact.{name}" in texts}:
             facts -= named
-            asked |= {self._facts[name].probe for name in named}
-            # Facts may be stated with facts.
-            words = " ".join(str(self._facts[name].model_dump()) for name in named) + words
-        if _HYPERVISOR.search(words) and self._topology.stack == "openstack":
-            asked.add("openstack.servers")
-        # The others look at what happens, or make it happen.
-        asked = {probe for probe in asked if probe.startswith(("openstack.", "ovn."))}
-        sight = self.sight()
+            probes |= {self._facts[name].probe for name in named}
+            # A fact's definition may use other facts.
+            texts = " ".join(str(self._facts[name].model_dump()) for name in named) + texts
+        if _HYPERVISOR.search(texts) and self._topology.stack == "openstack":
+            probes.add("openstack.servers")
+        # wire.* probes read captured packets or send some, so they must run at their own time.
+        probes = {probe for probe in probes if probe.startswith(("openstack.", "ovn."))}
+        context = self.probe_context()
 
         def ask(probe: str) -> None:
-            with suppress(Exception):  # whoever needs it asks again, and is told
-                self._ask(probe, {}, sight)
+            with suppress(Exception):
+                self._ask(probe, {}, context)
 
-        if asked:
+        if probes:
             with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-                list(pool.map(ask, sorted(asked)))
+                list(pool.map(ask, sorted(probes)))
 
     def prove(
         self,
         claim: Claim,
         frames: list[Frame],
         cancelled: Callable[[], bool] | None = None,
-        patience: float | None = None,
+        time_limit: float | None = None,
     ) -> ClaimResult:
-        """Look until the claim holds or its time is up, which `patience` (seconds) may shorten.
+        """Ask until the claim holds or its time is up, which `time_limit` (seconds) may shorten.
 
-        Where nobody can look (a node does not answer), the claim does not hold. Raises LabError for
-        a mistake of the lesson.
+        When the probe cannot be asked, because a node does not answer, the claim does not hold.
+        Raises LabError for a mistake in the lesson.
         """
-        began = looked = time.monotonic()
-        sight = self.sight(frames)
-        last: Rows = []
-        besides: Rows = []
+        began = asked = time.monotonic()
+        context = self.probe_context(frames)
+        seen: Rows = []
+        instead: Rows = []
         values: dict[str, Any] = {}
         error = ""
-        # What was captured does not change by looking again.
+        # Captured packets do not change, so asking again gives the same rows.
         within = 0.0 if claim.probe in CAPTURED else claim.within
-        within *= sight.guest("controller").timeout_factor
-        within = within if patience is None else min(within, patience)
+        within *= context.guest("controller").timeout_factor
+        within = within if time_limit is None else min(within, time_limit)
         again = False
 
         def holds() -> bool:
-            nonlocal last, besides, values, error, again, looked
+            nonlocal seen, instead, values, error, again, asked
             if again:
-                looked = time.monotonic()
+                asked = time.monotonic()
                 if self._known is not None:
                     self._known.forget()
             again = True
             values = self.values()
-            error, last, besides = "", [], []
+            error, seen, instead = "", [], []
             try:
-                every = self._ask(claim.probe, fill_all(claim.arguments, values), sight)
+                rows = self._ask(claim.probe, fill_all(claim.arguments, values), context)
                 where = fill_all(claim.where, values)
-                last = [row for row in every if _row_matches(row, where)]
-                besides = [] if last else every
+                seen = [row for row in rows if _row_matches(row, where)]
+                instead = [] if seen else rows
                 count = _count(claim, values)
                 each = fill_all(claim.each, values)
-                if count == 0 and not last and (absent := values["fact"].absent):
+                if count == 0 and not seen and (absent := values["fact"].absent):
                     # No row is about something that is not there: that would prove nothing.
                     raise LabError(tr("there is no {name} yet", name=f"fact.{absent[0]}"))
             except LabError as trouble:
@@ -147,8 +151,8 @@ class ClaimChecker:
                     raise
                 error = trouble.message
                 return False
-            enough = bool(last) if count is None else len(last) == count
-            return enough and all(_row_matches(row, each) for row in last)
+            enough = bool(seen) if count is None else len(seen) == count
+            return enough and all(_row_matches(row, each) for row in seen)
 
         try:
             wait_until(claim.id, holds, deadline=within, hint="", interval=0.4, cancelled=cancelled)
@@ -157,20 +161,23 @@ class ClaimChecker:
             held = False
         return ClaimResult(
             claim.id,
-            self.words(str(claim.text), values),
+            self.fill_text(str(claim.text), values),
             held,
             claim.probe,
             "" if error else _expected(claim, values),
-            last,
+            seen,
             time.monotonic() - began,
             tuple(dict.fromkeys((*claim.where, *claim.each))),
-            [] if held else besides,
+            [] if held else instead,
             error,
-            looked - began,
+            asked - began,
         )
 
-    def words(self, template: str, values: Mapping[str, Any] | None = None) -> str:
-        """A text for the learner; where the lab cannot say a value there is a `…`."""
+    def fill_text(self, template: str, values: Mapping[str, Any] | None = None) -> str:
+        """A text for the learner, filled in; every value becomes `…` when one cannot be found.
+
+        Raises LabError for a mistake in the lesson.
+        """
         try:
             return fill(template, self.values() if values is None else values)
         except LabError as error:
@@ -178,29 +185,23 @@ class ClaimChecker:
                 raise
             return re.sub(r"\{\{.*?\}\}", "…", template)
 
-    def look(self, look: Look, values: Mapping[str, Any], sight: ProbeContext) -> Rows:
-        """The rows that a probe sees, as far as they match `where`."""
-        rows = self._ask(look.probe, fill_all(look.arguments, values), sight)
-        where = fill_all(look.where, values)
-        return [row for row in rows if _row_matches(row, where)]
-
-    def _ask(self, probe: str, arguments: Mapping[str, str], sight: ProbeContext) -> Rows:
-        """What a probe sees; within `cached_reads` what it saw already, but for the wire."""
+    def _ask(self, probe: str, arguments: Mapping[str, str], context: ProbeContext) -> Rows:
+        """The rows of a probe; within `cached_reads` from the cache, except for wire.* probes."""
         if probe not in PROBES:
             raise LabError(
                 tr("a lesson asks an unknown probe: {probe}", probe=probe), code=EXIT_USAGE
             )
         if self._known is None or probe.startswith("wire."):
-            return self._ask_now(probe, arguments, sight)
+            return self._ask_now(probe, arguments, context)
         question = (probe, *sorted(arguments.items()))
         rows: Rows = self._known.get_or_ask(
-            question, lambda: self._ask_now(probe, arguments, sight)
+            question, lambda: self._ask_now(probe, arguments, context)
         )
         return rows
 
-    def _ask_now(self, probe: str, arguments: Mapping[str, str], sight: ProbeContext) -> Rows:
+    def _ask_now(self, probe: str, arguments: Mapping[str, str], context: ProbeContext) -> Rows:
         try:
-            return PROBES[probe](sight, arguments)
+            return PROBES[probe](context, arguments)
         except LabError:
             raise
         except Exception as error:
@@ -210,15 +211,15 @@ class ClaimChecker:
 
             if not isinstance(error, API_ERRORS):
                 raise
-            said = " ".join(str(error).split())[:200]
+            message = " ".join(str(error).split())[:200]
             raise LabError(
-                tr("OpenStack does not answer: {said}", said=said),
+                tr("OpenStack does not answer: {said}", said=message),
                 hint=tr("`labctl status` shows what is not running"),
             ) from error
 
-    # -- what templates see ----------------------------------------------------------------------
+    # -- values for templates --------------------------------------------------------------------
     def values(self) -> dict[str, Any]:
-        """What a template can name: lab, instance, fact, node."""
+        """The names that a template may use: lab, instance, fact, node."""
         return {
             "lab": self._topology,
             "instance": self._topology.instances[0],
@@ -227,10 +228,16 @@ class ClaimChecker:
         }
 
     def fact(self, name: str, known: "_Facts") -> str:
-        """A fact of the lesson, asked now; `-` when nothing is there to be seen."""
+        """A fact of the lesson, asked of its probe; `-` when no row matches.
+
+        `known` are the facts that the definition of this one may use.
+        """
         fact = self._facts[name]
-        rows = self.look(fact, {**self.values(), "fact": known}, self.sight())
-        value = rows[0].get(fact.column) if rows else None
+        values = {**self.values(), "fact": known}
+        rows = self._ask(fact.probe, fill_all(fact.arguments, values), self.probe_context())
+        where = fill_all(fact.where, values)
+        matching = [row for row in rows if _row_matches(row, where)]
+        value = matching[0].get(fact.column) if matching else None
         return "-" if value is None else str(value)
 
     @property
@@ -238,8 +245,8 @@ class ClaimChecker:
         """The names of the lesson's facts."""
         return self._facts
 
-    def sight(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> ProbeContext:
-        """What probes look at; `frames` are those of the checkpoint's captures."""
+    def probe_context(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> ProbeContext:
+        """What probes are given; `frames` are those of the checkpoint's captures."""
         if self._known is None:
             return ProbeContext(self._topology, self._cloud, self.guest, frames)
         return ProbeContext(self._topology, self._cloud, self.guest, frames, self._known.get_or_ask)
@@ -263,27 +270,28 @@ class ClaimChecker:
                 return name
 
     def _hypervisor(self) -> str:
-        """Where the first instance runs, whatever it is called by now; gone, the first compute."""
-        first, sight = self._topology.instances[0], self.sight()
-        rows = self._ask("openstack.servers", {}, sight)
+        """The node that runs the first instance; the first compute node when none does."""
+        first = self._topology.instances[0]
+        rows = self._ask("openstack.servers", {}, self.probe_context())
         for row in rows:
             if row["name"] == first.name and row["host"]:
                 return str(row["host"])
+        # The learner may have renamed the instance, or made it again: its address tells.
         for row in rows:
             if str(first.address) in row.get("fixed", ()) and row["host"]:
                 return str(row["host"])
         return self._topology.computes[0].name
 
     def node(self, name: str) -> Node:
-        """The topology's node behind an alias, for templates."""
+        """The node of the topology that a name or alias stands for."""
         return self._topology.node(self.node_name(name))
 
 
 class _Facts:
-    """`fact.NAME` in templates: asked of the lab when it is used, once for each evaluation."""
+    """`fact.NAME` in templates: the probe is asked when the name is first used."""
 
     def __init__(self, checker: ClaimChecker) -> None:
-        self._prover = checker
+        self._checker = checker
         self._known: dict[str, str] = {}
 
     @property
@@ -292,26 +300,26 @@ class _Facts:
         return [name for name, value in self._known.items() if value == "-"]
 
     def __getattr__(self, name: str) -> str:
-        if name not in self._prover.facts:
+        if name not in self._checker.facts:
             raise AttributeError(name)
         if name not in self._known:
-            self._known[name] = "-"  # for a fact that is stated with itself
-            self._known[name] = self._prover.fact(name, self)
+            self._known[name] = "-"  # ends the recursion when a fact is defined by itself
+            self._known[name] = self._checker.fact(name, self)
         return self._known[name]
 
 
 class _Nodes:
-    """`node.controller`, `node.gateway`, `node.hypervisor` in templates; found once."""
+    """`node.controller`, `node.gateway`, `node.hypervisor` in templates; each is found once."""
 
     def __init__(self, checker: ClaimChecker) -> None:
-        self._prover = checker
+        self._checker = checker
         self._known: dict[str, Node] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name not in NODES:
             raise AttributeError(name)
         if name not in self._known:
-            self._known[name] = self._prover.node(name)
+            self._known[name] = self._checker.node(name)
         return self._known[name]
 
 
@@ -331,7 +339,7 @@ def _count(claim: Claim, values: Mapping[str, Any]) -> int | None:
 
 
 def _expected(claim: Claim, values: Mapping[str, Any]) -> str:
-    """What the claim asks for, in one line."""
+    """What the probe must give for the claim to hold, in one line."""
     count = _count(claim, values)
     rows = tr("at least one row") if count is None else tr_n("{n} row", "{n} rows", n=count)
     parts = [claim.probe, rows]

@@ -1,4 +1,4 @@
-"""The shell commands of checkpoints: on a node or in an instance, with variables that live on."""
+"""The shell commands of checkpoints, on a node or in an instance, and the variables they set."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +19,16 @@ from labctl.terminal.console import Console
 from labctl.topology import Topology
 
 VARIABLES = "/var/lib/labctl/lesson.sh"
-"""On the nodes: the shell variables that checkpoints set; profile.sh reads it at login."""
+"""On the nodes: the shell variables that checkpoints set. /etc/profile.d/labctl.sh reads this file
+at login."""
 COMMAND_SECONDS = 300
-"""How long one command of a checkpoint may take."""
+"""How long one command of a checkpoint may take; our choice, not measured."""
 _MOST_OUTPUT = 262_144
 """Characters of a command's output that are shown and kept."""
 
 
 def head_and_tail(text: str, left_out: int = 0) -> str:
-    """Output of a command, without its middle if it is long, and told so.
+    """The output of a command; if it is long, without its middle, which a note in it says.
 
     `left_out`: bytes of the middle that are not in the text any more.
     """
@@ -51,14 +52,14 @@ class Commands:
         checker: ClaimChecker,
         console: Console,
     ) -> None:
-        """`guest` finds a node's handle by its name; `checker` knows the templates' values."""
+        """`guest` finds a node's handle by its name; `checker` has the values for templates."""
         self._topology = topology
         self._guest_of = guest
         self._checker = checker
         self._console = console
 
     def of(self, checkpoint: Checkpoint, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(prompt, command) of what the checkpoint runs, one after the other."""
+        """(prompt, command) for each command of the checkpoint, in the order they are run."""
         if checkpoint.node == "instance":
             prompt = f"{self._topology.image.user}@{self._topology.instances[0].name}$"
         else:
@@ -75,10 +76,10 @@ class Commands:
         *,
         checking: bool = False,
     ) -> None:
-        """Show and run the checkpoint's commands; what came of each is added to `result`.
+        """Show and run the checkpoint's commands; add the result of each to `result`.
 
-        Raises LabError when one fails. `checking`: for what they make visible only, so nothing is
-        shown, no variable is kept, and a command may fail.
+        Raises LabError when a command fails. `checking`: the commands run only to cause packets
+        that a claim looks at, so they are not shown, may fail, and keep no variables.
         """
         inside = checkpoint.node == "instance"
         node = self.node_of(checkpoint)
@@ -90,23 +91,23 @@ class Commands:
             late: LateError | None = None
             try:
                 if inside:
-                    done = run_in_instance(
-                        self._checker.sight(),
+                    completed = run_in_instance(
+                        self._checker.probe_context(),
                         command,
                         timeout=COMMAND_SECONDS,
                         cancelled=context.cancelled,
                     )
                 else:
                     sets = () if checking else tuple(checkpoint.sets)
-                    done = self.shell(node, command, sets, context)
+                    completed = self.shell(node, command, sets, context)
             except LateError as error:
-                late, done = error, error.result
-            text = head_and_tail(done.stdout + done.stderr, done.left_out)
+                late, completed = error, error.result
+            text = head_and_tail(completed.stdout + completed.stderr, completed.left_out)
             result.commands.append(
-                CommandResult(name, command, text, done.returncode, done.seconds, prompt)
+                CommandResult(name, command, text, completed.returncode, completed.seconds, prompt)
             )
             if checking and late is None:
-                continue  # the claims tell
+                continue  # a command that failed is seen by the claims
             if not checking:
                 self._console.output(text)
             if late is not None:
@@ -115,17 +116,17 @@ class Commands:
                         "`{command}` on {node} did not finish within {seconds} s",
                         command=command.splitlines()[0],
                         node=name,
-                        seconds=f"{done.seconds:.0f}",
+                        seconds=f"{completed.seconds:.0f}",
                     ),
                     hint=late.hint,
                 ) from late
-            if not done.ok:
+            if not completed.ok:
                 raise LabError(
                     tr(
                         "`{command}` failed on {node} (exit {code})",
                         command=command.splitlines()[0],
                         node=name,
-                        code=done.returncode,
+                        code=completed.returncode,
                     ),
                     hint=tr(
                         "what it said is above; `labctl next` tries this checkpoint again,"
@@ -136,15 +137,14 @@ class Commands:
     def shell(
         self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
     ) -> GuestResult:
-        """Run a script on a node with the learner's variables; those in `sets` are kept."""
-        keep = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
-        # Variables live on in a file that profile.sh reads too: the learner who logs in has them.
+        """Run a script on a node with the learner's variables; those in `sets` are saved."""
+        save = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         lines = [
             ". /etc/profile.d/labctl.sh",
             "shopt -s expand_aliases",
             script,
             "labctl_exit=$?",
-            *([keep] if sets else []),
+            *([save] if sets else []),
             "exit $labctl_exit",
         ]
         return self._guest_of(node).run(
@@ -155,32 +155,36 @@ class Commands:
         )
 
     def set_variables(self, checkpoint: Checkpoint) -> None:
-        """Set the checkpoint's variables for a learner who typed its commands elsewhere."""
+        """Set the checkpoint's variables when the learner typed its commands in another shell."""
         values = self._checker.values()
-        known = {
+        variables = {
             name: fill(template, values) for name, template in checkpoint.sets.items() if template
         }
-        if script := "\n".join(f"{name}={shlex.quote(its)}" for name, its in known.items()):
-            self.shell(self.node_of(checkpoint), script, tuple(known))
+        lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+        if lines:
+            self.shell(self.node_of(checkpoint), "\n".join(lines), tuple(variables))
             self.share(checkpoint)
 
     def node_of(self, checkpoint: Checkpoint) -> str:
-        """The node that a checkpoint works on; for one inside an instance the controller."""
+        """The node that a checkpoint works on; the controller if it works in an instance."""
         inside = checkpoint.node == "instance"
         return self._checker.node_name("controller" if inside else checkpoint.node)
 
     def share(self, checkpoint: Checkpoint) -> None:
-        """Give what the checkpoint set to the other nodes, as far as they are there."""
+        """Copy the variables that the checkpoint set to the other nodes.
+
+        A node that does not answer is left out.
+        """
         if not checkpoint.sets:
             return
-        place = self.node_of(checkpoint)
-        others = [node.name for node in self._topology.nodes if node.name != place]
-        with suppress(LabError):  # nothing was set
-            content = self._guest_of(place).get(VARIABLES)
+        origin = self.node_of(checkpoint)
+        others = [node.name for node in self._topology.nodes if node.name != origin]
+        with suppress(LabError):  # the file does not exist before the first variable is set
+            content = self._guest_of(origin).get(VARIABLES)
 
-            def give(name: str) -> None:
+            def copy_to(name: str) -> None:
                 with suppress(LabError):
                     self._guest_of(name).put(content, VARIABLES)
 
             with ThreadPoolExecutor(max_workers=8) as pool:
-                list(pool.map(give, others))
+                list(pool.map(copy_to, others))

@@ -1,4 +1,4 @@
-"""What was seen for a claim, as data and in words."""
+"""What a probe saw for a claim, as data and as text."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from labctl.i18n import tr
 
 @dataclass
 class ClaimResult:
-    """One claim with its evidence."""
+    """One claim with its evidence; `--json` prints these names."""
 
     id: str
     text: str
@@ -22,52 +22,56 @@ class ClaimResult:
     seen: Rows
     seconds: float
     columns: tuple[str, ...] = ()
-    """Of `seen`: those the claim speaks of."""
+    """The columns of `seen` that the claim has conditions on."""
     instead: Rows = field(default_factory=list)
-    """When `seen` is empty although something was asked for: what the probe saw besides."""
+    """When no row matched the claim's `where`: the rows that the probe gave."""
     error: str = ""
-    """Why nobody could look, if so."""
+    """Why the probe could not be asked; "" when it could."""
     waited: float = 0.0
-    """Of `seconds`: until the look began that decided. The lab's time, and not labctl's."""
+    """The part of `seconds` before the last time the probe was asked: how long the lab took to make
+    the claim true. The rest is how long labctl took to ask."""
 
     @property
     def seen_text(self) -> str:
-        """The evidence, a line for each row: what the claim speaks of (JSON has the rest)."""
+        """The evidence as lines."""
         return "\n".join(self.evidence)
 
     @property
     def evidence(self) -> list[str]:
-        """The evidence, a text for each thing that was seen."""
+        """The evidence for a person, a text for each row, with the claim's columns only.
+
+        Rows that read the same are one text with their number. `seen` has all columns.
+        """
         if self.error:
             return [self.error]
         if self.probe == "wire.packets" and self.seen:
-            # Alike but for their numbers and their time.
-            alike = Counter(sighting(row) for row in self.seen)
-            return [f"{n} × {text}" if n > 1 else text for text, n in alike.items()]
+            # The text leaves out the frame's number and time, so equal frames are counted.
+            counts = Counter(sighting(row) for row in self.seen)
+            return [f"{n} × {text}" if n > 1 else text for text, n in counts.items()]
         if not self.seen and self.instead and self.columns:
-            there = " | ".join(_described(self._spoken_of(self.instead)))
-            return [tr("nothing of the kind; there is: {rows}", rows=there)]
-        return _described(self._spoken_of(self.seen) if self.columns else self.seen)
+            rows = " | ".join(_row_texts(self._claim_columns(self.instead)))
+            return [tr("nothing of the kind; there is: {rows}", rows=rows)]
+        return _row_texts(self._claim_columns(self.seen) if self.columns else self.seen)
 
-    def _spoken_of(self, rows: Rows) -> Rows:
+    def _claim_columns(self, rows: Rows) -> Rows:
         return [{name: row.get(name) for name in self.columns} for row in rows]
 
 
 def describe(rows: Rows, limit: int = 3) -> str:
-    """Rows in one line, for a person; alike ones once, with their number."""
-    return " | ".join(_described(rows, limit))
+    """Rows in one line, for a person; equal rows once, with their number; at most `limit`."""
+    return " | ".join(_row_texts(rows, limit))
 
 
-def _described(rows: Rows, limit: int = 3) -> list[str]:
+def _row_texts(rows: Rows, limit: int = 3) -> list[str]:
     if not rows:
         return [tr("nothing")]
-    alike = Counter(_one(row) for row in rows)
-    shown = [f"{n} × {text}" if n > 1 else text for text, n in list(alike.items())[:limit]]
-    more = [tr("… {count} rows in all", count=len(rows))] if len(alike) > limit else []
+    counts = Counter(_row_text(row) for row in rows)
+    shown = [f"{n} × {text}" if n > 1 else text for text, n in list(counts.items())[:limit]]
+    more = [tr("… {count} rows in all", count=len(rows))] if len(counts) > limit else []
     return shown + more
 
 
-def _one(row: Mapping[str, Any]) -> str:
+def _row_text(row: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{key}={_short(value)}" for key, value in row.items() if value not in (None, "")
     )

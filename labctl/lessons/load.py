@@ -1,4 +1,4 @@
-"""Lessons from files, with everything that is wrong with one, at its line."""
+"""Reads lessons from files; reports everything that is wrong with one, each problem at its line."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from labctl.lessons.model import (
     Claim,
     Fact,
     Lesson,
-    Look,
+    ProbeQuery,
     Text,
     without_gaps,
 )
@@ -55,7 +55,7 @@ def available() -> list[str]:
 def load_lesson(name: str) -> Lesson:
     """A built-in lesson by its id, or one from a file by its path.
 
-    Raises LabError when there is none, SpecError with all that is wrong with the file.
+    Raises LabError when there is none, SpecError with everything that is wrong with the file.
     """
     path = built_in() / f"{name}.yaml" if name in available() else Path(name)
     try:
@@ -84,7 +84,7 @@ def load_lesson(name: str) -> Lesson:
 
 
 def source_of(name: str) -> str:
-    """What finds the same lesson later, from wherever: its id, or an absolute path."""
+    """What finds the same lesson later from any directory: its id, or an absolute path."""
     return name if name in available() else str(Path(name).absolute())
 
 
@@ -92,21 +92,22 @@ def source_of(name: str) -> str:
 def parse_lesson(content: bytes, filename: str) -> Lesson:
     """The lesson in these bytes. Raises SpecError with everything that is wrong with it.
 
-    A verb asks for the same lesson several times, and reading one takes a tenth of a second.
+    Cached, since one command needs the same lesson several times and reading it takes 0.1 s.
     """
     source = read_yaml(content, filename)
     try:
         lesson = Lesson.model_validate(source.data)
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        # Of a value that may be a number or text both complain: the last one tells.
-        found = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
-        found += _slips_of_texts(source)
+        # `count` may be a number or text, and pydantic gives an error for each of the two. The one
+        # for text says both.
+        problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
+        problems += _text_problems(source)
     else:
-        found = [*_slips(lesson, source), *_slips_of_texts(source)]
-    found += [problem for _, problem in source.repeated]
-    if found:
-        raise SpecError(sorted(dict.fromkeys(found), key=lambda problem: problem.line))
+        problems = [*_lesson_problems(lesson, source), *_text_problems(source)]
+    problems += [problem for _, problem in source.repeated]
+    if problems:
+        raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
     _remember(source)
     lesson.read_from(source)
     return lesson
@@ -117,12 +118,12 @@ def _remember(source: YamlSource) -> None:
     for path, text in _texts(source.data):
         if "{" in text:
             place = f"{source.file}:{source.line(path)}: {dotted(path)}"
-            for words in (text, text.strip(), without_gaps(text).strip()):
-                remember(words, place)
+            for template in (text, text.strip(), without_gaps(text).strip()):
+                remember(template, place)
 
 
 def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
-    """One of pydantic's complaints, at its line."""
+    """The problem that one of pydantic's errors is about, at its line."""
     path = error["loc"]
     if path[-1:] == ("[key]",):
         path = _written_key(source.data, path[:-1])
@@ -131,8 +132,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     match error["type"]:
         case "extra_forbidden":
             meant = did_you_mean(str(path[-1]), _keys())
-            mend = tr("did you mean {meant}?", meant=meant) if meant else ""
-            return source.problem(path, tr("unknown key"), mend)
+            fix = tr("did you mean {meant}?", meant=meant) if meant else ""
+            return source.problem(path, tr("unknown key"), fix)
         case "literal_error":
             choices = either(choices_of(error["ctx"]["expected"]))
             return source.problem(path, tr("must be {choices}", choices=choices))
@@ -142,8 +143,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
         case "model_type" | "dict_type" | "mapping_type" if wrong := _mistyped(error["input"]):
             return source.problem(path, *wrong)
         case kind:
-            says = SAYS.get(kind)
-            return source.problem(path, tr(says) if says else error["msg"])
+            message = MESSAGES.get(kind)
+            return source.problem(path, tr(message) if message else error["msg"])
 
 
 def _mistyped(value: Any) -> tuple[str, str] | None:
@@ -151,15 +152,14 @@ def _mistyped(value: Any) -> tuple[str, str] | None:
 
 
 def _written_key(data: Any, path: KeyPath) -> KeyPath:
-    """Where a key stands in the file, which may hold it in a list: see `_by_name`."""
+    """The place of a key in the file, where it may be an item of a list: see `_by_name`."""
     *above, name = path
-    for step in above:
-        data = data[step]
+    for key in above:
+        data = data[key]
     return (*above, data.index(name) if isinstance(data, list) else name)
 
 
-# By the kinds of pydantic's errors; for `tr`.
-SAYS = {
+MESSAGES = {
     "missing": mark("is missing"),
     "model_type": mark("must hold keys and values"),
     "mapping_type": mark("must hold keys and values"),
@@ -174,23 +174,24 @@ SAYS = {
     "greater_than_equal": mark("must not be less than 0"),
     "less_than_equal": mark("must not be more than 3600"),
 }
+"""{type of a pydantic error: our message}; pydantic's own is shown for other types."""
 
 
 def _keys() -> Iterator[str]:
-    """Every key that a lesson may hold, wherever."""
+    """Every key that may occur anywhere in a lesson."""
     for model in (Lesson, Checkpoint, Capture, Claim, Fact, Text):
-        for name, about in model.model_fields.items():
-            yield about.alias or name
+        for name, field in model.model_fields.items():
+            yield field.alias or name
 
 
-def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
-    """What is wrong although every value has its type."""
-    for place, need in enumerate(lesson.needs):
+def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
+    """What is wrong with a lesson whose values all have the right type."""
+    for index, need in enumerate(lesson.needs):
         if need not in available():
             message = tr("there is no lesson {name}", name=quoted(need))
-            yield source.problem(("needs", place), message, _mend(need, available()))
+            yield source.problem(("needs", index), message, _suggestion(need, available()))
     for name in lesson.facts:
-        yield from _look_slips(lesson.facts[name], ("facts", name), source)
+        yield from _query_problems(lesson.facts[name], ("facts", name), source)
     checkpoints: set[str] = set()
     claims: set[str] = set()
     for number, checkpoint in enumerate(lesson.checkpoints):
@@ -198,64 +199,66 @@ def _slips(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
         if checkpoint.id in checkpoints:
             yield source.problem((*path, "id"), tr("another checkpoint has this id"))
         checkpoints.add(checkpoint.id)
-        for place, claim in enumerate(checkpoint.claims):
-            where = (*path, "claims", place)
+        for index, claim in enumerate(checkpoint.claims):
+            claim_path = (*path, "claims", index)
             if claim.id in claims:
-                yield source.problem((*where, "id"), tr("another claim has this id"))
+                yield source.problem((*claim_path, "id"), tr("another claim has this id"))
             claims.add(claim.id)
-            yield from _look_slips(claim, where, source)
+            yield from _query_problems(claim, claim_path, source)
             if claim.probe in CAPTURED:
-                yield from _capture_slips(claim, checkpoint, where, source)
+                yield from _capture_problems(claim, checkpoint, claim_path, source)
             if isinstance(claim.count, str) and not _is_count(claim.count):
                 message = tr("must be a number, or a template that gives one")
-                yield source.problem((*where, "count"), message)
-            later = [one.id for one in lesson.checkpoints[number + 1 :]]
+                yield source.problem((*claim_path, "count"), message)
+            later = [other.id for other in lesson.checkpoints[number + 1 :]]
             if claim.until and claim.until not in later:
                 message = tr("{name} is no later checkpoint", name=quoted(claim.until))
-                mend = _mend(claim.until, later) if later else ""
-                yield source.problem((*where, "until"), message, mend)
+                fix = _suggestion(claim.until, later) if later else ""
+                yield source.problem((*claim_path, "until"), message, fix)
 
 
 def _is_count(text: str) -> bool:
     return "{" in text or re.fullmatch("[0-9]{1,6}", text.strip()) is not None
 
 
-def _look_slips(look: Look, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
-    """Probes, columns, arguments, operators and values that there are not."""
-    if look.probe not in PROBES:
-        message = tr("there is no probe {name}", name=quoted(look.probe))
-        yield source.problem((*path, "probe"), message, _mend(look.probe, PROBES))
-    signature = SIGNATURES.get(look.probe)
+def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
+    """Probes, columns, arguments, operators and values that do not exist."""
+    if query.probe not in PROBES:
+        message = tr("there is no probe {name}", name=quoted(query.probe))
+        yield source.problem((*path, "probe"), message, _suggestion(query.probe, PROBES))
+    signature = SIGNATURES.get(query.probe)
     for part in ("where", "each"):
-        for column, expected in getattr(look, part, {}).items():
-            at = (*path, part, column)
+        for column, expected in getattr(query, part, {}).items():
+            column_path = (*path, part, column)
             if signature is not None and column not in signature.columns:
-                message = tr("{probe} has no such column", probe=look.probe)
-                yield source.problem(at, message, _mend(column, signature.columns))
-            for place, message, mend in _condition_slips(expected, column, signature):
-                yield source.problem((*at, *place), message, mend)
+                message = tr("{probe} has no such column", probe=query.probe)
+                fix = _suggestion(column, signature.columns)
+                yield source.problem(column_path, message, fix)
+            for place, message, fix in _condition_problems(expected, column, signature):
+                yield source.problem((*column_path, *place), message, fix)
     if signature is None:
         return
-    if isinstance(look, Fact) and look.column not in signature.columns:
-        message = tr("{probe} has no such column", probe=look.probe)
-        yield source.problem((*path, "column"), message, _mend(look.column, signature.columns))
+    if isinstance(query, Fact) and query.column not in signature.columns:
+        message = tr("{probe} has no such column", probe=query.probe)
+        fix = _suggestion(query.column, signature.columns)
+        yield source.problem((*path, "column"), message, fix)
     known = (*signature.needed, *signature.others)
-    for name, value in look.arguments.items():
-        at = (*path, "with", name)
+    for name, value in query.arguments.items():
+        argument_path = (*path, "with", name)
         if name not in known:
-            message = tr("{probe} has no such argument", probe=look.probe)
-            yield source.problem(at, message, _mend(name, known) if known else "")
+            message = tr("{probe} has no such argument", probe=query.probe)
+            yield source.problem(argument_path, message, _suggestion(name, known) if known else "")
         elif "{" not in value and not signature.may_be(name, value):
-            yield source.problem(at, tr("must be a number from 1 to 99"))
+            yield source.problem(argument_path, tr("must be a number from 1 to 99"))
     for name in signature.needed:
-        if name not in look.arguments:
+        if name not in query.arguments:
             yield source.problem((*path, "with", name), tr("is missing"))
 
 
-def _condition_slips(
+def _condition_problems(
     expected: Any, column: str, signature: Signature | None
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    """(place below the column, message, mend) of what is wrong with a condition."""
+    """(place below the column, message, fix) of everything that is wrong with a condition."""
     if isinstance(expected, str):
         if signature is not None and "{" not in expected and not signature.may_be(column, expected):
             pattern = (signature.values or {})[column]
@@ -267,14 +270,14 @@ def _condition_slips(
         return
     for name, operand in expected.items():
         if name not in OPERATORS:
-            yield (name,), tr("unknown operator"), _mend(name, OPERATORS)
+            yield (name,), tr("unknown operator"), _suggestion(name, OPERATORS)
         elif name in ("not", "one_of"):
             values = operand if name == "one_of" and isinstance(operand, list) else [operand]
             if name == "one_of" and not isinstance(operand, list):
                 yield (name,), tr("must be a list"), ""
             for value in values:
-                for _, message, mend in _condition_slips(value, column, signature):
-                    yield (name,), message, mend
+                for _, message, fix in _condition_problems(value, column, signature):
+                    yield (name,), message, fix
         elif not is_operand(name, operand):
             yield (name,), tr(_OPERANDS[name]), ""
 
@@ -294,20 +297,21 @@ _OPERANDS = {
 }
 
 
-def _capture_slips(
+def _capture_problems(
     claim: Claim, checkpoint: Checkpoint, path: KeyPath, source: YamlSource
 ) -> Iterator[Problem]:
-    """Claims about packets where nobody listens: with `count: 0` they would always hold."""
+    """Claims about packets where nothing is captured: with `count: 0` they would always hold."""
     if not checkpoint.capture:
         message = tr("this checkpoint has no capture, so {probe} sees nothing", probe=claim.probe)
         yield source.problem((*path, "probe"), message, tr("add one"))
         return
-    interfaces = sorted({one.interface for one in checkpoint.capture})
+    interfaces = sorted({capture.interface for capture in checkpoint.capture})
     for part in ("where", "each"):
         asked = getattr(claim, part).get("interface")
         if isinstance(asked, str) and "{" not in asked and asked not in interfaces:
             message = tr("no capture of this checkpoint listens on {name}", name=quoted(asked))
-            yield source.problem((*path, part, "interface"), message, _mend(asked, interfaces))
+            fix = _suggestion(asked, interfaces)
+            yield source.problem((*path, part, "interface"), message, fix)
     for name, value in claim.arguments.items():
         words = value.split()
         if "{" not in value and (len(words) != 2 or words[1] not in interfaces):
@@ -315,18 +319,19 @@ def _capture_slips(
             yield source.problem((*path, "with", name), message)
 
 
-def _slips_of_texts(source: YamlSource) -> Iterator[Problem]:
-    """What templates ask for that there is not."""
+def _text_problems(source: YamlSource) -> Iterator[Problem]:
+    """Everything that is wrong with the templates of a lesson."""
     facts = source.data.get("facts") if isinstance(source.data, dict) else None
     names = tuple(facts) if isinstance(facts, dict) else ()
-    for place, text in _texts(source.data):
-        for message, mend in _template_slips(text, names):
-            yield source.problem(place, message, mend)
+    for text_path, text in _texts(source.data):
+        for message, fix in _template_problems(text, names):
+            yield source.problem(text_path, message, fix)
 
 
-def _template_slips(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _template_problems(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(message, fix) for everything that is wrong with a template."""
     if "{" not in text:
-        return  # a template of itself, as most texts are
+        return  # plain text, as most are
     known = {
         "lab": _attributes(Topology),
         "instance": _attributes(Instance),
@@ -339,16 +344,16 @@ def _template_slips(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str, st
         yield tr("is no template: {error}", error=error), ""
         return
     for name in sorted(names_of(template) - set(known)):
-        mend = tr("templates know {names}", names=", ".join(known))
-        yield tr("asks for {name}", name=quoted(name)), mend
+        fix = tr("templates know {names}", names=", ".join(known))
+        yield tr("asks for {name}", name=quoted(name)), fix
     for get in template.find_all(Getattr):
         if isinstance(get.node, Name) and get.attr not in known.get(get.node.name, (get.attr,)):
             name = f"{get.node.name}.{get.attr}"
             message = tr("asks for {name}, which does not exist", name=name)
-            yield message, _mend(get.attr, known[get.node.name])
+            yield message, _suggestion(get.attr, known[get.node.name])
 
 
-def _mend(word: str, known: Iterable[str]) -> str:
+def _suggestion(word: str, known: Iterable[str]) -> str:
     meant = did_you_mean(word, known)
     if meant:
         return tr("did you mean {meant}?", meant=meant)
@@ -356,13 +361,13 @@ def _mend(word: str, known: Iterable[str]) -> str:
     return tr("known are {names}", names=names) if names else tr("there are none")
 
 
-def _attributes(of: type) -> tuple[str, ...]:
-    properties = (name for name, value in vars(of).items() if isinstance(value, property))
-    return (*(field.name for field in fields(of)), *properties)
+def _attributes(dataclass: type) -> tuple[str, ...]:
+    properties = (name for name, value in vars(dataclass).items() if isinstance(value, property))
+    return (*(field.name for field in fields(dataclass)), *properties)
 
 
 def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text in the file with its place."""
+    """(path, text) of every text in the file."""
     if isinstance(data, str):
         yield path, data
     elif isinstance(data, dict | list):
@@ -371,7 +376,7 @@ def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a lesson, for editors."""
+    """The JSON Schema of a lesson, which editors use; labctl/schema/lesson.schema.json holds it."""
     schema = Lesson.model_json_schema(by_alias=True)
     for definition in (schema, *schema["$defs"].values()):
         for field in (definition, *definition["properties"].values()):

@@ -1,4 +1,4 @@
-"""Whether a value that was seen fits what a lesson expects."""
+"""Whether a value that a probe saw is what a lesson expects."""
 
 import ipaddress
 import math
@@ -51,7 +51,7 @@ def is_operand(name: str, operand: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """As the lesson writes it: templates are text, so numbers and truth values compare as text."""
+    """A value as YAML writes it: templates give text, so everything is compared as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
@@ -70,7 +70,7 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
             case "matches":
                 return re.fullmatch(operand, _plain(seen)) is not None
             case "one_of":
-                return any(matches(seen, one) for one in operand)
+                return any(matches(seen, choice) for choice in operand)
             case "contains":
                 if isinstance(seen, list | tuple | set):
                     return _plain(operand) in map(_plain, seen)
@@ -78,7 +78,7 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
             case "at_least":
                 return float(seen) >= float(operand)
     except (TypeError, ValueError):
-        return False  # what was seen is not an address or a number at all
+        return False  # such as text where the operator needs an address or a number
     except re.error as error:
         raise LabError(
             tr("a lesson holds the wrong regular expression {operand!r}: {error}",

@@ -1,11 +1,12 @@
 """A lesson: one tutorial day as data. The format is documented in docs/lessons.md.
 
-Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates over the lab's
-topology (`lab`, `instance`), so a lesson holds for the values a lab really has.
+Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates that use the
+lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,17 +28,17 @@ from labctl.spec.source import YamlSource
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
-"""Every probe that claims and facts may ask, by its name."""
+"""{name: probe} of every probe that claims and facts may ask."""
 CAPTURED = ("wire.packets", "wire.pairs")
-"""Probes that look at what the checkpoint's captures saw."""
+"""Probes that read the frames which the checkpoint's captures saw."""
 NODES = ("controller", "gateway", "hypervisor")
-"""What `node.NAME` in a template may be."""
+"""The names that a template may use in `node.NAME`."""
 
 FIRST = {"openstack": "floating-ip", "ovn": "ovn-snat-dnat"}
-"""The built-in lesson that a new lab is there for, by its stack."""
+"""{stack: the built-in lesson that labctl suggests for a new lab}."""
 
 Row = Mapping[str, Any]
-"""One line of what a probe saw: column -> value."""
+"""One row of what a probe saw: {column: value}."""
 
 
 _CJK = "[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]"
@@ -49,9 +50,8 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
 def _by_name(sets: Any) -> Any:
-    """A list of names as a mapping of names to no template."""
-    # Anything but a list of texts is left to complain about itself.
-    texts = isinstance(sets, list | tuple) and all(isinstance(one, str) for one in sets)
+    """A list of names as {name: ""}; other values as they are, for pydantic to report."""
+    texts = isinstance(sets, list | tuple) and all(isinstance(name, str) for name in sets)
     return dict.fromkeys(sets, "") if texts else sets
 
 
@@ -72,7 +72,7 @@ Variables = Annotated[
         }
     ),
 ]
-"""Names of shell variables, each with the template of its value; a plain list has none."""
+"""{name of a shell variable: template of its value}; a plain list of names gives no templates."""
 
 
 def without_gaps(text: str) -> str:
@@ -87,7 +87,7 @@ class _Model(BaseModel):
 
 
 class Text(_Model):
-    """The same words in both languages."""
+    """A text in both languages."""
 
     en: str
     """English."""
@@ -98,13 +98,13 @@ class Text(_Model):
         return self.said_in(current_language())
 
     def said_in(self, language: Language) -> str:
-        """The words in that language."""
+        """The text in that language."""
         if language != "zh-TW":
             return self.en.strip()
         return without_gaps(self.zh_tw).strip()
 
 
-class Look(_Model):
+class ProbeQuery(_Model):
     """A question to a probe."""
 
     probe: str
@@ -115,28 +115,28 @@ class Look(_Model):
     """Only rows whose columns match; see `matches`."""
 
 
-class Fact(Look):
-    """A value of the running lab that claims are stated with: a column of the row that is seen."""
+class Fact(ProbeQuery):
+    """A value of the running lab that claims use: one column of the first row that matches."""
 
     column: str
-    """The column of the first such row that is the fact."""
+    """The column of that row."""
 
 
-class Claim(Look):
+class Claim(ProbeQuery):
     """One sentence that a checkpoint proves."""
 
     id: Id
-    """Error messages and JSON name it; once in a lesson."""
+    """Its name in error messages and JSON; unique in the lesson."""
     text: Text
-    """The sentence that is proved, for the learner; a template."""
+    """The sentence that the learner reads; a template."""
     count: int | str | None = None
-    """How many rows there must be (a number, or a template that gives one); None: at least one."""
+    """How many rows must match (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
-    """What every row's columns must match."""
+    """What the columns of every such row must match."""
     within: float = Field(5, ge=0, le=3600, allow_inf_nan=False)
-    """Seconds the claim may take to come true: a first ping is often lost to ARP."""
+    """Seconds the claim may take to come true: a first ping is often lost while ARP is resolved."""
     until: str = ""
-    """Id of the later checkpoint that makes it untrue; `check` asks for it only before that."""
+    """Id of the later checkpoint that makes it untrue; `check` proves it only before that one."""
 
 
 class Capture(_Model):
@@ -145,47 +145,62 @@ class Capture(_Model):
     node: str
     """As in a checkpoint, but not `instance`."""
     interface: str
-    """As `ip link` on that node calls it."""
+    """Its name in `ip link` on that node."""
     filter: str
     """A pcap filter; a template."""
 
 
 class Checkpoint(_Model):
-    """One step: explain, run, prove, and how to take it back."""
+    """One step: explain, run, prove, and how to undo it."""
 
     id: Id
-    """Its name in commands; once in a lesson."""
+    """Its name in commands; unique in the lesson."""
     title: Text
-    """No template."""
+    """Its heading; not a template."""
     explain: Text
     """Shown before anything runs; a template."""
     task: Text | None = None
     """What to do, without the commands, for the learner who types them; a template."""
     hints: Sequence[Text] = ()
-    """Each says a little more than the one before; templates."""
+    """Each tells a little more than the one before; templates."""
     node: str = "controller"
     """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
     run: Sequence[str]
-    """Shell commands, each a script of its own; templates that insert quoted words."""
+    """Shell commands, each a script of its own; templates whose values are quoted for the shell."""
     sets: Variables = {}
-    """Shell variables of `run` that later checkpoints, and the learner, still have.
+    """Shell variables of `run` that are kept for later checkpoints and for the learner's shell.
 
-    A mapping gives for each the template of its value, for when the learner typed the commands.
+    A mapping gives a template for each value, which is used when the learner typed the commands.
     """
     capture: Sequence[Capture] = ()
-    """Where to listen while `run` runs. Then `run` must change nothing: `check` runs it again."""
+    """Where to capture while `run` runs. `check` runs `run` again, so it must change nothing."""
     claims: Sequence[Claim] = Field(min_length=1)
     """What is proved afterwards."""
     undo: str = ""
-    """Shell commands that take the step back; must not fail when there is nothing to take back.
+    """Shell commands that undo the step; must not fail when there is nothing to undo.
 
     They run where `run` ran; on the controller if that was an instance.
     """
 
     @property
     def only_looks(self) -> bool:
-        """Whether its commands change nothing, for there is nothing to take back."""
+        """Whether its commands change nothing: then there is no `undo`."""
         return not self.undo
+
+
+@dataclass(frozen=True)
+class LessonSummary:
+    """One lesson in what `lessons --json` prints."""
+
+    id: str
+    title: str
+    goal: str
+    stack: Literal["openstack", "ovn"] | None
+    """What must run in the lab; null: either."""
+    needs: Sequence[str]
+    """Ids of the lessons that have to be passed before."""
+    checkpoints: Sequence[str]
+    """Their ids."""
 
 
 class Lesson(_Model):
@@ -194,15 +209,15 @@ class Lesson(_Model):
     id: Id
     """Its name in commands; the position in the lesson is remembered under it."""
     title: Text
-    """No template."""
+    """Its heading; not a template."""
     goal: Text
-    """One sentence for the list of lessons; no template."""
+    """One sentence for the list of lessons; not a template."""
     stack: Literal["openstack", "ovn"] | None = None
-    """What a lab must be made of for this lesson; None: either will do."""
+    """The `stack` that the lab must have; None: any."""
     needs: Sequence[str] = ()
     """Ids of built-in lessons that have to be passed before."""
     facts: Mapping[str, Fact] = {}
-    """Values of the running lab that claims are stated with, by name."""
+    """Values of the running lab that claims use, by name."""
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
 
@@ -219,10 +234,15 @@ class Lesson(_Model):
                 return checkpoint
         raise KeyError(name)
 
-    def require(self, topology: Topology) -> None:
-        """Raises LabError (wrong use) if a lab is not made of what the lesson needs.
+    def summary(self) -> LessonSummary:
+        """For programs; its texts are in the current language."""
+        ids = [checkpoint.id for checkpoint in self.checkpoints]
+        return LessonSummary(self.id, str(self.title), str(self.goal), self.stack, self.needs, ids)
 
-        That includes the nodes it names: SpecError, at their lines.
+    def require(self, topology: Topology) -> None:
+        """Raise LabError (exit code 2) if the lab does not have what the lesson needs.
+
+        That is its `stack`, and the nodes that the lesson names: SpecError, at their lines.
         """
         if self.stack not in (None, topology.stack):
             raise LabError(
@@ -237,10 +257,10 @@ class Lesson(_Model):
                 code=EXIT_USAGE,
             )
         if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
-            raise SpecError(self._source.problem(*one) for one in wrong)
+            raise SpecError(self._source.problem(*problem) for problem in wrong)
 
     def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
-        """(path, message, mend) for every node that the lab does not have, or nobody listens on."""
+        """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""
         names = [node.name for node in topology.nodes]
         for name, fact in self.facts.items():
             yield from _unknown_sender(fact, ("facts", name), names)
@@ -248,23 +268,23 @@ class Lesson(_Model):
             path: KeyPath = ("checkpoints", number)
             if checkpoint.node not in (*NODES, "instance", *names):
                 yield _no_node((*path, "node"), checkpoint.node, names)
-            heard: set[str] = set()
-            for place, capture in enumerate(checkpoint.capture):
+            captured: set[str] = set()
+            for index, capture in enumerate(checkpoint.capture):
                 if capture.node not in (*NODES, *names):
-                    yield _no_node((*path, "capture", place, "node"), capture.node, names)
-                heard |= _meant(capture.node, topology)
-            for place, claim in enumerate(checkpoint.claims):
-                where = (*path, "claims", place)
-                yield from _unknown_sender(claim, where, names)
+                    yield _no_node((*path, "capture", index, "node"), capture.node, names)
+                captured |= _nodes_of(capture.node, topology)
+            for index, claim in enumerate(checkpoint.claims):
+                claim_path = (*path, "claims", index)
+                yield from _unknown_sender(claim, claim_path, names)
                 asked = claim.where.get("node") if claim.probe == "wire.packets" else None
-                if isinstance(asked, str) and "{" not in asked and asked not in heard:
+                if isinstance(asked, str) and "{" not in asked and asked not in captured:
                     message = tr("no capture of this checkpoint listens on {name}",
                                  name=quoted(asked))  # fmt: skip
-                    mend = tr("known are {names}", names=", ".join(sorted(heard)))
-                    yield (*where, "where", "node"), message, mend
+                    fix = tr("known are {names}", names=", ".join(sorted(captured)))
+                    yield (*claim_path, "where", "node"), message, fix
 
 
-def _meant(node: str, topology: Topology) -> set[str]:
+def _nodes_of(node: str, topology: Topology) -> set[str]:
     """The names of the nodes that an alias may stand for."""
     match node:
         case "controller":
@@ -272,14 +292,16 @@ def _meant(node: str, topology: Topology) -> set[str]:
         case "gateway":
             return {topology.gateways[0].name}
         case "hypervisor":
-            return {one.name for one in topology.computes}
+            return {compute.name for compute in topology.computes}
     return {node}
 
 
 def _unknown_sender(
-    look: Look, path: KeyPath, names: Sequence[str]
+    query: ProbeQuery, path: KeyPath, names: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    sender = look.arguments.get("from", "controller") if look.probe == "wire.ping" else "controller"
+    if query.probe != "wire.ping":
+        return
+    sender = query.arguments.get("from", "controller")
     if "{" not in sender and sender not in (*NODES, "instance", *names):
         yield _no_node((*path, "with", "from"), sender, names)
 

@@ -1,7 +1,6 @@
-"""Where the learner is in the lessons, and the way from there to somewhere else.
+"""How far the learner is in the lessons, as noted in `.labctl/lesson.json`.
 
-Decides and acts on nothing: what has been begun and passed goes in, what to take back and what to
-run comes out.
+Everything but `read_position` and `write_position` is pure.
 """
 
 import time
@@ -18,7 +17,7 @@ from labctl.spec.problems import did_you_mean
 from labctl.state import LabState
 
 Load = Callable[[str], Lesson]
-"""Finds a lesson by what it was called by: a built-in id, or a path."""
+"""Loads a lesson by a built-in id or a path. Raises LabError."""
 
 
 @dataclass(frozen=True)
@@ -28,38 +27,41 @@ class Progress:
     source: str
     """What finds the lesson again: a built-in id, or the absolute path of a file."""
     attempted: tuple[str, ...] = ()
-    """Ids of checkpoints that were begun and not taken back, in order."""
+    """Ids of checkpoints that were begun and not undone, in the lesson's order."""
     passed: tuple[str, ...] = ()
     """Those of them whose claims all held."""
     hints: Mapping[str, int] = field(default_factory=dict)
-    """How many hints of a checkpoint were given."""
+    """{checkpoint id: how many of its hints were given}."""
     total: int = 0
     """How many checkpoints the lesson has."""
     at: float = 0.0
-    """When it changed, in seconds since the epoch."""
+    """When this last changed, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where the learner is: `.labctl/lesson.json`."""
+    """Where the learner is in all lessons. Never changed: the methods return another position."""
 
     current: str | None = None
-    """Id of the lesson that is being walked through."""
+    """Id of the lesson that the learner is in."""
     practice: bool = False
     """Whether the learner types the commands."""
     lessons: Mapping[str, Progress] = field(default_factory=dict)
-    """By their ids, in the order in which their first checkpoints were begun."""
+    """{lesson id: its progress}, in the order in which the first checkpoints were begun."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> "Position":
-        """What the file holds; a fresh position for a missing one. Raises LabError for nonsense."""
+        """The position in a file; an empty one for None, when there is no file.
+
+        Raises LabError when the file holds something else.
+        """
         if data is None:
             return cls()
         try:
             position = TypeAdapter(cls).validate_python(data)
             _require(data, cls)
-            for its in data["lessons"].values():
-                _require(its, Progress)
+            for progress in data["lessons"].values():
+                _require(progress, Progress)
         except (ValidationError, KeyError) as error:
             raise LabError(
                 tr("the position in the lessons cannot be read"),
@@ -68,74 +70,75 @@ class Position:
         return position if position.current in position.lessons else replace(position, current=None)
 
     def to_json(self) -> dict[str, Any]:
-        """For the file."""
+        """The position as its file holds it."""
         return asdict(self)
 
     def progress(self, lesson: Lesson) -> Progress:
-        """How far that lesson is; checkpoints it no longer has are forgotten."""
-        mine = self.lessons.get(lesson.id) or Progress(lesson.id)
-        known = [one.id for one in lesson.checkpoints]
+        """The progress in that lesson, without checkpoints that the lesson no longer has."""
+        progress = self.lessons.get(lesson.id) or Progress(lesson.id)
+        ids = [checkpoint.id for checkpoint in lesson.checkpoints]
         return replace(
-            mine,
-            attempted=tuple(one for one in known if one in mine.attempted),
-            passed=tuple(one for one in known if one in mine.passed),
-            total=len(known),
+            progress,
+            attempted=tuple(id for id in ids if id in progress.attempted),
+            passed=tuple(id for id in ids if id in progress.passed),
+            total=len(ids),
         )
 
-    def _with(self, lesson: Lesson, **changes: Any) -> "Position":
-        mine = replace(self.progress(lesson), **changes, at=time.time())
-        return replace(self, lessons={**self.lessons, lesson.id: mine})
+    def _with_progress(self, lesson: Lesson, **changes: Any) -> "Position":
+        progress = replace(self.progress(lesson), **changes, at=time.time())
+        return replace(self, lessons={**self.lessons, lesson.id: progress})
 
-    def known(self, lesson: Lesson, source: str) -> "Position":
-        """Where the lesson comes from, before anything of it is begun."""
-        return self._with(lesson, source=source)
+    def with_source(self, lesson: Lesson, source: str) -> "Position":
+        """After it is noted what finds the lesson again, before a checkpoint of it is begun."""
+        return self._with_progress(lesson, source=source)
 
     def entered(self, lesson: Lesson, source: str, practice: bool | None = None) -> "Position":
-        """The learner turns to this lesson; `practice` None leaves that as it is."""
-        there = self._with(lesson, source=source)
+        """After the learner changed to this lesson; `practice` None: as it was before."""
+        position = self._with_progress(lesson, source=source)
         chosen = self.practice if practice is None else practice
-        return replace(there, current=lesson.id, practice=chosen)
+        return replace(position, current=lesson.id, practice=chosen)
 
     def attempting(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
-        """The checkpoint is begun: from now on it has to be taken back."""
-        mine = self.progress(lesson)
-        here = self
-        if not mine.attempted:
-            # Lessons are taken back in the opposite order. This one may have been entered before
-            # the lessons it needs, which were run first.
-            others = {id: its for id, its in self.lessons.items() if id != lesson.id}
-            here = replace(self, lessons={**others, lesson.id: mine})
-        return here._with(
+        """After the checkpoint was begun: from now on it may have to be undone."""
+        progress = self.progress(lesson)
+        position = self
+        if not progress.attempted:
+            # Lessons are undone in the opposite order. This one may have been entered before the
+            # lessons it needs, which were run first.
+            others = {id: other for id, other in self.lessons.items() if id != lesson.id}
+            position = replace(self, lessons={**others, lesson.id: progress})
+        return position._with_progress(
             lesson,
-            attempted=(*(x for x in mine.attempted if x != checkpoint.id), checkpoint.id),
-            passed=tuple(x for x in mine.passed if x != checkpoint.id),
+            attempted=(*(id for id in progress.attempted if id != checkpoint.id), checkpoint.id),
+            passed=tuple(id for id in progress.passed if id != checkpoint.id),
         )
 
     def passing(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
-        """All claims of the checkpoint held."""
-        there = self.attempting(lesson, checkpoint)
-        return there._with(lesson, passed=(*there.progress(lesson).passed, checkpoint.id))
+        """After all claims of the checkpoint held."""
+        position = self.attempting(lesson, checkpoint)
+        passed = position.progress(lesson).passed
+        return position._with_progress(lesson, passed=(*passed, checkpoint.id))
 
     def without(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
-        """The checkpoint was taken back."""
-        mine = self.progress(lesson)
-        return self._with(
+        """After the checkpoint was undone."""
+        progress = self.progress(lesson)
+        return self._with_progress(
             lesson,
-            attempted=tuple(x for x in mine.attempted if x != checkpoint.id),
-            passed=tuple(x for x in mine.passed if x != checkpoint.id),
-            hints={name: n for name, n in mine.hints.items() if name != checkpoint.id},
+            attempted=tuple(id for id in progress.attempted if id != checkpoint.id),
+            passed=tuple(id for id in progress.passed if id != checkpoint.id),
+            hints={id: given for id, given in progress.hints.items() if id != checkpoint.id},
         )
 
     def hinted(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
-        """One more hint of the checkpoint was given."""
-        mine = self.progress(lesson)
-        given = min(mine.hints.get(checkpoint.id, 0) + 1, len(checkpoint.hints))
-        return self._with(lesson, hints={**mine.hints, checkpoint.id: given})
+        """After one more hint of the checkpoint was given."""
+        progress = self.progress(lesson)
+        given = min(progress.hints.get(checkpoint.id, 0) + 1, len(checkpoint.hints))
+        return self._with_progress(lesson, hints={**progress.hints, checkpoint.id: given})
 
     def forgetting(self, id: str) -> "Position":
-        """Without that lesson: all of it is taken back, or it cannot be any more."""
-        left = {name: its for name, its in self.lessons.items() if name != id}
-        return replace(self, lessons=left, current=None if self.current == id else self.current)
+        """Without the lesson of that id: it is undone, or its file is gone and it cannot be."""
+        others = {name: progress for name, progress in self.lessons.items() if name != id}
+        return replace(self, lessons=others, current=None if self.current == id else self.current)
 
 
 def _require(data: Mapping[str, Any], of: type) -> None:
@@ -146,18 +149,18 @@ def _require(data: Mapping[str, Any], of: type) -> None:
 
 # -- within one lesson -----------------------------------------------------------------------------
 def first_open(lesson: Lesson, progress: Progress) -> int:
-    """Number of the first checkpoint that is not passed; the lesson's length when all are."""
+    """Index of the first checkpoint that is not passed; the lesson's length when all are."""
     for number, checkpoint in enumerate(lesson.checkpoints):
         if checkpoint.id not in progress.passed:
             return number
     return len(lesson.checkpoints)
 
 
-def at_hand(lesson: Lesson, progress: Progress, *, practice: bool) -> int:
-    """Number of the checkpoint that `check` is about.
+def current_checkpoint(lesson: Lesson, progress: Progress, *, practice: bool) -> int:
+    """Index of the checkpoint that `check` proves.
 
-    In practice the one that is to be done, else the one that was run last; at the lesson's end its
-    last one.
+    In practice it is the one that the learner has to do, else the one that was run last. At the
+    lesson's end it is the last one.
     """
     reached = first_open(lesson, progress)
     if not practice and not (
@@ -167,10 +170,12 @@ def at_hand(lesson: Lesson, progress: Progress, *, practice: bool) -> int:
     return max(0, min(reached, len(lesson.checkpoints) - 1))
 
 
-def standing(lesson: Lesson, upto: int, since: int = 0) -> Iterator[tuple[Checkpoint, list[Claim]]]:
-    """The claims of checkpoints `since` to `upto` that are still meant to hold at `upto`.
+def expected_claims(
+    lesson: Lesson, upto: int, since: int = 0
+) -> Iterator[tuple[Checkpoint, list[Claim]]]:
+    """The claims of checkpoints `since` to `upto` that must still hold after checkpoint `upto`.
 
-    A claim with `until` was true until that checkpoint began.
+    A claim with `until` is left out once that checkpoint has begun. `since` and `upto` are indexes.
     """
     ids = [checkpoint.id for checkpoint in lesson.checkpoints]
     for checkpoint in lesson.checkpoints[since : upto + 1]:
@@ -181,7 +186,7 @@ def standing(lesson: Lesson, upto: int, since: int = 0) -> Iterator[tuple[Checkp
 
 
 def checkpoint_number(lesson: Lesson, name: str) -> int:
-    """The place of a checkpoint in its lesson. Raises LabError with what was meant."""
+    """Index of a checkpoint in its lesson, by its id. Raises LabError, which suggests an id."""
     ids = [checkpoint.id for checkpoint in lesson.checkpoints]
     if name in ids:
         return ids.index(name)
@@ -195,14 +200,12 @@ def checkpoint_number(lesson: Lesson, name: str) -> int:
     )
 
 
-# -- the way -------------------------------------------------------------------------------------
-
-
+# -- on disk ---------------------------------------------------------------------------------------
 def read_position(state: LabState) -> Position:
-    """Where the learner is."""
+    """The position of this lab's learner. Raises LabError when its file cannot be read."""
     return Position.from_json(state.read_json(state.lesson_position))
 
 
 def write_position(state: LabState, position: Position) -> None:
-    """Remember where the learner is, also across a reboot."""
+    """Note the position of this lab's learner on disk."""
     state.write_json(state.lesson_position, position.to_json())

@@ -1,8 +1,10 @@
-"""What became of commands and checkpoints."""
+"""The results of commands, checkpoints and the verbs of lessons."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from labctl.engine.steps import RunResult
 from labctl.errors import LabError
@@ -36,13 +38,90 @@ class CheckpointResult:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was run and claimed is as it should be."""
+        """Whether all claims hold; False when there are none, as after a command that failed."""
         return bool(self.claims) and all(claim.holds for claim in self.claims)
+
+    def to_json(self) -> "CheckpointJson":
+        """For programs."""
+        return {
+            "ok": self.ok,
+            "id": self.id,
+            "title": self.title,
+            "explain": self.explain,
+            "commands": self.commands,
+            "claims": self.claims,
+            "seconds": self.seconds,
+        }
+
+
+# -- what programs read ----------------------------------------------------------------------------
+class CheckpointJson(TypedDict):
+    """One checkpoint as it ran, or as it was checked."""
+
+    ok: bool
+    """Whether all claims hold; false when there are none, as after a command that failed."""
+    id: str
+    title: str
+    explain: str
+    commands: Sequence[CommandResult]
+    claims: Sequence[ClaimResult]
+    seconds: float
+
+
+class PositionJson(TypedDict):
+    """Where the learner is now."""
+
+    lesson: str | None
+    """Id of the lesson that is being walked through."""
+    practice: bool
+    """Whether the learner types the commands."""
+    passed: Sequence[str]
+    """Ids of the checkpoints whose claims all held."""
+    next: str | None
+    """Id of the checkpoint that is to be done; null at the end of the lesson."""
+
+
+class TaskOrHint(TypedDict):
+    """What a learner who practises is told."""
+
+    checkpoint: NotRequired[str]
+    """Id of the one that is set as a task; `explain`, `task` and `node` come with it."""
+    explain: NotRequired[str]
+    task: NotRequired[str]
+    node: NotRequired[str]
+    """Where to log in for it."""
+    only_looks: NotRequired[bool]
+    """Whether there is nothing to change, only something to see."""
+    commands: NotRequired[Sequence[str]]
+    """What the lesson looks with, once a checkpoint that only looks is passed."""
+    hint: NotRequired[str | None]
+    """null: the checkpoint has none."""
+    number: NotRequired[int]
+    """Which hint this is, counted from 1."""
+    of: NotRequired[int]
+    """How many the checkpoint has."""
+
+
+class OutcomeJson(TaskOrHint):
+    """What every verb of the lessons prints with `--json`."""
+
+    lesson: str
+    ok: bool
+    seconds: float
+    failure: str | None
+    """Why it did not come to its end, if it did not."""
+    skipped: Sequence[str]
+    """Ids of the checkpoints that were not run, because one before them failed."""
+    undone: Sequence[str]
+    """Those that were undone, as LESSON/CHECKPOINT."""
+    checkpoints: Sequence[CheckpointJson]
+    """Those that were run or checked."""
+    position: PositionJson
 
 
 @dataclass(frozen=True)
 class LessonOutcome:
-    """What became of one verb."""
+    """The outcome of one verb, such as `next` or `check`."""
 
     lesson: Lesson
     position: Position
@@ -51,24 +130,24 @@ class LessonOutcome:
     checkpoints: Sequence[CheckpointResult] = ()
     """Those that were run or checked."""
     undone: Sequence[str] = ()
-    """Those that were taken back, as LESSON/CHECKPOINT."""
+    """Those that were undone, as LESSON/CHECKPOINT."""
     refuted: LabError | None = None
-    """What `check` says when a claim does not hold."""
-    words: dict[str, Any] = field(default_factory=dict)
+    """The error of `check` when a claim does not hold."""
+    words: TaskOrHint = field(default_factory=lambda: TaskOrHint())
     """A task or a hint."""
 
     @property
     def failure(self) -> LabError | None:
-        """Why it did not come to its end, if it did not."""
+        """The error that ended it too early; None when there was none."""
         failed = self.result.failed if self.result is not None else ()
         return failed[0] if failed else self.refuted
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OutcomeJson:
         """Every checkpoint and claim with its evidence, and where the learner is now."""
         progress = self.position.progress(self.lesson)
         reached = first_open(self.lesson, progress)
-        ids = [one.id for one in self.lesson.checkpoints]
-        seconds = self.result.seconds if self.result else sum(x.seconds for x in self.checkpoints)
+        ids = [checkpoint.id for checkpoint in self.lesson.checkpoints]
+        seconds = self.result.seconds if self.result else sum(r.seconds for r in self.checkpoints)
         return {
             "lesson": self.lesson.id,
             "ok": self.failure is None and (self.result is None or self.result.ok),
@@ -76,7 +155,7 @@ class LessonOutcome:
             "failure": None if self.failure is None else self.failure.message,
             "skipped": list(self.result.skipped) if self.result is not None else [],
             "undone": list(self.undone),
-            "checkpoints": [{"ok": one.ok, **asdict(one)} for one in self.checkpoints],
+            "checkpoints": [result.to_json() for result in self.checkpoints],
             **self.words,
             "position": {
                 "lesson": self.position.current,

@@ -1,7 +1,8 @@
-"""Which checkpoints to take back and to run, in which order; pure."""
+"""Which checkpoints to undo and to run, in which order; pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -11,28 +12,28 @@ from labctl.lessons.progress import Load, Position, Progress, first_open
 
 @dataclass(frozen=True)
 class RouteStep:
-    """A checkpoint that is run, or taken back (`back`)."""
+    """A checkpoint that is run or undone."""
 
     lesson: Lesson
     checkpoint: Checkpoint
-    back: bool
+    direction: Literal["run", "undo"]
 
 
 def with_needs(lesson: Lesson, load: Load) -> list[Lesson]:
-    """A lesson behind all that it needs, each once, the first needed first.
+    """All lessons that this one needs, each once and in the order to pass them, then this one.
 
     Raises LabError for a lesson that needs itself.
     """
     ordered: list[Lesson] = []
 
-    def visit(one: Lesson, above: tuple[str, ...]) -> None:
-        if one.id in above:
-            circle = " → ".join((*above, one.id))
+    def visit(needed: Lesson, dependents: tuple[str, ...]) -> None:
+        if needed.id in dependents:
+            circle = " → ".join((*dependents, needed.id))
             raise LabError(tr("lessons need each other: {circle}", circle=circle), code=EXIT_USAGE)
-        if one.id not in [known.id for known in ordered]:
-            for name in one.needs:
-                visit(load(name), (*above, one.id))
-            ordered.append(one)
+        if needed.id not in [visited.id for visited in ordered]:
+            for name in needed.needs:
+                visit(load(name), (*dependents, needed.id))
+            ordered.append(needed)
 
     visit(lesson, ())
     return ordered
@@ -45,39 +46,40 @@ def plan_route(
     begun: Sequence[Lesson],
     needs: Sequence[Lesson] = (),
 ) -> list[RouteStep]:
-    """The shortest way to where checkpoint `number` of `lesson` is the next to be run.
+    """The fewest steps after which checkpoint `number` (an index) of `lesson` is the next to run.
 
-    `begun` are the lessons of which something was begun, in that order; `needs` those that have to
-    be passed before. What belongs to neither is taken back, the last first. A checkpoint that was
-    begun and not passed is taken back before it is run again: who knows what it did.
+    `begun` are the lessons that have a begun checkpoint, in the order they were begun; `needs` are
+    those that have to be passed before. Other lessons are undone, the last begun first. What was
+    begun and not passed is undone before it is run again: it may have done half of its work.
     """
-    kept = [*(one.id for one in needs), lesson.id]
-    steps = [
+    kept = [*(need.id for need in needs), lesson.id]
+    other_steps = [
         step
         for other in reversed(begun)
         if other.id not in kept
-        for step in _back(other, position.progress(other), 0)
+        for step in _undo_steps(other, position.progress(other), 0)
     ]
-    whole = [(one, len(one.checkpoints)) for one in needs if one.id != lesson.id]
-    backwards: list[RouteStep] = []
-    forwards: list[RouteStep] = []
-    anew = False
-    for one, end in [*whole, (lesson, number)]:
-        progress = position.progress(one)
+    complete = [(need, len(need.checkpoints)) for need in needs if need.id != lesson.id]
+    undo_steps: list[RouteStep] = []
+    run_steps: list[RouteStep] = []
+    need_undone = False
+    for each, end in [*complete, (lesson, number)]:
+        progress = position.progress(each)
         # Undoing a prerequisite undoes everything that depends on it.
-        keeps = 0 if anew else min(first_open(one, progress), end)
-        back = _back(one, progress, keeps)
-        anew = anew or bool(back and one is not lesson)
-        backwards = [*back, *backwards]
-        forwards += [
-            RouteStep(one, checkpoint, back=False) for checkpoint in one.checkpoints[keeps:end]
+        keep = 0 if need_undone else min(first_open(each, progress), end)
+        undone = _undo_steps(each, progress, keep)
+        need_undone = need_undone or bool(undone and each is not lesson)
+        undo_steps = [*undone, *undo_steps]
+        run_steps += [
+            RouteStep(each, checkpoint, "run") for checkpoint in each.checkpoints[keep:end]
         ]
-    return [*steps, *backwards, *forwards]
+    return [*other_steps, *undo_steps, *run_steps]
 
 
-def _back(lesson: Lesson, progress: Progress, keeps: int) -> list[RouteStep]:
+def _undo_steps(lesson: Lesson, progress: Progress, keep: int) -> list[RouteStep]:
+    """Steps that undo what was begun of a lesson, except its first `keep` checkpoints."""
     return [
-        RouteStep(lesson, checkpoint, back=True)
-        for checkpoint in reversed(lesson.checkpoints[keeps:])
+        RouteStep(lesson, checkpoint, "undo")
+        for checkpoint in reversed(lesson.checkpoints[keep:])
         if checkpoint.id in progress.attempted
     ]

@@ -1,4 +1,4 @@
-"""One lesson on a running lab: runs, checks and takes back its checkpoints, notes the position."""
+"""Runs, checks and undoes the checkpoints of a lesson on a running lab, and notes the position."""
 
 import shlex
 import threading
@@ -30,14 +30,15 @@ from labctl.topology import Topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-CHECK_PATIENCE = 3.0
-"""Seconds that `check` waits for a claim: what the learner did is a while ago."""
+CHECK_SECONDS = 3.0
+"""Seconds that `check` waits for one claim. Short (our choice), for the learner's commands ended a
+while ago."""
 CHECK_BUDGET = 10.0
-"""Seconds that it waits in all; then each claim is asked once."""
+"""Seconds that `check` waits for all claims together; after that each claim is asked only once."""
 
 
 class Runner:
-    """Works on the checkpoints of one lesson on one lab."""
+    """Runs, checks and undoes the checkpoints of one lesson on one lab."""
 
     def __init__(
         self,
@@ -58,51 +59,54 @@ class Runner:
         self.commands = Commands(topology, guest, self.checker, console)
         self.results: list[CheckpointResult] = []
         self._previous: ReadCache | None = None
-        """What was seen when the checkpoint before was proved, a moment ago."""
+        """What the proof of the previous checkpoint saw; None if something ran since."""
 
-    def note(self, change: Callable[[Position], Position]) -> None:
-        """Change the position, on disk."""
+    def update_position(self, change: Callable[[Position], Position]) -> None:
+        """Read the position from disk, change it, and write it back."""
         write_position(self._state, change(read_position(self._state)))
 
     # -- telling ---------------------------------------------------------------------------------
     def explain(self, checkpoint: Checkpoint) -> str:
-        """Show the heading and the explanation of a checkpoint; the latter as it was shown."""
-        ids = [one.id for one in self.lesson.checkpoints]
-        text = self.checker.words(str(checkpoint.explain))
+        """Show the heading and the explanation of a checkpoint; return the explanation."""
+        ids = [other.id for other in self.lesson.checkpoints]
+        text = self.checker.fill_text(str(checkpoint.explain))
         self._console.heading(f"{ids.index(checkpoint.id) + 1}/{len(ids)} {checkpoint.title}")
         self._console.explain(text)
         return text
 
     def task(self, checkpoint: Checkpoint) -> str:
-        """What the learner is to do; where the lesson gives no task, what is to be true then."""
+        """What the learner has to do; if the lesson gives no task, the claims that must hold."""
         if checkpoint.task is not None:
-            return self.checker.words(str(checkpoint.task))
+            return self.checker.fill_text(str(checkpoint.task))
         values = self.checker.values()
-        wanted = [f"- {self.checker.words(str(one.text), values)}" for one in checkpoint.claims]
-        return "\n".join([tr("See to it that this holds:"), "", *wanted])
+        claims = [f"- {self.checker.fill_text(str(c.text), values)}" for c in checkpoint.claims]
+        return "\n".join([tr("See to it that this holds:"), "", *claims])
 
     # -- running ---------------------------------------------------------------------------------
     def run(self, checkpoint: Checkpoint, context: StepContext) -> None:
-        """Explain, run, prove. Raises LabError when a command fails, ClaimFails for a claim."""
+        """Explain, run and prove a checkpoint.
+
+        Raises LabError when a command fails, ClaimFails when a claim does not hold.
+        """
         began = time.monotonic()
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
-        self.note(lambda position: position.attempting(self.lesson, checkpoint))
+        self.update_position(lambda position: position.attempting(self.lesson, checkpoint))
         previous, self._previous = self._previous, None
         with self.checker.cached_reads(previous) as before:
             explain = checkpoint.explain.model_dump()  # the record has both languages
             self.checker.prefetch([], [explain, *checkpoint.run, *checkpoint.capture])
             values = self.checker.values()
             result.explain = self.explain(checkpoint)
-            listening = self._listening(checkpoint)
+            capture = self._capture(checkpoint)
         try:
-            with listening as frames, self._looking(checkpoint, before) as meanwhile:
+            with capture as frames, self._prefetching(checkpoint, before) as meanwhile:
                 self.commands.run(checkpoint, values, result, context)
             with (
                 self.checker.cached_reads(meanwhile) as seen,
-                ThreadPoolExecutor(max_workers=1) as beside,
+                ThreadPoolExecutor(max_workers=1) as pool,
             ):
-                sharing = beside.submit(self.commands.share, checkpoint)
+                sharing = pool.submit(self.commands.share, checkpoint)
                 self.checker.prefetch(checkpoint.claims, [explain, *checkpoint.run])
                 self._prove(checkpoint.claims, result, frames, context)
                 sharing.result()
@@ -112,82 +116,93 @@ class Runner:
             result.seconds = time.monotonic() - began
         if failed := [claim for claim in result.claims if not claim.holds]:
             raise ClaimFails(failed)
-        self.note(lambda position: position.passing(self.lesson, checkpoint))
+        self.update_position(lambda position: position.passing(self.lesson, checkpoint))
 
-    def _listening(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
+    def _capture(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
         if not checkpoint.capture:
             return nullcontext([])
         values = self.checker.values()
         taps = [
-            Tap(self.checker.node_name(one.node), one.interface, fill(one.filter, values))
-            for one in checkpoint.capture
+            Tap(
+                self.checker.node_name(capture.node),
+                capture.interface,
+                fill(capture.filter, values),
+            )
+            for capture in checkpoint.capture
         ]
         return _capturing(taps, self._guest_of)
 
     @contextmanager
-    def _looking(self, checkpoint: Checkpoint, before: ReadCache) -> Iterator[ReadCache | None]:
-        """Look at the lab while the commands run, if they change nothing; what was seen then."""
+    def _prefetching(self, checkpoint: Checkpoint, before: ReadCache) -> Iterator[ReadCache | None]:
+        """Ask the claims' probes while the commands run, and give the cache with their rows.
+
+        Only for a checkpoint with captures, whose commands change nothing; else None.
+        """
         if not checkpoint.capture:
             yield None
             return
         with (
             self.checker.cached_reads(before) as seen,
-            ThreadPoolExecutor(max_workers=1) as beside,
+            ThreadPoolExecutor(max_workers=1) as pool,
         ):
-            beside.submit(self.checker.prefetch, checkpoint.claims)
+            pool.submit(self.checker.prefetch, checkpoint.claims)
             yield seen
 
-    # -- taking back -----------------------------------------------------------------------------
+    # -- undoing ---------------------------------------------------------------------------------
     def undo(self, checkpoint: Checkpoint, context: StepContext) -> None:
-        """Take a checkpoint back. Raises LabError when that does not work."""
+        """Undo a checkpoint. Raises LabError when its undo commands fail."""
         context.progress(str(checkpoint.title))
         self._previous = None
         node = self.commands.node_of(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
             script = fill(checkpoint.undo, self.checker.values(), quoting=True)
-            done = self.commands.shell(node, script, (), context)
-            if not done.ok:
-                said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            completed = self.commands.shell(node, script, (), context)
+            if not completed.ok:
+                output = completed.stdout + completed.stderr
+                lines = [line for line in output.splitlines() if line.strip()]
                 raise LabError(
                     tr(
                         "cannot take back {checkpoint} on {node} (exit {code}): {said}",
                         checkpoint=checkpoint.id,
                         node=node,
-                        code=done.returncode,
-                        said=" / ".join(said[-3:]),
+                        code=completed.returncode,
+                        said=" / ".join(lines[-3:]),
                     ),
-                    hint=tr("mend that by hand, then run the same command again"),
+                    hint=tr(
+                        "`labctl status` tells what does not run; mend that and run the same"
+                        " command again, or `labctl reset` puts the whole lab back"
+                    ),
                 )
         if forget:
             self._guest_of(node).run(
                 f"test ! -e {VARIABLES} || echo {shlex.quote(forget[0])} >>{VARIABLES}"
             )
             self.commands.share(checkpoint)
-        self.note(lambda position: position.without(self.lesson, checkpoint))
+        self.update_position(lambda position: position.without(self.lesson, checkpoint))
 
     # -- proving ---------------------------------------------------------------------------------
     def check(
-        self, standing: Sequence[tuple[Checkpoint, list[Claim]]], context: StepContext
+        self, expected: Sequence[tuple[Checkpoint, list[Claim]]], context: StepContext
     ) -> None:
-        """Prove these claims of these checkpoints again; all of them, also after one has failed.
+        """Prove these claims of these checkpoints again; all of them, even after one has failed.
 
-        Where packets have to be looked at, the checkpoint's commands are run once more.
+        For claims about captured packets the checkpoint's commands are run once more.
         """
         until = time.monotonic() + CHECK_BUDGET
         with self.checker.cached_reads():
-            self.checker.prefetch([one for _, claims in standing for one in claims])
-            for checkpoint, claims in standing:
+            self.checker.prefetch([claim for _, claims in expected for claim in claims])
+            for checkpoint, claims in expected:
                 began = time.monotonic()
                 result = CheckpointResult(checkpoint.id, str(checkpoint.title))
                 self.results.append(result)
                 self._console.heading(str(checkpoint.title))
-                frames = self._traffic(checkpoint, claims, result, context)
-                patience = max(0.0, min(CHECK_PATIENCE, until - time.monotonic()))
-                self._prove(claims, result, frames, context, patience)
+                frames = self._capture_again(checkpoint, claims, result, context)
+                time_limit = max(0.0, min(CHECK_SECONDS, until - time.monotonic()))
+                self._prove(claims, result, frames, context, time_limit)
                 result.seconds = time.monotonic() - began
 
-    def _traffic(
+    def _capture_again(
         self,
         checkpoint: Checkpoint,
         claims: Sequence[Claim],
@@ -197,7 +212,7 @@ class Runner:
         if not any(claim.probe in CAPTURED for claim in claims):
             return []
         try:
-            with self._listening(checkpoint) as frames:
+            with self._capture(checkpoint) as frames:
                 self.commands.run(checkpoint, self.checker.values(), result, context, checking=True)
         except LabError as error:
             self._console.say(error.message)
@@ -210,25 +225,25 @@ class Runner:
         result: CheckpointResult,
         frames: list[Frame],
         context: StepContext,
-        patience: float | None = None,
+        time_limit: float | None = None,
     ) -> None:
         for claim in claims:
             context.progress(claim.id)
-            one = self.checker.prove(claim, frames, context.cancelled, patience)
-            result.claims.append(one)
-            if one.holds:
-                self._console.claim(True, one.text, evidence=one.seen_text)
+            proof = self.checker.prove(claim, frames, context.cancelled, time_limit)
+            result.claims.append(proof)
+            if proof.holds:
+                self._console.claim(True, proof.text, evidence=proof.seen_text)
             else:
-                # What is expected, in full, would be the answer to the learner's task.
-                expected = one.expected if patience is None else ""
-                self._console.claim(False, one.text, expected=expected, seen=one.seen_text)
+                # `check` does not show what is expected: that is the answer to the learner's task.
+                expected = proof.expected if time_limit is None else ""
+                self._console.claim(False, proof.text, expected=expected, seen=proof.seen_text)
 
 
 @contextmanager
 def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
     with capturing(taps, guest) as frames:
-        # scapy takes half a second to import: that is over when the commands are. Not sooner, for
-        # Python does one thing at a time, and the captures start quicker without it.
+        # scapy takes 0.5 s to import, so a thread does that while the commands run. It starts after
+        # the captures, which it would slow down: Python runs one thread at a time.
         threading.Thread(target=_import_scapy, daemon=True).start()
         yield frames
 

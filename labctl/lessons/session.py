@@ -1,14 +1,13 @@
-"""Walking through the lessons: what start, next, check, hint, solve, goto and replay do on a lab.
+"""What the verbs start, next, check, hint, solve, goto and replay do on a lab.
 
-The way is decided in course.py and walked by the engine, one step for each checkpoint that is taken
-back or run.
+route.py decides which checkpoints are undone and run; the engine does it, a step for each.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
@@ -18,14 +17,14 @@ from labctl.lessons.load import available, load_lesson, source_of
 from labctl.lessons.model import FIRST, Checkpoint, Lesson
 from labctl.lessons.progress import (
     Position,
-    at_hand,
     checkpoint_number,
+    current_checkpoint,
+    expected_claims,
     first_open,
     read_position,
-    standing,
     write_position,
 )
-from labctl.lessons.results import LessonOutcome
+from labctl.lessons.results import LessonOutcome, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The lessons on one lab that is up, held by whoever has this."""
+    """The lessons on one lab, which is up; the caller holds the lab's lock."""
 
     def __init__(
         self,
@@ -51,8 +50,8 @@ class Session:
         labctl: str = "labctl",
         load: Callable[[str], Lesson] = load_lesson,
     ) -> None:
-        """`engine` runs steps one after the other under a title; `labctl` is how it is called;
-        `load` finds a lesson by an id or a path.
+        """`engine` runs steps one after the other under a title; `labctl` is the command that
+        messages tell the learner to type; `load` finds a lesson by an id or a path.
         """
         self._topology = topology
         self._state = state
@@ -65,17 +64,17 @@ class Session:
 
     # -- verbs -----------------------------------------------------------------------------------
     def replay(self, name: str) -> LessonOutcome:
-        """A lesson from its first checkpoint to its last; what was begun is taken back first."""
+        """Go to the beginning of a lesson as `start` does, and run all its checkpoints."""
         lesson = self._load(name)
         self._enter(lesson, name, practice=False)
-        back = self._route(lesson, 0)
-        forth = [RouteStep(lesson, one, back=False) for one in lesson.checkpoints]
-        return self._run_route(lesson, str(lesson.title), [*back, *forth])
+        to_start = self._route(lesson, 0)
+        whole = [RouteStep(lesson, checkpoint, "run") for checkpoint in lesson.checkpoints]
+        return self._run_route(lesson, str(lesson.title), [*to_start, *whole])
 
     def start(self, name: str, *, practice: bool) -> LessonOutcome:
-        """To the beginning of a lesson; what was begun is taken back, what it needs is run."""
+        """Go to the beginning of a lesson: undo what was begun, run the lessons that it needs."""
         lesson = self._load(name)
-        self._note(lambda position: position.known(lesson, source_of(name)))
+        self._update_position(lambda position: position.with_source(lesson, source_of(name)))
         outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, 0))
         if outcome.failure is not None:
             return outcome
@@ -86,7 +85,7 @@ class Session:
         return self._report_next(lesson, outcome)
 
     def next(self) -> LessonOutcome:
-        """The next checkpoint: explained, run and proved; in practice explained and set as a task.
+        """Explain, run and prove the next checkpoint; in practice explain it and set it as a task.
 
         Raises LabError when no lesson was begun.
         """
@@ -100,7 +99,7 @@ class Session:
         return self.solve()
 
     def solve(self) -> LessonOutcome:
-        """Run the commands of the checkpoint that is to be done, from a clean beginning."""
+        """Run the first checkpoint that is not passed; undo it before if it was begun."""
         position, lesson = self._current()
         number = first_open(lesson, position.progress(lesson))
         if number == len(lesson.checkpoints):
@@ -114,60 +113,60 @@ class Session:
         )
 
     def check(self, *, every: bool = False) -> LessonOutcome:
-        """Prove the claims of the checkpoint at hand, or of all up to it.
+        """Prove the claims of the current checkpoint, or of `every` one up to it.
 
-        When they all hold the learner has done it, and the position moves on.
+        When they all hold, the checkpoint is noted as passed.
         """
         position, lesson = self._current()
         progress = position.progress(lesson)
-        upto = at_hand(lesson, progress, practice=position.practice)
+        upto = current_checkpoint(lesson, progress, practice=position.practice)
         checkpoint = lesson.checkpoints[upto]
-        claims = list(standing(lesson, upto, 0 if every else upto))
+        claims = list(expected_claims(lesson, upto, 0 if every else upto))
         runner = self._runner(lesson)
         runner.check(claims, StepContext("check"))
-        failing = [one for result in runner.results for one in result.claims if not one.holds]
+        failing = [c for result in runner.results for c in result.claims if not c.holds]
         count = sum(len(result.claims) for result in runner.results)
         refuted = None
         if failing:
             self._console.say()
-            said = tr_n(
+            message = tr_n(
                 "{n} of {count} claims does not hold",
                 "{n} of {count} claims do not hold",
                 n=len(failing),
                 count=count,
             )
             refuted = LabError(
-                said if count > 1 else tr("the claim does not hold"),
+                message if count > 1 else tr("the claim does not hold"),
                 hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),
                 code=EXIT_CLAIM,
             )
             return LessonOutcome(lesson, position, checkpoints=runner.results, refuted=refuted)
-        said = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
-        self._console.summary(True, said)
-        words: dict[str, Any] = {}
+        text = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
+        self._console.summary(True, text)
+        words: TaskOrHint = {}
         if upto == first_open(lesson, progress):
             with runner.checker.cached_reads():
                 runner.commands.set_variables(checkpoint)
                 write_record(self._state, lesson, checkpoint, runner.results[-1], runner.checker)
                 if position.practice and checkpoint.only_looks:
                     words = self._say_commands(runner, checkpoint)
-            self._note(lambda position: position.passing(lesson, checkpoint))
+            self._update_position(lambda position: position.passing(lesson, checkpoint))
         outcome = LessonOutcome(lesson, self._position(), checkpoints=runner.results)
         return replace(self._report_next(lesson, outcome, tell=False), words=words)
 
     def hint(self) -> LessonOutcome:
-        """One hint more for the checkpoint that is to be done."""
+        """Show one more hint for the checkpoint that the learner has to do."""
         position, lesson = self._current()
-        number = at_hand(lesson, position.progress(lesson), practice=True)
+        number = current_checkpoint(lesson, position.progress(lesson), practice=True)
         checkpoint = lesson.checkpoints[number]
         if not checkpoint.hints:
             self._console.say(tr("this checkpoint has no hints"))
             self._say_solve()
             return LessonOutcome(lesson, position, words={"hint": None})
-        self._note(lambda position: position.hinted(lesson, checkpoint))
+        self._update_position(lambda position: position.hinted(lesson, checkpoint))
         position = self._position()
         given = position.progress(lesson).hints[checkpoint.id]
-        text = self._runner(lesson).checker.words(str(checkpoint.hints[given - 1]))
+        text = self._runner(lesson).checker.fill_text(str(checkpoint.hints[given - 1]))
         of = len(checkpoint.hints)
         self._console.heading(tr("hint {n} of {of}: {title}", n=given, of=of,
                                  title=checkpoint.title))  # fmt: skip
@@ -177,33 +176,34 @@ class Session:
         return LessonOutcome(lesson, position, words={"hint": text, "number": given, "of": of})
 
     def goto(self, target: str) -> LessonOutcome:
-        """To where a checkpoint is the next: LESSON, LESSON/CHECKPOINT, or CHECKPOINT of this one.
+        """Go to where a checkpoint is the next one: run what is missing, undo what is too much.
 
-        Runs what is missing, or takes back what is too much.
+        `target` is LESSON, LESSON/CHECKPOINT, or CHECKPOINT of the current lesson.
         """
         name, lesson, number = self._target(target)
-        self._note(lambda position: position.known(lesson, source_of(name)))
+        self._update_position(lambda position: position.with_source(lesson, source_of(name)))
         outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, number))
         if outcome.failure is not None:
             return outcome
         self._enter(lesson, name, practice=None)
         return self._report_next(lesson, outcome)
 
-    # -- where -----------------------------------------------------------------------------------
+    # -- position and route ----------------------------------------------------------------------
     def _target(self, target: str) -> tuple[str, Lesson, int]:
-        above, _, below = target.rpartition("/")
+        """What a target of `goto` names: the lesson's name, the lesson, index of the checkpoint."""
+        lesson_name, _, checkpoint_id = target.rpartition("/")
         if target in available() or Path(target).exists():
             return target, self._load(target), 0
-        if not above:
+        if not lesson_name:
             position = self._position()
             if position.current is not None:
                 name = position.lessons[position.current].source
                 lesson = self._load(name)
-                if target in [one.id for one in lesson.checkpoints]:
+                if target in [checkpoint.id for checkpoint in lesson.checkpoints]:
                     return name, lesson, checkpoint_number(lesson, target)
-            return target, self._load(target), 0  # says which lessons there are
-        lesson = self._load(above)
-        return above, lesson, checkpoint_number(lesson, below)
+            return target, self._load(target), 0  # raises the error that lists the lessons
+        lesson = self._load(lesson_name)
+        return lesson_name, lesson, checkpoint_number(lesson, checkpoint_id)
 
     def _load(self, name: str) -> Lesson:
         lesson = self._find(name)
@@ -230,11 +230,11 @@ class Session:
     def _position(self) -> Position:
         return read_position(self._state)
 
-    def _note(self, change: Callable[[Position], Position]) -> None:
+    def _update_position(self, change: Callable[[Position], Position]) -> None:
         write_position(self._state, change(self._position()))
 
     def _enter(self, lesson: Lesson, name: str, practice: bool | None) -> None:
-        self._note(lambda position: position.entered(lesson, source_of(name), practice))
+        self._update_position(lambda position: position.entered(lesson, source_of(name), practice))
 
     def _current(self) -> tuple[Position, Lesson]:
         position = self._position()
@@ -258,15 +258,15 @@ class Session:
             except LabError as error:
                 text = tr("lesson {id} cannot be taken back: {why}", id=id, why=error.message)
                 self._console.say(text)
-                self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
+                self._update_position(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
         return plan_route(self._position(), lesson, number, begun, needs)
 
-    # -- going -----------------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------------
     def _runner(self, lesson: Lesson) -> Runner:
         return Runner(lesson, self._topology, self._state, self._guest, self._cloud, self._console)
 
     def _run_route(self, lesson: Lesson, title: str, route: Sequence[RouteStep]) -> LessonOutcome:
-        """Walk the route, one after the other, up to the first that fails."""
+        """Run and undo the checkpoints of a route in order, up to the first that fails."""
         if not route:
             return LessonOutcome(lesson, self._position())
         runners = {route_step.lesson.id: self._runner(route_step.lesson) for route_step in route}
@@ -274,32 +274,32 @@ class Session:
         steps: list[Step] = []
         for route_step in route:
             runner, checkpoint = runners[route_step.lesson.id], route_step.checkpoint
-            place = f"{route_step.lesson.id}/{checkpoint.id}"
-            if route_step.back:
-                id, text = f"undo:{place}", tr("take back: {title}", title=checkpoint.title)
-                work = partial(_undo, runner, checkpoint, undone, place)
+            full_id = f"{route_step.lesson.id}/{checkpoint.id}"
+            if route_step.direction == "undo":
+                id, text = f"undo:{full_id}", tr("take back: {title}", title=checkpoint.title)
+                work = partial(_undo, runner, checkpoint, undone, full_id)
             else:
-                id = checkpoint.id if route_step.lesson is lesson else place
+                id = checkpoint.id if route_step.lesson is lesson else full_id
                 text, work = str(checkpoint.title), partial(runner.run, checkpoint)
             steps.append(Step(id, text, work, needs=(steps[-1].id,) if steps else ()))
         result = self._engine(title, steps)
-        self._forget(lesson)
-        results = [one for runner in runners.values() for one in runner.results]
+        self._forget_undone(lesson)
+        results = [result for runner in runners.values() for result in runner.results]
         return LessonOutcome(lesson, self._position(), result, results, undone)
 
-    def _forget(self, lesson: Lesson) -> None:
-        """Lessons of which nothing is left are not begun any more."""
+    def _forget_undone(self, lesson: Lesson) -> None:
+        """Remove the lessons that are wholly undone from the position, except this one."""
         for id, progress in self._position().lessons.items():
             if id != lesson.id and not progress.attempted:
-                self._note(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
+                self._update_position(lambda position, id=id: position.forgetting(id))  # type: ignore[misc]
 
     def _report_next(
         self, lesson: Lesson, outcome: LessonOutcome, *, tell: bool = True
     ) -> LessonOutcome:
-        """Say what comes next; in practice set it as a task, unless `tell` is false."""
+        """Show which checkpoint is next; in practice set it as a task, unless `tell` is false."""
         position = self._position()
         number = first_open(lesson, position.progress(lesson))
-        words: dict[str, Any] = {}
+        words: TaskOrHint = {}
         if number == len(lesson.checkpoints):
             self._say_next("lessons", tr("the lesson is done"))
         elif position.practice and tell:
@@ -317,10 +317,10 @@ class Session:
             words,
         )
 
-    def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> TaskOrHint:
         runner = self._runner(lesson)
-        # Begun, for from now on the learner may do something that has to be taken back.
-        self._note(lambda position: position.attempting(lesson, checkpoint))
+        # Note it as begun now: what the learner does from here on may have to be undone.
+        self._update_position(lambda position: position.attempting(lesson, checkpoint))
         with runner.checker.cached_reads():
             explanation = runner.explain(checkpoint)
             task = runner.task(checkpoint)
@@ -330,7 +330,7 @@ class Session:
         self._console.heading(tr("your task"))
         self._console.explain(task)
         if checkpoint.only_looks:
-            # Its claims hold before the learner has begun, and nobody may think they had to.
+            # Its claims hold already, so `check` passes even if the learner has done nothing.
             self._console.explain(
                 tr(
                     "There is nothing to change here, only something to see. `{check}` proves that"
@@ -351,17 +351,17 @@ class Session:
             "only_looks": checkpoint.only_looks,
         }
 
-    def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What the lesson looks with, for a learner who may have gone past it."""
+    def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> TaskOrHint:
+        """Show the commands of a checkpoint that only looks, which the learner may not have run."""
         commands = list(runner.commands.of(checkpoint, runner.checker.values()))
         self._console.say(tr("There was nothing to do but look. The lesson does it with:"))
         for prompt, command in commands:
             self._console.command(command, prompt)
         return {"only_looks": True, "commands": [command for _, command in commands]}
 
-    def _say_next(self, verb: str, what: str) -> None:
+    def _say_next(self, verb: str, text: str) -> None:
         self._console.say()
-        self._console.say(what)
+        self._console.say(text)
         self._console.say(tr("next: {command}", command=f"{self._labctl} {verb}"))
 
     def _say_solve(self) -> None:
@@ -369,14 +369,14 @@ class Session:
 
 
 def _undo(
-    runner: Runner, checkpoint: Checkpoint, undone: list[str], place: str, context: StepContext
+    runner: Runner, checkpoint: Checkpoint, undone: list[str], full_id: str, context: StepContext
 ) -> None:
     runner.undo(checkpoint, context)
-    undone.append(place)
+    undone.append(full_id)
 
 
 def _is_another_file(begun: str, now: str) -> bool:
-    """Whether both are there and are not the same file; a directory stands for its lesson.yaml."""
+    """Whether both exist and are not the same file; a directory stands for its lesson.yaml."""
     before, after = (
         path / "lesson.yaml" if path.is_dir() else path for path in (Path(begun), Path(now))
     )

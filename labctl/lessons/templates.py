@@ -1,4 +1,4 @@
-"""What a lesson says with the values of a lab: templates filled in, within bounds.
+"""Fills in the templates of lessons with the values of a lab, within bounds.
 
 A lesson may come from anybody. Jinja's sandbox keeps a template from reaching Python, but not from
 computing without end or filling the memory. So here a template has a part of the language (no
@@ -199,7 +199,7 @@ class _Environment(SandboxedEnvironment):
 
     def __init__(self, quoting: bool) -> None:
         # Commands: whatever a template inserts is one quoted word, so no value of lab.yaml or of
-        # the running lab can become shell code. Text and expectations take values as they are.
+        # the running lab can become shell code. Text and conditions take values as they are.
         super().__init__(
             undefined=StrictUndefined,
             finalize=(lambda value: shlex.quote(str(_shown(value)))) if quoting else _shown,
@@ -332,13 +332,13 @@ def remember(template: str, place: str) -> None:
 
 
 def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
-    """A template with the lab's values in it; with `quoting` each is one word of the shell.
+    """A template with its values inserted; `quoting`: each value as one word of the shell.
 
-    Raises LabError naming the template, and where it stands, when it asks for what is not there or
-    for more than a template may have.
+    Raises LabError naming the template, and where it stands, when a value is missing, when the
+    template is wrong, or when it asks for more than a template may have.
     """
     if "{" not in template:
-        return template  # as most values are: to compile one takes a millisecond
+        return template  # most values are plain text, and compiling a template takes 1 ms
     token = _budget.set(_Budget())
     try:
         parts: list[str] = []
@@ -354,21 +354,21 @@ def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) ->
         RecursionError, SyntaxError,
     ) as error:  # fmt: skip
         text = printable(" ".join(template.split()))
-        message = tr("cannot fill in {template!r}: {error}", template=text, error=_said(error))
+        message = tr("cannot fill in {template!r}: {error}", template=text, error=_reason(error))
         place = _places.get(template)
         raise LabError(f"{place}: {message}" if place else message) from error
     finally:
         _budget.reset(token)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return tr("it is nested too deeply")
     return tr("there is no {name}", name=error) if isinstance(error, KeyError) else str(error)
 
 
 def fill_all(value: Any, context: Mapping[str, Any]) -> Any:
-    """Templates inside mappings and lists, filled in."""
+    """A value with all templates in it filled in, also those inside mappings and lists."""
     if isinstance(value, str):
         return fill(value, context)
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""What a lesson's last run said and proved, kept for `labctl transcript`, and the transcript.
+"""Records of what a lesson's last run showed and proved, and the transcript made of them.
 
-A record holds its words in both languages, with the values of the lab as they were: the floating IP
-of a run is gone when the run has been taken back.
+A record holds its texts in both languages, filled in with the lab's values at that time. They
+cannot be filled in later: a floating IP, for example, is gone once the checkpoint is undone.
 """
 
 import importlib.util
@@ -35,18 +35,21 @@ def write_record(
     result: "CheckpointResult",
     checker: ClaimChecker,
 ) -> None:
-    """Keep what a checkpoint said and proved; without commands the learner has typed them."""
+    """Write the record of a checkpoint. A `result` without commands: the learner typed them."""
     values = checker.values()
 
     def both(text: Text) -> dict[str, str]:
-        return {one: checker.words(text.said_in(one), values) for one in get_args(Language)}
+        return {
+            language: checker.fill_text(text.said_in(language), values)
+            for language in get_args(Language)
+        }
 
     typed = not result.commands
-    commands = [_command(one) for one in result.commands]
+    commands = [_command(command) for command in result.commands]
     if typed:
         commands = [
-            {"command": fill(one, values, quoting=True).strip(), "prompt": "$", "output": ""}
-            for one in checkpoint.run
+            {"command": fill(template, values, quoting=True).strip(), "prompt": "$", "output": ""}
+            for template in checkpoint.run
         ]
     texts = {claim.id: both(claim.text) for claim in checkpoint.claims}
     record = {
@@ -55,25 +58,29 @@ def write_record(
         "explain": both(checkpoint.explain),
         "typed": typed,
         "commands": commands,
-        "claims": [{"texts": texts[one.id], "result": asdict(one)} for one in result.claims],
+        "claims": [{"texts": texts[claim.id], "result": asdict(claim)} for claim in result.claims],
     }
     state.write_json(state.record(lesson.id, checkpoint.id), record)
 
 
-def _command(one: "CommandResult") -> dict[str, Any]:
-    return {"command": one.command, "prompt": one.prompt, "output": sanitize(one.output)}
+def _command(result: "CommandResult") -> dict[str, Any]:
+    return {"command": result.command, "prompt": result.prompt, "output": sanitize(result.output)}
 
 
 def read_records(state: LabState, lesson: Lesson) -> dict[str, Record]:
-    """The records of a lesson's checkpoints, as far as there are any, by the checkpoints' ids."""
-    found = {one.id: state.read_json(state.record(lesson.id, one.id)) for one in lesson.checkpoints}
-    return {id: record for id, record in found.items() if record is not None}
+    """{checkpoint id: its record} for the checkpoints of a lesson that have one."""
+    records: dict[str, Record] = {}
+    for checkpoint in lesson.checkpoints:
+        record = state.read_json(state.record(lesson.id, checkpoint.id))
+        if record is not None:
+            records[checkpoint.id] = record
+    return records
 
 
 # -- the tutorial's filter -------------------------------------------------------------------------
 @cache
 def _abbrev() -> ModuleType:
-    """`abbrev` as the nodes have it: what is published cannot differ from what learners see."""
+    """The program `abbrev` that runs on the nodes, so that transcripts show what learners see."""
     path = assets() / "provision" / "files" / "abbrev.py"
     spec = importlib.util.spec_from_file_location("labctl_abbrev", path)
     assert spec is not None
@@ -84,7 +91,7 @@ def _abbrev() -> ModuleType:
 
 
 def abbreviated(text: str) -> str:
-    """Output with UUIDs cut to six digits and tables drawn anew, as `abbrev` on the nodes does."""
+    """Output with UUIDs cut to six digits and tables redrawn, as `abbrev` on the nodes does."""
     lines: list[str] = []
     table: list[str] = []
     for line in [*text.rstrip().split("\n"), ""]:
@@ -99,7 +106,7 @@ def abbreviated(text: str) -> str:
 # -- the transcript --------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Scene:
-    """Where the records were made."""
+    """The lab in which the records were made, and its nodes."""
 
     lab: str
     nodes: Sequence[str]
@@ -107,7 +114,7 @@ class Scene:
 
 def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> str:
     """The lesson as Markdown, with the output of this lab, in the current language."""
-    day = max((one["at"] for one in records.values()), default=time.time())
+    day = max((record["at"] for record in records.values()), default=time.time())
     parts = [
         f"# {lesson.title}",
         str(lesson.goal),
@@ -132,19 +139,19 @@ def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> s
 def _checkpoint(record: Record) -> Iterator[str]:
     yield record["explain"][current_language()]
     lines: list[str] = []
-    for one in record["commands"]:
-        lines.append(f"{one['prompt']} {one['command']}")
-        if one["output"].strip():
-            lines += [abbreviated(one["output"]), ""]
+    for command in record["commands"]:
+        lines.append(f"{command['prompt']} {command['command']}")
+        if command["output"].strip():
+            lines += [abbreviated(command["output"]), ""]
     if lines:
         yield fenced("\n".join(lines).rstrip(), "console")
-    yield "\n".join(line for one in record["claims"] for line in _claim(one))
+    yield "\n".join(line for claim in record["claims"] for line in _claim(claim))
 
 
-def _claim(one: Mapping[str, Any]) -> Iterator[str]:
-    result = ClaimResult(**one["result"])
+def _claim(claim: Mapping[str, Any]) -> Iterator[str]:
+    result = ClaimResult(**claim["result"])
     mark = "✓" if result.holds else "✗"
-    yield f"- {mark} {one['texts'][current_language()]}"
+    yield f"- {mark} {claim['texts'][current_language()]}"
     for evidence in result.evidence:
         text = abbreviated(sanitize(evidence)).replace("`", "'")
         yield f"  - `{text}`"

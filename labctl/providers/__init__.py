@@ -10,5 +10,6 @@ __all__ = [
     "host_capture",
     "kvm",
     "registry",
+    "timeout_factor",
     "vagrant.vagrantfile",
 ]

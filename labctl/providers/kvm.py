@@ -13,7 +13,7 @@ import struct
 import sys
 
 from labctl.errors import LabError
-from labctl.run import run
+from labctl.run import python_module, run
 
 # Request numbers of <linux/kvm.h>; the size of the structure is part of the number.
 _GET_API_VERSION, _CREATE_VM, _GET_VCPU_MMAP_SIZE = 0xAE00, 0xAE01, 0xAE04
@@ -37,7 +37,7 @@ def kvm_works(seconds: float = 5) -> bool:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    trial = [sys.executable, "-m", "labctl.providers.kvm"]
+    trial = python_module("labctl.providers.kvm")
     try:
         return run(trial, check=False, timeout=seconds).returncode == 0
     except LabError:

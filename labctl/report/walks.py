@@ -33,7 +33,7 @@ _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 
 
 def walk_of(data: object) -> Walk | None:
-    """A walk from the JSON of `Walk.to_json`; None where another version of labctl wrote it."""
+    """A walk as `labctl walk` stored it; None where another version of labctl wrote it."""
     try:
         return _ADAPTER.validate_python(data)
     except ValidationError:

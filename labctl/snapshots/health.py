@@ -1,4 +1,4 @@
-"""Whether a lab is whole: what is asked after every restore, before the prompt comes back."""
+"""Whether a lab is whole: checked after every restore, before labctl returns to the prompt."""
 
 import shlex
 import time
@@ -21,52 +21,55 @@ from labctl.provisioning.services import units_of
 from labctl.topology import Node
 
 CLOCK_SECONDS = 2.0
-"""How far a node's clock may be from ours."""
+"""How far a node's clock may be from this host's. Our choice: a clock that was not set after its
+machine was suspended is off by more."""
 _DEADLINE = 90
 """Seconds in which everything has to come true, times the timeout factor."""
-_PORTS = "network:floatingip"
-"""Owner of ports that Neutron has and OVN has not."""
+_FLOATING_IP_PORT = "network:floatingip"
+"""`device_owner` of the port that Neutron makes for a floating IP; OVN has no such port."""
 
 
-# -- what decides --------------------------------------------------------------------------------
+# -- comparing (pure) ------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Look:
-    """What one node says of itself."""
+class NodeHealth:
+    """What one node reports about itself."""
 
-    late: float
-    """Seconds by which its clock is behind ours; negative: ahead."""
+    clock_behind: float
+    """Seconds by which its clock is behind this host's; negative: ahead."""
     inactive: Mapping[str, str]
-    """{unit: state} of those that are not active."""
+    """{unit: state} of the systemd units that are not active."""
     tunnels: frozenset[str]
-    """Far ends of its Geneve tunnels."""
+    """Remote addresses of its Geneve tunnels."""
 
 
-def node_troubles(look: Look, peers: frozenset[str]) -> Iterator[str]:
-    """What is wrong with a node that should have tunnels to all `peers` and to nobody else."""
-    if abs(look.late) > CLOCK_SECONDS:
-        yield tr("its clock is {seconds} s off", seconds=f"{look.late:.1f}")
-    for unit, state in look.inactive.items():
+def node_troubles(health: NodeHealth, peers: frozenset[str]) -> Iterator[str]:
+    """What is wrong with a node that must have a tunnel to each of `peers`, and no other tunnel."""
+    if abs(health.clock_behind) > CLOCK_SECONDS:
+        yield tr("its clock is {seconds} s off", seconds=f"{health.clock_behind:.1f}")
+    for unit, state in health.inactive.items():
         yield f"{unit} {state}"
-    for address in sorted(peers - look.tunnels):
+    for address in sorted(peers - health.tunnels):
         yield tr("no tunnel to {address}", address=address)
-    for address in sorted(look.tunnels - peers):
+    for address in sorted(health.tunnels - peers):
         yield tr("a tunnel to {address}, where no node is", address=address)
 
 
 def disagreements(neutron: Mapping[str, set[str]], ovn: Mapping[str, set[str]]) -> list[str]:
-    """What only one of the two has, by kind."""
-    found = []
+    """A message for each kind of object that one side has and the other lacks; {kind: names}."""
+    messages = []
     for kind, names in neutron.items():
         for side, only in (
             ("Neutron", names - ovn.get(kind, set())), ("OVN", ovn.get(kind, set()) - names)
         ):  # fmt: skip
             if only:
                 some = ", ".join(sorted(only)[:3]) + (" …" if len(only) > 3 else "")
-                found.append(tr("{kind} only in {side}: {names}", kind=kind, side=side, names=some))
-    return found
+                messages.append(
+                    tr("{kind} only in {side}: {names}", kind=kind, side=side, names=some)
+                )
+    return messages
 
 
-def wanted_of_ovn(
+def expected_in_ovn(
     *,
     networks: Sequence[Any],
     ports: Sequence[Any],
@@ -74,18 +77,24 @@ def wanted_of_ovn(
     floating: Sequence[Any],
     groups: Sequence[Any],
 ) -> dict[str, set[str]]:
-    """What OVN must have for what Neutron has, by the names that Neutron's driver gives."""
+    """The objects that OVN must have, {kind: names}, as computed from Neutron's objects.
+
+    The names are those that Neutron's OVN driver gives (neutron/common/ovn/utils.py).
+    """
     return {
-        "network": {f"neutron-{one.id}" for one in networks},
-        "port": {one.id for one in ports if one.device_owner != _PORTS},
-        "router": {f"neutron-{one.id}" for one in routers},
-        "floating IP": {one.floating_ip_address for one in floating if one.port_id},
-        "security group": {"pg_" + one.id.replace("-", "_") for one in groups},
+        "network": {f"neutron-{network.id}" for network in networks},
+        "port": {port.id for port in ports if port.device_owner != _FLOATING_IP_PORT},
+        "router": {f"neutron-{router.id}" for router in routers},
+        "floating IP": {address.floating_ip_address for address in floating if address.port_id},
+        "security group": {"pg_" + group.id.replace("-", "_") for group in groups},
     }
 
 
 def found_in_ovn(output: str) -> dict[str, set[str]]:
-    """The same from what `_NORTHBOUND` prints. Raises ValueError when a table is missing."""
+    """The objects that OVN has, {kind: names}, from what `_NORTHBOUND` prints.
+
+    Raises ValueError when a table is missing.
+    """
     tables = parse_tables(output, _NORTHBOUND_TABLES)
     names = {
         table: {row[column] for row in tables[table]}
@@ -93,7 +102,7 @@ def found_in_ovn(output: str) -> dict[str, set[str]]:
     }
     return {
         "network": {name for name in names["Logical_Switch"] if name.startswith("neutron-")},
-        # A provider network's way out has no port in Neutron.
+        # A localnet port, which connects a provider network, is no port in Neutron.
         "port": {name for name in names["Logical_Switch_Port"] if not name.startswith("provnet-")},
         "router": {name for name in names["Logical_Router"] if name.startswith("neutron-")},
         "floating IP": names["NAT"],
@@ -108,7 +117,7 @@ _NORTHBOUND_TABLES = {
     "NAT": ("external_ip", "type=dnat_and_snat"),
     "Port_Group": ("name",),
 }
-"""By table the column that is compared, and the condition for a row to count."""
+"""{table: (the column that is compared, and the condition that selects rows, if any)}."""
 _NORTHBOUND = tables_script(
     {
         table: list_command("ovn-nbctl", table, column, *condition, leader_only=False)
@@ -119,48 +128,60 @@ _NORTHBOUND = tables_script(
 _NODE = f"""date +%s.%N
 systemctl is-active "$@" | tr '\\n' ' '; echo
 {shlex.join(list_command("ovs-vsctl", "Interface", "options", "type=geneve"))}"""
+"""Prints three lines: the time in seconds since the epoch, the state of each unit, the tunnels."""
 
 
-def understand(output: str, units: Sequence[str], late: Callable[[float], float]) -> Look:
-    """What `_NODE` prints; `late` knows how far a node's time is behind ours."""
+def parse_node_health(
+    output: str, units: Sequence[str], clock_behind: Callable[[float], float]
+) -> NodeHealth:
+    """What `_NODE` prints; `clock_behind` turns the node's time into seconds behind this host."""
     lines = output.splitlines()
     states = dict(zip(units, lines[1].split(), strict=False))
-    return Look(
-        late=late(float(lines[0])),
-        inactive={u: states.get(u, "unknown") for u in units if states.get(u) != "active"},
+    return NodeHealth(
+        clock_behind=clock_behind(float(lines[0])),
+        inactive={
+            unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"
+        },
         tunnels=frozenset(row["options"].get("remote_ip", "") for row in parse_table(lines[2])),
     )
 
 
-# -- what asks -----------------------------------------------------------------------------------
+# -- asking the lab --------------------------------------------------------------------------------
 class _HealthCheck:
-    """Looks at a lab from all sides at once."""
+    """Checks nodes, OVN, Neutron, Nova and instances at the same time.
+
+    The checks raise NotYet with what is wrong, and are repeated until they pass.
+    """
 
     def __init__(self, lab: Lab) -> None:
-        """Nothing is asked yet."""
         self._lab = lab
 
     def wait(self, context: StepContext) -> None:
         """Return when the lab is whole. Raises LabError naming what is not."""
         topology = self._lab.topology
-        looks: dict[str, Callable[[], None]] = {
-            node.name: partial(self._node, node) for node in topology.nodes
+        checks: dict[str, Callable[[], None]] = {
+            node.name: partial(self._check_node, node) for node in topology.nodes
         }
-        looks["OVN"] = self._chassis
+        checks["OVN"] = self._check_chassis
         if topology.stack == "openstack":
-            looks |= {"Neutron": self._network, "Nova": self._compute}
-            looks |= {one.name: partial(self._answers, one.name) for one in topology.instances}
-        with ThreadPoolExecutor(max_workers=len(looks)) as pool:
-            ended = [pool.submit(self._await, name, look, context) for name, look in looks.items()]
-        for one in ended:
-            one.result()
+            checks |= {"Neutron": self._check_neutron, "Nova": self._check_nova}
+            checks |= {
+                instance.name: partial(self._check_instance, instance.name)
+                for instance in topology.instances
+            }
+        with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+            futures = [
+                pool.submit(self._await, name, check, context) for name, check in checks.items()
+            ]
+        for future in futures:
+            future.result()
 
-    def _await(self, name: str, look: Callable[[], None], context: StepContext) -> None:
+    def _await(self, name: str, check: Callable[[], None], context: StepContext) -> None:
         from labctl.access.cloud import API_ERRORS
 
         def whole() -> bool:
             try:
-                look()
+                check()
             except NotYet as why:
                 context.progress(str(why))
                 raise
@@ -181,29 +202,29 @@ class _HealthCheck:
                seconds=f"{time.monotonic() - began:.1f}")
         )  # fmt: skip
 
-    def _node(self, node: Node) -> None:
+    def _check_node(self, node: Node) -> None:
         topology = self._lab.topology
         guest = self._lab.provider.guest(node)
         units = units_of(node, topology.stack)
         began = time.time()
-        said = guest.run(["bash", "-c", _NODE, "bash", *units], timeout=30).stdout
+        output = guest.run(["bash", "-c", _NODE, "bash", *units], timeout=30).stdout
         ended = time.time()
 
-        def late(its: float) -> float:
-            # The time it told is from between the two.
-            return began - its if its < began else min(0.0, ended - its)
+        def clock_behind(node_time: float) -> float:
+            # The node read its clock between `began` and `ended`: any time between is right.
+            return began - node_time if node_time < began else min(0.0, ended - node_time)
 
-        look = understand(said, units, late)
-        peers = {str(one.eth1.address.ip) for one in topology.nodes if one is not node}
-        if troubles := list(node_troubles(look, frozenset(peers))):
+        health = parse_node_health(output, units, clock_behind)
+        peers = {str(peer.eth1.address.ip) for peer in topology.nodes if peer is not node}
+        if troubles := list(node_troubles(health, frozenset(peers))):
             raise NotYet(f"{node.name}: " + ", ".join(troubles))
 
-    def _chassis(self) -> None:
+    def _check_chassis(self) -> None:
         chassis_ready(self._lab.topology, self._lab.controller, self._lab.cloud)
 
-    def _network(self) -> None:
+    def _check_neutron(self) -> None:
         network = self._lab.cloud().network
-        wanted = wanted_of_ovn(
+        expected = expected_in_ovn(
             networks=list(network.networks()),
             ports=list(network.ports()),
             routers=list(network.routers()),
@@ -211,14 +232,18 @@ class _HealthCheck:
             groups=list(network.security_groups()),
         )
         found = found_in_ovn(self._lab.controller.run(_NORTHBOUND, timeout=30).stdout)
-        if troubles := disagreements(wanted, found):
+        if troubles := disagreements(expected, found):
             raise NotYet("; ".join(troubles))
-        if dead := [f"{one.agent_type} {one.host}" for one in network.agents() if not one.is_alive]:
+        dead = [f"{agent.agent_type} {agent.host}" for agent in network.agents()
+                if not agent.is_alive]  # fmt: skip
+        if dead:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(dead))))
 
-    def _compute(self) -> None:
+    def _check_nova(self) -> None:
         compute = self._lab.cloud().compute
-        if down := [f"{one.binary} {one.host}" for one in compute.services() if one.state != "up"]:
+        down = [f"{service.binary} {service.host}" for service in compute.services()
+                if service.state != "up"]  # fmt: skip
+        if down:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(down))))
         running: dict[str, set[str]] = {node.name: set() for node in self._lab.topology.computes}
         for server in compute.servers(all_projects=True):
@@ -229,23 +254,23 @@ class _HealthCheck:
             if server.status == "ACTIVE":
                 running[server.compute_host].add(server.instance_name)
         for node in self._lab.topology.computes:
-            said = self._lab.provider.guest(node).run(["virsh", "list", "--name"], timeout=30)
-            if set(said.stdout.split()) != running[node.name]:
+            domains = self._lab.provider.guest(node).run(["virsh", "list", "--name"], timeout=30)
+            if set(domains.stdout.split()) != running[node.name]:
                 raise NotYet(tr("{node} runs other instances than Nova knows", node=node.name))
 
-    def _answers(self, name: str) -> None:
-        """Whether an instance answers by its floating IP, or else on its console."""
+    def _check_instance(self, name: str) -> None:
+        # An instance answers pings of its floating IP, or else a command on its serial console.
         cloud = self._lab.cloud()
         server = next(iter(cloud.compute.servers(name=f"^{name}$")), None)
         if server is None or server.status != "ACTIVE":
-            return  # as it was when the snapshot was made
-        addresses = [
-            one["addr"]
-            for its in server.addresses.values()
-            for one in its
-            if one.get("OS-EXT-IPS:type") == "floating"
+            return  # it did not run when the snapshot was made: nothing to wait for
+        floating = [
+            address["addr"]
+            for addresses in server.addresses.values()
+            for address in addresses
+            if address.get("OS-EXT-IPS:type") == "floating"
         ]
-        for address in addresses:
+        for address in floating:
             ping = self._lab.controller.run(
                 ["ping", "-c", "1", "-W", "1", address], check=False, timeout=10
             )
@@ -262,12 +287,15 @@ def wait_until_healthy(lab: Lab, context: StepContext) -> None:
 
 
 def health_step(lab: Lab, needs: tuple[str, ...]) -> Step:
-    """`wait_until_healthy` as the last step of a restore."""
-    return Step("gate", tr("the lab is whole"), partial(wait_until_healthy, lab), needs)
+    """`wait_until_healthy` as a step that follows `needs`."""
+    return Step("health", tr("the lab is whole"), partial(wait_until_healthy, lab), needs)
 
 
 def start_lab(lab: Lab, *, checked: bool = False) -> None:
-    """Boot the nodes and wait until the lab works; `checked`: until it is whole from all sides."""
+    """Boot the nodes and wait until they are up; `checked`: until `wait_until_healthy` passes.
+
+    Raises LabError.
+    """
     steps = start_steps(lab)
     if checked:
         steps = [*steps, health_step(lab, tuple(step.id for step in steps))]

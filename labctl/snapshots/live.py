@@ -1,7 +1,7 @@
-"""The warm way: a running lab is put back without restarting what need not restart.
+"""Live snapshots: a running lab is put back, and only what has to restart is restarted.
 
-What is kept lies on the nodes, and so does the code that puts it back (provision/warm/); this asks
-all nodes at once and has Nova start again what has to. It needs only SSH.
+The saved state lies on the nodes. The scripts that save and restore it (provision/warm/) run there
+too, on all nodes at once, and need only SSH; Nova then restarts the instances they name.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _SECONDS = 120
 
 
 class LiveSnapshots:
-    """Keeps and puts back the state of the running nodes of one lab."""
+    """Saves and restores the state of the running nodes of one lab."""
 
     def __init__(
         self,
@@ -41,45 +41,49 @@ class LiveSnapshots:
         cloud: "Callable[[], Connection]",
         scripts: Path,
     ) -> None:
-        """`scripts` is provision/warm. Nothing is asked yet."""
+        """`scripts` is the directory provision/warm."""
         self._topology = topology
         self._guest = guest
         self._cloud = cloud
         self._scripts = scripts
 
     def save(self, name: str, known: Sequence[str], context: StepContext) -> Mapping[str, Proof]:
-        """Keep the state on every node; by node what proves it. Raises GuestError."""
+        """Save the state on every node; return {node: proof of its part}. Raises GuestError.
+
+        `known` are the names of all snapshots; the nodes delete what they keep under other names.
+        """
 
         def work(node: Node) -> Proof:
-            said = self._run(node, "save", name, _roles(node, self._topology), self._units(node),
-                             ",".join(known))  # fmt: skip
-            context.progress(f"{node.name}: {_laps(said)}")
-            return {"size": said["size"], "sha256": said["sha256"]}
+            answer = self._run(node, "save", name, _roles(node, self._topology), self._units(node),
+                               ",".join(known))  # fmt: skip
+            context.progress(f"{node.name}: {_durations(answer)}")
+            return {"size": answer["size"], "sha256": answer["sha256"]}
 
         return self._each(work)
 
     def trouble(self, name: str, proofs: Mapping[str, Proof]) -> str:
-        """ "", or why what the nodes kept cannot be used."""
-        found = self._each(
+        """Why the state saved on the nodes cannot be used; "" when it can."""
+        answers = self._each(
             lambda node: self._run(node, "check", name, str(proofs[node.name]["sha256"]))
         )
         return "; ".join(
-            f"{node}: {said['trouble']}" for node, said in found.items() if said["trouble"]
+            f"{node}: {answer['trouble']}" for node, answer in answers.items() if answer["trouble"]
         )
 
     def restore(self, name: str, context: StepContext) -> None:
-        """Put the state back on every node, and have Nova start what has to start again.
+        """Restore the state on every node, then have Nova restart the instances that need it.
 
-        Raises LabError when a node says that it cannot.
+        Raises LabError when a node reports that it cannot.
         """
 
         def work(node: Node) -> dict[str, Any]:
-            said = self._run(node, "restore", name, _roles(node, self._topology), self._units(node))
-            context.output(f"{node.name}: {json.dumps(said)}")
-            context.progress(f"{node.name}: {_laps(said)}")
-            return said
+            roles, units = _roles(node, self._topology), self._units(node)
+            answer = self._run(node, "restore", name, roles, units)
+            context.output(f"{node.name}: {json.dumps(answer)}")
+            context.progress(f"{node.name}: {_durations(answer)}")
+            return answer
 
-        reboot = [uuid for said in self._each(work).values() for uuid in said["reboot"]]
+        reboot = [uuid for answer in self._each(work).values() for uuid in answer["reboot"]]
         if reboot:
             context.progress(
                 tr_n("{n} instance starts again", "{n} instances start again", n=len(reboot))
@@ -91,13 +95,13 @@ class LiveSnapshots:
 
         for uuid in instances:
 
-            def asked(uuid: str = uuid) -> bool:
+            def request_reboot(uuid: str = uuid) -> bool:
                 self._cloud().compute.reboot_server(uuid, "HARD")
                 return True
 
             wait_until(
                 tr("Nova starts {name}", name=uuid),
-                asked,
+                request_reboot,
                 deadline=30 * self._guest(self._topology.controller).timeout_factor,
                 hint="`labctl logs NODE nova-api`",
                 transient=API_ERRORS,
@@ -105,10 +109,10 @@ class LiveSnapshots:
             )
 
     def forget(self, name: str) -> None:
-        """Remove what the nodes kept under that name."""
+        """Delete the state that the nodes saved under that name."""
         self._each(lambda node: self._run(node, "forget", name))
 
-    # -- asking ----------------------------------------------------------------------------------
+    # -- running scripts on the nodes --------------------------------------------------------------
     @cached_property
     def _archive(self) -> bytes:
         buffer = io.BytesIO()
@@ -121,16 +125,17 @@ class LiveSnapshots:
         return buffer.getvalue()
 
     def _run(self, node: Node, *words: str) -> dict[str, Any]:
-        # In a directory named after the content: a node never runs the scripts of another labctl.
-        place = f"/run/labctl-warm-{hashlib.sha256(self._archive).hexdigest()[:16]}"
+        # The directory is named after the scripts' content, so that a node never runs the scripts
+        # of another version of labctl.
+        directory = f"/run/labctl-warm-{hashlib.sha256(self._archive).hexdigest()[:16]}"
         command = (
-            f"umask 077; [ -d {place} ] || {{ rm -rf {place}.new && mkdir {place}.new"
-            f" && tar -xf - -C {place}.new && mv -T {place}.new {place}; }}"
+            f"umask 077; [ -d {directory} ] || {{ rm -rf {directory}.new && mkdir {directory}.new"
+            f" && tar -xf - -C {directory}.new && mv -T {directory}.new {directory}; }}"
             f" && exec 9>/run/labctl-warm.lock && flock 9"
-            f" && exec python3 {place}/main.py {shlex.join(words)}"
+            f" && exec python3 {directory}/main.py {shlex.join(words)}"
         )
-        said = self._guest(node).run(command, input=self._archive, timeout=_SECONDS)
-        answer = json.loads(said.stdout)
+        output = self._guest(node).run(command, input=self._archive, timeout=_SECONDS).stdout
+        answer = json.loads(output)
         assert isinstance(answer, dict)
         return answer
 
@@ -142,13 +147,13 @@ class LiveSnapshots:
 
 
 def live_snapshots(lab: Lab) -> LiveSnapshots:
-    """Those of one lab."""
+    """The `LiveSnapshots` of this lab."""
     scripts = assets() / "provision" / "warm"
     return LiveSnapshots(lab.topology, lab.provider.guest, lab.cloud, scripts)
 
 
 def _roles(node: Node, topology: Topology) -> str:
-    """What main.py is told that a node is."""
+    """The roles of a node as provision/warm/main.py names them, joined by commas."""
     openstack = topology.stack == "openstack"
     roles = []
     if "controller" in node.roles:
@@ -160,5 +165,5 @@ def _roles(node: Node, topology: Topology) -> str:
     return ",".join(roles)
 
 
-def _laps(said: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in said["seconds"].items())
+def _durations(answer: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in answer["seconds"].items())

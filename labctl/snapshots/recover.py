@@ -1,4 +1,4 @@
-"""What a killed labctl left of a save, a restore or a delete: finished, or taken back."""
+"""Finish or undo a save, a restore or a delete that was interrupted because labctl was killed."""
 
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -10,14 +10,15 @@ from labctl.snapshots.undo import start_again, undo
 
 
 def recover(lab: Lab, *, start: bool = True) -> None:
-    """Go on where a killed labctl stopped, or take it back, and say which.
+    """Finish or undo the operation in the journal, if there is one, and tell the user which.
 
-    `start`: boot nodes that were running then. Raises LabError when the lab cannot be put back.
+    `start`: boot the nodes if the lab was up when the operation began. Raises LabError when the
+    lab cannot be restored.
     """
     store = SnapshotStore(lab.state)
     journal = store.journal()
     if journal is None:
-        store.sweep()
+        store.remove_leftovers()
         return
     name, action = journal.name, recovery_action(journal)
     if action == "undo":
@@ -39,7 +40,8 @@ def recover(lab: Lab, *, start: bool = True) -> None:
         try:
             _finish_restore(lab, journal, only_start=action == "start", start=start)
         except LabError as error:
-            store.close_journal()  # or no verb would work any more
+            # Else every later command would fail here again, even a restore of another snapshot.
+            store.close_journal()
             raise LabError(
                 tr("{name} could not be restored: {why}", name=name, why=error.message),
                 hint=tr("the nodes may not fit each other; restore another snapshot"),
@@ -49,7 +51,7 @@ def recover(lab: Lab, *, start: bool = True) -> None:
 def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool) -> None:
     store = SnapshotStore(lab.state)
     manifest = store.read(journal.name)
-    if journal.way == "warm":
+    if journal.method == "live":
         why = restore_live(lab, manifest) if all(lab.running()) else tr("not all nodes run")
         if not why:
             return
@@ -62,5 +64,5 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         store.close_journal()
     else:
         was_up = journal.was_up and start
-        resumed = Journal("restore", journal.name, "changing", journal.way, was_up)
+        resumed = Journal("restore", journal.name, "changing", journal.method, was_up)
         restore_offline(lab, manifest, was_up=was_up, resumed=resumed)

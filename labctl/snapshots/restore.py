@@ -1,7 +1,7 @@
-"""Put the whole lab back into a snapshot: live while it runs, or offline by the files of all nodes.
+"""Restore a snapshot of the whole lab: live while it runs, or offline by the files of all nodes.
 
-The order is such that a kill at any moment leaves a way to go on: what is under way stands in the
-journal (store.py) before it is begun.
+labctl may be killed at any moment. Each phase is therefore written to the journal (store.py)
+before it begins, and the next labctl finishes or undoes the restore (recover.py).
 """
 
 from labctl.engine.steps import Step, StepContext
@@ -23,51 +23,54 @@ from labctl.snapshots.store import (
 from labctl.snapshots.undo import undo
 
 
-def restore(lab: Lab, name: str, *, cold: bool = False) -> Method:
-    """Put the whole lab back; by which method. `cold`: offline, by its files, whatever runs.
+def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
+    """Restore the whole lab, and the position in the lessons; return the method that did it.
 
-    The lesson position is put back too. Raises LabError: before anything is touched if the
-    snapshot is not whole on every node, afterwards if the lab does not become whole.
+    The live method is tried first, unless `offline`. Raises LabError: before anything is changed
+    when a part of the snapshot is missing or altered, afterwards when the lab does not get healthy.
     """
     manifest = SnapshotStore(lab.state).read(name)
     identity = lab.state.identity()
     nodes = [node.name for node in lab.topology.nodes]
-    if why := manifest.fits(lab_id=identity.lab_id, nodes=nodes, image=identity.image):
+    if why := manifest.mismatch(lab_id=identity.lab_id, nodes=nodes, image=identity.image):
         raise damaged(name, why)
     running = lab.running()
-    methods = restore_methods(manifest, running, cold=cold)
+    methods = restore_methods(manifest, running, offline=offline)
     if not methods:
         raise LabError(
             tr("snapshot {name} has no files: it is for a lab that runs", name=name),
             hint=tr("start the lab first: `labctl up`"),
         )
-    if "warm" in methods:
+    if "live" in methods:
         why = restore_live(lab, manifest)
         if not why:
-            return "warm"
-        if "cold" not in methods:
+            return "live"
+        if "offline" not in methods:
             raise LabError(tr("{name} could not be restored: {why}", name=name, why=why))
         lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
     restore_offline(lab, manifest, was_up=any(running))
-    return "cold"
+    return "offline"
 
 
 def restore_live(lab: Lab, manifest: Manifest) -> str:
-    """Try it while the lab runs; "", or why it did not work. The lab may be anything then."""
+    """Restore the running lab. Return "", or why that failed; the lab may then be half restored.
+
+    Raises Cancelled.
+    """
     store, live, name = SnapshotStore(lab.state), live_snapshots(lab), manifest.name
 
     def check(context: StepContext) -> None:
-        if why := live.trouble(name, manifest.warm):
+        if why := live.trouble(name, manifest.live):
             raise damaged(name, why)
 
-    def put_back(context: StepContext) -> None:
-        store.write_journal(Journal("restore", name, "changing", "warm", was_up=True))
+    def restore_state(context: StepContext) -> None:
+        store.write_journal(Journal("restore", name, "changing", "live", was_up=True))
         live.restore(name, context)
-        _put_position_back(lab, manifest)
+        _restore_position(lab, manifest)
 
     steps = [
         Step("check", tr("the snapshot is whole"), check),
-        Step("state", tr("state of the running lab"), put_back, ("check",)),
+        Step("state", tr("state of the running lab"), restore_state, ("check",)),
         health_step(lab, ("state",)),
     ]
     result = lab.run(tr("restore {name}", name=name), steps)
@@ -83,7 +86,7 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
 def restore_offline(
     lab: Lab, manifest: Manifest, *, was_up: bool, resumed: Journal | None = None
 ) -> None:
-    """Put the files of all nodes back, with the nodes down; start them if the lab `was_up`.
+    """Halt the nodes and restore the files of all of them; start them again if the lab `was_up`.
 
     `resumed` is the journal of a restore that a kill interrupted. Raises LabError.
     """
@@ -94,7 +97,7 @@ def restore_offline(
     def check(context: StepContext) -> None:
         troubles = lab.on_each_node(
             lambda node: lab.provider.snapshots.trouble(
-                node, name, directory, manifest.cold[node.name]
+                node, name, directory, manifest.offline[node.name]
             ),
             context,
         )
@@ -105,28 +108,31 @@ def restore_offline(
         if store.journal() is None:
             store.write_journal(before)
         lab.on_each_node(lambda node: lab.provider.snapshots.stage(node, name, directory), context)
-        store.write_journal(Journal("restore", name, "changing", "cold", before.was_up))
+        store.write_journal(Journal("restore", name, "changing", "offline", before.was_up))
 
-    def put_back(context: StepContext) -> None:
+    def restore_files(context: StepContext) -> None:
         lab.on_each_node(lambda node: lab.provider.snapshots.restore(node, name), context)
-        _put_position_back(lab, manifest)
+        _restore_position(lab, manifest)
         store.set_current(name)
-        store.write_journal(Journal("restore", name, "starting", "cold", before.was_up))
+        store.write_journal(Journal("restore", name, "starting", "offline", before.was_up))
         for node in lab.topology.nodes:
             lab.provider.snapshots.clean_up(node)
         lab.forget_connections()
 
     steps = []
-    if resumed is None or resumed.way == "warm":
+    # An offline restore that was interrupted had staged its files before it changed anything.
+    if resumed is None or resumed.method == "live":
         steps = [
             Step("check", tr("the snapshot is whole"), check),
             Step("stage", tr("files made ready"), stage, ("check",)),
         ]
     ready = tuple(step.id for step in steps[-1:])
+    # The nodes' files are replaced: no need to wait until they have shut down cleanly.
     halts = halt_steps(lab, ready, deadline=0)
     needs = tuple(step.id for step in halts)
-    steps += [*halts, Step("files", tr("files of all nodes"), put_back, needs)]
-    # Once nodes are touched only going on helps; until then everything can be taken back.
+    steps += [*halts, Step("files", tr("files of all nodes"), restore_files, needs)]
+    # A failure before the first node is changed is undone. After that the restore can only be
+    # finished, by the next labctl that finds the journal.
     result = lab.run(tr("restore {name}", name=name), steps)
     if not result.ok:
         journal = store.journal()
@@ -139,7 +145,7 @@ def restore_offline(
 
 
 def start_restored(lab: Lab) -> None:
-    """Start the nodes, whose files are all back. Raises LabError; `up` goes on from there."""
+    """Start the nodes after their files were restored. Raises LabError; `up` then starts them."""
     try:
         start_lab(lab, checked=True)
     except LabError:
@@ -147,7 +153,7 @@ def start_restored(lab: Lab) -> None:
         raise
 
 
-def _put_position_back(lab: Lab, manifest: Manifest) -> None:
+def _restore_position(lab: Lab, manifest: Manifest) -> None:
     if manifest.lesson is None:
         lab.state.lesson_position.unlink(missing_ok=True)
     else:

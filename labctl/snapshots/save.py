@@ -1,7 +1,7 @@
 """Save a snapshot of the whole lab, and delete one.
 
-The order is such that a kill at any moment leaves a way to go on: what is under way stands in the
-journal (store.py) before it is begun.
+labctl may be killed at any moment. Each operation is therefore written to the journal (store.py)
+before it begins, and the next labctl finishes or undoes it (recover.py).
 """
 
 import time
@@ -15,15 +15,15 @@ from labctl.lab import Lab
 from labctl.provisioning.boot import halt_steps
 from labctl.snapshots.health import start_lab
 from labctl.snapshots.live import live_snapshots
-from labctl.snapshots.store import Journal, Manifest, Proof, SnapshotStore, checked_name
+from labctl.snapshots.store import Journal, Manifest, Method, Proof, SnapshotStore, checked_name
 from labctl.snapshots.undo import start_again, undo
 
 
 def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
-    """Keep the whole lab under a name; the lab is held by this process.
+    """Save the whole lab under a name; the caller holds the lab's lock.
 
-    Without `files` only what can be put back while the lab runs is kept. Raises LabError; the
-    lab is as it was then, and so are older snapshots.
+    Without `files` the snapshot can be restored only live. Raises LabError; the lab and older
+    snapshots are then as they were before.
     """
     store = SnapshotStore(lab.state)
     checked_name(name)
@@ -33,11 +33,11 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
             hint=tr("delete it first: {command}", command=f"labctl snapshot delete {name}"),
             code=EXIT_USAGE,
         )
-    up = _runs(lab)
+    up = _is_up(lab)
     began = time.time()
     store.begin(name)
     store.write_journal(Journal("save", name, was_up=up))
-    proofs: dict[str, Mapping[str, Proof]] = {"warm": {}, "cold": {}}
+    proofs: dict[Method, Mapping[str, Proof]] = {"live": {}, "offline": {}}
     steps = _steps(lab, store, name, up, files, proofs)
     with _undone_if_failed(lab, store):
         lab.run(tr("save {name}", name=name), steps).raise_if_failed()
@@ -48,12 +48,12 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
             lab_id=identity.lab_id,
             provider=identity.provider,
             image=identity.image,
-            cold=proofs["cold"],
-            warm=proofs["warm"],
+            offline=proofs["offline"],
+            live=proofs["live"],
             lesson=lab.state.read_json(lab.state.lesson_position),
             seconds=round(time.time() - began, 2),
         )
-        if not (manifest.cold or manifest.warm):
+        if not (manifest.offline or manifest.live):
             raise LabError(tr("nothing of this lab can be kept while it runs"))
         store.finish(manifest)
     store.set_current(name)
@@ -63,8 +63,8 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
     return manifest
 
 
-def _runs(lab: Lab) -> bool:
-    """Whether the lab runs; LabError when half of it does."""
+def _is_up(lab: Lab) -> bool:
+    """Whether all nodes run. Raises LabError when only some do."""
     running = lab.running()
     if any(running) and not all(running):
         raise LabError(
@@ -80,14 +80,15 @@ def _steps(
     name: str,
     up: bool,
     files: bool,
-    proofs: dict[str, Mapping[str, Proof]],
+    proofs: dict[Method, Mapping[str, Proof]],
 ) -> list[Step]:
+    """The steps of a save, which put the proofs of what they saved into `proofs`."""
     steps: list[Step] = []
     live = live_snapshots(lab)
 
     def save_state(context: StepContext) -> None:
         try:
-            proofs["warm"] = live.save(name, [*store.names(), name], context)
+            proofs["live"] = live.save(name, [*store.names(), name], context)
         except LabError as error:
             if not files:
                 raise
@@ -98,12 +99,12 @@ def _steps(
         save_node = lambda node: lab.provider.snapshots.save(node, name, directory)  # noqa: E731
         if up and lab.provider.features.live_snapshots:
             with lab.provider.snapshots.frozen():
-                proofs["cold"] = lab.on_each_node(save_node, context)
+                proofs["offline"] = lab.on_each_node(save_node, context)
         else:
-            proofs["cold"] = lab.on_each_node(save_node, context)
+            proofs["offline"] = lab.on_each_node(save_node, context)
 
     if up:
-        steps.append(Step("warm", tr("state of the running lab"), save_state))
+        steps.append(Step("state", tr("state of the running lab"), save_state))
     if files:
         needs = tuple(step.id for step in steps)
         if up and not lab.provider.features.live_snapshots:
@@ -116,7 +117,7 @@ def _steps(
 
 @contextmanager
 def _undone_if_failed(lab: Lab, store: SnapshotStore) -> Iterator[None]:
-    """After a failure the lab is what it was before; what fails meanwhile is not hidden."""
+    """When the block raises anything: undo the save, start the nodes again, and raise it again."""
     try:
         yield
     except BaseException:
@@ -128,20 +129,20 @@ def _undone_if_failed(lab: Lab, store: SnapshotStore) -> Iterator[None]:
 
 
 def delete(lab: Lab, name: str) -> None:
-    """Delete a snapshot. Raises LabError; what could not be deleted can be tried again."""
+    """Delete a snapshot. Raises LabError; deleting it again then deletes what is left."""
     store = SnapshotStore(lab.state)
     checked_name(name)
     if not store.exists(name):
-        store.read(name)  # says which there are
+        store.read(name)  # raises the error that lists the snapshots there are
     store.write_journal(Journal("delete", name))
     try:
         remove(lab, name)
     finally:
-        store.close_journal()  # nothing that has to be gone on with
+        store.close_journal()  # after an error, too: the user was told and can delete it again
 
 
 def remove(lab: Lab, name: str) -> None:
-    """Remove what the nodes and the store have of a snapshot, also of half a one."""
+    """Delete a snapshot on the nodes and in the store, even if only parts of it are left."""
     for node in lab.topology.nodes:
         lab.provider.snapshots.delete(node, name)
     SnapshotStore(lab.state).remove(name)

@@ -1,7 +1,11 @@
-"""Snapshots as they lie on disk: names, manifests, which is current, and the journal.
+"""Snapshots on disk: names, manifests, which one is current, and the journal of what is under way.
 
-A snapshot is of the whole lab. It is a directory of `.labctl/snapshots/`; what makes it one is its
-manifest, which is written last and names what proves each part. Nothing here reaches a node.
+A snapshot is of the whole lab. It is a directory in `.labctl/snapshots/`, complete once its
+manifest is written, which is done last and names a proof for each part. Nothing here talks to a
+node.
+
+A lab is restored live, while it runs, or offline, by the files of its nodes. The command line and
+the files under `.labctl/` call these warm and cold.
 """
 
 import hashlib
@@ -28,12 +32,18 @@ _UNFINISHED = ".unfinished"
 _REMOVED = ".removed"
 
 Proof = Mapping[str, Any]
-"""What shows that one part is there and whole; whoever made the part knows how to read it."""
+"""What shows that one part of a snapshot is there and unchanged, such as its size and checksum.
+
+Only the module that made the part knows the keys.
+"""
+_IN_FILES = {"offline": "cold", "live": "warm", "method": "way"}
+"""What keys and methods are called in the files, where that is another word than in the code."""
+_IN_CODE = {word: name for name, word in _IN_FILES.items()}
 
 
 def checked_name(name: str) -> str:
     """The name, if a snapshot may have it. Raises LabError (code 2)."""
-    # It becomes the name of a directory, and of a snapshot of VirtualBox.
+    # It becomes the name of a directory, and of a VirtualBox snapshot.
     if not _NAME.fullmatch(name) or name.endswith((_UNFINISHED, _REMOVED)):
         raise LabError(
             tr("{name} cannot be the name of a snapshot", name=repr(name)),
@@ -45,7 +55,7 @@ def checked_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot holds, and what proves that it is all there."""
+    """What a snapshot holds, with a proof for each part."""
 
     name: str
     at: float
@@ -53,54 +63,57 @@ class Manifest:
     lab_id: str
     provider: str
     image: str
-    """Key of the baked image under the nodes; "" where there is none."""
-    cold: Mapping[str, Proof]
-    """By node: its files. Empty: the lab can be put back only while it runs."""
-    warm: Mapping[str, Proof]
-    """By node: what is put back while it runs. Empty: the lab was halted."""
+    """Key of the baked image that the nodes are made from; "" where there is none."""
+    offline: Mapping[str, Proof]
+    """{node: proof of its files}. Empty: this snapshot can be restored only live."""
+    live: Mapping[str, Proof]
+    """{node: proof of its state}. Empty: it can be restored only offline."""
     lesson: Mapping[str, Any] | None
     """The position in the lessons, as in lesson.json; None: no lesson was begun."""
     seconds: float = 0.0
-    """How long it took to make."""
+    """How long saving it took."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the file, with a checksum over all of it."""
-        data = {"format": _FORMAT, **asdict(self)}
+        """The manifest as its file holds it, with a checksum over everything else."""
+        fields = {_IN_FILES.get(key, key): value for key, value in asdict(self).items()}
+        data = {"format": _FORMAT, **fields}
         return {**data, "sha256": _digest(data)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
-        """What the file holds. Raises ValueError when it is not what was written."""
+        """The manifest in a file. Raises ValueError when the file was altered since."""
         rest = {key: value for key, value in data.items() if key != "sha256"}
         if data.get("sha256") != _digest(rest):
             raise ValueError(tr("its manifest was altered"))
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(tr("another version of labctl made it"))
         try:
-            manifest = TypeAdapter(cls).validate_python(rest)
+            manifest = TypeAdapter(cls).validate_python(
+                {_IN_CODE.get(key, key): value for key, value in rest.items()}
+            )
         except ValidationError as error:
             raise ValueError(tr("its manifest was altered")) from error
-        parts = (*manifest.cold.values(), *manifest.warm.values())
+        parts = (*manifest.offline.values(), *manifest.live.values())
         if not (0 <= manifest.at < 1e11 and all(_is_size(part.get("size", 0)) for part in parts)):
             raise ValueError(tr("its manifest was altered"))
         return manifest
 
     @property
     def size(self) -> int:
-        """Bytes on this machine's disk, as far as they are known."""
-        proofs = [*self.cold.values(), *self.warm.values()]
+        """Bytes on this machine's disk, as far as the proofs tell."""
+        proofs = [*self.offline.values(), *self.live.values()]
         return sum(int(proof.get("size", 0)) for proof in proofs)
 
-    def fits(self, *, lab_id: str, nodes: list[str], image: str) -> str:
-        """ "", or why this snapshot is not one of the lab with these nodes."""
+    def mismatch(self, *, lab_id: str, nodes: list[str], image: str) -> str:
+        """Why this is no snapshot of the lab with these nodes and this image; "" when it is."""
         if self.lab_id != lab_id:
             return tr("it is of another lab")
-        for parts in (self.cold, self.warm):
+        for parts in (self.offline, self.live):
             if parts and sorted(parts) != sorted(nodes):
                 return tr("it does not have all nodes")
-        if self.cold and image and self.image != image:
+        if self.offline and image and self.image != image:
             return tr("it stands on another baked image")
-        if not self.cold and not self.warm:
+        if not self.offline and not self.live:
             return tr("it is empty")
         return ""
 
@@ -116,26 +129,39 @@ def _digest(data: Mapping[str, Any]) -> str:
 # -- the journal ---------------------------------------------------------------------------------
 Doing = Literal["save", "restore", "delete"]
 Phase = Literal["preparing", "changing", "starting"]
+Method = Literal["offline", "live"]
+"""How a lab is restored."""
 
 
 @dataclass(frozen=True)
 class Journal:
-    """What is under way; on disk as long as it is. A labctl that finds one finds it interrupted."""
+    """The operation that is under way; its file is deleted when the operation ends.
+
+    A labctl that holds the lab and finds this file knows that the operation was interrupted.
+    """
 
     doing: Doing
     name: str
     phase: Phase = "preparing"
-    """`preparing`: the lab is as it was. `changing`: only going on leads to a whole lab.
-    `starting`: all files are back, the nodes boot."""
-    way: Literal["cold", "warm"] = "cold"
+    """`preparing`: the lab is unchanged. `changing`: some nodes may be restored and others not, so
+    the restore must be finished. `starting`: all nodes have their files, and boot."""
+    method: Method = "offline"
     was_up: bool = False
     """Whether the lab ran when this began."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The journal as its file holds it."""
+        fields = {_IN_FILES.get(key, key): value for key, value in asdict(self).items()}
+        return {**fields, _IN_FILES["method"]: _IN_FILES[self.method]}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Journal":
-        """What the file holds. Raises LabError for nonsense."""
+        """The journal in a file. Raises LabError when it cannot be read."""
+        fields = {_IN_CODE.get(key, key): value for key, value in data.items()}
         try:
-            journal = TypeAdapter(cls).validate_python(data)
+            if "method" in fields:
+                fields["method"] = _IN_CODE.get(str(fields["method"]), fields["method"])
+            journal = TypeAdapter(cls).validate_python(fields)
             checked_name(journal.name)  # the directory of that name is deleted
         except (ValidationError, LabError) as error:
             raise LabError(tr("the journal of the snapshots cannot be read")) from error
@@ -146,10 +172,11 @@ RecoveryAction = Literal["undo", "finish", "start"]
 
 
 def recovery_action(journal: Journal) -> RecoveryAction:
-    """What an interrupted work needs. Pure.
+    """What has to be done after an interrupted operation. Pure.
 
-    A save is undone: its manifest was not written, or the journal would be gone. So is a restore
-    that has changed nothing yet. A delete is finished, and so is a restore that had begun.
+    A save is undone: its manifest was not written, or the journal would be gone. A restore that
+    has changed nothing yet is undone as well. A delete is finished, and so is a restore that had
+    begun to change the lab.
     """
     if journal.doing == "delete":
         return "finish"
@@ -158,29 +185,26 @@ def recovery_action(journal: Journal) -> RecoveryAction:
     return "undo"
 
 
-# -- which way -----------------------------------------------------------------------------------
-Method = Literal["cold", "warm"]
-
-
+# -- how to restore ------------------------------------------------------------------------------
 def restore_methods(
-    manifest: Manifest, running: Sequence[bool], *, cold: bool = False
+    manifest: Manifest, running: Sequence[bool], *, offline: bool = False
 ) -> list[Method]:
-    """The ways back to a snapshot that are open, the better first; `cold`: only that one. Pure.
+    """The methods that can restore this snapshot now, the faster first. Pure.
 
-    `running` tells of each node whether it runs.
+    `running` has an item for each node: whether it runs. `offline`: leave out the live method.
     """
-    found: list[Method] = []
-    if manifest.warm and all(running) and not cold:
-        found.append("warm")
-    if manifest.cold:
-        found.append("cold")
-    return found
+    methods: list[Method] = []
+    if manifest.live and all(running) and not offline:
+        methods.append("live")
+    if manifest.offline:
+        methods.append("offline")
+    return methods
 
 
 # -- on disk -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Row:
-    """One snapshot in the list."""
+    """One snapshot in the list, and in what `snapshot list --json` prints."""
 
     name: str
     at: float
@@ -189,7 +213,9 @@ class Row:
     current: bool
     """The lab was last put into this state, or saved in it."""
     cold: bool
+    """Whether it can be restored offline; `snapshot list --json` prints this name."""
     warm: bool
+    """Whether it can be restored live; `snapshot list --json` prints this name."""
     lesson: str
     """LESSON n/m, or ""."""
     trouble: str = ""
@@ -200,12 +226,11 @@ class SnapshotStore:
     """The snapshots of one lab, below `.labctl/`."""
 
     def __init__(self, state: LabState) -> None:
-        """Reads nothing yet."""
         self._state = state
 
     @property
     def root(self) -> Path:
-        """One directory per snapshot."""
+        """The directory that has a directory for each snapshot."""
         return self._state.snapshots
 
     def directory(self, name: str) -> Path:
@@ -213,36 +238,35 @@ class SnapshotStore:
         return self.root / name
 
     def unfinished(self, name: str) -> Path:
-        """Where a snapshot is made, until its manifest is written."""
+        """Where the files of a snapshot are until `finish` has written its manifest."""
         return self.root / f"{name}{_UNFINISHED}"
 
     def begin(self, name: str) -> Path:
-        """An empty directory for a snapshot to be made."""
-        place = self.unfinished(name)
-        shutil.rmtree(place, ignore_errors=True)
+        """Make the empty directory that a snapshot is saved into. Raises LabError."""
+        directory = self.unfinished(name)
+        shutil.rmtree(directory, ignore_errors=True)
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.mkdir(mode=0o700)
+            directory.mkdir(mode=0o700)
         except OSError as error:
             raise LabError(
-                tr("cannot write {path}: {error}", path=place, error=error.strerror)
+                tr("cannot write {path}: {error}", path=directory, error=error.strerror)
             ) from error
-        return place
+        return directory
 
     def finish(self, manifest: Manifest) -> None:
-        """From now on the snapshot exists: its directory gets its name in one step."""
-        place = self.unfinished(manifest.name)
-        write_atomic(
-            self._state.snapshot_manifest(place), json.dumps(manifest.to_json(), indent=1) + "\n"
-        )
-        place.rename(self.directory(manifest.name))
+        """Write the manifest and make the snapshot visible, by one rename of its directory."""
+        directory = self.unfinished(manifest.name)
+        path = self._state.snapshot_manifest(directory)
+        write_atomic(path, json.dumps(manifest.to_json(), indent=1) + "\n")
+        directory.rename(self.directory(manifest.name))
 
     def exists(self, name: str) -> bool:
-        """Whether there is a snapshot of that name, whole or not."""
+        """Whether there is a snapshot of that name, be it usable or not."""
         return self.directory(name).is_dir()
 
     def read(self, name: str) -> Manifest:
-        """A snapshot by its name. Raises LabError when there is none, or it was altered."""
+        """The manifest of a snapshot. Raises LabError when there is none, or it was altered."""
         checked_name(name)
         if not self.exists(name):
             names = ", ".join(self.names()) or tr("none")
@@ -255,92 +279,93 @@ class SnapshotStore:
             text = self._state.snapshot_manifest(self.directory(name)).read_text(encoding="utf-8")
             manifest = Manifest.from_json(json.loads(text))
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise damaged(name, _why(error)) from error
+            raise damaged(name, _reason(error)) from error
         if manifest.name != name:
             raise damaged(name, tr("it was renamed"))
         return manifest
 
     def names(self) -> list[str]:
-        """Of all snapshots, the oldest first."""
+        """The names of all snapshots, the oldest first."""
         if not self.root.is_dir():
             return []
-        found = [
+        directories = [
             path
             for path in self.root.iterdir()
             if path.is_dir() and not path.name.endswith((_UNFINISHED, _REMOVED))
         ]
-        return [path.name for path in sorted(found, key=lambda path: (_made(path), path.name))]
+        directories.sort(key=lambda path: (_modified(path), path.name))
+        return [path.name for path in directories]
 
     def remove(self, name: str) -> None:
-        """From now on the snapshot does not exist; then its files go."""
-        place, gone = self.directory(name), self.root / f"{name}{_REMOVED}"
-        shutil.rmtree(gone, ignore_errors=True)
-        if place.is_dir():
-            place.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        """Hide the snapshot by one rename, then delete its files: half of one is never seen."""
+        directory, removed = self.directory(name), self.root / f"{name}{_REMOVED}"
+        shutil.rmtree(removed, ignore_errors=True)
+        if directory.is_dir():
+            directory.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
         if self.current() == name:
             self._state.snapshot_current.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what an interrupted save or delete left."""
+    def remove_leftovers(self) -> None:
+        """Delete the files that an interrupted save or delete left."""
         if self.root.is_dir():
             for path in self.root.iterdir():
                 if path.name.endswith((_UNFINISHED, _REMOVED)):
                     shutil.rmtree(path, ignore_errors=True)
 
     def rows(self) -> list[Row]:
-        """All snapshots as one would list them."""
+        """All snapshots for `snapshot list`, the oldest first; also those that cannot be used."""
         current = self.current()
         rows = []
         for name in self.names():
             try:
                 rows.append(_row(self.read(name), current))
             except LabError as error:
-                rows.append(Row(name, _made(self.directory(name)), 0, name == current, False,
+                rows.append(Row(name, _modified(self.directory(name)), 0, name == current, False,
                                 False, "", error.message))  # fmt: skip
         return rows
 
     # -- current -----------------------------------------------------------------------------------
     def current(self) -> str | None:
-        """The snapshot that the lab was last put back to, or saved as."""
+        """The snapshot that was last restored or saved; None before the first."""
         data = self._state.read_json(self._state.snapshot_current)
         return None if data is None else str(data.get("name", "")) or None
 
     def set_current(self, name: str) -> None:
-        """Remember it."""
+        """Note that the lab was just restored to, or saved as, this snapshot."""
         self._state.write_json(self._state.snapshot_current, {"name": name, "at": time.time()})
 
     # -- journal ---------------------------------------------------------------------------------
     def journal(self) -> Journal | None:
-        """What was interrupted, if anything was."""
+        """The operation that was interrupted; None when none was. Raises LabError."""
         data = self._state.read_json(self._state.snapshot_journal)
         return None if data is None else Journal.from_json(data)
 
     def write_journal(self, journal: Journal) -> None:
-        """Say what is under way."""
-        self._state.write_json(self._state.snapshot_journal, asdict(journal))
+        """Note on disk which operation is under way."""
+        self._state.write_json(self._state.snapshot_journal, journal.to_json())
 
     def close_journal(self) -> None:
-        """Nothing is under way any more."""
+        """Delete the journal: the operation has ended."""
         self._state.snapshot_journal.unlink(missing_ok=True)
 
 
 def damaged(name: str, why: str) -> LabError:
-    """A snapshot that cannot be used; nothing was touched."""
+    """The error for a snapshot that cannot be used, found before the lab was changed."""
     return LabError(
         tr("snapshot {name} cannot be used: {why}", name=name, why=why),
         hint=tr("the lab was not touched; `labctl snapshot list` shows the others"),
     )
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return tr("its manifest is missing")
     ours = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
     return str(error) if ours else tr("its manifest was altered")
 
 
-def _made(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
@@ -353,17 +378,17 @@ def _row(manifest: Manifest, current: str | None) -> Row:
         at=manifest.at,
         size=manifest.size,
         current=manifest.name == current,
-        cold=bool(manifest.cold),
-        warm=bool(manifest.warm),
+        cold=bool(manifest.offline),
+        warm=bool(manifest.live),
         lesson=_position(manifest.lesson),
     )
 
 
 def _position(lesson: Mapping[str, Any] | None) -> str:
-    """`floating-ip 2/5` of a lesson.json; "" where no lesson was begun."""
+    """Such as `floating-ip 2/5`, from the content of lesson.json; "" when no lesson was begun."""
     try:
         name = str((lesson or {})["current"])
-        mine = (lesson or {})["lessons"][name]
-        return f"{name} {len(mine['passed'])}/{mine['total']}"
+        progress = (lesson or {})["lessons"][name]
+        return f"{name} {len(progress['passed'])}/{progress['total']}"
     except (KeyError, TypeError):
-        return ""  # whoever puts it back is told that it cannot be read
+        return ""  # whoever restores it is told that it cannot be read

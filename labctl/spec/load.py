@@ -54,6 +54,7 @@ from labctl.spec.source import (
     read_yaml,
     wrong_character,
 )
+from labctl.user_files import new_for_user
 
 __all__ = [
     "BoxSpec",
@@ -71,6 +72,7 @@ __all__ = [
     "SpecError",
     "TenantSpec",
     "json_schema",
+    "load_built",
     "load_spec",
     "parse_spec",
 ]
@@ -84,6 +86,28 @@ def load_spec(path: Path) -> LabSpec:
     return parse_spec(read_file(path), str(path))
 
 
+def load_built(path: Path) -> LabSpec | None:
+    """The spec that a lab was made from, as labctl wrote it; None if there is no such file.
+
+    It passes the rules like every lab.yaml: the file may have come with somebody else's directory.
+    Raises LabError.
+    """
+    try:
+        return parse_spec(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return None
+    except SpecError as error:
+        raise LabError(
+            tr("{path} does not hold what this version of labctl writes there", path=path)
+            + f": {error.problems[0]}",
+            hint=tr("`labctl destroy` and `labctl create` anew"),
+        ) from error
+    except OSError as error:
+        raise LabError(
+            tr("{path} cannot be read: {error}", path=path, error=error.strerror)
+        ) from error
+
+
 def write_default(path: Path, name: str) -> None:
     """Write the commented lab.yaml that comes with labctl, with `name` as the name of the lab.
 
@@ -95,8 +119,7 @@ def write_default(path: Path, name: str) -> None:
     text = text.replace("$schema=labctl/schema/lab.schema.json", f"$schema={schema}", 1)
     parse_spec(text.encode(), str(path))
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        new_for_user(path, text)
     except FileExistsError:
         raise LabError(
             tr("{path} exists already", path=path),

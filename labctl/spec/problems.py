@@ -7,8 +7,9 @@ nobody has to fix a file one error at a time.
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from typing_extensions import TypedDict
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -33,15 +34,42 @@ class Problem:
     message: str
     fix: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """For programs: `validate --json` has always called the fix `mend`."""
-        return {"mend" if key == "fix" else key: value for key, value in asdict(self).items()}
+    def to_json(self) -> "ProblemJson":
+        """For programs, which know the fix as `mend`."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "path": self.path,
+            "message": self.message,
+            "mend": self.fix,
+        }
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f"{place}: {self.path}" if self.path else place
         # FILE:LINE is the same in every language: editors can jump to it.
         return f"{where}: {self.message}" + (f"{tr('; ')}{self.fix}" if self.fix else "")
+
+
+class ProblemJson(TypedDict):
+    """A problem in what `validate --json` prints."""
+
+    file: str
+    line: int
+    """Counted from 1; 0 when the problem is the file as a whole (missing, unreadable)."""
+    path: str
+    """Dotted path of the value, as in ``nodes.compute-01.eth1``; empty for the whole file."""
+    message: str
+    mend: str
+    """How to fix it; empty if labctl does not know."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `validate --json` prints."""
+
+    valid: bool
+    problems: tuple[ProblemJson, ...] = ()
 
 
 class SpecError(LabError):

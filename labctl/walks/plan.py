@@ -238,6 +238,8 @@ def _from_node(
     text = f"labctl-{mark:02d}"
     redirect = f"/dev/{protocol}/{target}/{port}"
     shown = f"exec 3<>{redirect}" if protocol == "tcp" else f"printf {text} >{redirect}"
-    script = shlex.join(["python3", "-c", _CLIENT, protocol, target, str(port), str(wait), text])
+    script = shlex.join(
+        ["python3", "-I", "-c", _CLIENT, protocol, target, str(port), str(wait), text]
+    )
     marker = text.encode().hex() if protocol == "udp" else ""
     return shown, script, replace(probe, marker=marker)

@@ -1,8 +1,7 @@
 """The result of a walk, as `labctl walk --json` has it and as it is stored for the report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from labctl.walks.endpoints import Labels
 from labctl.walks.explain import Loss, Traced
@@ -24,7 +23,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Walk:
-    """The path of one packet, and that of its answer."""
+    """The path of one packet, and that of its answer; `walk --json` prints its fields."""
 
     lab: str
     protocol: Protocol
@@ -52,7 +51,3 @@ class Walk:
     """What could not be read; for people."""
     pcaps: Mapping[str, str]
     """File of each kept capture, by "node interface"."""
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready."""
-        return asdict(self)

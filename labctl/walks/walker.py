@@ -21,6 +21,7 @@ from labctl.i18n import tr
 from labctl.providers import HostEnd
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
+from labctl.user_files import directory_for_user, write_for_user
 from labctl.walks.correlate import join
 from labctl.walks.endpoints import EndpointFinder
 from labctl.walks.explain import Traced, find_loss, trace_path
@@ -285,16 +286,10 @@ def _write_captures(files: Mapping[Point, bytes], directory: Path) -> dict[str, 
 
     Raises LabError.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        written = {}
-        for point, content in files.items():
-            path = directory / f"{point.node}-{point.interface}.pcap"
-            path.write_bytes(content)
-            written[f"{point.node} {point.interface}"] = str(path)
-    except OSError as error:
-        raise LabError(
-            tr("the captures cannot be written to {place}", place=str(directory))
-            + f": {error.strerror}"
-        ) from error
+    directory_for_user(directory)
+    written = {}
+    for point, content in files.items():
+        path = directory / f"{point.node}-{point.interface}.pcap"
+        write_for_user(path, content)
+        written[f"{point.node} {point.interface}"] = str(path)
     return written

@@ -16,6 +16,10 @@ wait "$server"
 
 # Identity belongs to a node, not to an image.
 rm -f /etc/ssh/ssh_host_* /etc/openvswitch/conf.db /etc/openvswitch/system-id.conf /var/lib/openvswitch/conf.db
+rm -f /var/lib/rabbitmq/.erlang.cookie /etc/iscsi/initiatorname.iscsi
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/nova/compute_id
+# From the first boot on the journal is in memory (20-node.sh installs the same file).
+verbatim journald.conf /etc/systemd/journald.conf.d/labctl.conf root:root 644
 : >/etc/machine-id
 rm -rf /var/log/*/* /tmp/* /var/cache/apt/archives/*.deb
 say baked

@@ -6,10 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tests.documents import expect_said_by
 
 
 class Cli:
@@ -19,6 +23,8 @@ class Cli:
         """`names` collects the lab's ID, by which its leftovers would be known."""
         self.directory = directory
         self._names = names
+        self.command_lines: set[bytes] = set()
+        """What any user of the host could see of the processes while the lab was created."""
 
     def _learn_id(self) -> None:
         identity = self.directory / ".labctl" / "lab.json"
@@ -53,8 +59,8 @@ class Cli:
         return done.stdout
 
     def json(self, *words: str, expect: int | tuple[int, ...] = 0) -> Any:
-        """Run it with --json; the document."""
-        return json.loads(self(*words, "--json", expect=expect))
+        """Run it with --json; the document, which is as its schema says."""
+        return expect_said_by(words, json.loads(self(*words, "--json", expect=expect)))
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         """Run it in the background."""
@@ -151,3 +157,27 @@ def namespace(lab: Cli, name: str) -> str:
     """The network namespace of a node, or what belongs to it, on the host."""
     lab_id = json.loads((lab.directory / ".labctl" / "lab.json").read_text())["lab_id"]
     return f"labctl-{lab_id}-{name}"
+
+
+@contextmanager
+def watching_command_lines(seen: set[bytes]) -> Iterator[None]:
+    """Add the command line of every process of the machine to `seen`, the nodes' included.
+
+    Some hundred looks a second: what lives for a moment only may be missed.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            for process in os.listdir("/proc"):  # noqa: PTH208 - a hundred times a second
+                if process.isdecimal():
+                    with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:  # noqa: PTH123
+                        seen.add(file.read())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

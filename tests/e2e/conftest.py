@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli import Cli, host_facts
+from tests.e2e.cli import Cli, host_facts, watching_command_lines
 
 TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "ethtool", "ssh", "unshare", "ps")
 
@@ -72,7 +72,8 @@ def shared_lab(
     require(*TOOLS, root=True)
     with leaving_nothing() as names, labs(names, tmp_path_factory) as make:
         cli = make("shared", default_spec)
-        cli("create")
+        with watching_command_lines(cli.command_lines):
+            cli("create")
         yield cli
         for _ in range(2):
             cli("destroy")

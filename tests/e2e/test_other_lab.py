@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,57 @@ def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
     assert len(ids) == 2
     neighbour("destroy")
     assert other.json("status")["state"] == "up"
+
+
+PRIVATE_AND_ALIKE = re.compile(
+    # Who may log in with a password: nobody. What Debian's packages configure; its secrets are in
+    # files of the lab's own.
+    r"/etc/g?shadow-?|/etc/(nova|neutron|glance|keystone|placement)/.*\.(conf|ini|json|yaml)"
+    r"|/etc/(mysql/debian.cnf|dbconfig-common/config)|/etc/libvirt/(nwfilter|qemu/networks)/.*"
+    # What is in a database's files belongs to its users, whose passwords are the lab's own.
+    r"|/var/lib/(mysql|rabbitmq/mnesia|ucf)/.*|/var/lib/labctl/snapshots/base/.*|/root/.ssh/config"
+)
+"""Files that only root or a service can read, and that two labs may have in common."""
+
+
+def own_files(root: Path) -> dict[str, Path]:
+    """The files of a node that no package has brought along as they are."""
+    lists = (root / "var/lib/dpkg/info").glob("*.list")
+    packaged = {line for file in lists for line in file.read_text().splitlines()}
+    cached = ("/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/", "/opt/labctl/", "/etc/ssl/certs/")
+    return {
+        name: path
+        for top in ("etc", "var", "root", "home", "srv", "opt")
+        for path in (root / top).rglob("*")
+        if (name := f"/{path.relative_to(root)}") not in packaged
+        and not name.startswith(cached)
+        and path.is_file()
+        and not path.is_symlink()
+    }
+
+
+def test_two_labs_of_one_image_have_no_secret_in_common(other: Cli, shared_lab: Cli) -> None:
+    def root(lab: Cli, node: str) -> Path:
+        return lab.directory / ".labctl/nodes" / node / "root"
+
+    for pair in (("ctl", "network-controller"), ("hv-a", "compute-01")):
+        one, two = own_files(root(other, pair[0])), own_files(root(shared_lab, pair[1]))
+        both = sorted(one.keys() & two.keys())
+        assert "/etc/machine-id" in both
+        assert ("/var/lib/rabbitmq/.erlang.cookie" in both) == (pair[0] == "ctl")
+        alike = []
+        for name in both:
+            try:
+                content = one[name].read_bytes()
+                if not content or content != two[name].read_bytes():
+                    continue
+            except FileNotFoundError:
+                continue  # a service has replaced it
+            if not one[name].stat().st_mode & 0o004 or b"PRIVATE KEY" in content:
+                alike.append(name)
+        assert [name for name in alike if not PRIVATE_AND_ALIKE.fullmatch(name)] == []
+        for name in ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key"):
+            assert one[name].read_bytes() != two[name].read_bytes(), name
 
 
 def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:

@@ -23,6 +23,7 @@ from labctl.access import keys
 from labctl.spec.load import load_spec
 from labctl.state import LabState
 from labctl.topology import Node, Topology, build_topology
+from tests.documents import expect_said_by
 from tests.virtualbox.rig import BOX, TOOLS, Rig
 
 pytestmark = pytest.mark.timeout(2400)  # nine minutes at a load of 3 to 5 on two cores
@@ -91,7 +92,7 @@ class Bench:
 
     def json(self, *words: str, expect: int = 0) -> Any:
         """labctl with --json; the document."""
-        return json.loads(self(*words, "--json", expect=expect))
+        return expect_said_by(words, json.loads(self(*words, "--json", expect=expect)))
 
     def manage(self, *words: str) -> str:
         """VBoxManage, which must succeed."""

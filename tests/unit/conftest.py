@@ -1,5 +1,7 @@
 """Fixtures of several modules."""
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +36,25 @@ def _english_afterwards() -> Iterator[None]:
     """The language is the process's: no test may leave its own to the next."""
     yield
     set_language("en")
+
+
+USER, GROUP = 54321, 54322
+"""Numbers that belong to nobody on this machine."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the user, who may also go through those above it."""
+    changed = [
+        (path, path.stat().st_mode)
+        for path in (tmp_path, *tmp_path.parents)
+        if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & stat.S_IXOTH
+    ]
+    for path, _ in changed:
+        path.chmod(0o711)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, USER, GROUP)
+    yield home
+    for path, mode in changed:
+        path.chmod(stat.S_IMODE(mode))

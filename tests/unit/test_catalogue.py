@@ -17,7 +17,7 @@ from babel.messages.catalog import Catalog, Message
 from labctl.cli.help import COMMON
 from labctl.doctor.show import TITLES
 from labctl.i18n import catalogue_path
-from labctl.lessons.load import SAYS
+from labctl.lessons.load import MESSAGES
 from labctl.providers.registry import entries
 from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
@@ -75,7 +75,7 @@ def in_tables() -> Iterator[tuple[str, str]]:
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
     yield from (("spec.WANTED", wanted) for wanted in WANTED.values())
     yield from (("help.COMMON", ours) for _, ours in COMMON)
-    yield from (("lessons.SAYS", says) for says in SAYS.values())
+    yield from (("lessons.MESSAGES", says) for says in MESSAGES.values())
     yield from (("show.TITLES", title) for title in TITLES.values())
     yield from (("source.SYNTAX", text) for _, *texts in SYNTAX for text in texts)
     for entry in entries():

@@ -6,15 +6,20 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from labctl.cli.schemas import DOCUMENTS
+
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "requirements.lock"
-PIN = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[0-9][0-9a-z.]*)( ; [a-z_]+ .+)?")
+LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+LOCKS = (LOCK, DEV_LOCK)
+PIN = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[0-9][0-9a-z.]*)(?P<marker> ; .+)?")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,14 @@ def test_the_wheel_speaks_chinese(wheel: zipfile.ZipFile) -> None:
     assert gettext.GNUTranslations(BytesIO(compiled)).gettext("failed") == "失敗"
 
 
+def test_the_wheel_is_typed_and_carries_every_schema(wheel: zipfile.ZipFile) -> None:
+    carried = set(wheel.namelist())
+    assert wheel.read("labctl/py.typed") == b""  # PEP 561: all of the package has types
+    assert {
+        f"labctl/schema/{name}.schema.json" for name in (*DOCUMENTS, "lab", "lesson")
+    } <= carried
+
+
 def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     (info,) = tops - {"labctl"}
@@ -76,23 +89,82 @@ def test_the_command_is_called_labctl(wheel: zipfile.ZipFile) -> None:
     assert "labctl = labctl.cli:main" in wheel.read(entry_points).decode().splitlines()
 
 
-def pins() -> dict[str, str]:
+@dataclass(frozen=True)
+class Pin:
+    """One package of a lock file."""
+
+    version: str
+    marker: str
+    hashes: tuple[str, ...]
+
+
+def pins(lock: Path) -> dict[str, Pin]:
+    """The packages of a lock file, each with the hashes of its archives."""
     found = {}
-    for line in LOCK.read_text("utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        pin = PIN.fullmatch(line)
-        assert pin, f"requirements.lock holds plain name==version lines, not {line!r}"
-        found[pin["name"]] = pin["version"]
+    text = "".join(line for line in lock.read_text("utf-8").splitlines(True) if line[0] != "#")
+    for line in text.replace("\\\n", "").splitlines():
+        requirement, *hashes = line.split(" --hash=")
+        pin = PIN.fullmatch(requirement.strip())
+        assert pin, f"{lock.name} holds plain name==version lines, not {requirement!r}"
+        found[pin["name"]] = Pin(pin["version"], pin["marker"] or "", tuple(map(str.strip, hashes)))
     return found
 
 
-def test_the_lock_names_no_place_to_fetch_from() -> None:
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_names_no_place_to_fetch_from(lock: Path) -> None:
     # A pin must hold behind any mirror, and comments are no place for one either.
-    assert not re.search(r"://|\bfile:|--\S*index|--find-links|@ ", LOCK.read_text("utf-8"))
+    assert not re.search(r"://|\bfile:|--\S*index|--find-links|@ ", lock.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_archive_is_known_by_its_hash(lock: Path) -> None:
+    locked = pins(lock)
+    assert len(locked) > 40
+    for name, pin in locked.items():
+        assert pin.hashes, name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in pin.hashes), name
 
 
 def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    names = {re.split(r"[<>=~!;\[ ]", line)[0].lower().replace("_", "-") for line in wanted}
-    assert names - pins().keys() == set()
+    groups = project["dependency-groups"]
+    build = project["build-system"]["requires"]
+    for lock, wanted in (
+        (LOCK, project["project"]["dependencies"] + groups["build"] + build),
+        (DEV_LOCK, groups["dev"]),
+    ):
+        names = {re.split(r"[<>=~!;\[ ]", line)[0].lower().replace("_", "-") for line in wanted}
+        assert names - pins(lock).keys() == set()
+
+
+def test_the_tests_run_with_the_versions_that_users_get() -> None:
+    users, developers = pins(LOCK), pins(DEV_LOCK)
+    assert {name: developers.get(name) for name in users} == users
+
+
+def test_an_archive_that_was_altered_is_not_installed(tmp_path: Path) -> None:
+    """As scripts/setup.sh installs, by pip itself."""
+    archive = tmp_path / "example-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(archive, "w") as wheel:
+        wheel.writestr("example.py", "")
+        wheel.writestr(
+            "example-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: example\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "example-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr("example-1.0.dist-info/RECORD", "")
+    script = (ROOT / "scripts/setup.sh").read_text("utf-8")
+    (options,) = re.findall(
+        r"^install_locked\(\) \{ pip_install (.*) -r \"\$1\"; \}$", script, re.M
+    )
+    for digest, code in ((sha256(archive.read_bytes()).hexdigest(), 0), ("0" * 64, 1)):
+        lock = tmp_path / "lock"
+        lock.write_text(f"example==1.0 --hash=sha256:{digest}\n")
+        pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-index", "--no-deps"]
+        done = subprocess.run(
+            [*pip, "--find-links", tmp_path, "--target", tmp_path / digest,
+             *options.split(), "-r", lock],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr

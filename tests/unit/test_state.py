@@ -18,6 +18,7 @@ import pytest
 import labctl
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.state import Identity, LabState, as_json, cache_directory, write_atomic
+from tests.unit.conftest import GROUP, USER
 
 Require = Callable[..., None]
 
@@ -173,7 +174,10 @@ def test_a_lab_keeps_its_identity(state: LabState) -> None:
 
 
 def test_labs_are_told_apart(tmp_path: Path) -> None:
-    ids = {LabState(tmp_path / str(number)).begin("lab", "p").lab_id for number in range(20)}
+    ids = set()
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        ids.add(LabState(tmp_path / str(number)).begin("lab", "p").lab_id)
     assert len(ids) == 20
 
 
@@ -231,17 +235,16 @@ def test_bytes_that_are_no_text(state: LabState) -> None:
         state.identity()
 
 
-def test_somebody_elses_lab(state: LabState, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_somebody_elses_lab(state: LabState) -> None:
     state.begin("lab", "nspawn")
-
-    def refuse(*_: object, **__: object) -> str:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(Path, "read_text", refuse)
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(LabError, match="belongs to another user"):
-        state.identity()
-    with pytest.raises(LabError, match="belongs to another user"), state.locked("create"):
+    os.chown(state.root, USER, GROUP)
+    others = LabState(state.root.parent)
+    assert others.owner == USER
+    for ask in (lambda: others.exists, others.identity, others.make_root):
+        with pytest.raises(LabError, match=f"belongs to another user: {USER}"):
+            ask()
+    with pytest.raises(LabError, match="belongs to another user"), others.locked("create"):
         pass
 
 

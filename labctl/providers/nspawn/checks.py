@@ -109,7 +109,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from processors(facts, case, machines=False)
     yield from _file_system(facts)
     needs = {"lab": (0 if case.here.exists else _UPPER, tr("the nodes' own files: 1 GB"))}
-    if facts.image != "baked":
+    if facts.image in ("packages", "none"):
         image = _BAKED if facts.image == "packages" else _PACKAGES
         needs["cache"] = (image, tr("the image: {size} GB", size=image // 1024))
     yield from disks(facts, needs)
@@ -252,6 +252,7 @@ def summary(facts: HostFacts, case: Case) -> dict[Group, list[str]]:
     image = {
         "baked": [tr("the image is in the cache: create needs no Internet")],
         "packages": [tr("the packages are in the cache; create bakes the image in a minute")],
+        "unknown": [tr("only root can see whether the image is in the cache")],
         "none": [],
     }
     return {

@@ -20,7 +20,7 @@ from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
-from labctl.providers.nspawn import uplink
+from labctl.providers.nspawn import host_uplink, uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.providers.provider import Cancel, Features, HostEnd, Progress
 from labctl.run import run, spawn, stop_service
@@ -140,6 +140,18 @@ class NspawnProvider:
                 lab_id=self._identity.lab_id,
                 log=self._state.internet_log,
             )
+        if self._topology.uplink == "host":
+            self._check_forwarding()
+
+    def _check_forwarding(self) -> None:
+        """Raise LabError where the host does not forward; its links are then removed again."""
+        try:
+            host_uplink.check_forwarding(
+                self.nat_namespace(self._topology.nodes[0]), self._identity.lab_id
+            )
+        except LabError:
+            host_uplink.remove(self._identity.lab_id)
+            raise
 
     # -- nodes -----------------------------------------------------------------------------------
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
@@ -157,6 +169,7 @@ class NspawnProvider:
         self._boot(node)
 
     def _mount(self, node: Node, image: BakedImage) -> None:
+        self._images.protect()
         files = self._state.node_files(node.name)
         for directory in (files.upper, files.work, files.root):
             directory.mkdir(parents=True, exist_ok=True)
@@ -348,7 +361,7 @@ class NspawnProvider:
         )
         for name in netns.listed(self._prefix):
             netns.delete(name)
-        uplink.remove(self._identity.lab_id)
+        host_uplink.remove(self._identity.lab_id)
         if nodes.is_dir():
             shutil.rmtree(nodes)
 

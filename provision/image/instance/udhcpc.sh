@@ -15,6 +15,8 @@ case $1 in bound | renew)
         shift 2
     done
     : >/etc/resolv.conf
+    # shellcheck disable=SC2154
+    [ -z "${search:-$domain}" ] || echo "search ${search:-$domain}" >>/etc/resolv.conf
     for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
     ;;
 esac

@@ -128,7 +128,7 @@ def said(code: int = 0, out: bytes = b"", err: bytes = b"") -> str:
 
 def test_by_the_console() -> None:
     guest, compute, _ = handle()
-    compute.on("virsh ttyconsole instance-00000001.*python3 -c", said(0, b"hi\n"))
+    compute.on("virsh ttyconsole instance-00000001.*python3 -I -c", said(0, b"hi\n"))
     heard: list[tuple[str, str]] = []
     result = guest.run(["echo", "a b"], on_line=lambda *words: heard.append(words))
     assert result.stdout == "hi\n"

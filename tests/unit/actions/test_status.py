@@ -14,6 +14,7 @@ from labctl.i18n import set_language
 from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology
+from tests.documents import expect_document
 from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"
@@ -73,7 +74,9 @@ class FakeLab:
         )
 
     def report(self) -> Report:
-        return collect(cast(Any, self))
+        report = collect(cast(Any, self))
+        expect_document("status", report)
+        return report
 
     def shown(self) -> str:
         page = PlainPage()
@@ -202,12 +205,15 @@ def test_where_the_learner_is(lab: FakeLab) -> None:
     position = lab.state.lesson_position
     lab.state.write_json(position, place("floating-ip", practice=True))
     lesson = lab.report()["lesson"]
+    assert lesson
     assert (lesson["id"], lesson["practice"], lesson["passed"]) == ("floating-ip", True, [])
     assert (lesson["next"], len(lesson["checkpoints"])) == ("external-network", 11)
     assert "0 of 11 checkpoints passed (practice)" in lab.shown()
     # A lesson of a file that is gone.
     lab.state.write_json(position, place("/nowhere/x.yaml", attempted=["a"], passed=["a"]))
-    assert lab.report()["lesson"]["passed"] == ["a"]
+    gone = lab.report()["lesson"]
+    assert gone
+    assert (gone["passed"], gone["checkpoints"], gone["next"]) == (["a"], [], None)
     assert "1 of ? checkpoints passed" in lab.shown()
     for odd in ({}, {"current": 3}, {"current": "x", "lessons": {}, "practice": False}):
         lab.state.write_json(position, odd)

@@ -11,6 +11,7 @@ import pytest
 
 from labctl.cli import app
 from labctl.spec.load import load_spec
+from tests.documents import expect_document
 
 
 @pytest.fixture
@@ -90,11 +91,12 @@ def test_validate_says_everything_at_once(run: Run) -> None:
 def test_validate_for_programs(run: Run) -> None:
     Path("lab.yaml").write_text("name: x\ncolour: red\n")
     code, out, _ = run("validate", "--json")
-    (problem,) = json.loads(out)["problems"]
+    (problem,) = expect_document("validate", json.loads(out))["problems"]
     assert (code, problem["line"], problem["path"]) == (2, 2, "colour")
     Path("lab.yaml").write_text("name: x\n")
     code, out, _ = run("validate", "--json")
-    assert (code, json.loads(out)) == (0, {"valid": True, "problems": []})
+    assert code == 0
+    assert expect_document("validate", json.loads(out)) == {"valid": True, "problems": []}
 
 
 @pytest.mark.parametrize(

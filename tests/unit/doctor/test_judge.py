@@ -29,6 +29,7 @@ from labctl.images import box
 from labctl.providers.vagrant.checks import BUILT_BOX
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
+from tests.documents import expect_document
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 
@@ -62,7 +63,7 @@ def shown(one: DoctorReport) -> str:
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_golden(file: Path) -> None:
-    data = report(file).to_json()
+    data = expect_document("doctor", report(file).to_json())
     del data["host"]
     expect_json(file.with_suffix(".json"), data)
     said = []

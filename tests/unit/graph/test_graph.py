@@ -1,7 +1,7 @@
 """The lab as a graph: planned from lab.yaml, read from recorded answers of real labs, and drawn."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +19,7 @@ from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.i18n import set_language
+from tests.documents import expect_document
 from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
 from tests.unit.graph.graphs import CASES, COMPUTE, CONTROLLER, HOSTILE, RecordedLab, renamed
@@ -84,7 +85,7 @@ def test_a_lab_of_ovn_alone_begins_without_a_logical_network() -> None:
 def test_what_a_real_lab_said_becomes_a_graph(case: str) -> None:
     graph = RecordedLab(case).graph()
     directory = GOLDEN / "graph" / case
-    expect_json(directory / "graph.json", asdict(graph))
+    expect_json(directory / "graph.json", expect_document("graph", graph))
     expect_text(directory / "terminal.en.txt", plain(graph))
     expect_text(directory / "graph.mmd", mermaid(graph))
     set_language("zh-TW")
@@ -298,7 +299,8 @@ def call(*words: str) -> str:
 
 def test_before_there_is_a_lab_its_plan_is_drawn(directory: Path) -> None:
     assert "what will be built" in call("--planned")
-    assert json.loads(call("--planned", "--json"))["live"] is False
+    said = json.loads(call("--planned", "--json"))
+    assert expect_document("graph", said)["live"] is False
     assert call("--planned", "--format", "svg").startswith("<svg ")
 
 

@@ -17,7 +17,8 @@ import pytest
 
 import labctl.images.baked
 from labctl.errors import Cancelled, LabError
-from labctl.images.baked import BakedImage, ImageCache
+from labctl.images.baked import BakedImage, ImageCache, exclusive
+from tests.unit.conftest import GROUP, USER
 from tests.unit.golden import GOLDEN
 
 PROVISION = GOLDEN.parents[1] / "provision"
@@ -310,3 +311,65 @@ def test_a_cache_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"cannot write .*/file/cache: Not a directory") as error:
         cache.build(log=tmp_path / "log", progress=print, cancel=lambda: False)
     assert "LABCTL_CACHE" in error.value.hint
+
+
+# -- who may look in, and wait ---------------------------------------------------------------------
+def test_images_are_closed_to_others(workshop: Workshop) -> None:
+    workshop.build()
+    root = workshop.cache.root
+    layers = sorted(path.name.partition("-")[0] for path in root.iterdir() if path.is_dir())
+    assert layers == ["baked", "packages"]
+    closed = [root, *(path for path in root.iterdir() if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in closed} == {0o700}
+    assert (root / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_an_older_labctl_left_open_is_closed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = workshop.build()
+    root = workshop.cache.root
+    for path in (root, *(layer.parent for layer in image.layers)):
+        path.chmod(0o755)
+    workshop.cache.protect()
+    # A directory that LABCTL_CACHE names may hold other things, and stays as it is.
+    assert root.stat().st_mode & 0o777 == 0o755
+    assert {layer.parent.stat().st_mode & 0o777 for layer in image.layers} == {0o700}
+    monkeypatch.setattr(labctl.images.baked, "cache_directory", lambda **_: root)
+    workshop.cache.protect()
+    assert root.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_layer_that_somebody_else_made_is_no_part_of_a_node(workshop: Workshop) -> None:
+    image = workshop.build()
+    os.chown(image.layers[0].parent, USER, GROUP)
+    with pytest.raises(LabError, match=f"belongs to another user: {USER}"):
+        workshop.cache.protect()
+
+
+def test_waiting_for_the_lock_comes_to_an_end(tmp_path: Path) -> None:
+    said: list[str] = []
+    lock = tmp_path / "lock"
+    with exclusive(lock, said.append):
+        assert said == []
+        with (
+            pytest.raises(LabError, match="the lock of the images is free") as error,
+            exclusive(lock, said.append, deadline=0.1),
+        ):
+            pass
+        assert f"process {os.getpid()} holds it" in error.value.hint
+        with pytest.raises(Cancelled), exclusive(lock, said.append, cancelled=lambda: True):
+            pass
+    assert said == ["another lab builds the image; waiting for it"] * 2
+    with exclusive(lock, said.append, deadline=0):
+        assert len(said) == 2
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(LabError, match="cannot write"), exclusive(tmp_path / "lock", said.append):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -88,7 +88,7 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
         ahead = lab.asked()
         result = CheckpointResult(name, "x", claims=[checker.prove(one, []) for one in claims])
         for claim in checkpoint.claims:
-            checker.words(str(claim.text))
+            checker.fill_text(str(claim.text))
         write_record(LabState(tmp_path), lab.lesson, checkpoint, result, checker)
     assert lab.asked() == ahead, "nothing was left to ask one by one"
     assert set(ahead.values()) == {1}, ahead

@@ -145,7 +145,7 @@ def test_the_schema_in_the_repository_is_current() -> None:
     committed = (PACKAGE / "schema/lesson.schema.json").read_text(encoding="utf-8")
     printed = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     assert printed == committed, (
-        "run python -m labctl.lessons.model > labctl/schema/lesson.schema.json"
+        "run python -m labctl.lessons.load > labctl/schema/lesson.schema.json"
     )
 
 

@@ -8,7 +8,13 @@ import pytest
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.model import Checkpoint, Lesson
-from labctl.lessons.progress import Position, at_hand, checkpoint_number, first_open, standing
+from labctl.lessons.progress import (
+    Position,
+    checkpoint_number,
+    current_checkpoint,
+    expected_claims,
+    first_open,
+)
 from labctl.lessons.route import plan_route, with_needs
 
 
@@ -29,7 +35,7 @@ def lesson(id: str, ids: str = "a b c d", needs: str = "[]", extra: str = "") ->
 
 def at(position: Position, one: Lesson, passed: str = "", attempted: str = "") -> Position:
     """With these checkpoints passed, and those begun besides."""
-    position = position.known(one, one.id)
+    position = position.with_source(one, one.id)
     for name in passed.split():
         position = position.passing(one, one.checkpoint(name))
     for name in attempted.split():
@@ -37,13 +43,13 @@ def at(position: Position, one: Lesson, passed: str = "", attempted: str = "") -
     return position
 
 
-def shown(legs: list[object]) -> str:
+def shown(route: list[object]) -> str:
     """+x is run, -x is taken back; of another lesson with its name."""
     words = []
-    for leg in legs:
-        checkpoint: Checkpoint = leg.checkpoint  # type: ignore[attr-defined]
-        sign = "-" if leg.back else "+"  # type: ignore[attr-defined]
-        name = leg.lesson.id  # type: ignore[attr-defined]
+    for step in route:
+        checkpoint: Checkpoint = step.checkpoint  # type: ignore[attr-defined]
+        sign = "-" if step.direction == "undo" else "+"  # type: ignore[attr-defined]
+        name = step.lesson.id  # type: ignore[attr-defined]
         words.append(sign + ("" if name == "here" else f"{name}/") + checkpoint.id)
     return " ".join(words)
 
@@ -69,7 +75,7 @@ HERE, OTHER, BASE = lesson("here"), lesson("other", "p q"), lesson("base", "m n"
         ("", "b", 0, "-b"),
     ],
 )
-def test_the_way_within_a_lesson(passed: str, attempted: str, number: int, expected: str) -> None:
+def test_the_route_within_a_lesson(passed: str, attempted: str, number: int, expected: str) -> None:
     position = at(Position(), HERE, passed, attempted)
     assert shown([*plan_route(position, HERE, number, [])]) == expected
 
@@ -95,8 +101,8 @@ def test_the_way_from_one_lesson_to_another(
     if base == "m" and here:
         position = position.attempting(BASE, BASE.checkpoint("n"))
         expected = expected.replace("+base/n", "-base/n +base/n")
-    legs = plan_route(position, HERE, number, [BASE, OTHER], [BASE])
-    assert shown([*legs]) == expected
+    route = plan_route(position, HERE, number, [BASE, OTHER], [BASE])
+    assert shown([*route]) == expected
 
 
 def test_lessons_are_taken_back_in_the_reverse_order_of_their_beginning() -> None:
@@ -139,15 +145,15 @@ def test_the_checkpoint_at_hand(
 ) -> None:
     progress = at(Position(), HERE, passed, attempted).progress(HERE)
     assert first_open(HERE, progress) == reached
-    assert at_hand(HERE, progress, practice=False) == checked
-    assert at_hand(HERE, progress, practice=True) == practised
+    assert current_checkpoint(HERE, progress, practice=False) == checked
+    assert current_checkpoint(HERE, progress, practice=True) == practised
 
 
 def test_claims_stand_until_a_later_checkpoint_makes_them_untrue() -> None:
     one = lesson("here", extra=", until: c")
 
     def ids(upto: int, since: int = 0) -> list[str]:
-        return [claim.id for _, claims in standing(one, upto, since) for claim in claims]
+        return [claim.id for _, claims in expected_claims(one, upto, since) for claim in claims]
 
     assert ids(0) == ["claim-a"]
     assert ids(1) == ["claim-a", "claim-b"]

@@ -244,7 +244,7 @@ def test_where_nobody_can_look_the_claim_does_not_hold(bench: Bench) -> None:
 
     PROBES["test.rows"] = broken  # the fixture takes it back
     claim = lesson(ONE).checkpoints[0].claims[0]
-    result = bench.runner(lesson(ONE)).checker.prove(claim, [], patience=0)
+    result = bench.runner(lesson(ONE)).checker.prove(claim, [], time_limit=0)
     assert (result.holds, result.seen_text) == (False, "the database does not answer")
     assert result.text == "It is so"
 
@@ -255,7 +255,7 @@ def test_an_api_that_is_gone_is_no_defect_of_ours(bench: Bench) -> None:
 
     PROBES["test.rows"] = gone
     claim = lesson(ONE).checkpoints[0].claims[0]
-    result = bench.runner(lesson(ONE)).checker.prove(claim, [], patience=0)
+    result = bench.runner(lesson(ONE)).checker.prove(claim, [], time_limit=0)
     assert not result.holds
     assert "OpenStack does not answer" in result.seen_text
     assert "Connection refused" in result.seen_text
@@ -274,7 +274,7 @@ def test_what_there_is_instead_is_told(bench: Bench) -> None:
         each: {n: 1}
 """)
     bench.rows["rows"] = [{"name": "other", "n": 2, "more": "x"}]
-    result = bench.runner(what).checker.prove(what.checkpoints[0].claims[0], [], patience=0)
+    result = bench.runner(what).checker.prove(what.checkpoints[0].claims[0], [], time_limit=0)
     assert result.seen == []
     assert result.seen_text == "nothing of the kind; there is: name=other, n=2"
 
@@ -289,8 +289,8 @@ def test_one_look_asks_each_probe_once_and_anew_when_a_claim_fails(bench: Bench)
         assert len(bench.asked) == 1
         bench.rows["turns"] = [[], [{"n": 1}]]
         never = claim.model_copy(update={"count": 0})
-        assert not checker.prove(never, [], patience=0).holds  # what it knows is of one moment
-        assert checker.prove(never, [], patience=0.5).holds
+        assert not checker.prove(never, [], time_limit=0).holds  # what it knows is of one moment
+        assert checker.prove(never, [], time_limit=0.5).holds
         assert len(bench.asked) > 1
     asked = len(bench.asked)
     checker.prove(claim, [])

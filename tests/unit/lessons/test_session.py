@@ -13,6 +13,7 @@ from labctl.lessons.model import Lesson
 from labctl.lessons.results import LessonOutcome
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import Scene, abbreviated, fenced, read_records, transcript
+from tests.documents import expect_document
 from tests.unit.fakes import FakeGuest
 from tests.unit.lessons.bench import COMPUTE, Bench, lesson
 
@@ -61,8 +62,13 @@ def made(bench: Bench) -> list[str]:
     return bench.text("made").split() if bench.has("made") else []
 
 
+def printed(outcome: LessonOutcome) -> Any:
+    """What programs read of it."""
+    return expect_document("outcome", outcome.to_json())
+
+
 def position(report: LessonOutcome) -> Any:
-    return report.to_json()["position"]
+    return printed(report)["position"]
 
 
 # -- walking ---------------------------------------------------------------------------------------
@@ -103,7 +109,7 @@ def test_a_step_that_failed_is_taken_back_and_tried_again(bench: Bench, day: Les
     sees(bench)
     failed = room.next()
     assert failed.failure is not None
-    assert failed.to_json()["ok"] is False
+    assert printed(failed)["ok"] is False
     assert position(failed)["next"] == "net"
     sees(bench, NET)
     assert room.next().failure is None
@@ -122,7 +128,7 @@ def test_check_proves_what_was_run_last(bench: Bench, day: Lesson) -> None:
     every = room.check(every=True)
     # `fresh` was true until `ip` began: it is not asked any more.
     assert [c.id for one in every.checkpoints for c in one.claims] == ["has-net", "has-ip"]
-    assert every.to_json()["ok"] is True
+    assert printed(every)["ok"] is True
     sees(bench, IP)  # the learner has deleted the network
     every = room.check(every=True)
     assert [c.id for one in every.checkpoints for c in one.claims if not c.holds] == ["has-net"]
@@ -147,7 +153,7 @@ def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None
     bench = with_profile
     sees(bench)
     room = bench.classroom(day)
-    words = room.start("test", practice=True).to_json()
+    words = printed(room.start("test", practice=True))
     assert words["task"] == "Make the network ext_n2."
     assert words["checkpoint"] == "net"
     assert "echo net" not in bench.page.text, "the command is not given away"
@@ -160,7 +166,7 @@ def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None
     # The learner types it.
     sees(bench, NET)
     assert position(room.check())["next"] == "ip"
-    assert room.next().to_json()["task"].startswith("See to it that this holds:\n\n- There is an")
+    assert printed(room.next())["task"].startswith("See to it that this holds:\n\n- There is an")
     sees(bench, NET, IP)
     assert position(room.check())["next"] == "look"
     assert made(bench) == []
@@ -176,7 +182,7 @@ def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None
 def test_in_practice_what_is_only_to_be_seen_is_said_to_be_so(bench: Bench, day: Lesson) -> None:
     sees(bench, NET, IP)
     room = bench.classroom(day)
-    task = room.start("test", practice=True).to_json()
+    task = printed(room.start("test", practice=True))
     assert (task["checkpoint"], task["only_looks"]) == ("net", False)
     assert "nothing to change here" not in bench.page.text
     sees(bench, NET)
@@ -184,13 +190,13 @@ def test_in_practice_what_is_only_to_be_seen_is_said_to_be_so(bench: Bench, day:
     assert (position(passed)["next"], passed.words) == ("ip", {}), "it was done, not only seen"
     sees(bench, NET, IP)
     room.check()
-    task = room.next().to_json()
+    task = printed(room.next())
     assert (task["checkpoint"], task["only_looks"]) == ("look", True)
     assert "nothing to change here" in " ".join(bench.page.text.split())
     assert "echo looked" not in bench.page.text, "the command is not given away"
     passed = room.check()
-    assert passed.to_json()["commands"] == ["echo looked at $IP"]
-    assert passed.to_json()["only_looks"] is True
+    assert printed(passed)["commands"] == ["echo looked at $IP"]
+    assert printed(passed)["only_looks"] is True
     assert position(passed)["next"] is None
     assert "There was nothing to do but look." in bench.page.text
     assert "network-controller# echo looked at $IP" in bench.page.text
@@ -226,14 +232,14 @@ def test_hints_come_one_after_another(bench: Bench, day: Lesson) -> None:
     sees(bench)
     room = bench.classroom(day)
     room.start("test", practice=True)
-    hints = [bench.classroom(day).hint().to_json() for _ in range(3)]
+    hints = [printed(bench.classroom(day).hint()) for _ in range(3)]
     assert [(one["hint"], one["number"]) for one in hints] == [
         ("Look at the help.", 1), ("It is `make`.", 2), ("It is `make`.", 2),
     ]  # fmt: skip
     assert bench.page.text.count("labctl solve") == 2, "after the last one"
     sees(bench, NET)
     room.check()
-    assert room.hint().to_json()["hint"] is None
+    assert printed(room.hint())["hint"] is None
 
 
 # -- going -----------------------------------------------------------------------------------------
@@ -393,7 +399,7 @@ def test_what_is_published_is_abbreviated_and_cannot_break_out() -> None:
 
 def test_words_with_a_value_that_cannot_be_had(bench: Bench, day: Lesson) -> None:
     checker = bench.runner(day).checker
-    assert checker.words("It is {{ 1 / 0 }} there") == "It is … there"
+    assert checker.fill_text("It is {{ 1 / 0 }} there") == "It is … there"
     with pytest.raises(LabError):
         fill("It is {{ 1 / 0 }} there", {})
 

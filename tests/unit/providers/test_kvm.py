@@ -38,7 +38,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[list[str]]
 def test_it_works_when_the_trial_ends_well(trial: Callable[[object], list[list[str]]]) -> None:
     ran = trial(0)
     assert kvm_works()
-    assert ran == [[sys.executable, "-m", "labctl.providers.kvm"]]
+    assert ran == [[sys.executable, "-I", "-m", "labctl.providers.kvm"]]
 
 
 @pytest.mark.parametrize("end", [1, 139, -9, LabError("did not finish within 5 s")], ids=repr)

@@ -19,7 +19,7 @@ from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.report import collect
 from labctl.report.page import ReportPage
-from labctl.state import LabState
+from labctl.state import LabState, as_json
 from labctl.walks.walk import Walk
 from tests.unit.fakes import topology
 from tests.unit.golden import GOLDEN
@@ -60,7 +60,7 @@ class RecordedReport:
             with pytest.MonkeyPatch.context() as patch:
                 walk = RecordedLab(WALKS / case, patch).walk()
             self.recorded.append(walk)
-            data = json.loads(json.dumps(walk.to_json()))
+            data = json.loads(as_json(walk))
             self._write(self.state.walks / f"{1000 + number}.json", data)
         if self.hostile:
             for path in (self.state.root / "records").rglob("*.json"):

@@ -1,4 +1,4 @@
-"""What the gate decides, from what nodes, Neutron and OVN say."""
+"""What the health check decides, from what nodes, Neutron and OVN say."""
 
 import json
 from types import SimpleNamespace
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from labctl.snapshots.health import (
-    Look,
+    NodeHealth,
     disagreements,
+    expected_in_ovn,
     found_in_ovn,
     node_troubles,
-    understand,
-    wanted_of_ovn,
+    parse_node_health,
 )
 
-GOOD = Look(late=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
+GOOD = NodeHealth(clock_behind=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
 PEERS = frozenset({"192.168.33.20"})
 
 
@@ -24,21 +24,21 @@ def table(table: str, column: str, *values: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("look", "said"),
+    ("health", "said"),
     [
         (GOOD, []),
-        (Look(3.04, {}, PEERS), ["its clock is 3.0 s off"]),
-        (Look(-9, {}, PEERS), ["its clock is -9.0 s off"]),
-        (Look(0, {"mariadb": "failed"}, PEERS), ["mariadb failed"]),
-        (Look(0, {}, frozenset()), ["no tunnel to 192.168.33.20"]),
+        (NodeHealth(3.04, {}, PEERS), ["its clock is 3.0 s off"]),
+        (NodeHealth(-9, {}, PEERS), ["its clock is -9.0 s off"]),
+        (NodeHealth(0, {"mariadb": "failed"}, PEERS), ["mariadb failed"]),
+        (NodeHealth(0, {}, frozenset()), ["no tunnel to 192.168.33.20"]),
         (
-            Look(0, {}, PEERS | {"192.168.33.99"}),
+            NodeHealth(0, {}, PEERS | {"192.168.33.99"}),
             ["a tunnel to 192.168.33.99, where no node is"],
         ),
     ],
 )
-def test_what_is_wrong_with_a_node(look: Look, said: list[str]) -> None:
-    assert list(node_troubles(look, PEERS)) == said
+def test_what_is_wrong_with_a_node(health: NodeHealth, said: list[str]) -> None:
+    assert list(node_troubles(health, PEERS)) == said
 
 
 def test_what_a_node_says_of_itself() -> None:
@@ -50,8 +50,10 @@ def test_what_a_node_says_of_itself() -> None:
             json.dumps({"data": [[tunnel]], "headings": ["options"]}),
         ]
     )
-    look = understand(said, ["mariadb", "nova-api"], lambda its: 1795420888.0 - its)
-    assert look == Look(1.5, {"nova-api": "failed"}, PEERS)
+    health = parse_node_health(
+        said, ["mariadb", "nova-api"], lambda node_time: 1795420888.0 - node_time
+    )
+    assert health == NodeHealth(1.5, {"nova-api": "failed"}, PEERS)
 
 
 def thing(**fields: Any) -> SimpleNamespace:
@@ -59,7 +61,7 @@ def thing(**fields: Any) -> SimpleNamespace:
 
 
 def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
-    wanted = wanted_of_ovn(
+    expected = expected_in_ovn(
         networks=[thing(id="n1")],
         ports=[
             thing(id="p1", device_owner="compute:nova"),
@@ -83,7 +85,7 @@ def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
             ]
         )
     )
-    assert disagreements(wanted, found) == []
+    assert disagreements(expected, found) == []
 
 
 def test_disagreements_name_the_side_that_has_more() -> None:

@@ -37,7 +37,7 @@ class World:
     running: set[str] = field(default_factory=set)
     memory: dict[str, str] = field(default_factory=dict)
     """What the running nodes are, beyond their files; a boot reads it from the files."""
-    warm: dict[str, dict[str, str]] = field(default_factory=dict)
+    live_states: dict[str, dict[str, str]] = field(default_factory=dict)
     fuse: int | None = None
     """How many more touches until the kill."""
     stood: int = 0
@@ -126,21 +126,21 @@ class FakeLive:
 
     def save(self, name: str, known: Sequence[str], context: StepContext) -> Any:
         self.world.touch()
-        self.world.warm[name] = {node: self._file(node).read_text() for node in self.names}
+        self.world.live_states[name] = {node: self._file(node).read_text() for node in self.names}
         return {node: {"size": 1, "sha256": "x"} for node in self.names}
 
     def trouble(self, name: str, proofs: Mapping[str, Any]) -> str:
-        return self.broken or ("" if name in self.world.warm else "gone")
+        return self.broken or ("" if name in self.world.live_states else "gone")
 
     def restore(self, name: str, context: StepContext) -> None:
-        for node, content in self.world.warm[name].items():
+        for node, content in self.world.live_states[name].items():
             self.world.touch()
             self._file(node).write_text(content)
             self.world.memory[node] = content
             self.world.touch()
 
     def forget(self, name: str) -> None:
-        self.world.warm.pop(name, None)
+        self.world.live_states.pop(name, None)
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Bench:
     """One labctl process on a world; `again()` is the next one."""
 
     world: World
-    gate: Callable[[], str] = lambda: ""
+    trouble: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         self.state = LabState(self.world.root)
@@ -199,8 +199,8 @@ class Bench:
     def save(self, name: str, *, files: bool = True) -> Manifest:
         return save.save(self.lab, name, files=files)
 
-    def restore(self, name: str, *, cold: bool = False) -> Method:
-        return restore.restore(self.lab, name, cold=cold)
+    def restore(self, name: str, *, offline: bool = False) -> Method:
+        return restore.restore(self.lab, name, offline=offline)
 
     def delete(self, name: str) -> None:
         save.delete(self.lab, name)
@@ -216,8 +216,8 @@ class Bench:
             for node in self.topology.nodes
         ]  # fmt: skip
 
-    def look_at_all_sides(self, context: StepContext) -> None:
-        if why := self.gate():
+    def wait_until_healthy(self, context: StepContext) -> None:
+        if why := self.trouble():
             raise LabError(why)
 
     def write(self, content: str, lesson: int | None = None) -> None:
@@ -239,15 +239,15 @@ class Bench:
 
     def again(self) -> "Bench":
         self.world.fuse = None
-        return Bench(self.world, self.gate)
+        return Bench(self.world, self.trouble)
 
 
 @pytest.fixture(autouse=True)
 def _seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Booting, what keeps the state of running nodes, and the look at all sides are the bench's."""
+    """Booting, what keeps the state of running nodes, and the health check are the bench's."""
     for module in (save, restore):
         monkeypatch.setattr(module, "live_snapshots", lambda bench: bench.live)
-    monkeypatch.setattr(health, "wait_until_healthy", Bench.look_at_all_sides)
+    monkeypatch.setattr(health, "wait_until_healthy", Bench.wait_until_healthy)
     monkeypatch.setattr(health, "start_steps", lambda bench: bench.start_steps())
 
 
@@ -260,10 +260,10 @@ def test_save_and_restore_of_a_lab_that_is_down(world: World) -> None:
     bench = Bench(world)
     bench.write("one", lesson=1)
     manifest = bench.save("first")
-    assert sorted(manifest.cold) == sorted(bench.names)
-    assert not manifest.warm
+    assert sorted(manifest.offline) == sorted(bench.names)
+    assert not manifest.live
     bench.write("two", lesson=2)
-    assert bench.restore("first") == "cold"
+    assert bench.restore("first") == "offline"
     assert bench.contents() == {"one"}
     assert json.loads(bench.state.lesson_position.read_text()) == {"at": 1}
     assert not world.running
@@ -271,14 +271,14 @@ def test_save_and_restore_of_a_lab_that_is_down(world: World) -> None:
     assert not bench.state.snapshot_journal.exists()
 
 
-def test_a_running_lab_stays_up_and_is_put_back_warm(world: World) -> None:
+def test_a_running_lab_stays_up_and_is_restored_live(world: World) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("one")
     manifest = bench.save("first")
-    assert (world.stood, len(manifest.warm), len(manifest.cold)) == (1, 2, 2)
+    assert (world.stood, len(manifest.live), len(manifest.offline)) == (1, 2, 2)
     bench.write("two", lesson=2)
-    assert bench.restore("first") == "warm"
+    assert bench.restore("first") == "live"
     assert bench.contents() == {"one"}
     assert not bench.state.lesson_position.exists()
     assert world.running == set(bench.names)
@@ -289,7 +289,7 @@ def test_machines_that_must_be_down_run_again_after_a_save(world: World) -> None
     bench = Bench(world)
     bench.up()
     bench.write("one")
-    assert bench.save("first").warm
+    assert bench.save("first").live
     assert world.running == set(bench.names)
     assert world.stood == 0
 
@@ -304,36 +304,36 @@ def test_without_files_only_a_running_lab_can_be_put_back(world: World) -> None:
         bench.restore("quick")
 
 
-def test_cold_when_asked_for(world: World) -> None:
+def test_offline_when_asked_for(world: World) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("one")
     bench.save("first")
     bench.write("two")
-    assert bench.restore("first", cold=True) == "cold"
+    assert bench.restore("first", offline=True) == "offline"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
 
 
-@pytest.mark.parametrize("trouble", ["check", "restore", "gate"])
-def test_cold_when_warm_does_not_make_it_whole(world: World, trouble: str) -> None:
+@pytest.mark.parametrize("trouble", ["check", "restore", "health"])
+def test_offline_when_live_does_not_make_it_whole(world: World, trouble: str) -> None:
     bench = Bench(world)
     bench.up()
     bench.write("one")
     bench.save("first")
     bench.write("two")
-    gates = iter(["vm_1 does not answer", ""] if trouble == "gate" else [""] * 9)
-    bench.gate = lambda: next(gates)
+    troubles = iter(["vm_1 does not answer", ""] if trouble == "health" else [""] * 9)
+    bench.trouble = lambda: next(troubles)
     if trouble == "check":
         bench.live.broken = "sql.json was altered"
     if trouble == "restore":
-        world.warm["first"].clear()
+        world.live_states["first"].clear()
 
         def fails(name: str, context: StepContext) -> None:
             raise LabError("MariaDB is not there")
 
         bench.live.restore = fails  # type: ignore[method-assign]
-    assert bench.restore("first") == "cold"
+    assert bench.restore("first") == "offline"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
     assert any("taking the files" in text for text in bench.said)
@@ -372,7 +372,7 @@ def test_a_harmed_snapshot_is_refused_before_anything_is_touched(world: World, h
     else:
         part.unlink()
     with pytest.raises(LabError, match=harm):
-        bench.restore("first", cold=True)
+        bench.restore("first", offline=True)
     assert bench.contents() == {"two"}
     assert world.running == set(bench.names)
     assert json.loads(bench.state.lesson_position.read_text()) == {"at": 2}
@@ -411,7 +411,7 @@ def test_delete(world: World) -> None:
     bench.save("first")
     bench.delete("first")
     assert bench.store.names() == []
-    assert not world.warm
+    assert not world.live_states
     with pytest.raises(LabError, match="no snapshot first"):
         bench.delete("first")
 
@@ -434,7 +434,7 @@ def test_a_restore_that_cannot_be_finished_does_not_hold_every_other_verb(world:
 WORKS: dict[str, Callable[[Bench], Any]] = {
     "save": lambda bench: bench.save("second"),
     "restore": lambda bench: bench.restore("first"),
-    "cold": lambda bench: bench.restore("first", cold=True),
+    "offline": lambda bench: bench.restore("first", offline=True),
     "delete": lambda bench: bench.delete("first"),
 }
 
@@ -491,7 +491,7 @@ def test_halt_finishes_a_restore_without_booting(world: World) -> None:
     bench.write("new")
     world.fuse = 5
     with pytest.raises(Killed):
-        bench.restore("first", cold=True)
+        bench.restore("first", offline=True)
     bench = bench.again()
     bench.recover(start=False)
     assert bench.contents() == {"old"}

@@ -32,8 +32,8 @@ MANIFEST = Manifest(
     lab_id="abcd1234",
     provider="nspawn",
     image="key",
-    cold={node: {"size": 5, "sha256": "x"} for node in NODES},
-    warm={node: {"size": 2, "sha256": "y"} for node in NODES},
+    offline={node: {"size": 5, "sha256": "x"} for node in NODES},
+    live={node: {"size": 2, "sha256": "y"} for node in NODES},
     lesson=LESSON,
 )
 
@@ -118,7 +118,7 @@ def test_what_is_not_finished_is_no_snapshot(tmp_path: Path) -> None:
     (snapshots.begin("two") / "part").write_text("half")
     assert snapshots.names() == ["one"]
     assert not snapshots.exists("two")
-    snapshots.sweep()
+    snapshots.remove_leftovers()
     assert [path.name for path in snapshots.root.iterdir()] == ["one"]
 
 
@@ -142,38 +142,38 @@ def test_a_removed_snapshot_is_not_the_current_one(tmp_path: Path) -> None:
     ("change", "why"),
     [
         ({"lab_id": "other"}, "another lab"),
-        ({"cold": {NODES[0]: {}}}, "all nodes"),
-        ({"warm": {**MANIFEST.warm, "compute-02": {}}}, "all nodes"),
+        ({"offline": {NODES[0]: {}}}, "all nodes"),
+        ({"live": {**MANIFEST.live, "compute-02": {}}}, "all nodes"),
         ({"image": "older"}, "another baked image"),
-        ({"cold": {}, "warm": {}}, "empty"),
+        ({"offline": {}, "live": {}}, "empty"),
         ({}, ""),
     ],
 )
 def test_whether_a_snapshot_is_of_this_lab(change: dict[str, Any], why: str) -> None:
-    said = replace(MANIFEST, **change).fits(lab_id="abcd1234", nodes=NODES, image="key")
+    said = replace(MANIFEST, **change).mismatch(lab_id="abcd1234", nodes=NODES, image="key")
     assert (why in said) if why else not said
 
 
 @pytest.mark.parametrize(
-    ("cold", "warm", "running", "forced", "expected"),
+    ("offline", "live", "running", "forced", "expected"),
     [
-        (True, True, [True, True], False, ["warm", "cold"]),
-        (True, True, [True, False], False, ["cold"]),
-        (True, True, [False, False], False, ["cold"]),
-        (True, True, [True, True], True, ["cold"]),
-        (True, False, [True, True], False, ["cold"]),
-        (False, True, [True, True], False, ["warm"]),
+        (True, True, [True, True], False, ["live", "offline"]),
+        (True, True, [True, False], False, ["offline"]),
+        (True, True, [False, False], False, ["offline"]),
+        (True, True, [True, True], True, ["offline"]),
+        (True, False, [True, True], False, ["offline"]),
+        (False, True, [True, True], False, ["live"]),
         (False, True, [True, False], False, []),
         (False, True, [True, True], True, []),
     ],
 )
-def test_the_ways_back(
-    cold: bool, warm: bool, running: list[bool], forced: bool, expected: list[str]
+def test_the_methods_that_can_restore(
+    offline: bool, live: bool, running: list[bool], forced: bool, expected: list[str]
 ) -> None:
     manifest = replace(
-        MANIFEST, cold=MANIFEST.cold if cold else {}, warm=MANIFEST.warm if warm else {}
+        MANIFEST, offline=MANIFEST.offline if offline else {}, live=MANIFEST.live if live else {}
     )
-    assert restore_methods(manifest, running, cold=forced) == expected
+    assert restore_methods(manifest, running, offline=forced) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_ways_back(
         (Journal("save", "x"), "undo"),
         (Journal("restore", "x"), "undo"),
         (Journal("restore", "x", "changing"), "finish"),
-        (Journal("restore", "x", "changing", "warm"), "finish"),
+        (Journal("restore", "x", "changing", "live"), "finish"),
         (Journal("restore", "x", "starting"), "start"),
         (Journal("delete", "x"), "finish"),
     ],
@@ -198,7 +198,20 @@ def test_what_an_interrupted_work_needs(tmp_path: Path, journal: Journal, expect
     assert snapshots.journal() is None
 
 
-@pytest.mark.parametrize("data", [{"doing": "dance", "name": "x"}, {"name": "x"}, {"x": 1}])
+def test_files_keep_the_words_that_labs_made_before_have(tmp_path: Path) -> None:
+    snapshots = made(tmp_path)
+    manifest = json.loads((snapshots.directory("one") / "manifest.json").read_text())
+    assert (manifest["cold"], manifest["warm"]) == (MANIFEST.offline, MANIFEST.live)
+    state = LabState(tmp_path)
+    for method, word in (("offline", "cold"), ("live", "warm")):
+        snapshots.write_journal(Journal("restore", "one", "changing", method))  # type: ignore[arg-type]
+        assert json.loads(state.snapshot_journal.read_text()) == {
+            "doing": "restore", "name": "one", "phase": "changing", "way": word, "was_up": False,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [{"doing": "dance", "name": "x"}, {"name": "x"}, {"x": 1},
+                                  {"doing": "save", "name": "x", "way": ["cold"]}])  # fmt: skip
 def test_nonsense_in_the_journal(tmp_path: Path, data: dict[str, str]) -> None:
     state = LabState(tmp_path)
     state.root.mkdir()

@@ -17,6 +17,7 @@ from labctl.terminal.text import cell_width
 from labctl.walks.describe import verdict
 from labctl.walks.walk import Walk
 from labctl.walks.walker import check_protocol
+from tests.documents import expect_document
 from tests.unit.golden import expect_json, expect_text
 from tests.unit.walks.walks import CASES, WALKS, RecordedLab, shown, without_times
 
@@ -36,7 +37,7 @@ def test_golden(case: str, walks: Any) -> None:
 
 
 def json_of(walk: Walk) -> Any:
-    return json.loads(json.dumps(walk.to_json()))
+    return expect_document("walk", walk)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -155,8 +156,8 @@ def test_captures_are_kept_by_node_and_interface(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     recorded = lab("out", monkeypatch)
-    walk = recorded.walk(keep=tmp_path / "deep" / "captures")
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "deep" / "captures").iterdir()}
+    walk = recorded.walk(keep=tmp_path / "captures")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "captures").iterdir()}
     assert kept["compute-01-eth1.pcap"] == recorded.pcap("compute-01", "eth1")
     assert kept["internet-nat0.pcap"] == recorded.pcap("internet", "nat0")
     assert sorted(Path(path).name for path in walk.pcaps.values()) == sorted(kept)
@@ -166,7 +167,7 @@ def test_captures_that_cannot_be_written_are_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LabError, match="cannot be written"):
+    with pytest.raises(LabError, match="is not a directory"):
         lab("out", monkeypatch).walk(keep=tmp_path / "file")
 
 

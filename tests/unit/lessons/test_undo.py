@@ -1,0 +1,126 @@
+"""What the built-in lessons take back: in a real shell, on an API where one call or another fails.
+
+An undo that does not see that a listing failed finds nothing to take back, and reports success.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from labctl.assets import lessons
+from labctl.engine.steps import StepContext
+from labctl.errors import LabError
+from labctl.lessons.load import load_lesson
+from labctl.lessons.model import PROBES, Checkpoint, Lesson
+from labctl.lessons.templates import fill
+from tests.unit.fakes import LocalGuest
+from tests.unit.lessons.bench import COMPUTE, Bench
+
+CLIENTS = ("openstack", "ovn-nbctl", "ovn-sbctl", "ovs-vsctl")
+CLIENT = """
+here=$(dirname "$0")/..
+echo "${0##*/} $*" >>"$here/calls"
+call=$(wc -l <"$here/calls")
+[ "$call" != "$(cat "$here/fails" 2>/dev/null)" ] || { echo 'HTTP 503' >&2; exit 1; }
+# What is in use cannot be deleted at first.
+case "$*" in
+    *delete*|*unset*) [ ! -e "$here/in-use" ] || { rm "$here/in-use"; exit 1; } ;;
+    'server list'*) echo 'id-1 vm_1' ;;
+    *' list'*) echo id-1 ;;
+    lr-list) echo 'abcd (r)' ;;
+    *' show'*-f\\ json) echo '{}' ;;
+    *' show'*) echo id-2 ;;
+esac
+"""
+ASKS = re.compile(r"^\S+ .*(\blist\b|\bshow\b|\S+-list\b|\bfind\b|\bget\b)")
+LESSONS = sorted(lessons().glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an instance runs is asked of OpenStack; the computes are there without an answer."""
+    monkeypatch.setitem(PROBES, "openstack.servers", lambda context, arguments: [])
+
+
+def undoable() -> list[tuple[Lesson, Checkpoint]]:
+    return [
+        (lesson, checkpoint)
+        for lesson in (load_lesson(str(file)) for file in LESSONS)
+        for checkpoint in lesson.checkpoints
+        if checkpoint.undo
+    ]
+
+
+UNDOABLE = undoable()
+IDS = [f"{lesson.id}/{checkpoint.id}" for lesson, checkpoint in UNDOABLE]
+
+
+def undo(
+    directory: Path, what: tuple[Lesson, Checkpoint], *, fails: int = 0, in_use: bool = False
+) -> tuple[list[str], bool]:
+    """Take a checkpoint back while call number `fails` fails: (the calls, whether it worked)."""
+    bench = Bench(directory)
+    on_compute = LocalGuest(directory / "compute", COMPUTE)
+    bench.guests[COMPUTE] = on_compute
+    for guest in (bench.node, on_compute):
+        for client in CLIENTS:
+            guest.stub(client, CLIENT)
+        guest.stub("jq", "echo id-3")
+        (guest.root / "fails").write_text(f"{fails}\n")
+        if in_use:
+            (guest.root / "in-use").touch()
+    runner = bench.runner(what[0])
+    try:
+        runner.undo(what[1], StepContext("undo"))
+        worked = True
+    except LabError:
+        worked = False
+    calls = [
+        line
+        for guest in (bench.node, on_compute)
+        if (guest.root / "calls").exists()
+        for line in (guest.root / "calls").read_text().splitlines()
+    ]
+    return calls, worked
+
+
+@pytest.mark.parametrize("in_use", [False, True], ids=["plain", "in-use"])
+@pytest.mark.parametrize("what", UNDOABLE, ids=IDS)
+def test_taking_back_fails_when_what_it_asks_fails(
+    what: tuple[Lesson, Checkpoint], in_use: bool, tmp_path: Path
+) -> None:
+    calls, worked = undo(tmp_path / "all", what, in_use=in_use)
+    assert worked or in_use, calls
+    assert calls, "an undo that calls nothing is not seen here"
+    for number, call in enumerate(calls, 1):
+        if ASKS.match(call):
+            told = undo(tmp_path / str(number), what, fails=number, in_use=in_use)
+            assert not told[1], f"`{call}` failed, and it was reported as taken back"
+
+
+@pytest.mark.parametrize("what", UNDOABLE, ids=IDS)
+def test_taking_back_fails_when_nothing_answers(
+    what: tuple[Lesson, Checkpoint], tmp_path: Path
+) -> None:
+    calls, worked = undo(tmp_path, what, fails=1)
+    assert calls
+    assert not worked
+
+
+@pytest.mark.parametrize("what", UNDOABLE, ids=IDS)
+def test_no_undo_hides_a_failure(what: tuple[Lesson, Checkpoint], tmp_path: Path) -> None:
+    """By its text: a shell ignores what fails in a loop's head, in a pipe, in a condition."""
+    values = Bench(tmp_path).runner(what[0]).checker.values()
+    script = fill(what[1].undo, values, quoting=True).replace("\\\n", " ")
+    for line in script.splitlines():
+        assert not re.search(r"\bin\s+(\"?\$\(|`)", line), f"list first, or exit: {line}"
+        assert not re.search(rf"\b({'|'.join(CLIENTS)})\b[^|]*[^|]\|[^|]", line), f"a pipe: {line}"
+        assert not re.search(rf"\b(if|while|until)\b.*\b({'|'.join(CLIENTS)})\b", line), line
+        if re.search(r"=\$\((?!jq)", line):
+            assert re.search(r"\) \|\| exit$", line), f"without `|| exit`: {line}"
+
+
+def test_the_test_of_the_texts_sees_something() -> None:
+    assert len(UNDOABLE) >= 14
+    assert {lesson.id for lesson, _ in UNDOABLE} == {path.stem for path in LESSONS}

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import paramiko
 
@@ -57,7 +58,7 @@ class VagrantProvider:
             "VAGRANT_DEFAULT_PROVIDER": hypervisor.name,
         }
         self.vagrant = VagrantCommand(state.vagrant, state.vagrant_log, self._environment)
-        self.one_at_a_time = threading.RLock()
+        self.one_at_a_time: AbstractContextManager[Any] = threading.RLock()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._guests: dict[str, SSHGuest] = {}
         self._listed: set[str] | None = None

@@ -3,27 +3,40 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.providers.vagrant.command import VagrantCommand
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.state import LabState
 from labctl.topology import Node
-
-if TYPE_CHECKING:
-    from labctl.providers.vagrant.provider import VagrantProvider
 
 _SNAPSHOT = 900
 """Seconds that Vagrant may take to save, restore or delete one snapshot of one machine."""
 
 
+class Machines(Protocol):
+    """What snapshots need of the provider whose machines they keep."""
+
+    vagrant: VagrantCommand
+    one_at_a_time: AbstractContextManager[Any]
+    """Held while Vagrant changes a machine: it locks them itself, and gives up at once."""
+
+    @property
+    def timeout_factor(self) -> int: ...
+
+    def made(self, node: Node) -> bool: ...
+
+    def status(self, *, fresh: bool = False) -> Mapping[str, str]: ...
+
+    def stop(self, node: Node, *, deadline: float) -> None: ...
+
+
 class VagrantSnapshots:
     """Snapshots of the machines of one lab."""
 
-    def __init__(
-        self, machines: "VagrantProvider", state: LabState, hypervisor: Hypervisor
-    ) -> None:
+    def __init__(self, machines: Machines, state: LabState, hypervisor: Hypervisor) -> None:
         self._machines = machines
         self._state = state
         self._hypervisor = hypervisor

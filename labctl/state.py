@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import LabError
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.own_directory import of_another_user, open_text, owner, vet
 
 STATE_DIRECTORY = ".labctl"
+# What JSON leaves as it is: C1, other line breaks, directions of writing, halves of characters.
+_CONTROLS = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
@@ -421,9 +423,12 @@ class LabState:
             write_atomic(path, json.dumps(asdict(generated), indent=1) + "\n", 0o600)
             return generated
         try:
-            return Secrets(**data)
+            known = Secrets(**data)
         except TypeError as error:
             raise _not_ours(path) from error
+        if not all(re.fullmatch("[0-9a-f]{32}", str(word)) for word in asdict(known).values()):
+            raise _not_ours(path)
+        return known
 
     # -- JSON files ------------------------------------------------------------------------------
     def read_json(self, path: Path) -> dict[str, Any] | None:
@@ -437,7 +442,7 @@ class LabState:
             return None
         except PermissionError as error:
             raise of_another_user(path, path.parent.stat().st_uid) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 tr("{path} cannot be read: {error}", path=path, error=error),
                 hint=tr("`labctl destroy` and `labctl create` anew"),
@@ -506,18 +511,36 @@ def _not_ours(path: Path) -> LabError:
 def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
     """Where images and timings are stored for all labs of this machine; `roots`: root's cache.
 
-    `chosen` stands in for LABCTL_CACHE.
+    `chosen` stands in for LABCTL_CACHE. Raises LabError when that names a directory which cannot be
+    given to overlayfs.
     """
     if chosen := os.environ.get("LABCTL_CACHE") if chosen is None else chosen:
-        return Path(chosen).expanduser().absolute()
+        try:
+            path = Path(chosen).expanduser().absolute()
+        except (OSError, RuntimeError) as error:  # ~nobody, a working directory that is gone
+            raise LabError(tr("LABCTL_CACHE: {error}", error=error), code=EXIT_USAGE) from error
+        # Of mount(8)'s options, in which the layers of a node are listed.
+        if wrong := re.search(r"[:,\\\x00-\x1f\x7f]", str(path)):
+            raise LabError(
+                tr("LABCTL_CACHE: {path} holds {character!r}, which overlayfs takes for its own",
+                   path=path, character=wrong[0]),
+                hint=tr("choose a directory without colons, commas and backslashes in its path"),
+                code=EXIT_USAGE,
+            )  # fmt: skip
+        return path
     if roots or os.geteuid() == 0:
         return Path("/var/cache/labctl")
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
 
 
 def as_json(data: Any) -> str:
-    """JSON for programs: UTF-8, one document; a dataclass is an object with its fields."""
-    return json.dumps(data, indent=2, ensure_ascii=False, default=_json_value)
+    """JSON for programs: UTF-8, one document; a dataclass is an object with its fields.
+
+    It may be shown on a terminal, and guests and lessons may say anything: what controls a terminal
+    is escaped, which programs read as the same.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=_json_value)
+    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
 
 
 def _json_value(value: Any) -> Any:

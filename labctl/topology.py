@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import chain
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -304,13 +305,19 @@ def _eth0_addresses(spec: LabSpec) -> Mapping[str, IPv4Address]:
     """The address of each node on eth0, where all of them share one network."""
     nat, pool = spec.nat, spec.external.pool
     own_number = int(nat.address - int(nat.subnet.network_address))
+    taken = {nat.gateway, nat.subnet[_NAT_DNS]}
+    base = int(nat.subnet.network_address)
+    pool_numbers = range(int(pool.start) - base, int(pool.end) - base + 1)
     # The addresses after nat.address come first, so that the tutorial's nodes are .15, .16, .17.
-    numbers = (*range(own_number + 1, nat.subnet.num_addresses - 1), *range(1, own_number))
     free = (
-        address
-        for address in (nat.subnet[number] for number in numbers)
-        if address not in (nat.gateway, nat.subnet[_NAT_DNS])
-        and not pool.start <= address <= pool.end
+        nat.subnet[number]
+        for first, last in ((own_number + 1, nat.subnet.num_addresses - 2), (1, own_number - 1))
+        # Around the pool, and not through it: it may have sixteen million addresses.
+        for number in chain(
+            range(first, min(last + 1, max(first, pool_numbers.start))),
+            range(max(first, pool_numbers.stop), last + 1),
+        )
+        if nat.subnet[number] not in taken
     )
     addresses: dict[str, IPv4Address] = {}
     for name, node in spec.nodes.items():

@@ -22,6 +22,8 @@ class GuestResult:
     stdout: str
     stderr: str
     seconds: float
+    left_out: int = 0
+    """Bytes in the middle of what it printed that were not kept, because there were too many."""
 
     @property
     def ok(self) -> bool:
@@ -31,6 +33,15 @@ class GuestResult:
 
 class GuestError(LabError):
     """A command in a node failed, or the node cannot be reached."""
+
+
+class LateError(GuestError):
+    """A command took too long. It may still run in the node."""
+
+    def __init__(self, message: str, result: GuestResult, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
+        """What it had printed by then."""
 
 
 class UnreachableError(GuestError):

@@ -1,5 +1,6 @@
 """SSH keys of a lab: makes and reads them, and passes them to OpenSSH's client."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -28,6 +29,16 @@ def ensure(path: Path) -> None:
     write_atomic(path, text, 0o600)
 
 
+def close(path: Path) -> None:
+    """Make the mode of a private key 0600 if it is there: OpenSSH refuses one that others can read.
+
+    Nobody else could read it: `.labctl` is 0700. A copy or an archive may have opened the mode.
+    """
+    with suppress(OSError):  # not ours, or not there: OpenSSH says so
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
 def public(path: Path) -> str:
     """The public half of a private key file, as one line of authorized_keys."""
     private = serialization.load_ssh_private_key(path.read_bytes(), password=None)
@@ -39,6 +50,7 @@ def public(path: Path) -> str:
 
 def client(key: Path, known_hosts: Path, node: str) -> list[str]:
     """argv of OpenSSH's client up to the destination. It uses only this key and these host keys."""
+    close(key)
     return [
         "ssh", "-F", "none", "-o", f"IdentityFile={_word(key)}", "-o", "IdentitiesOnly=yes",
         "-o", f"UserKnownHostsFile={_word(known_hosts)}", "-o", f"HostKeyAlias={node}",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import paramiko
 
-from labctl.access.guest import Dial, GuestError, GuestResult, OnLine, UnreachableError
+from labctl.access.guest import Dial, GuestError, GuestResult, LateError, OnLine, UnreachableError
 from labctl.errors import Cancelled
 from labctl.i18n import tr
 
@@ -28,6 +28,15 @@ _ACK_TIMEOUT = 120
 
 By default Linux goes on for about 15 minutes (tcp(7), tcp_retries2).
 """
+_MOST_KEPT = 32 << 20
+"""Bytes of a stream that are kept, half of its beginning and half or more of its end.
+
+Captures come by this way as well: a lesson's have some kilobytes, the largest walk's a few MB.
+"""
+_LARGEST_FILE = 512 << 20
+"""Bytes of a file that is read; the image of instances has some 20 MB."""
+_LONGEST_LINE = 65_536
+"""Bytes; what is longer is passed on in pieces."""
 
 
 class SSHGuest:
@@ -205,13 +214,14 @@ class SSHGuest:
                 if cancelled is not None and cancelled():
                     raise Cancelled(f"`{shown}` on {self.name}")
                 if time.monotonic() - began > timeout:
-                    raise GuestError(
+                    raise LateError(
                         tr(
                             "{name}: `{command}` did not finish within {seconds} s",
                             name=self.name,
                             command=shown,
                             seconds=f"{timeout:.0f}",
                         ),
+                        _result(-1, out, err, began),
                         hint=tr("look at the node: `labctl ssh {name}`", name=self.name),
                     )
                 if not busy and channel.status_event.wait(0.02):
@@ -221,7 +231,7 @@ class SSHGuest:
             while channel.recv_stderr_ready():
                 err.feed(channel.recv_stderr(65536))
             code = channel.recv_exit_status() if channel.exit_status_ready() else -1
-        result = GuestResult(code, out.end(), err.end(), time.monotonic() - began)
+        result = _result(code, out, err, began)
         if code == -1:
             raise GuestError(
                 tr(
@@ -263,6 +273,10 @@ class SSHGuest:
             try:
                 while chunk := channel.recv(65536):
                     content += chunk
+                    if len(content) > _LARGEST_FILE:
+                        raise GuestError(
+                            tr("{name}: {path} is too large to be read", name=self.name, path=path)
+                        )
             except TimeoutError:
                 raise GuestError(
                     tr("{name}: {path}: nothing comes any more", name=self.name, path=path)
@@ -356,24 +370,44 @@ class _Stdin:
 
 
 class _Lines:
-    """Collects a stream, and passes each line to `on_line` as soon as it is complete."""
+    """Collects a stream, and passes each line to `on_line` as soon as it is complete.
+
+    Of a stream without end the beginning and the end are kept.
+    """
 
     def __init__(self, stream: str, on_line: OnLine | None) -> None:
         self._stream = stream
         self._on_line = on_line
-        self._all = bytearray()
-        self._passed = 0
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._incomplete = bytearray()
+        self.left_out = 0
 
     def feed(self, data: bytes) -> None:
-        self._all += data
+        room = _MOST_KEPT // 2 - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > _MOST_KEPT:  # seldom: to cut it copies it
+            surplus = len(self._tail) - _MOST_KEPT // 2
+            del self._tail[:surplus]
+            self.left_out += surplus
         if self._on_line is None:
             return
-        while (end := self._all.find(b"\n", self._passed)) >= 0:
-            self._on_line(self._all[self._passed : end].decode(errors="replace"), self._stream)
-            self._passed = end + 1
+        *lines, rest = (self._incomplete + data).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            lines, rest = [*lines, rest], bytearray()
+        self._incomplete = rest
+        for line in lines:
+            self._on_line(line.decode(errors="replace"), self._stream)
 
     def end(self) -> str:
-        if self._on_line is not None and self._passed < len(self._all):
-            self._on_line(self._all[self._passed :].decode(errors="replace"), self._stream)
-            self._passed = len(self._all)
-        return self._all.decode(errors="replace")
+        if self._on_line is not None and self._incomplete:
+            self._on_line(self._incomplete.decode(errors="replace"), self._stream)
+            self._incomplete = bytearray()
+        gap = f"\n[… {self.left_out} bytes …]\n".encode() if self.left_out else b""
+        return (self._head + gap + self._tail).decode(errors="replace")
+
+
+def _result(code: int, out: _Lines, err: _Lines, began: float) -> GuestResult:
+    seconds = time.monotonic() - began
+    return GuestResult(code, out.end(), err.end(), seconds, out.left_out + err.left_out)

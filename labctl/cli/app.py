@@ -70,12 +70,13 @@ def _show_error(error: Any) -> int:
     """Print an error; returns its exit code."""
     from labctl.spec.problems import SpecError
     from labctl.terminal.console import make_console
+    from labctl.terminal.text import sanitize
 
     console = make_console(stdout=sys.stderr)
     with console:
         if isinstance(error, SpecError):
             for problem in error.problems:
-                sys.stderr.write(f"{problem}\n")
+                sys.stderr.write(f"{sanitize(str(problem))}\n")
             return EXIT_USAGE
         log = getattr(error, "log", None)
         console.error(str(getattr(error, "message", error)), error.hint or "", str(log or ""))

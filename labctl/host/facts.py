@@ -97,6 +97,8 @@ class Disk:
     free_mib: int
     kind: str = ""
     """Type of the file system: ext4, overlay, nfs4, …; empty if unknown."""
+    read_only: bool = False
+    """Whether it is mounted so that nobody can write."""
 
 
 @dataclass(frozen=True)

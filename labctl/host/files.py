@@ -114,11 +114,12 @@ def disk_of(path: Path, mounted: Mapping[str, str]) -> Disk | None:
         while not existing.exists():
             existing = existing.parent
         free, device = shutil.disk_usage(existing).free, str(existing.stat().st_dev)
+        read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
     except OSError:
         return None
     directories = [str(existing), *map(str, existing.parents)]
     kind = next((mounted[point] for point in directories if point in mounted), "")
-    return Disk(str(path), device, free // 2**20, kind)
+    return Disk(str(path), device, free // 2**20, kind, read_only)
 
 
 # -- network ---------------------------------------------------------------------------------------

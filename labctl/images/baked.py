@@ -137,7 +137,7 @@ class ImageCache:
         Debian mirror if the packages are not in the cache. Raises LabError.
         """
         made = not self.root.exists()
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_cache(self.root)
         if made:
             close_to_others(self.root)
         self.protect()
@@ -236,6 +236,23 @@ class ImageCache:
         partial.rename(target)
 
 
+def make_cache(directory: Path) -> None:
+    """Make a directory of the cache, closed to others. Raises LabError where that fails."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LabError:
+    return LabError(
+        tr("cannot write {path}: {error}", path=path, error=error.strerror),
+        hint=tr(
+            "set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or btrfs"
+        ),
+    )
+
+
 @contextmanager
 def exclusive(
     lock: Path,
@@ -250,9 +267,7 @@ def exclusive(
     try:
         opened = open_text(lock, "a+")
     except OSError as error:
-        raise LabError(
-            tr("cannot write {path}: {error}", path=lock, error=error.strerror)
-        ) from error
+        raise _unwritable(lock, error) from error
     with opened as stream:
         os.fchmod(stream.fileno(), 0o600)  # whoever may read it can hold it
 

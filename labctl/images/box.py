@@ -26,7 +26,13 @@ from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.images.baked import DIES_WITH_LABCTL, ImageCache, exclusive, require_space
+from labctl.images.baked import (
+    DIES_WITH_LABCTL,
+    ImageCache,
+    exclusive,
+    make_cache,
+    require_space,
+)
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.run import build_environment, stream
 from labctl.user_files import (
@@ -118,7 +124,7 @@ class BoxBuilder:
         """
         if os.geteuid() != 0:
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
-        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_cache(self._cache)
         self._images.protect()
         directory_for_user(self._output)
         timings = Timings(self._images.root / "timings.json", prefix="box/")

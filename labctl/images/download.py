@@ -48,7 +48,7 @@ def download(
             if total and sink.tell() != total:
                 raise OSError(tr("{n} of {total} bytes came", n=sink.tell(), total=total))
         partial.replace(target)
-    except (OSError, requests.RequestException) as error:
+    except (OSError, ValueError, requests.RequestException) as error:
         raise LabError(
             tr("image.source: {url} cannot be fetched: {error}", url=url, error=error),
             hint=tr("check the address and the network, or name a file on this machine"),

@@ -143,6 +143,9 @@ class ClaimChecker:
                 instead = [] if seen else rows
                 count = _count(claim, values)
                 each = fill_all(claim.each, values)
+                if count == 0 and not seen and (absent := values["fact"].absent):
+                    # No row is about something that is not there: that would prove nothing.
+                    raise LabError(tr("there is no {name} yet", name=f"fact.{absent[0]}"))
             except LabError as trouble:
                 if trouble.code == EXIT_USAGE:
                     raise
@@ -290,6 +293,11 @@ class _Facts:
     def __init__(self, checker: ClaimChecker) -> None:
         self._checker = checker
         self._known: dict[str, str] = {}
+
+    @property
+    def absent(self) -> list[str]:
+        """Those that were asked for and are not there to be seen."""
+        return [name for name, value in self._known.items() if value == "-"]
 
     def __getattr__(self, name: str) -> str:
         if name not in self._checker.facts:

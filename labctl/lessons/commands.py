@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from labctl.access.guest import Guest, GuestResult
+from labctl.access.guest import Guest, GuestResult, LateError
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -23,6 +23,23 @@ VARIABLES = "/var/lib/labctl/lesson.sh"
 at login."""
 COMMAND_SECONDS = 300
 """How long one command of a checkpoint may take; our choice, not measured."""
+_MOST_OUTPUT = 262_144
+"""Characters of a command's output that are shown and kept."""
+
+
+def head_and_tail(text: str, left_out: int = 0) -> str:
+    """The output of a command; if it is long, without its middle, which a note in it says.
+
+    `left_out`: bytes of the middle that are not in the text any more.
+    """
+    if len(text) <= _MOST_OUTPUT:
+        return text
+    half = _MOST_OUTPUT // 2
+    # At the ends of lines, if there are any nearby.
+    end, start = text.rfind("\n", half - 1000, half) + 1, text.find("\n", -half, 1000 - half) + 1
+    end, start = end or half, start or len(text) - half
+    note = tr("[… {n} characters are left out here …]", n=start - end + left_out)
+    return f"{text[:end].rstrip()}\n{note}\n{text[start:]}"
 
 
 class Commands:
@@ -71,23 +88,38 @@ class Commands:
             if not checking:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
-            if inside:
-                completed = run_in_instance(
-                    self._checker.probe_context(),
-                    command,
-                    timeout=COMMAND_SECONDS,
-                    cancelled=context.cancelled,
-                )
-            else:
-                sets = () if checking else tuple(checkpoint.sets)
-                completed = self.shell(node, command, sets, context)
-            text = completed.stdout + completed.stderr
+            late: LateError | None = None
+            try:
+                if inside:
+                    completed = run_in_instance(
+                        self._checker.probe_context(),
+                        command,
+                        timeout=COMMAND_SECONDS,
+                        cancelled=context.cancelled,
+                    )
+                else:
+                    sets = () if checking else tuple(checkpoint.sets)
+                    completed = self.shell(node, command, sets, context)
+            except LateError as error:
+                late, completed = error, error.result
+            text = head_and_tail(completed.stdout + completed.stderr, completed.left_out)
             result.commands.append(
                 CommandResult(name, command, text, completed.returncode, completed.seconds, prompt)
             )
-            if checking:
+            if checking and late is None:
                 continue  # a command that failed is seen by the claims
-            self._console.output(text)
+            if not checking:
+                self._console.output(text)
+            if late is not None:
+                raise LabError(
+                    tr(
+                        "`{command}` on {node} did not finish within {seconds} s",
+                        command=command.splitlines()[0],
+                        node=name,
+                        seconds=f"{completed.seconds:.0f}",
+                    ),
+                    hint=late.hint,
+                ) from late
             if not completed.ok:
                 raise LabError(
                     tr(

@@ -1,15 +1,15 @@
 """Reads lessons from files; reports everything that is wrong with one, each problem at its line."""
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import Getattr, Name
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -17,8 +17,9 @@ from pydantic_core import ErrorDetails
 from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import mark, tr
-from labctl.lessons.matching import OPERATORS
+from labctl.lessons.matching import OPERATORS, is_operand
 from labctl.lessons.model import (
+    CAPTURED,
     NODES,
     PROBES,
     Capture,
@@ -28,18 +29,21 @@ from labctl.lessons.model import (
     Lesson,
     ProbeQuery,
     Text,
+    without_gaps,
 )
-from labctl.lessons.templates import environment
+from labctl.lessons.templates import names_of, parse, remember
+from labctl.probes.signatures import SIGNATURES, Signature
 from labctl.spec.problems import (
     KeyPath,
     Problem,
     SpecError,
     choices_of,
     did_you_mean,
+    dotted,
     either,
     quoted,
 )
-from labctl.spec.source import YamlSource, read_yaml
+from labctl.spec.source import YamlSource, mistyped, read_file, read_yaml
 from labctl.topology import Instance, Topology
 
 
@@ -54,9 +58,13 @@ def load_lesson(name: str) -> Lesson:
     Raises LabError when there is none, SpecError with everything that is wrong with the file.
     """
     path = built_in() / f"{name}.yaml" if name in available() else Path(name)
-    if path.is_dir():
-        path = path / "lesson.yaml"
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            path = path / "lesson.yaml"
+        there = path.exists()
+    except OSError:  # a name that is too long, a directory that one may not look into
+        there = False
+    if not there:
         raise LabError(
             tr("there is no lesson {name}", name=repr(name)),
             hint=tr(
@@ -66,14 +74,13 @@ def load_lesson(name: str) -> Lesson:
             ),
             code=EXIT_USAGE,
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LabError(
-            tr("{path} cannot be read: {error}", path=path, error=error.strerror),
-            code=EXIT_USAGE,
-        ) from error
-    return parse_lesson(content, str(path))
+    lesson = parse_lesson(read_file(path), str(path))
+    if lesson.id in available() and path.resolve() != (built_in() / f"{lesson.id}.yaml").resolve():
+        # The position knows lessons by their ids: of two with one id neither could be taken back.
+        message = tr("the built-in lesson {id} has this id", id=lesson.id)
+        line = read_yaml(read_file(path), str(path)).line(("id",))
+        raise SpecError([Problem(str(path), line, "id", message, tr("choose another id"))])
+    return lesson
 
 
 def source_of(name: str) -> str:
@@ -95,12 +102,24 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
         # `count` may be a number or text, and pydantic gives an error for each of the two. The one
         # for text says both.
         problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
+        problems += _text_problems(source)
     else:
-        problems = list(_lesson_problems(lesson, source))
+        problems = [*_lesson_problems(lesson, source), *_text_problems(source)]
     problems += [problem for _, problem in source.repeated]
     if problems:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
+    _remember(source)
+    lesson.read_from(source)
     return lesson
+
+
+def _remember(source: YamlSource) -> None:
+    """Note where the templates stand, for the message when one cannot be filled in."""
+    for path, text in _texts(source.data):
+        if "{" in text:
+            place = f"{source.file}:{source.line(path)}: {dotted(path)}"
+            for template in (text, text.strip(), without_gaps(text).strip()):
+                remember(template, place)
 
 
 def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
@@ -121,9 +140,15 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
             return source.problem(path, tr("must match {pattern}", pattern=pattern))
+        case "model_type" | "dict_type" | "mapping_type" if wrong := _mistyped(error["input"]):
+            return source.problem(path, *wrong)
         case kind:
             message = MESSAGES.get(kind)
             return source.problem(path, tr(message) if message else error["msg"])
+
+
+def _mistyped(value: Any) -> tuple[str, str] | None:
+    return mistyped(value) if isinstance(value, str) else None
 
 
 def _written_key(data: Any, path: KeyPath) -> KeyPath:
@@ -145,6 +170,9 @@ MESSAGES = {
     "float_type": mark("must be a number"),
     "float_parsing": mark("must be a number"),
     "too_short": mark("must not be empty"),
+    "finite_number": mark("must be a number"),
+    "greater_than_equal": mark("must not be less than 0"),
+    "less_than_equal": mark("must not be more than 3600"),
 }
 """{type of a pydantic error: our message}; pydantic's own is shown for other types."""
 
@@ -177,30 +205,130 @@ def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
                 yield source.problem((*claim_path, "id"), tr("another claim has this id"))
             claims.add(claim.id)
             yield from _query_problems(claim, claim_path, source)
+            if claim.probe in CAPTURED:
+                yield from _capture_problems(claim, checkpoint, claim_path, source)
+            if isinstance(claim.count, str) and not _is_count(claim.count):
+                message = tr("must be a number, or a template that gives one")
+                yield source.problem((*claim_path, "count"), message)
             later = [other.id for other in lesson.checkpoints[number + 1 :]]
             if claim.until and claim.until not in later:
                 message = tr("{name} is no later checkpoint", name=quoted(claim.until))
                 fix = _suggestion(claim.until, later) if later else ""
                 yield source.problem((*claim_path, "until"), message, fix)
-    for text_path, text in _texts(source.data):
-        for message, fix in _template_problems(text, lesson):
-            yield source.problem(text_path, message, fix)
+
+
+def _is_count(text: str) -> bool:
+    return "{" in text or re.fullmatch("[0-9]{1,6}", text.strip()) is not None
 
 
 def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
+    """Probes, columns, arguments, operators and values that do not exist."""
     if query.probe not in PROBES:
         message = tr("there is no probe {name}", name=quoted(query.probe))
         yield source.problem((*path, "probe"), message, _suggestion(query.probe, PROBES))
+    signature = SIGNATURES.get(query.probe)
     for part in ("where", "each"):
         for column, expected in getattr(query, part, {}).items():
-            for name in expected if isinstance(expected, Mapping) else ():
-                if name not in OPERATORS:
-                    operator_path = (*path, part, column, str(name))
-                    fix = _suggestion(str(name), OPERATORS)
-                    yield source.problem(operator_path, tr("unknown operator"), fix)
+            column_path = (*path, part, column)
+            if signature is not None and column not in signature.columns:
+                message = tr("{probe} has no such column", probe=query.probe)
+                fix = _suggestion(column, signature.columns)
+                yield source.problem(column_path, message, fix)
+            for place, message, fix in _condition_problems(expected, column, signature):
+                yield source.problem((*column_path, *place), message, fix)
+    if signature is None:
+        return
+    if isinstance(query, Fact) and query.column not in signature.columns:
+        message = tr("{probe} has no such column", probe=query.probe)
+        fix = _suggestion(query.column, signature.columns)
+        yield source.problem((*path, "column"), message, fix)
+    known = (*signature.needed, *signature.others)
+    for name, value in query.arguments.items():
+        argument_path = (*path, "with", name)
+        if name not in known:
+            message = tr("{probe} has no such argument", probe=query.probe)
+            yield source.problem(argument_path, message, _suggestion(name, known) if known else "")
+        elif "{" not in value and not signature.may_be(name, value):
+            yield source.problem(argument_path, tr("must be a number from 1 to 99"))
+    for name in signature.needed:
+        if name not in query.arguments:
+            yield source.problem((*path, "with", name), tr("is missing"))
 
 
-def _template_problems(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
+def _condition_problems(
+    expected: Any, column: str, signature: Signature | None
+) -> Iterator[tuple[KeyPath, str, str]]:
+    """(place below the column, message, fix) of everything that is wrong with a condition."""
+    if isinstance(expected, str):
+        if signature is not None and "{" not in expected and not signature.may_be(column, expected):
+            pattern = (signature.values or {})[column]
+            yield (), tr("is never {value}", value=quoted(expected)), _values_of(pattern)
+        return
+    if not isinstance(expected, dict):
+        if isinstance(expected, list):
+            yield (), tr("must be a value, or operators with their values"), ""
+        return
+    for name, operand in expected.items():
+        if name not in OPERATORS:
+            yield (name,), tr("unknown operator"), _suggestion(name, OPERATORS)
+        elif name in ("not", "one_of"):
+            values = operand if name == "one_of" and isinstance(operand, list) else [operand]
+            if name == "one_of" and not isinstance(operand, list):
+                yield (name,), tr("must be a list"), ""
+            for value in values:
+                for _, message, fix in _condition_problems(value, column, signature):
+                    yield (name,), message, fix
+        elif not is_operand(name, operand):
+            yield (name,), tr(_OPERANDS[name]), ""
+
+
+def _values_of(pattern: str) -> str:
+    words = [word for word in pattern.split("|") if word.isalpha()]
+    return tr("known are {names}", names=", ".join(words)) if words else ""
+
+
+# What an operator takes; for `tr`.
+_OPERANDS = {
+    "in": mark("must be a network, such as 192.168.33.0/24"),
+    "between": mark("must be a list of two addresses"),
+    "matches": mark("must be a regular expression"),
+    "contains": mark("must be text"),
+    "at_least": mark("must be a number"),
+}
+
+
+def _capture_problems(
+    claim: Claim, checkpoint: Checkpoint, path: KeyPath, source: YamlSource
+) -> Iterator[Problem]:
+    """Claims about packets where nothing is captured: with `count: 0` they would always hold."""
+    if not checkpoint.capture:
+        message = tr("this checkpoint has no capture, so {probe} sees nothing", probe=claim.probe)
+        yield source.problem((*path, "probe"), message, tr("add one"))
+        return
+    interfaces = sorted({capture.interface for capture in checkpoint.capture})
+    for part in ("where", "each"):
+        asked = getattr(claim, part).get("interface")
+        if isinstance(asked, str) and "{" not in asked and asked not in interfaces:
+            message = tr("no capture of this checkpoint listens on {name}", name=quoted(asked))
+            fix = _suggestion(asked, interfaces)
+            yield source.problem((*path, part, "interface"), message, fix)
+    for name, value in claim.arguments.items():
+        words = value.split()
+        if "{" not in value and (len(words) != 2 or words[1] not in interfaces):
+            message = tr("must be a node and an interface that this checkpoint captures")
+            yield source.problem((*path, "with", name), message)
+
+
+def _text_problems(source: YamlSource) -> Iterator[Problem]:
+    """Everything that is wrong with the templates of a lesson."""
+    facts = source.data.get("facts") if isinstance(source.data, dict) else None
+    names = tuple(facts) if isinstance(facts, dict) else ()
+    for text_path, text in _texts(source.data):
+        for message, fix in _template_problems(text, names):
+            yield source.problem(text_path, message, fix)
+
+
+def _template_problems(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(message, fix) for everything that is wrong with a template."""
     if "{" not in text:
         return  # plain text, as most are
@@ -208,14 +336,14 @@ def _template_problems(text: str, lesson: Lesson) -> Iterator[tuple[str, str]]:
         "lab": _attributes(Topology),
         "instance": _attributes(Instance),
         "node": NODES,
-        "fact": tuple(lesson.facts),
+        "fact": facts,
     }
     try:
-        template = environment(False).parse(text)
+        template = parse(text)
     except TemplateError as error:
         yield tr("is no template: {error}", error=error), ""
         return
-    for name in sorted(find_undeclared_variables(template) - set(known)):
+    for name in sorted(names_of(template) - set(known)):
         fix = tr("templates know {names}", names=", ".join(known))
         yield tr("asks for {name}", name=quoted(name)), fix
     for get in template.find_all(Getattr):
@@ -229,7 +357,8 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     meant = did_you_mean(word, known)
     if meant:
         return tr("did you mean {meant}?", meant=meant)
-    return tr("known are {names}", names=", ".join(known))
+    names = ", ".join(known)
+    return tr("known are {names}", names=names) if names else tr("there are none")
 
 
 def _attributes(dataclass: type) -> tuple[str, ...]:

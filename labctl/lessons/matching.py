@@ -1,6 +1,7 @@
 """Whether a value that a probe saw is what a lesson expects."""
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,33 @@ def matches(seen: Any, expected: Any) -> bool:
     if isinstance(expected, Mapping):
         return all(_operator(name, seen, operand) for name, operand in expected.items())
     return _plain(seen) == _plain(expected)
+
+
+def is_operand(name: str, operand: Any) -> bool:
+    """Whether an operator other than `not` and `one_of` can take this, as a lesson writes it.
+
+    A template may become anything.
+    """
+    if isinstance(operand, str) and "{" in operand:
+        return True
+    try:
+        match name:
+            case "in":
+                ipaddress.ip_network(operand)
+            case "between":
+                first, last = operand
+                for end in (first, last):
+                    if "{" not in end:
+                        ipaddress.ip_address(end)
+            case "matches":
+                re.compile(operand)
+            case "contains":
+                return operand is None or isinstance(operand, str)
+            case "at_least":
+                return math.isfinite(float(operand))
+    except (TypeError, ValueError, re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def _plain(value: Any) -> str:

@@ -5,7 +5,7 @@ lab's topology (`lab`, `instance`), so a lesson fits labs with other names and a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     WithJsonSchema,
 )
 
@@ -22,6 +23,8 @@ from labctl.i18n import Language, current_language, tr
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
+from labctl.spec.problems import KeyPath, SpecError, quoted
+from labctl.spec.source import YamlSource
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
@@ -72,6 +75,11 @@ Variables = Annotated[
 """{name of a shell variable: template of its value}; a plain list of names gives no templates."""
 
 
+def without_gaps(text: str) -> str:
+    """Chinese text without the spaces that YAML joins folded lines with."""
+    return _BETWEEN_CJK.sub("", text)
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
@@ -93,8 +101,7 @@ class Text(_Model):
         """The text in that language."""
         if language != "zh-TW":
             return self.en.strip()
-        # YAML joins folded lines with a space; Chinese has no spaces between words.
-        return _BETWEEN_CJK.sub("", self.zh_tw).strip()
+        return without_gaps(self.zh_tw).strip()
 
 
 class ProbeQuery(_Model):
@@ -126,7 +133,7 @@ class Claim(ProbeQuery):
     """How many rows must match (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
     """What the columns of every such row must match."""
-    within: float = 5
+    within: float = Field(5, ge=0, le=3600, allow_inf_nan=False)
     """Seconds the claim may take to come true: a first ping is often lost while ARP is resolved."""
     until: str = ""
     """Id of the later checkpoint that makes it untrue; `check` proves it only before that one."""
@@ -214,6 +221,12 @@ class Lesson(_Model):
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
 
+    _source: YamlSource | None = PrivateAttr(None)
+
+    def read_from(self, source: YamlSource) -> None:
+        """Note the file it was read from, for messages that name a line."""
+        self._source = source
+
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of that id. Raises KeyError."""
         for checkpoint in self.checkpoints:
@@ -227,7 +240,10 @@ class Lesson(_Model):
         return LessonSummary(self.id, str(self.title), str(self.goal), self.stack, self.needs, ids)
 
     def require(self, topology: Topology) -> None:
-        """Raise LabError (exit code 2) if the lab does not have the lesson's `stack`."""
+        """Raise LabError (exit code 2) if the lab does not have what the lesson needs.
+
+        That is its `stack`, and the nodes that the lesson names: SpecError, at their lines.
+        """
         if self.stack not in (None, topology.stack):
             raise LabError(
                 tr(
@@ -240,3 +256,60 @@ class Lesson(_Model):
                 hint=tr("the lesson for this lab is {lesson}", lesson=FIRST[topology.stack]),
                 code=EXIT_USAGE,
             )
+        if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
+            raise SpecError(self._source.problem(*problem) for problem in wrong)
+
+    def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
+        """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""
+        names = [node.name for node in topology.nodes]
+        for name, fact in self.facts.items():
+            yield from _unknown_sender(fact, ("facts", name), names)
+        for number, checkpoint in enumerate(self.checkpoints):
+            path: KeyPath = ("checkpoints", number)
+            if checkpoint.node not in (*NODES, "instance", *names):
+                yield _no_node((*path, "node"), checkpoint.node, names)
+            captured: set[str] = set()
+            for index, capture in enumerate(checkpoint.capture):
+                if capture.node not in (*NODES, *names):
+                    yield _no_node((*path, "capture", index, "node"), capture.node, names)
+                captured |= _nodes_of(capture.node, topology)
+            for index, claim in enumerate(checkpoint.claims):
+                claim_path = (*path, "claims", index)
+                yield from _unknown_sender(claim, claim_path, names)
+                asked = claim.where.get("node") if claim.probe == "wire.packets" else None
+                if isinstance(asked, str) and "{" not in asked and asked not in captured:
+                    message = tr("no capture of this checkpoint listens on {name}",
+                                 name=quoted(asked))  # fmt: skip
+                    fix = tr("known are {names}", names=", ".join(sorted(captured)))
+                    yield (*claim_path, "where", "node"), message, fix
+
+
+def _nodes_of(node: str, topology: Topology) -> set[str]:
+    """The names of the nodes that an alias may stand for."""
+    match node:
+        case "controller":
+            return {topology.controller.name}
+        case "gateway":
+            return {topology.gateways[0].name}
+        case "hypervisor":
+            return {compute.name for compute in topology.computes}
+    return {node}
+
+
+def _unknown_sender(
+    query: ProbeQuery, path: KeyPath, names: Sequence[str]
+) -> Iterator[tuple[KeyPath, str, str]]:
+    if query.probe != "wire.ping":
+        return
+    sender = query.arguments.get("from", "controller")
+    if "{" not in sender and sender not in (*NODES, "instance", *names):
+        yield _no_node((*path, "with", "from"), sender, names)
+
+
+def _no_node(path: KeyPath, name: str, names: Sequence[str]) -> tuple[KeyPath, str, str]:
+    known = ", ".join((*NODES, *names))
+    return (
+        path,
+        tr("this lab has no node {name}", name=quoted(name)),
+        tr("known are {names}", names=known),
+    )

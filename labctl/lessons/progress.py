@@ -5,8 +5,10 @@ Everything but `read_position` and `write_position` is pure.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -45,7 +47,7 @@ class Position:
     practice: bool = False
     """Whether the learner types the commands."""
     lessons: Mapping[str, Progress] = field(default_factory=dict)
-    """{lesson id: its progress}, in the order the lessons were begun."""
+    """{lesson id: its progress}, in the order in which the first checkpoints were begun."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> "Position":
@@ -56,24 +58,16 @@ class Position:
         if data is None:
             return cls()
         try:
-            lessons = {
-                id: Progress(
-                    str(progress["source"]),
-                    tuple(progress["attempted"]),
-                    tuple(progress["passed"]),
-                    dict(progress["hints"]),
-                    int(progress["total"]),
-                    float(progress["at"]),
-                )
-                for id, progress in data["lessons"].items()
-            }
-            current = data["current"] if data["current"] in lessons else None
-            return cls(current, bool(data["practice"]), lessons)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            position = TypeAdapter(cls).validate_python(data)
+            _require(data, cls)
+            for progress in data["lessons"].values():
+                _require(progress, Progress)
+        except (ValidationError, KeyError) as error:
             raise LabError(
                 tr("the position in the lessons cannot be read"),
                 hint=tr("`labctl destroy` and `labctl create` anew"),
             ) from error
+        return position if position.current in position.lessons else replace(position, current=None)
 
     def to_json(self) -> dict[str, Any]:
         """The position as its file holds it."""
@@ -107,7 +101,13 @@ class Position:
     def attempting(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
         """After the checkpoint was begun: from now on it may have to be undone."""
         progress = self.progress(lesson)
-        return self._with_progress(
+        position = self
+        if not progress.attempted:
+            # Lessons are undone in the opposite order. This one may have been entered before the
+            # lessons it needs, which were run first.
+            others = {id: other for id, other in self.lessons.items() if id != lesson.id}
+            position = replace(self, lessons={**others, lesson.id: progress})
+        return position._with_progress(
             lesson,
             attempted=(*(id for id in progress.attempted if id != checkpoint.id), checkpoint.id),
             passed=tuple(id for id in progress.passed if id != checkpoint.id),
@@ -139,6 +139,12 @@ class Position:
         """Without the lesson of that id: it is undone, or its file is gone and it cannot be."""
         others = {name: progress for name, progress in self.lessons.items() if name != id}
         return replace(self, lessons=others, current=None if self.current == id else self.current)
+
+
+def _require(data: Mapping[str, Any], of: type) -> None:
+    """Raises KeyError unless every field is there, also those with defaults."""
+    for field_ in fields(of):
+        data[field_.name]
 
 
 # -- within one lesson -----------------------------------------------------------------------------

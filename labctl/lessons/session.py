@@ -208,7 +208,24 @@ class Session:
     def _load(self, name: str) -> Lesson:
         lesson = self._find(name)
         lesson.require(self._topology)
+        self._refuse_namesake(lesson, source_of(name))
         return lesson
+
+    def _refuse_namesake(self, lesson: Lesson, source: str) -> None:
+        """Raises LabError when something of another lesson with this id was begun.
+
+        Its checkpoints could not be taken back any more. A file that was moved is no other.
+        """
+        begun = self._position().lessons.get(lesson.id)
+        if begun is None or not begun.attempted or begun.source == source:
+            return
+        if begun.source in available() or _is_another_file(begun.source, source):
+            raise LabError(
+                tr("{source} was begun and has the id {id}, too",
+                   source=begun.source, id=lesson.id),
+                hint=tr("give {file} another id", file=source),
+                code=EXIT_USAGE,
+            )  # fmt: skip
 
     def _position(self) -> Position:
         return read_position(self._state)
@@ -356,3 +373,11 @@ def _undo(
 ) -> None:
     runner.undo(checkpoint, context)
     undone.append(full_id)
+
+
+def _is_another_file(begun: str, now: str) -> bool:
+    """Whether both exist and are not the same file; a directory stands for its lesson.yaml."""
+    before, after = (
+        path / "lesson.yaml" if path.is_dir() else path for path in (Path(begun), Path(now))
+    )
+    return before.is_file() and after.is_file() and not before.samefile(after)

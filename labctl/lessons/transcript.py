@@ -131,7 +131,9 @@ def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> s
             parts += _checkpoint(record)
         else:
             parts.append(tr("*Not run yet.*"))
-    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+    text = "\n\n".join(part for part in parts if part.strip()) + "\n"
+    # It is shown on terminals, and a lesson or the lab may say anything. Scripts may need tabs.
+    return sanitize(text, keep_tabs=True)
 
 
 def _checkpoint(record: Record) -> Iterator[str]:

@@ -7,4 +7,4 @@ name them.
 
 from labctl.probes.context import ProbeContext, ReadCache
 
-__all__ = ["ProbeContext", "ReadCache", "in_instance", "openstack", "ovn", "wire"]
+__all__ = ["ProbeContext", "ReadCache", "in_instance", "openstack", "ovn", "signatures", "wire"]

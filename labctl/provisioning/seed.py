@@ -4,7 +4,8 @@ Tenant network and subnet, the router `r`, an image, a flavor, a keypair, a secu
 nothing uses yet, and the instances. Only what is missing is made, so this is safe to run again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from labctl.access.guest import Guest, GuestError
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.download import download
+from labctl.images.own_file import opened_for_caller
 from labctl.lab import Lab
 from labctl.provisioning.ovn_ready import wait_for_chassis
 from labctl.provisioning.services import inactive_units
@@ -296,28 +298,23 @@ class Seed:
         )
 
     def _upload(self, context: StepContext) -> None:
-        make_image(
-            self._lab.cloud(), self._lab.topology, self.image_source(context), context.progress
-        )
+        with self.image_source(context) as source:
+            make_image(self._lab.cloud(), self._lab.topology, source, context.progress)
 
-    def image_source(self, context: StepContext) -> Path:
+    @contextmanager
+    def image_source(self, context: StepContext) -> Iterator[Path]:
         """The file to upload: out of the baked image, beside lab.yaml, or downloaded once."""
         source = self._lab.topology.image.source
         if source == "builtin":
-            return self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
-        if source.startswith(("http://", "https://")):
-            return download(
+            yield self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
+        elif source.startswith(("http://", "https://")):
+            yield download(
                 source, self._lab.cache / "downloads", context.progress, context.cancelled
             )
-        path = (self._lab.file.parent / source).resolve()
-        if not path.is_file():
-            raise LabError(
-                tr("{file}: image.source: there is no file {path}",
-                   file=self._lab.file.name, path=path),
-                hint=tr("the path counts from the directory of lab.yaml"),
-                code=EXIT_USAGE,
-            )  # fmt: skip
-        return path
+        else:
+            path = self._lab.file.parent / source
+            with opened_for_caller(path, self._lab.file.name) as opened:
+                yield opened
 
     def _from_controller(self, context: StepContext) -> Path:
         """The built-in image, read over SSH: a virtual machine's disk cannot be read from here."""

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.state import LabState, write_atomic
@@ -86,9 +88,15 @@ class Manifest:
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(tr("another version of labctl made it"))
         try:
-            return cls(**{_IN_CODE.get(key, key): value for key, value in rest.items()})
-        except TypeError as error:
+            manifest = TypeAdapter(cls).validate_python(
+                {_IN_CODE.get(key, key): value for key, value in rest.items()}
+            )
+        except ValidationError as error:
             raise ValueError(tr("its manifest was altered")) from error
+        parts = (*manifest.offline.values(), *manifest.live.values())
+        if not (0 <= manifest.at < 1e11 and all(_is_size(part.get("size", 0)) for part in parts)):
+            raise ValueError(tr("its manifest was altered"))
+        return manifest
 
     @property
     def size(self) -> int:
@@ -108,6 +116,10 @@ class Manifest:
         if not self.offline and not self.live:
             return tr("it is empty")
         return ""
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 60
 
 
 def _digest(data: Mapping[str, Any]) -> str:
@@ -148,12 +160,11 @@ class Journal:
         fields = {_IN_CODE.get(key, key): value for key, value in data.items()}
         try:
             if "method" in fields:
-                fields["method"] = _IN_CODE.get(fields["method"], fields["method"])
-            journal = cls(**fields)
-        except TypeError as error:
+                fields["method"] = _IN_CODE.get(str(fields["method"]), fields["method"])
+            journal = TypeAdapter(cls).validate_python(fields)
+            checked_name(journal.name)  # the directory of that name is deleted
+        except (ValidationError, LabError) as error:
             raise LabError(tr("the journal of the snapshots cannot be read")) from error
-        if journal.doing not in ("save", "restore", "delete"):
-            raise LabError(tr("the journal of the snapshots cannot be read"))
         return journal
 
 
@@ -267,7 +278,7 @@ class SnapshotStore:
         try:
             text = self._state.snapshot_manifest(self.directory(name)).read_text(encoding="utf-8")
             manifest = Manifest.from_json(json.loads(text))
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise damaged(name, _reason(error)) from error
         if manifest.name != name:
             raise damaged(name, tr("it was renamed"))
@@ -350,11 +361,8 @@ def damaged(name: str, why: str) -> LabError:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return tr("its manifest is missing")
-    return (
-        str(error)
-        if not isinstance(error, json.JSONDecodeError)
-        else tr("its manifest was altered")
-    )
+    ours = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+    return str(error) if ours else tr("its manifest was altered")
 
 
 def _modified(path: Path) -> float:
@@ -378,8 +386,9 @@ def _row(manifest: Manifest, current: str | None) -> Row:
 
 def _position(lesson: Mapping[str, Any] | None) -> str:
     """Such as `floating-ip 2/5`, from the content of lesson.json; "" when no lesson was begun."""
-    if not lesson or not lesson.get("current"):
-        return ""
-    name = str(lesson["current"])
-    progress = lesson.get("lessons", {}).get(name, {})
-    return f"{name} {len(progress.get('passed', ()))}/{progress.get('total', 0)}"
+    try:
+        name = str((lesson or {})["current"])
+        progress = (lesson or {})["lessons"][name]
+        return f"{name} {len(progress['passed'])}/{progress['total']}"
+    except (KeyError, TypeError):
+        return ""  # whoever restores it is told that it cannot be read

@@ -7,7 +7,9 @@ import copy
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,7 +46,14 @@ from labctl.spec.problems import (
     quoted,
 )
 from labctl.spec.rules import broken_rules
-from labctl.spec.source import LARGEST_FILE, YamlSource, read_yaml, too_large
+from labctl.spec.source import (
+    YamlSource,
+    in_wrong_quotes,
+    mistyped,
+    read_file,
+    read_yaml,
+    wrong_character,
+)
 from labctl.user_files import new_for_user
 
 __all__ = [
@@ -74,25 +83,7 @@ SCHEMA_DIALECT = "http://json-schema.org/draft-07/schema#"
 
 def load_spec(path: Path) -> LabSpec:
     """The spec in this file. Raises SpecError with every problem of the file."""
-    file = str(path)
-    try:
-        if path.is_dir():
-            fix = tr("give the file: {path}", path=path / "lab.yaml")
-            raise SpecError([_file_problem(file, tr("is a directory"), fix)])
-        with path.open("rb") as stream:
-            # One byte more than allowed is enough to know that a file is too large.
-            content = stream.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        fix = tr("labctl init writes one, -f names another")
-        raise SpecError([_file_problem(file, tr("there is no such file"), fix)]) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError(
-            [_file_problem(file, tr("cannot be read: {reason}", reason=reason))]
-        ) from None
-    if len(content) > LARGEST_FILE:
-        raise SpecError([too_large(file)])
-    return parse_spec(content, file)
+    return parse_spec(read_file(path), str(path))
 
 
 def load_built(path: Path) -> LabSpec | None:
@@ -159,6 +150,12 @@ def parse_spec(text: bytes, filename: str) -> LabSpec:
     problems = [problem for _, problem in source.repeated]
     # Which value of a repeated key was meant is not known: rules must not use it.
     invalid_paths = {path for path, _ in source.repeated}
+    quoted_wrongly = {path: quote for path, text in _texts(source.data)
+                      if (quote := in_wrong_quotes(text))}  # fmt: skip
+    problems += [source.problem(path, *wrong_character(quote))
+                 for path, quote in quoted_wrongly.items()]  # fmt: skip
+    invalid_paths |= quoted_wrongly.keys()
+    source = replace(source, data=_without(source.data, list(quoted_wrongly)))
     spec = _validate_types(source, problems, invalid_paths)
     if spec is not None:
         problems += broken_rules(spec, source, invalid_paths)
@@ -256,6 +253,15 @@ def _full_subnets(
             yield source.problem(subnet, message, tr("choose a larger network"))
 
 
+def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every text in the file with its path."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict | list):
+        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(item, (*path, key))
+
+
 def _without(data: Mapping[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:
     """The data without the values at these paths."""
     remaining = copy.deepcopy(dict(data))
@@ -284,6 +290,9 @@ def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
     """What to say about one of pydantic's errors: message, fix, and the key that was meant."""
     error_type, value, context = error["type"], error["input"], error.get("ctx", {})
     if error_type == OWN_MESSAGE:
+        plain = unicodedata.normalize("NFKC", value) if isinstance(value, str) else value
+        if plain != value:  # full-width digits, points, slashes
+            return context["message"], tr("did you mean {meant}?", meant=printable(plain)), None
         return context["message"], context["fix"], None
     if error_type == "extra_forbidden":
         return _explain_unknown(str(path[-1]), _keys_at(path[:-1]))
@@ -301,6 +310,8 @@ def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str, str | None]:
                 None,
             )
         case "model_type" | "model_attributes_type" | "dict_type":
+            if isinstance(value, str) and (wrong := mistyped(value)):
+                return *wrong, None
             if by_name := _BY_NAME.get(path):
                 fix = tr("write a name and a colon for each, as in {example}", example=by_name)
             else:

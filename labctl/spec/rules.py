@@ -15,6 +15,9 @@ from labctl.spec.verdicts import PRIVATE, STACK, RuleReport, fix_in_subnet, take
 
 # MiB.
 _LEAST_CONTROLLER_MEMORY = 2048  # it uses about 1700 (docs/performance.md)
+MOST_NODES = 100
+"""One machine runs them all: 100 containers of OVN alone use about 10 GB (docs/performance.md)."""
+MOST_INSTANCES = 100
 _RESERVED_HOST_MEMORY = 512  # default of reserved_host_memory_mb in nova.conf
 
 
@@ -34,6 +37,10 @@ def broken_rules(
 def _nodes(spec: LabSpec, report: RuleReport) -> None:
     if not spec.nodes:
         report.add(("nodes",), tr("is empty"), tr("leave it out for the two nodes of the tutorial"))
+    for section, most in (("nodes", MOST_NODES), ("instances", MOST_INSTANCES)):
+        if (count := len(getattr(spec, section))) > most:
+            message = tr("{value} is too large: the most is {most}", value=count, most=most)
+            report.add((section,), message)
     for name in spec.nodes:
         path: KeyPath = ("nodes", name)
         if not re.fullmatch(NODE_NAME, name):

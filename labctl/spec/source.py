@@ -8,9 +8,13 @@ aliases and repeated keys are found while reading, each with its line, and no in
 memory or the stack.
 """
 
+import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,7 +23,7 @@ from labctl.i18n import mark, tr
 from labctl.spec.problems import KeyPath, Problem, SpecError, dotted, printable
 
 LARGEST_FILE = 1 << 20
-"""Bytes. A larger file is no lab.yaml."""
+"""Bytes. A larger file is no lab.yaml and no lesson."""
 
 # Far more than any lab.yaml or lesson has.
 _DEEPEST = 16
@@ -30,6 +34,18 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+# What input methods and word processors write instead of the characters that YAML means.
+_SPACES = "\u3000\xa0\u2000-\u200a\u202f\u205f"
+_MEANT = {
+    **dict.fromkeys("：︰﹕", ":"), **dict.fromkeys("，、", ","),
+    **dict.fromkeys("“”„＂「」", '"'), **dict.fromkeys("‘’＇", "'"),
+    "［": "[", "］": "]", "｛": "{", "｝": "}", "＃": "#", "－": "-",
+}  # fmt: skip
+_LOOK_ALIKE = re.compile(f"[{_SPACES}{''.join(_MEANT)}]")
+_MISTYPED = re.compile(
+    rf"^ *(?:- +)*(?:(?P<indent>[{_SPACES}])"
+    rf"|[\w.-]+ *(?:(?P<colon>[：︰﹕])|:(?P<gap>[{_SPACES}])))"
+)  # fmt: skip
 _LINE_BREAK = re.compile("\r\n|[\r\n]")
 
 
@@ -56,6 +72,29 @@ class YamlSource:
         return Problem(self.file, self.line(path), dotted(path), message, fix)
 
 
+def mistyped(text: str) -> tuple[str, str] | None:
+    """Message and fix for text that would be a key and its value but for one character."""
+    if (found := _MISTYPED.match(text)) is None:
+        return None
+    return wrong_character(next(filter(None, found.groups())))
+
+
+def wrong_character(character: str) -> tuple[str, str]:
+    """Message and fix for a character that only looks like the one that YAML means."""
+    meant = f"'{_MEANT[character]}'" if character in _MEANT else tr("a space")
+    name = f"U+{ord(character):04X} {unicodedata.name(character)}"
+    return (
+        tr("{name} stands where YAML wants {meant}", name=name, meant=meant),
+        tr("switch the input method off and type it anew"),
+    )
+
+
+def in_wrong_quotes(text: str) -> str | None:
+    """The quote that YAML does not know as one, if the text stands in such quotes."""
+    quotes = "“”„＂‘’＇"
+    return text[0] if len(text) > 1 and text[0] in quotes and text[-1] in quotes else None
+
+
 def read_yaml(content: bytes, file: str) -> YamlSource:
     """Read one YAML document. Raises SpecError with the one problem that makes it unreadable."""
     text = _decode(content, file)
@@ -71,12 +110,46 @@ def read_yaml(content: bytes, file: str) -> YamlSource:
         raise SpecError([Problem(file, line, "", *_no_character())]) from None
     except yaml.YAMLError as error:
         raise SpecError([Problem(file, 1, "", _not_yaml(error))]) from None
+    if isinstance(builder.data, str) and (wrong := mistyped(builder.data)):
+        raise SpecError([Problem(file, builder.began, "", *wrong)])
     return YamlSource(file, builder.data, builder.lines, tuple(builder.repeated))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that people write. Raises SpecError for what is no such file.
+
+    A device or a pipe may have no end, and no beginning either, so only regular files are read.
+    """
+    file = str(path)
+    try:
+        # Without O_NONBLOCK, to open a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            kind = os.fstat(handle).st_mode
+            if stat.S_ISREG(kind):
+                # One byte more than allowed is enough to know that a file is too large.
+                with os.fdopen(handle, "rb", closefd=False) as stream:
+                    return stream.read(LARGEST_FILE + 1)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        fix = tr("labctl init writes one, -f names another")
+        raise SpecError([Problem(file, 0, "", tr("there is no such file"), fix)]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = tr("cannot be read: {reason}", reason=reason)
+        raise SpecError([Problem(file, 0, "", message)]) from None
+    if stat.S_ISDIR(kind):
+        fix = tr("give the file: {path}", path=path / "lab.yaml")
+        raise SpecError([Problem(file, 0, "", tr("is a directory"), fix)])
+    message = tr("is a device or a pipe, and no file")
+    raise SpecError([Problem(file, 0, "", message, tr("write its content to a file"))])
 
 
 def _decode(content: bytes, file: str) -> str:
     if len(content) > LARGEST_FILE:
-        raise SpecError([too_large(file)])
+        message = tr("is larger than 1 MiB, which no lab.yaml and no lesson is")
+        raise SpecError([Problem(file, 0, "", message, tr("give the right file"))])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,17 +162,6 @@ def _decode(content: bytes, file: str) -> str:
         message = tr("holds the control character {character}", character=f"U+{ord(bad[0]):04X}")
         raise SpecError([Problem(file, line, "", message, tr("remove it; is this a text file?"))])
     return text
-
-
-def too_large(file: str) -> Problem:
-    """The problem to report for a file larger than `LARGEST_FILE`."""
-    return Problem(
-        file,
-        0,
-        "",
-        tr("is larger than 1 MiB, so it is not a lab.yaml"),
-        tr("give the right file with -f"),
-    )
 
 
 @dataclass
@@ -120,6 +182,8 @@ class _Builder:
     def __init__(self, file: str) -> None:
         self.file = file
         self.data: Any = None
+        self.began = 1
+        """The line on which the data begins."""
         self.lines: dict[KeyPath, int] = {}
         self.repeated: list[tuple[KeyPath, Problem]] = []
         self._open: list[_Open] = []
@@ -182,6 +246,8 @@ class _Builder:
                 line, tr("a list or mapping stands where a key should"), tr("use a word")
             )
         key = mapping.key = self._text(event, line)
+        if event.implicit[0] and (wrong := _LOOK_ALIKE.search(key)):
+            raise self._error(line, *wrong_character(wrong[0]))
         path = (*mapping.path, key)
         if mapping.ignored:
             return
@@ -205,7 +271,7 @@ class _Builder:
         The value of a repeated key is read, so that its errors are found, but not stored.
         """
         if parent is None:
-            self.data = value
+            self.data, self.began = value, line
             return (), False
         if isinstance(parent.into, list):
             path: KeyPath = (*parent.path, len(parent.into))
@@ -234,6 +300,10 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Proble
             message = tr("is indented with a tab, which YAML forbids")
             return Problem(file, number, "", message, tr("use spaces"))
     problem = error.problem or ""
+    if any(phrase in problem for phrase in _STRUCTURE):
+        for number, content in _lines(text, line):
+            if start_line <= number <= line and (wrong := mistyped(content)):
+                return Problem(file, number, "", *wrong)
     for phrase, message, fix in SYNTAX:
         if phrase in problem:
             # A bracket or quote that is never closed is reported where it was opened; PyYAML
@@ -259,6 +329,9 @@ def _lines(text: str, last: int = -1) -> Iterator[tuple[int, str]]:
 
 
 _NO_CHARACTER = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
+_STRUCTURE = (
+    "expected ':'", "mapping values are not", "expected <block end>", "expected ',' or",
+)  # fmt: skip
 _NEVER_CLOSED = ("expected ',' or", "unexpected end of stream")
 
 # Part of PyYAML's message -> our message, and how to fix it; both for `tr`.

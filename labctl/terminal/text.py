@@ -33,13 +33,15 @@ _UNENCODABLE = re.compile(r"[\ud800-\udfff]")
 _NEWLINES = re.compile(r"\r+\n|\r|[\u2028\u2029]")
 
 
-def sanitize(text: str) -> str:
+def sanitize(text: str, *, keep_tabs: bool = False) -> str:
     """`text` without anything that controls a terminal, except newlines.
 
     Needed because a guest can print anything. Escape sequences, control characters and
-    bidirectional overrides are removed, tabs become spaces, a carriage return becomes a newline.
+    bidirectional overrides are removed, tabs become spaces (unless `keep_tabs`), a carriage return
+    becomes a newline.
     """
-    text = _NEWLINES.sub("\n", _ESCAPES.sub("", text)).expandtabs(8)
+    text = _NEWLINES.sub("\n", _ESCAPES.sub("", text))
+    text = text if keep_tabs else text.expandtabs(8)
     return _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", _UNSAFE.sub("", text))
 
 

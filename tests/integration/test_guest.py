@@ -16,7 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from labctl.access.guest import GuestError, UnreachableError
+from labctl.access import ssh
+from labctl.access.guest import GuestError, LateError, UnreachableError
 from labctl.access.ssh import SSHGuest
 from labctl.errors import Cancelled
 from labctl.providers import netns
@@ -256,6 +257,29 @@ def test_a_command_that_never_stops_talking_can_be_stopped(guest: SSHGuest) -> N
             on_line=lambda line, stream: seen.append(line),
             cancelled=lambda: len(seen) > 1000,
         )
+
+
+def test_of_output_without_end_head_and_tail_are_kept(
+    guest: SSHGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_MOST_KEPT", MEGABYTE)
+    monkeypatch.setattr(ssh, "_LARGEST_FILE", MEGABYTE)
+    with pytest.raises(LateError) as error:
+        guest.run("echo first; exec yes", timeout=2)
+    result = error.value.result
+    assert result.stdout.startswith("first\ny\n")
+    assert len(result.stdout) < 2 * MEGABYTE
+    assert f"\n[… {result.left_out} bytes …]\n" in result.stdout
+    done = guest.run("seq 1000000; head -c 3000000 /dev/zero >&2", timeout=60)
+    assert done.stdout.startswith("1\n2\n")
+    assert done.stdout.endswith("\n1000000\n")
+    assert done.left_out > 4 * MEGABYTE
+    pieces: list[str] = []
+    guest.run("head -c 300000 /dev/zero", on_line=lambda line, _: pieces.append(line))
+    assert sum(map(len, pieces)) == 300_000
+    assert len(pieces) > 1
+    with pytest.raises(GuestError, match="/dev/zero is too large to be read"):
+        guest.get("/dev/zero")
 
 
 def test_cancelling(guest: SSHGuest) -> None:

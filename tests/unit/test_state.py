@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import re
 import stat
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import labctl
-from labctl.errors import LabError
-from labctl.state import Identity, LabState, write_atomic
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.state import Identity, LabState, as_json, cache_directory, write_atomic
 from tests.unit.conftest import GROUP, USER
 
 Require = Callable[..., None]
@@ -351,6 +352,41 @@ def test_every_name_is_inside_the_directory_of_the_lab(state: LabState) -> None:
     ]  # fmt: skip
     assert len(set(names)) == len(names)
     assert all(name.is_relative_to(state.root) for name in names)
+
+
+@pytest.mark.parametrize("word", ["", "short", "../../x", 7, None, "G" * 32])
+def test_strange_passwords_are_told(tmp_path: Path, word: object) -> None:
+    state = LabState(tmp_path)
+    state.root.mkdir()
+    good = dict.fromkeys(("admin", "database", "rabbit", "service", "metadata"), "a" * 32)
+    state.write_json(state.root / "secrets.json", {**good, "rabbit": word})
+    with pytest.raises(LabError, match="does not hold what this version of labctl writes"):
+        state.secrets()
+
+
+def test_a_deeply_nested_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(LabError, match=r"x\.json cannot be read"):
+        LabState(tmp_path).read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a\nb"])
+def test_a_cache_that_overlayfs_cannot_be_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABCTL_CACHE", f"/tmp/{name}")
+    with pytest.raises(LabError, match=r"(?s)LABCTL_CACHE: .* which overlayfs takes") as error:
+        cache_directory()
+    assert error.value.code == EXIT_USAGE
+    assert "without colons, commas and backslashes" in error.value.hint
+    monkeypatch.setenv("LABCTL_CACHE", "/tmp/it's a cache")
+    assert cache_directory() == Path("/tmp/it's a cache")
+
+
+def test_json_for_programs_controls_no_terminal() -> None:
+    said = {"a": "\x1b]0;x\x07 \x9b31m \x7f \u202e \u2028 \ud800 外部 é"}
+    text = as_json(said)
+    assert json.loads(text) == said
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]", text)
+    assert "外部 é" in text
 
 
 # -- names -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """spec -> topology: everything that follows, and always the same."""
 
 import re
+import tracemalloc
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
 
@@ -218,6 +219,32 @@ external: {pool: {start: 10.9.0.10, end: 10.9.0.13}}
     assert hosts == {"boss": 9, "a": 14, "b": 1, "c": 4, "d": 5, "e": 6, "f": 7, "g": 8}
     with pytest.raises(LabError, match="no free address left for h's eth0"):
         eth0(text + nodes % ", h: ")
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        ("{}", ["10.0.0.15", "10.0.0.16", "10.0.0.17"]),
+        # Nearly all of the network: what is left is in front of the pool.
+        ("{start: 10.0.0.17, end: 10.255.255.254}", ["10.0.0.15", "10.0.0.16", "10.0.0.1"]),
+        ("{start: 10.0.0.16, end: 10.255.255.200}",
+         ["10.0.0.15", "10.255.255.201", "10.255.255.202"]),
+    ],
+)  # fmt: skip
+def test_a_shared_nat_may_be_large(pool: str, expected: list[str]) -> None:
+    text = (
+        "name: a\nprovider: libvirt\nnat: {subnet: 10.0.0.0/8}\n"
+        f"external: {{pool: {pool}}}\nnodes: {{n1: , n2: , n3: }}\n"
+    )
+    spec = parse_spec(text.encode(), "lab.yaml")
+    tracemalloc.start()
+    try:
+        lab = build_topology(spec, shared_nat=True)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [str(node.eth0.address.ip) for node in lab.nodes] == expected
+    assert most < 1 << 20
 
 
 def test_a_shared_nat_changes_nothing_else() -> None:

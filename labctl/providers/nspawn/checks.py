@@ -184,17 +184,33 @@ def _missing(
 
 
 def _file_system(facts: HostFacts) -> Iterator[Finding]:
-    disk = facts.disks.get("lab")
-    if disk is None or not disk.kind.startswith(_NO_OVERLAY):
-        return
-    yield Finding(
-        "nspawn-overlay",
-        "error",
-        "disk",
-        tr("{path} is on {kind}, which overlayfs cannot write to", path=disk.path, kind=disk.kind),
-        impact=tr("the nodes' file systems cannot be mounted"),
-        fix=tr("put lab.yaml on a local file system such as ext4, xfs or btrfs"),
-    )
+    """Whether overlays can be made where the nodes and, unless it is there, the image will be."""
+    fixes = {
+        "lab": (
+            tr("the nodes' file systems cannot be mounted"),
+            tr("put lab.yaml on a local file system such as ext4, xfs or btrfs"),
+        ),
+        "cache": (
+            tr("the image of the nodes cannot be made"),
+            tr("set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or btrfs"),
+        ),
+    }
+    for place, (impact, fix) in fixes.items():
+        disk = facts.disks.get(place)
+        if disk is None or (place == "cache" and facts.image == "baked"):
+            continue
+        if disk.read_only:
+            text = tr("{path} is on a file system that is mounted read-only", path=disk.path)
+        elif disk.kind.startswith(_NO_OVERLAY):
+            text = tr(
+                "{path} is on {kind}, which overlayfs cannot write to",
+                path=disk.path,
+                kind=disk.kind,
+            )
+        else:
+            continue
+        id = "nspawn-overlay" if place == "lab" else "nspawn-cache"
+        yield Finding(id, "error", "disk", text, impact=impact, fix=fix)
 
 
 def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:

@@ -26,6 +26,15 @@ def test_a_key_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_bytes() != made
 
 
+def test_openssh_refuses_a_key_that_others_can_read_so_its_mode_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    keys.ensure(path)
+    path.chmod(0o777)
+    keys.client(path, tmp_path / "known_hosts", "n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    keys.client(tmp_path / "none", tmp_path / "known_hosts", "n")  # is OpenSSH's to report
+
+
 def test_paramiko_and_we_read_the_same_public_half(tmp_path: Path) -> None:
     keys.ensure(tmp_path / "id")
     line = keys.public(tmp_path / "id")

@@ -305,6 +305,14 @@ def test_a_line_of_apt_in_a_few_words() -> None:
     assert said == ["running apt-get update...", "1 package: bash", "2 packages: libc6:amd64"]
 
 
+def test_a_cache_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = ImageCache(tmp_path / "file" / "cache", Path("/nowhere"))
+    with pytest.raises(LabError, match=r"cannot write .*/file/cache: Not a directory") as error:
+        cache.build(log=tmp_path / "log", progress=print, cancel=lambda: False)
+    assert "LABCTL_CACHE" in error.value.hint
+
+
 # -- who may look in, and wait ---------------------------------------------------------------------
 def test_images_are_closed_to_others(workshop: Workshop) -> None:
     workshop.build()

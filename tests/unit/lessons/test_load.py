@@ -4,6 +4,7 @@ A case of a wrong lesson is tests/golden/lesson/NAME.yaml with NAME.txt, what la
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from labctl.assets import PACKAGE
+from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import set_language
 from labctl.lessons.load import available, json_schema, load_lesson, parse_lesson, source_of
@@ -160,13 +162,77 @@ def test_the_schema_names_every_key_and_probe() -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").touch()
 
-    def refuse(path: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(LabError, match=r"mine\.yaml cannot be read: Permission denied") as error:
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(LabError, match=r"mine\.yaml: cannot be read: Permission denied") as error:
         load_lesson(str(tmp_path / "mine.yaml"))
     assert error.value.code == EXIT_USAGE
+
+
+@pytest.mark.timeout(10)
+def test_a_lesson_is_a_file_of_some_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    large = tmp_path / "large.yaml"
+    with large.open("wb") as stream:
+        stream.truncate(3 << 30)
+    for path, said in ((tmp_path / "pipe", "is a device or a pipe"), (large, "larger than 1 MiB")):
+        with pytest.raises(SpecError, match=f"^{re.escape(str(path))}: {said}|{said}"):
+            load_lesson(str(path))
+    with pytest.raises(LabError, match="there is no lesson"):
+        load_lesson("x" * 5000)
+
+
+def test_no_lesson_of_ones_own_takes_a_built_in_id(tmp_path: Path) -> None:
+    # The position knows lessons by their ids: neither could be taken back any more.
+    content = (built_in() / "floating-ip.yaml").read_bytes()
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(SpecError, match=r"mine\.yaml:\d+: id: .*; choose another id") as error:
+        load_lesson(str(tmp_path / "mine.yaml"))
+    (line,) = (problem.line for problem in error.value.problems)
+    assert content.decode().splitlines()[line - 1] == "id: floating-ip"
+    assert load_lesson(str(built_in() / "floating-ip.yaml")).id == "floating-ip"
+
+
+def test_nodes_that_a_lab_does_not_have_are_named_before_anything_runs() -> None:
+    text = """
+id: nodes
+title: {en: x, zh-TW: 甲}
+goal: {en: x, zh-TW: 甲}
+facts: {f: {probe: wire.ping, with: {from: vm_east, to: 8.8.8.8}, column: sent}}
+checkpoints:
+  - id: one
+    title: {en: One, zh-TW: 一}
+    explain: {en: x, zh-TW: 甲}
+    node: compute-09
+    run: [ping]
+    capture:
+      - {node: gateway, interface: eth0, filter: icmp}
+      - {node: "{{ node.gateway.name }}", interface: eth1, filter: icmp}
+    claims:
+      - {id: a, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: compute-01}, count: 0}
+      - {id: b, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: network-controller}}
+      - {id: c, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {interface: eth9}, count: 0}
+"""
+    with pytest.raises(SpecError) as wrong:
+        parse_lesson(text.encode(), "x.yaml")
+    assert str(wrong.value) == (
+        "x.yaml:18: checkpoints[0].claims[2].where.interface: no capture of this checkpoint "
+        "listens on 'eth9'; did you mean eth1?"
+    )
+    lesson = parse_lesson(text.replace("eth9", "eth1").encode(), "x.yaml")
+    with pytest.raises(SpecError) as missing:
+        lesson.require(topology())
+    known = "known are controller, gateway, hypervisor, network-controller, compute-01"
+    assert str(missing.value).splitlines() == [
+        f"x.yaml:5: facts.f.with.from: this lab has no node 'vm_east'; {known}",
+        f"x.yaml:10: checkpoints[0].node: this lab has no node 'compute-09'; {known}",
+        "x.yaml:14: checkpoints[0].capture[1].node: this lab has no node "
+        f"'{{{{ node.gateway.name }}}}'; {known}",
+        "x.yaml:16: checkpoints[0].claims[0].where.node: no capture of this checkpoint listens on "
+        "'compute-01'; known are network-controller, {{ node.gateway.name }}",
+    ]
 
 
 # -- the built-in lessons --------------------------------------------------------------------------

@@ -219,3 +219,21 @@ def test_beginning_again_takes_the_pass_away() -> None:
     position = at(Position(), HERE, "a b").attempting(HERE, HERE.checkpoint("a"))
     assert position.progress(HERE).passed == ("b",)
     assert position.progress(HERE).attempted == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attempted", "abc"),
+        ("passed", [1]),
+        ("hints", {"a": "many"}),
+        ("source", None),
+        ("total", 1e300),
+        ("at", "now"),
+    ],
+)
+def test_a_position_with_a_strange_field_is_told(field: str, value: object) -> None:
+    whole = {"source": "x", "attempted": [], "passed": [], "hints": {}, "total": 0, "at": 0}
+    data = {"current": None, "practice": False, "lessons": {"x": {**whole, field: value}}}
+    with pytest.raises(LabError, match="the position in the lessons cannot be read"):
+        Position.from_json(data)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from labctl.access.guest import GuestResult, LateError
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame, frames
 from labctl.engine.steps import RunResult, StepContext
@@ -106,6 +107,44 @@ def test_a_failing_command_stops_the_day(bench: Bench) -> None:
     assert not report.checkpoints[0].ok
     assert [command.exit_code for command in report.checkpoints[0].commands] == [0, 7]
     assert "gone wrong" in bench.page.text
+
+
+def test_a_command_that_prints_without_end_is_kept_by_head_and_tail(bench: Bench) -> None:
+    what = lesson("""
+  - id: one
+    WORDS
+    run: [echo begin; seq 1000000; echo end]
+    claims: [HOLDS]
+""")
+    report, result = bench.replay(what)
+    assert result.ok
+    ((command,),) = (one.commands for one in report.checkpoints)
+    assert len(command.output) < 300_000
+    assert command.output.startswith("begin\n1\n2\n")
+    assert command.output.endswith("\n1000000\nend\n")
+    (left_out,) = re.findall(r"\n\[… (\d+) characters are left out here …\]\n", command.output)
+    whole = len("begin\nend\n") + sum(len(f"{n}\n") for n in range(1, 1_000_001))
+    kept = len(re.sub(r"\n\[….*\]\n", "\n", command.output))
+    assert int(left_out) == whole - kept
+    assert f"[… {left_out} characters are left out here …]" in bench.page.text
+    record = bench.state.read_json(bench.state.record("test", "one"))
+    assert record is not None
+    assert len(record["commands"][0]["output"]) < 300_000
+
+
+def test_a_command_that_takes_too_long_is_named_and_what_it_printed_is_shown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object, **__: object) -> GuestResult:
+        raise LateError("late", GuestResult(-1, "ten lines\n", "", 300.0), hint="look there")
+
+    monkeypatch.setattr(bench.node, "run", late)
+    report, result = bench.replay(lesson(ONE.replace("echo hello", "ssh nobody")))
+    error = failure(result)
+    assert error.message == "`ssh nobody` on network-controller did not finish within 300 s"
+    assert error.hint == "look there"
+    assert "ten lines" in bench.page.text
+    assert report.checkpoints[0].commands[0].output == "ten lines\n"
 
 
 def test_a_claim_that_fails_is_named_with_what_was_expected_and_seen(bench: Bench) -> None:
@@ -508,6 +547,27 @@ def test_a_fact_that_is_not_there_is_a_dash(bench: Bench, rows: Rows) -> None:
     what = lesson(ONE, "{one: {probe: test.rows, column: x}}")
     bench.rows["rows"] = rows
     assert getattr(bench.runner(what).checker.values()["fact"], "one") == "-"  # noqa: B009
+
+
+def test_that_nothing_is_about_a_missing_fact_proves_nothing(bench: Bench) -> None:
+    what = lesson(
+        """
+  - id: one
+    WORDS
+    run: ["true"]
+    claims:
+      - {id: c, text: {en: x, zh-TW: 甲}, probe: test.rows, where: {mac: "{{ fact.nobody }}"},
+         count: 0, within: 0}
+""",
+        "{nobody: {probe: test.rows, where: {n: 7}, column: mac}}",
+    )
+    report, _ = bench.replay(what)
+    ((claim,),) = (one.claims for one in report.checkpoints)
+    assert (claim.holds, claim.seen_text) == (False, "there is no fact.nobody yet")
+    bench.rows["rows"] = [{"n": 7, "mac": "fa:16:3e:00:00:01"}, {"n": 8, "mac": None}]
+    report, _ = bench.replay(what)
+    ((claim,),) = (one.claims for one in report.checkpoints)
+    assert (claim.holds, claim.seen_text) == (False, "mac=fa:16:3e:00:00:01")
 
 
 def test_facts_may_be_stated_with_facts_even_with_themselves(bench: Bench) -> None:

@@ -402,3 +402,60 @@ def test_words_with_a_value_that_cannot_be_had(bench: Bench, day: Lesson) -> Non
     assert checker.fill_text("It is {{ 1 / 0 }} there") == "It is … there"
     with pytest.raises(LabError):
         fill("It is {{ 1 / 0 }} there", {})
+
+
+ONE = """
+  - id: one
+    WORDS
+    run: [touch done]
+    claims: [HOLDS]
+    undo: rm -f done
+"""
+
+
+def test_a_lesson_is_taken_back_before_what_it_needs(bench: Bench) -> None:
+    # It is entered first, and what it needs is begun first.
+    base = lesson(ONE).model_copy(update={"id": "base"})
+    above = lesson(ONE).model_copy(update={"id": "above", "needs": ["base"]})
+    third = lesson(ONE).model_copy(update={"id": "third"})
+    session = bench.classroom(base, above, third)
+    assert session.replay("above").failure is None
+    assert list(bench.position()["lessons"]) == ["base", "above"]
+    assert session.replay("third").failure is None
+    assert bench.ran() == ["undo:above/one", "undo:base/one", "one"]
+
+
+def test_another_lesson_with_the_id_of_one_that_was_begun_is_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first, second, moved = (tmp_path / name for name in ("first.yaml", "second.yaml", "moved.yaml"))
+    first.touch()
+    second.touch()
+    what = lesson(ONE)
+    session = bench.classroom(what)
+    bench.lessons |= {str(path): what for path in (first, second, moved)}
+    assert session.replay(str(first)).failure is None
+    with pytest.raises(LabError, match=f"^{first} was begun and has the id test, too$") as error:
+        session.replay(str(second))
+    assert error.value.hint == f"give {second} another id"
+    assert bench.progress()["attempted"] == ["one"]
+    first.rename(moved)
+    assert session.replay(str(moved)).failure is None
+    assert bench.ran() == ["undo:test/one", "one"]
+
+
+def test_a_transcript_controls_no_terminal(bench: Bench) -> None:
+    what = lesson(r"""
+  - id: one
+    title: {en: "T\e[2J", zh-TW: "題\e[2J"}
+    explain: {en: "a\e]0;PWNED\a\e[2Jb\x9b31mc\u202Ed", zh-TW: 甲}
+    run: ["printf '\\033]0;PWNED\\007\\033[2J\\302\\233'; echo '\e[1m' hi\tthere"]
+    claims: [{id: c, text: {en: "so\e[5m", zh-TW: 甲}, probe: test.rows}]
+""")
+    bench.rows["rows"] = [{"name": "\x1b]0;PWNED\x07\x9b"}]
+    assert bench.replay(what)[0].failure is None
+    text = transcript(what, read_records(bench.state, what), Scene("my\x1b[1mlab", ["n\x07"]))
+    assert [c for c in text if not (c.isprintable() or c in "\n\t")] == []
+    assert "PWNED" not in text.replace("033]0;PWNED", "")  # but in the command, as one types it
+    assert "abcd" in text
+    assert "hi\tthere" in text

@@ -19,6 +19,7 @@ from labctl.lessons.load import load_lesson
 from labctl.lessons.model import CAPTURED, PROBES
 from labctl.probes import ProbeContext
 from labctl.probes.openstack import PROBES as OPENSTACK
+from labctl.probes.signatures import SIGNATURES
 from labctl.probes.wire import parse_ping
 from tests.unit.access.test_cloud import connection, pytestmark  # noqa: F401  # it counts here too
 from tests.unit.fakes import FakeGuest, no_cloud, topology
@@ -79,6 +80,18 @@ def test_columns_are_those_of_the_docstring() -> None:
     for name, columns in seen.items():
         promised = set(re.findall(r"\b[a-z_]+\b", PROBES[name].__doc__ or ""))
         assert columns <= promised, f"{name}: not documented: {columns - promised}"
+        assert columns == set(SIGNATURES[name].columns), name
+
+
+def test_every_probe_has_a_signature() -> None:
+    # Lessons are checked by it: a claim about a column that there is not holds with `count: 0`.
+    assert SIGNATURES.keys() == PROBES.keys()
+    for name, signature in SIGNATURES.items():
+        promised = set(re.findall(r"\b[a-z_]+\b", PROBES[name].__doc__ or ""))
+        arguments = {*signature.needed, *signature.others}
+        if name != "wire.packets":
+            assert {*signature.columns, *arguments} <= promised, name
+        assert set(signature.values or ()) <= {*signature.columns, *arguments}, name
 
 
 @pytest.mark.parametrize("said", ["", "ping: socket: Operation not permitted\n", "3 packets"])

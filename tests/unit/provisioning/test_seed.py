@@ -1,5 +1,6 @@
 """What `create` makes in OpenStack: once, in pieces if it was interrupted, and never twice."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -387,7 +388,8 @@ def yesterday(**parts: Any) -> Seed:
 def source(text: str, directory: Path, **parts: Any) -> Path:
     made = topology(f"name: x\nimage: {{source: {text}}}\n")
     file = directory / "lab.yaml"
-    return yesterday(topology=made, file=file, **parts).image_source(CONTEXT)
+    with yesterday(topology=made, file=file, **parts).image_source(CONTEXT) as path:
+        return path.resolve()  # of an open file: its name
 
 
 def test_the_image_is_the_baked_one_unless_lab_yaml_names_another(tmp_path: Path) -> None:
@@ -413,8 +415,37 @@ def test_a_file_counts_from_the_directory_of_lab_yaml(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"^lab\.yaml: image\.source: there is no file /") as error:
         source("./y.img", tmp_path)
     assert error.value.code == EXIT_USAGE
-    with pytest.raises(LabError, match="there is no file"):
+    with pytest.raises(LabError, match="images is no regular file"):
         source("./images", tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what root must not do, only root can try")
+def test_only_what_the_caller_may_read_becomes_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "65534")
+    monkeypatch.setenv("SUDO_GID", "65534")
+    for above in (tmp_path, *tmp_path.parents):
+        if above.stat().st_mode & 0o077 == 0:
+            above.chmod(0o755)
+    roots, theirs = tmp_path / "shadow", tmp_path / "theirs.img"
+    roots.write_text("secret")
+    roots.chmod(0o600)
+    theirs.write_text("QFI")
+    (tmp_path / "link.img").symlink_to(roots)
+    (tmp_path / "good.img").symlink_to(theirs)
+    os.mkfifo(tmp_path / "pipe.img", 0o666)
+    (tmp_path / "pipe.img").chmod(0o666)
+    assert source("./good.img", tmp_path) == theirs
+    for name in (str(roots), "./link.img", "/etc/shadow"):
+        with pytest.raises(LabError, match="cannot be read: Permission denied") as error:
+            source(name, tmp_path)
+        assert error.value.code == EXIT_USAGE
+        assert "with the rights of who called labctl" in error.value.hint
+    for name in ("./pipe.img", "/dev/zero"):
+        with pytest.raises(LabError, match="is no regular file"):
+            source(name, tmp_path)
+    assert roots.read_text() == "secret"  # root is root again
 
 
 def test_an_url_is_downloaded_into_the_cache(

@@ -1,5 +1,6 @@
 """Names, manifests, the journal, and which way back is open: all of it without a node."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -217,3 +218,58 @@ def test_nonsense_in_the_journal(tmp_path: Path, data: dict[str, str]) -> None:
     state.snapshot_journal.write_text(json.dumps(data))
     with pytest.raises(LabError, match="journal"):
         SnapshotStore(state).journal()
+
+
+WRONG = [
+    ("at", "yesterday"), ("at", float("inf")), ("at", 1e300), ("at", -1), ("seconds", None),
+    ("cold", {"n": None}), ("cold", ["n"]), ("warm", {"n": {"size": "many"}}),
+    ("warm", {"n": {"size": 10**30}}), ("lesson", "floating-ip"), ("provider", 7), ("image", None),
+    ("name", None), ("lab_id", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_a_manifest_whose_checksum_is_right_and_whose_fields_are_not(
+    field: str, value: object
+) -> None:
+    data = {**Manifest("one", 1.0, "12345678", "nspawn", "", {}, {}, None).to_json(), field: value}
+    del data["sha256"]
+    with pytest.raises(ValueError, match="its manifest was altered"):
+        Manifest.from_json(
+            {
+                **data,
+                "sha256": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    "lesson", [{"current": "x"}, {"current": "x", "lessons": []}, {"current": "x", "lessons": {}}]
+)
+def test_a_strange_position_in_a_manifest_breaks_no_list(
+    lesson: dict[str, object], tmp_path: Path
+) -> None:
+    state = LabState(tmp_path)
+    store = SnapshotStore(state)
+    store.directory("one").mkdir(parents=True)
+    manifest = Manifest("one", 1.0, "12345678", "nspawn", "", {}, {}, lesson)
+    state.write_json(state.snapshot_manifest(store.directory("one")), manifest.to_json())
+    assert [row.lesson for row in store.rows()] == [""]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"doing": "delete", "name": "../../etc"},  # root would delete that
+        {"doing": "delete", "name": "/etc"},
+        {"doing": "delete", "name": 7},
+        {"doing": "format", "name": "one"},
+        {"doing": "restore", "name": "one", "phase": "late"},
+        {"doing": "restore", "name": "one", "way": "sideways"},
+        {"doing": "restore"},
+        {},
+    ],
+)
+def test_a_strange_journal_is_told(data: dict[str, object]) -> None:
+    with pytest.raises(LabError, match="journal of the snapshots cannot be read"):
+        Journal.from_json(data)

@@ -133,8 +133,14 @@ def test_ten_megabytes_are_refused_unread(tmp_path: Path) -> None:
     assert "is larger than 1 MiB" in refusal(file)
 
 
-def test_endless_file_is_refused() -> None:
-    assert "is larger than 1 MiB" in refusal(Path("/dev/zero"))
+@pytest.mark.timeout(5)
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    # A pipe that nobody writes to would be waited for, a device read without end.
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        assert refusal(path) == (
+            f"{path}: is a device or a pipe, and no file; write its content to a file"
+        )
 
 
 def test_a_mebibyte_is_still_read() -> None:

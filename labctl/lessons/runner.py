@@ -153,6 +153,8 @@ class Runner:
         """Undo a checkpoint. Raises LabError when its undo commands fail."""
         context.progress(str(checkpoint.title))
         self._previous = None
+        # No longer passed, still begun: if labctl is killed now, the next route undoes it again.
+        self.update_position(lambda position: position.attempting(self.lesson, checkpoint))
         node = self.commands.node_of(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:

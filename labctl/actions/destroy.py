@@ -48,6 +48,7 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
 
     with lab.state.locked("destroy"):
         if lab.state.exists:
+            lab.state.note_destroying()
             steps = [
                 Step("nodes", tr("nodes, networks, file systems"), remove_nodes),
                 Step("files", tr("files"), lambda context: lab.state.remove(), needs=("nodes",)),
@@ -57,3 +58,15 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
         else:
             lab.state.remove()
     return Destroyed(existed=True, cached=cached)
+
+
+def finish_destroying(lab: Lab) -> bool:
+    """Finish a `destroy` that was killed; whether there was one. Then `lab` is out of date.
+
+    Raises LabError naming what could not be removed.
+    """
+    if not lab.state.being_destroyed:
+        return False
+    lab.note("warning", tr("destroying the lab was interrupted: finishing it"))
+    destroy(lab)
+    return True

@@ -152,7 +152,8 @@ def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
     from labctl.actions.logs import ssh_argv
 
     with open_console() as console:
-        argv = ssh_argv(open_lab(file, console), node, context.args)
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        argv = ssh_argv(open_lab(file, console), node, context.args, terminal=terminal)
     os.execvp(argv[0], argv)
 
 

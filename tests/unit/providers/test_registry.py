@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,8 +173,19 @@ class TestToy:
 
         called: list[list[str]] = []
         monkeypatch.setattr(os, "execvp", lambda program, argv: called.append(argv))
-        run("ssh", "compute-01", "--", "true")
-        assert called == [["toy-ssh", "compute-01", "true"]]
+        run("ssh", "compute-01", "--", "echo", "a b")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+            run("ssh", "compute-01", "--", "echo", "a b")  # stdout is none: as with `| less`
+            patch.setattr(sys.stdout, "isatty", lambda: True)
+            run("ssh", "compute-01", "--", "echo", "a b")
+            run("ssh", "compute-01")
+        plain, to_a_file, in_a_terminal, login = called
+        assert plain[:2] == ["toy-ssh", "compute-01"]
+        assert shlex.split(plain[2])[-1] == "echo 'a b'"
+        assert to_a_file == plain
+        assert in_a_terminal == ["toy-ssh", "-t", "compute-01", "echo 'a b'"]
+        assert login == ["toy-ssh", "compute-01"]
         assert run("report")[0] == EXIT_DONE
         assert run("graph")[0] == EXIT_DONE
         assert run("logs", "compute-01")[0] == EXIT_DONE

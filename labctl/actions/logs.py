@@ -5,9 +5,11 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.errors import LabError
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
+from labctl.provisioning.services import units_of
+from labctl.spec.problems import did_you_mean
 
 
 def ssh_argv(
@@ -62,7 +64,18 @@ def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
         f" for file in /var/log/*/{shlex.quote(unit)}*.log; do"
         f' [ -e "$file" ] && tail -n {lines} "$file"; done; true'
     )
-    return lab.guest(name).run(script).stdout
+    output = lab.guest(name).run(script).stdout
+    if output.strip():
+        return output
+    meant = did_you_mean(unit, [*stages, *units_of(node, lab.topology.stack)])
+    raise LabError(
+        tr("{node} has no log of {unit}", node=name, unit=repr(unit)),
+        hint=tr("did you mean {meant}?", meant=meant)
+        if meant
+        else tr("{command} lists the stages; a service is named as systemd names it",
+                command=f"labctl logs {name}"),
+        code=EXIT_USAGE,
+    )  # fmt: skip
 
 
 def _tail(path: Path, lines: int) -> str:

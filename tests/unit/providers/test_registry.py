@@ -241,6 +241,15 @@ class TestToy:
         assert run("destroy")[0] == EXIT_DONE
         assert not state.root.exists()
 
+    def test_snapshots_that_go_with_the_lab_are_named(self, run: Run) -> None:
+        assert run("create")[0] == EXIT_DONE
+        for name in ("base", "mine", "yours"):
+            (LabState(Path.cwd()).snapshots / name).mkdir(parents=True)
+        code, said = run("destroy")
+        assert (code, "snapshots mine, yours are deleted" in said) == (EXIT_DONE, True)
+        assert run("create")[0] == EXIT_DONE
+        assert "snapshot" not in run("destroy")[1]
+
     @pytest.mark.parametrize(
         "verb",
         ["halt", "up", "next", "reset", "snapshot save x", "snapshot restore x",

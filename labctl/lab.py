@@ -217,9 +217,19 @@ class Lab:
         return each_node(self.topology.nodes, work_on)
 
     def require_created(self) -> None:
-        """Raises LabError when there is no lab here."""
+        """Raises LabError when there is no lab here, or one that is half destroyed."""
         if not self.state.exists:
             raise LabError(tr("there is no lab here"), hint=tr("make it with `labctl create`"))
+        self.refuse_half_destroyed()
+
+    def refuse_half_destroyed(self) -> None:
+        """Raises LabError when `destroy` was begun here and did not come to its end."""
+        if self.state.being_destroyed:
+            raise LabError(
+                tr("this lab is half destroyed: `destroy` was interrupted"),
+                hint=tr("`labctl destroy` finishes it; so does `labctl create`, which then makes a"
+                        " new lab"),
+            )  # fmt: skip
 
     def require_finished(self) -> None:
         """Raises LabError when there is no lab here, or `create` has not finished it."""

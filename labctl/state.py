@@ -260,6 +260,11 @@ class LabState:
         return self.root / "created"
 
     @property
+    def destroying(self) -> Path:
+        """Exists from the moment `destroy` begins until nothing of the lab is left."""
+        return self.root / "destroying"
+
+    @property
     def lesson_position(self) -> Path:
         """Which lesson is being done, and which of its checkpoints have been run."""
         return self.root / "lesson.json"
@@ -497,8 +502,29 @@ class LabState:
             yield
 
     def remove(self) -> None:
-        """Delete the whole `.labctl/` directory."""
-        shutil.rmtree(self.root, ignore_errors=False)
+        """Delete the whole `.labctl/` directory.
+
+        The note that the lab is being destroyed goes last, for labctl may be killed meanwhile.
+        """
+        self.note_destroying()
+        for path in list(self.root.iterdir()):
+            if path == self.destroying:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        shutil.rmtree(self.root)
+
+    def note_destroying(self) -> None:
+        """Note that the lab is being destroyed. Raises LabError."""
+        if not self.destroying.exists():
+            write_atomic(self.destroying, f"{time.time()}\n")
+
+    @property
+    def being_destroyed(self) -> bool:
+        """Whether a `destroy` was begun and has not ended. Raises LabError as `usable` does."""
+        return self.usable and self.destroying.exists()
 
 
 def _not_ours(path: Path) -> LabError:

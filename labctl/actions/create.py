@@ -21,7 +21,7 @@ def create(lab: Lab) -> RunResult:
     LabError, StepFailed.
     """
     lab.examination.raise_if_not_ok()
-    with held(lab, "create"):
+    with held(lab, "create", new=True):
         lab.state.begin(lab.spec.name, lab.provider_name)
         refuse_other_topology(lab)
         stages = provisioner(lab)

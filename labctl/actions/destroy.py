@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lab import Lab
+from labctl.snapshots.store import BASE, SnapshotStore
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
 
     with lab.state.locked("destroy"):
         if lab.state.exists:
+            _tell_snapshots(lab)
+            lab.state.note_destroying()
             steps = [
                 Step("nodes", tr("nodes, networks, file systems"), remove_nodes),
                 Step("files", tr("files"), lambda context: lab.state.remove(), needs=("nodes",)),
@@ -57,3 +60,28 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
         else:
             lab.state.remove()
     return Destroyed(existed=True, cached=cached)
+
+
+def _tell_snapshots(lab: Lab) -> None:
+    """Say which of the user's snapshots go with the lab, while Ctrl-C still keeps them."""
+    names = [name for name in SnapshotStore(lab.state).names() if name != BASE]
+    if names:
+        text = tr_n(
+            "the snapshot {names} is deleted with the lab",
+            "the snapshots {names} are deleted with the lab",
+            n=len(names),
+            names=", ".join(names),
+        )
+        lab.note("warning", text)
+
+
+def finish_destroying(lab: Lab) -> bool:
+    """Finish a `destroy` that was killed; whether there was one. Then `lab` is out of date.
+
+    Raises LabError naming what could not be removed.
+    """
+    if not lab.state.being_destroyed:
+        return False
+    lab.note("warning", tr("destroying the lab was interrupted: finishing it"))
+    destroy(lab)
+    return True

@@ -12,13 +12,15 @@ from labctl.snapshots.recover import recover
 
 
 @contextmanager
-def held(lab: Lab, verb: str) -> Iterator[None]:
+def held(lab: Lab, verb: str, *, new: bool = False) -> Iterator[None]:
     """Lock the lab while the body runs, and write every event to the lab's event log.
 
     What a killed labctl left half done is first finished or undone. Raises LabError when another
-    labctl has the lock.
+    labctl has the lock; and, unless the verb may make a `new` one, when there is no lab.
     """
     state = lab.state
+    if not new:
+        lab.require_created()  # before the lock, whose file would make a `.labctl` here
     with state.locked(verb):
         state.logs.mkdir(parents=True, exist_ok=True)
         with open_text(state.events, "a") as sink:
@@ -29,6 +31,7 @@ def held(lab: Lab, verb: str) -> Iterator[None]:
 
             unsubscribe = lab.bus.subscribe(record)
             try:
+                lab.refuse_half_destroyed()
                 if state.exists:
                     recover(lab, start=verb != "halt")
                 yield

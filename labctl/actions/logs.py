@@ -5,16 +5,21 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.errors import LabError
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
+from labctl.provisioning.services import units_of
+from labctl.spec.problems import did_you_mean
 
 
-def ssh_argv(lab: Lab, name: str, command: Sequence[str] = ()) -> list[str]:
+def ssh_argv(
+    lab: Lab, name: str, command: Sequence[str] = (), *, terminal: bool = False
+) -> list[str]:
     """argv of an SSH client that logs in to a node, or runs `command` there.
 
-    Each word of `command` is quoted, so that the node's shell changes none of them. Raises
-    LabError when the node does not run.
+    Each word of `command` is quoted, so that the node's shell changes none of them. The command
+    ends with the connection. `terminal`: it gets one there, so that it prints line by line and
+    Ctrl-C reaches it. Raises LabError when the node does not run.
     """
     lab.require_created()
     node = lab.node(name)
@@ -22,7 +27,20 @@ def ssh_argv(lab: Lab, name: str, command: Sequence[str] = ()) -> list[str]:
         raise LabError(
             tr("{name} is not running", name=name), hint=tr("start the lab: `labctl up`")
         )
-    return [*lab.provider.ssh_argv(node), *([shlex.join(command)] if command else [])]
+    argv = lab.provider.ssh_argv(node)
+    if not command:
+        return argv
+    if terminal:
+        return [*argv[:-1], "-t", argv[-1], shlex.join(command)]
+    return [*argv, f"exec {shlex.join([*_ENDS_WITH_PARENT, shlex.join(command)])}"]
+
+
+_ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "timeout", "0", "bash", "-c")
+"""Put before a script: it and all that it started end when the parent ends, here sshd's process for
+the connection. Without a terminal nobody else ends them: sshd sends no signal.
+
+The kernel signals one process, and timeout(1), here without a limit (0), its process group.
+"""
 
 
 def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
@@ -46,7 +64,18 @@ def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
         f" for file in /var/log/*/{shlex.quote(unit)}*.log; do"
         f' [ -e "$file" ] && tail -n {lines} "$file"; done; true'
     )
-    return lab.guest(name).run(script).stdout
+    output = lab.guest(name).run(script).stdout
+    if output.strip():
+        return output
+    meant = did_you_mean(unit, [*stages, *units_of(node, lab.topology.stack)])
+    raise LabError(
+        tr("{node} has no log of {unit}", node=name, unit=repr(unit)),
+        hint=tr("did you mean {meant}?", meant=meant)
+        if meant
+        else tr("{command} lists the stages; a service is named as systemd names it",
+                command=f"labctl logs {name}"),
+        code=EXIT_USAGE,
+    )  # fmt: skip
 
 
 def _tail(path: Path, lines: int) -> str:

@@ -23,7 +23,7 @@ from labctl.topology import Node
 if TYPE_CHECKING:
     from labctl.lab import Lab
 
-State = Literal["absent", "unfinished", "halted", "degraded", "up"]
+State = Literal["absent", "unfinished", "halted", "degraded", "up", "destroying"]
 
 
 class NodeStatus(TypedDict):
@@ -85,7 +85,7 @@ class Report(TypedDict):
     """null where no lab exists."""
     state: State
     nodes: list[NodeStatus]
-    """Empty where no lab exists."""
+    """Empty where no lab exists, or one that is half destroyed."""
     instances: list[InstanceStatus]
     """Empty unless the lab is up."""
     lesson: LessonStatus | None
@@ -114,6 +114,9 @@ def collect(lab: "Lab") -> Report:
         return report
     identity = lab.state.identity()
     report["provider"], report["id"] = identity.provider, identity.lab_id
+    if lab.state.being_destroyed:
+        report["state"] = mark("destroying")
+        return report
     registered = _chassis(lab)
     with ThreadPoolExecutor(max_workers=8) as pool:
         report["nodes"] = list(pool.map(lambda node: _node(lab, node, registered), topology.nodes))
@@ -211,6 +214,9 @@ def show(report: Report, console: Console, labctl: str) -> None:
     if report["state"] == "absent":
         console.say(tr("make it with {command}", command=f"{labctl} create"))
         return
+    if report["state"] == "destroying":
+        console.say(tr("next: {command}", command=f"{labctl} {_NEXT_VERBS['destroying']}"))
+        return
     rows = [
         (
             bool(node["running"] and not node["failed"] and node["chassis"]),
@@ -260,7 +266,7 @@ def show(report: Report, console: Console, labctl: str) -> None:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 
 
-_NEXT_VERBS = {"unfinished": "create", "halted": "up"}
+_NEXT_VERBS = {"unfinished": "create", "halted": "up", "destroying": "destroy"}
 """State -> the verb to run next."""
 
 

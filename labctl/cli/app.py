@@ -43,6 +43,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     lang: Annotated[str, typer.Option(help="en or zh-TW; default: the locale's.")] = "",
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -51,6 +52,9 @@ def options(
     if version:
         typer.echo(f"labctl {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_USAGE)
 
 
 def _language(asked: str) -> str:
@@ -130,8 +134,8 @@ def _localized(command: Any) -> Any:
 
 
 def _show_usage_error(error: Any) -> int:
-    if current_language() == "en":
-        error.show()
+    if current_language() == "en" or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # the latter is the help, which is localized, and no error
         return EXIT_USAGE
     from labctl.cli.help import usage_message
 

@@ -117,11 +117,14 @@ def render(
 def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
     """Make the lab, or finish and mend one that was begun."""
     from labctl.actions.create import create as create_lab
+    from labctl.actions.destroy import finish_destroying
     from labctl.doctor.show import show_briefly
     from labctl.lessons.model import FIRST
 
     with open_console(quiet=quiet) as console:
         lab = open_lab(file, console)
+        if finish_destroying(lab):
+            lab = open_lab(file, console)  # another one: nothing of the old lab is taken over
         if lab.examination.ok:
             show_briefly(lab.examination, console)
         create_lab(lab)
@@ -149,7 +152,8 @@ def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
     from labctl.actions.logs import ssh_argv
 
     with open_console() as console:
-        argv = ssh_argv(open_lab(file, console), node, context.args)
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        argv = ssh_argv(open_lab(file, console), node, context.args, terminal=terminal)
     os.execvp(argv[0], argv)
 
 

@@ -37,11 +37,12 @@ LOCK_DEADLINE = 1800.0
 """Seconds to wait for another labctl that builds: an image takes minutes, on a slow network half an
 hour."""
 
-DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
-         "--kill-child", "--mount-proc")  # fmt: skip
+DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation",
+         "slave", "--pid", "--fork", "--kill-child", "--mount-proc")  # fmt: skip
 """Put before a command: it and all its descendants end with labctl, even after kill -9.
 
-It runs in a mount and a PID namespace of its own.
+It runs in a mount and a PID namespace of its own. What is unmounted outside is unmounted in there,
+too: with a private copy, unshare's default, the file systems of destroyed labs would stay in use.
 """
 
 

@@ -14,7 +14,7 @@ from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 from labctl.lessons.claims import ClaimChecker, ClaimFails
 from labctl.lessons.commands import VARIABLES, Commands
 from labctl.lessons.model import CAPTURED, Checkpoint, Claim, Lesson
@@ -153,6 +153,8 @@ class Runner:
         """Undo a checkpoint. Raises LabError when its undo commands fail."""
         context.progress(str(checkpoint.title))
         self._previous = None
+        # No longer passed, still begun: if labctl is killed now, the next route undoes it again.
+        self.update_position(lambda position: position.attempting(self.lesson, checkpoint))
         node = self.commands.node_of(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
@@ -190,6 +192,14 @@ class Runner:
         For claims about captured packets the checkpoint's commands are run once more.
         """
         until = time.monotonic() + CHECK_BUDGET
+        count = sum(len(claims) for _, claims in expected)
+        self._console.say(
+            tr_n(
+                "asking the lab about {n} claim; that may take some seconds …",
+                "asking the lab about {n} claims; that may take some seconds …",
+                n=count,
+            )
+        )
         with self.checker.cached_reads():
             self.checker.prefetch([claim for _, claims in expected for claim in claims])
             for checkpoint, claims in expected:

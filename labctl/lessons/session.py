@@ -28,6 +28,7 @@ from labctl.lessons.results import LessonOutcome, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import write_record
+from labctl.spec.problems import did_you_mean
 from labctl.state import LabState
 from labctl.terminal.console import Console
 from labctl.topology import Topology
@@ -92,7 +93,6 @@ class Session:
         position, lesson = self._current()
         progress = position.progress(lesson)
         if first_open(lesson, progress) == len(lesson.checkpoints):
-            self._console.say(tr("this lesson is at its end"))
             return self._report_next(lesson, LessonOutcome(lesson, position))
         if position.practice:
             return self._report_next(lesson, LessonOutcome(lesson, position))
@@ -103,8 +103,7 @@ class Session:
         position, lesson = self._current()
         number = first_open(lesson, position.progress(lesson))
         if number == len(lesson.checkpoints):
-            self._console.say(tr("this lesson is at its end"))
-            return LessonOutcome(lesson, position)
+            return self._report_next(lesson, LessonOutcome(lesson, position))
         outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, number + 1))
         return (
             outcome
@@ -157,7 +156,9 @@ class Session:
     def hint(self) -> LessonOutcome:
         """Show one more hint for the checkpoint that the learner has to do."""
         position, lesson = self._current()
-        number = current_checkpoint(lesson, position.progress(lesson), practice=True)
+        number = first_open(lesson, position.progress(lesson))
+        if number == len(lesson.checkpoints):
+            return self._report_next(lesson, LessonOutcome(lesson, position))
         checkpoint = lesson.checkpoints[number]
         if not checkpoint.hints:
             self._console.say(tr("this checkpoint has no hints"))
@@ -201,6 +202,12 @@ class Session:
                 lesson = self._load(name)
                 if target in [checkpoint.id for checkpoint in lesson.checkpoints]:
                     return name, lesson, checkpoint_number(lesson, target)
+                try:
+                    return target, self._load(target), 0
+                except LabError:
+                    if not Path(target).suffix and not did_you_mean(target, available()):
+                        checkpoint_number(lesson, target)  # raises what names the checkpoints
+                    raise
             return target, self._load(target), 0  # raises the error that lists the lessons
         lesson = self._load(lesson_name)
         return lesson_name, lesson, checkpoint_number(lesson, checkpoint_id)
@@ -282,7 +289,7 @@ class Session:
                 id = checkpoint.id if route_step.lesson is lesson else full_id
                 text, work = str(checkpoint.title), partial(runner.run, checkpoint)
             steps.append(Step(id, text, work, needs=(steps[-1].id,) if steps else ()))
-        result = self._engine(title, steps)
+        result = self._engine(_run_title(title, route), steps)
         self._forget_undone(lesson)
         results = [result for runner in runners.values() for result in runner.results]
         return LessonOutcome(lesson, self._position(), result, results, undone)
@@ -366,6 +373,21 @@ class Session:
 
     def _say_solve(self) -> None:
         self._console.say(tr("to have it done: {command}", command=f"{self._labctl} solve"))
+
+
+def _run_title(title: str, route: Sequence[RouteStep]) -> str:
+    """What the engine's summary ("… · 11 done") is about: not the lesson if all is taken back."""
+    count = sum(step.direction == "undo" for step in route)
+    if count == len(route):
+        return tr("take back what was begun")
+    if count == 0:
+        return title
+    return tr_n(
+        "{title} ({n} checkpoint taken back first)",
+        "{title} ({n} checkpoints taken back first)",
+        n=count,
+        title=title,
+    )
 
 
 def _undo(

@@ -147,7 +147,10 @@ class Provider(Protocol):
         ...
 
     def ssh_argv(self, node: Node) -> list[str]:
-        """argv that opens an interactive SSH session; a remote command may be appended."""
+        """argv that opens an interactive SSH session; a remote command may be appended.
+
+        The last word is the destination: options of ssh(1) may be put before it.
+        """
         ...
 
     def host_end(self, node: Node) -> HostEnd | None:

@@ -60,7 +60,7 @@ def _graphs(lab: "Lab", state: str, walks: Sequence[Walk]) -> dict[Language, Gra
     """By language: the network, completed by the interfaces that walks passed."""
     observed: Graph | None = None
     trouble = ""
-    if state not in ("absent", "halted"):
+    if state not in ("absent", "halted", "destroying"):
         from labctl.graph.observed import live
 
         try:

@@ -41,8 +41,9 @@ def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, An
     on(
         shared_lab,
         "network-controller",
-        "ovn-nbctl --id=@rule create NAT type=dnat_and_snat external_ip=10.0.2.220"
-        f" logical_ip=172.16.100.10 -- add Logical_Router {router.strip()} nat @rule",
+        # Claims are asked at once: the gateway has to have the flows of the rule by then.
+        "ovn-nbctl --wait=hv --timeout=60 --id=@rule create NAT type=dnat_and_snat"
+        f" external_ip=10.0.2.220 logical_ip=172.16.100.10 -- add Logical_Router {router.strip()} nat @rule",
     )
     try:
         assert failing(shared_lab) == {
@@ -53,7 +54,7 @@ def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, An
             "reply-comes-to-the-gateway-address",
         }
     finally:
-        on(shared_lab, "network-controller", f"ovn-nbctl lr-nat-del {rule}")
+        on(shared_lab, "network-controller", f"ovn-nbctl --wait=hv --timeout=60 lr-nat-del {rule}")
     assert failing(shared_lab) == set()
 
 

@@ -154,7 +154,7 @@ def address(lab: Cli) -> str:
 
 def test_a_nat_rule_deleted_behind_openstacks_back(day: Cli) -> None:
     name, ip = router(day), address(day)
-    on(day, CONTROLLER, f"ovn-nbctl lr-nat-del {name} dnat_and_snat {ip}")
+    on(day, CONTROLLER, f"ovn-nbctl --wait=hv --timeout=60 lr-nat-del {name} dnat_and_snat {ip}")
     try:
         assert failing(day) == {
             "one-dnat-rule", "exactly-two-rules", "dnat-to-the-instance", *REACHED, *REQUEST_IN,

@@ -71,7 +71,10 @@ def placeholders(template: str) -> set[str | None]:
 def in_tables() -> Iterator[tuple[str, str]]:
     """(place, template) of what is written down where the language is not known yet."""
     yield from ((script.file, script.title) for script in SCRIPTS)
-    yield from (("status", state) for state in ("absent", "unfinished", "halted", "degraded", "up"))
+    yield from (
+        ("status", state)
+        for state in ("absent", "unfinished", "halted", "degraded", "up", "destroying")
+    )
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
     yield from (("spec.WANTED", wanted) for wanted in WANTED.values())
     yield from (("help.COMMON", ours) for _, ours in COMMON)

@@ -221,7 +221,9 @@ class NspawnProvider:
         argv = ["env", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", *nspawn]
         if not _unified_cgroups():
             # The host has cgroup v1. The container gets cgroup v2 at the usual place.
-            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _CGROUP2,
+            # Slave: what the host unmounts later, such as another lab's file system, is unmounted
+            # in there too. A private copy would keep that overlay in use.
+            argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _CGROUP2,
                     "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
         log = self._state.console_log(node.name)
         begin = log.stat().st_size if log.exists() else 0

@@ -116,6 +116,21 @@ def test_wrong_use_is_told(run: Run, words: list[str], code: int, said: str) -> 
     assert "Traceback" not in out + err
 
 
+@pytest.mark.parametrize("words", [[], ["snapshot"], ["--lang", "LANGUAGE"]])
+@pytest.mark.parametrize(
+    ("language", "begins"), [("en", "Usage: labctl"), ("zh-TW", "用法：labctl")]
+)
+def test_without_a_verb_the_help_is_shown_and_no_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch, language: str, begins: str, words: list[str]
+) -> None:
+    monkeypatch.setenv("LABCTL_LANG", language)
+    words = [word.replace("LANGUAGE", language) for word in words]
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.strip() == run(*words, "--help")[1].strip()
+    assert err.strip().startswith(begins)
+
+
 @pytest.mark.parametrize("verb", ["halt", "up", "logs"])
 def test_verbs_that_need_a_lab_say_so(run: Run, verb: str) -> None:
     Path("lab.yaml").write_text("name: x\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from labctl.engine.steps import RunResult, Step
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import set_language
 from labctl.lessons.commands import VARIABLES
@@ -459,3 +460,76 @@ def test_a_transcript_controls_no_terminal(bench: Bench) -> None:
     assert "PWNED" not in text.replace("033]0;PWNED", "")  # but in the command, as one types it
     assert "abcd" in text
     assert "hi\tthere" in text
+
+
+# -- at the end, and lost --------------------------------------------------------------------------
+@pytest.mark.parametrize("practice", [True, False])
+def test_after_the_end_hint_and_solve_say_where_to_go(
+    bench: Bench, day: Lesson, practice: bool
+) -> None:
+    room = bench.classroom(day)
+    sees(bench, NET, IP)
+    room.replay("test")
+    room.start("test", practice=practice)
+    for ids in (NET,), (NET, IP), (NET, IP):
+        sees(bench, *ids)
+        assert room.solve().failure is None
+    done = made(bench)
+    for verb in (room.hint, room.solve, room.next):
+        before = len(bench.page.text)
+        outcome = verb()
+        said = bench.page.text[before:]
+        assert ("the lesson is done" in said, "next: labctl lessons" in said) == (True, True)
+        assert "hint" not in said
+        assert (outcome.failure, position(outcome)["next"]) == (None, None)
+    assert made(bench) == done
+
+
+def test_a_summary_of_what_was_taken_back_says_so(bench: Bench, day: Lesson) -> None:
+    titles: list[str] = []
+    run_steps = bench.engine
+
+    def engine(title: str, steps: list[Step]) -> RunResult:
+        titles.append(title)
+        return run_steps(title, steps)
+
+    bench.engine = engine  # type: ignore[method-assign]
+    room = bench.classroom(day)
+    sees(bench, NET)
+    room.start("test", practice=False)
+    room.next()
+    room.start("test", practice=False)
+    assert titles == ["Test", "take back what was begun"]
+    room.next()
+    room.replay("test")
+    assert titles[2:] == ["Test", "Test (1 checkpoint taken back first)"]
+
+
+def test_goto_names_what_can_be_meant(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    with pytest.raises(LabError, match="lesson test has no checkpoint 'nowhere'") as error:
+        room.goto("nowhere")
+    assert "its checkpoints are: net, ip, look" in error.value.hint
+    for a_lesson in ("floating-ib", "mine.yaml"):
+        with pytest.raises(LabError, match="there is no lesson"):
+            room.goto(a_lesson)
+
+
+def test_check_says_at_once_that_it_works(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    sees(bench, NET)
+    room.next()
+    before = len(bench.page.text)
+    shown: list[str] = []
+    ask = bench.rows
+
+    class Watching(dict[str, Any]):
+        def get(self, name: str, default: object = None) -> Any:  # asked by the first probe
+            shown.append(bench.page.text[before:])
+            return ask.get(name, default)
+
+    bench.rows = Watching(ask)
+    room.check()
+    assert "asking the lab about 2 claims" in shown[0]

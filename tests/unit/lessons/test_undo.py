@@ -3,6 +3,7 @@
 An undo that does not see that a listing failed finds nothing to take back, and reports success.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from labctl.lessons.load import load_lesson
 from labctl.lessons.model import PROBES, Checkpoint, Lesson
 from labctl.lessons.templates import fill
 from tests.unit.fakes import LocalGuest
-from tests.unit.lessons.bench import COMPUTE, Bench
+from tests.unit.lessons.bench import COMPUTE, Bench, lesson
 
 CLIENTS = ("openstack", "ovn-nbctl", "ovn-sbctl", "ovs-vsctl")
 CLIENT = """
@@ -124,3 +125,25 @@ def test_no_undo_hides_a_failure(what: tuple[Lesson, Checkpoint], tmp_path: Path
 def test_the_test_of_the_texts_sees_something() -> None:
     assert len(UNDOABLE) >= 14
     assert {lesson.id for lesson, _ in UNDOABLE} == {path.stem for path in LESSONS}
+
+
+def test_killed_while_it_takes_a_checkpoint_back_it_is_not_passed(bench: Bench) -> None:
+    file = bench.state.lesson_position
+    words = "title: {en: Step, zh-TW: 步驟}, explain: {en: x, zh-TW: 甲}"
+    room = bench.classroom(
+        lesson(
+            f"""
+  - {{id: a, {words}, run: [touch a], claims: [HOLDS], undo: rm a}}
+  - {{id: b, {words}, run: [mkdir b], claims: [HOLDS], undo: "cp {file} seen; rm -rf b"}}
+  - {{id: c, {words}, run: ['true'], claims: [HOLDS]}}
+"""
+        )
+    )
+    assert room.replay("test").failure is None
+    assert room.goto("test/b").failure is None
+    killed = json.loads(bench.text("seen"))  # what a kill during the commands leaves
+    progress = killed["lessons"]["test"]
+    assert (progress["attempted"], progress["passed"]) == (["a", "b"], ["a"])
+    bench.state.write_json(file, killed)
+    assert room.goto("test/c").failure is None
+    assert bench.ran() == ["undo:test/b", "b"]

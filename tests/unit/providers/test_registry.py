@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +20,8 @@ from labctl.cli import app
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.providers.registry import auto_order, entries, find, names
 from labctl.spec import fields
+from labctl.state import LabState
+from tests.unit.providers.toy.provider import ToyProvider
 
 PACKAGE = Path(labctl.__file__).parent
 Run = Callable[..., tuple[int, str]]
@@ -168,8 +173,19 @@ class TestToy:
 
         called: list[list[str]] = []
         monkeypatch.setattr(os, "execvp", lambda program, argv: called.append(argv))
-        run("ssh", "compute-01", "--", "true")
-        assert called == [["toy-ssh", "compute-01", "true"]]
+        run("ssh", "compute-01", "--", "echo", "a b")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+            run("ssh", "compute-01", "--", "echo", "a b")  # stdout is none: as with `| less`
+            patch.setattr(sys.stdout, "isatty", lambda: True)
+            run("ssh", "compute-01", "--", "echo", "a b")
+            run("ssh", "compute-01")
+        plain, to_a_file, in_a_terminal, login = called
+        assert plain[:2] == ["toy-ssh", "compute-01"]
+        assert shlex.split(plain[2])[-1] == "echo 'a b'"
+        assert to_a_file == plain
+        assert in_a_terminal == ["toy-ssh", "-t", "compute-01", "echo 'a b'"]
+        assert login == ["toy-ssh", "compute-01"]
         assert run("report")[0] == EXIT_DONE
         assert run("graph")[0] == EXIT_DONE
         assert run("logs", "compute-01")[0] == EXIT_DONE
@@ -177,6 +193,71 @@ class TestToy:
         assert run("start", "ovn-snat-dnat")[0] == EXIT_DONE
 
         assert run("destroy", "--purge")[0] == EXIT_DONE
+        assert not Path(".labctl").exists()
+
+    @pytest.mark.parametrize("killed_while", ["nodes", "files", "last file"])
+    def test_a_destroy_that_was_killed_is_finished_and_nothing_taken_over(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, killed_while: str
+    ) -> None:
+        assert run("create")[0] == EXIT_DONE
+        assert run("start", "ovn-snat-dnat")[0] == EXIT_DONE
+        state = LabState(Path.cwd())
+        first = state.identity().lab_id
+        (state.snapshots / "base").mkdir(parents=True)
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            if killed_while == "nodes":
+                patch.setattr(ToyProvider, "leftovers", killed)  # the nodes are gone
+            else:
+                removed: list[Path] = []
+                rmtree, last = shutil.rmtree, killed_while == "last file"
+
+                def remove_some(path: Path) -> None:
+                    removed.append(path)
+                    if (path == state.root) if last else len(removed) > 1:
+                        killed()
+                    rmtree(path)
+
+                patch.setattr("labctl.state.shutil.rmtree", remove_some)
+            assert run("destroy")[0] != EXIT_DONE
+        assert state.destroying.exists()
+        if state.exists:
+            said = run("status")[1]
+            assert ("x: destroying" in said, "next: labctl destroy" in said) == (True, True)
+            assert json.loads(run("status", "--json")[1])["state"] == "destroying"
+            for verb in ("up", "halt", "next", "reset", "logs", "snapshot list"):
+                code, said = run(*verb.split())
+                assert (code, "`labctl destroy` finishes it" in said) == (EXIT_FAILED, True), verb
+        code, said = run("create")
+        assert (code, "interrupted: finishing it" in said) == (EXIT_DONE, True)
+        assert state.identity().lab_id != first
+        assert not state.lesson_position.exists()
+        assert not (state.snapshots / "base").exists()
+        report = json.loads(run("status", "--json")[1])
+        assert (report["state"], report["lesson"]) == ("up", None)
+        assert run("destroy")[0] == EXIT_DONE
+        assert not state.root.exists()
+
+    def test_snapshots_that_go_with_the_lab_are_named(self, run: Run) -> None:
+        assert run("create")[0] == EXIT_DONE
+        for name in ("base", "mine", "yours"):
+            (LabState(Path.cwd()).snapshots / name).mkdir(parents=True)
+        code, said = run("destroy")
+        assert (code, "snapshots mine, yours are deleted" in said) == (EXIT_DONE, True)
+        assert run("create")[0] == EXIT_DONE
+        assert "snapshot" not in run("destroy")[1]
+
+    @pytest.mark.parametrize(
+        "verb",
+        ["halt", "up", "next", "reset", "snapshot save x", "snapshot restore x",
+         "snapshot delete x", "walk ping compute-01 internet", "logs", "ssh compute-01"],
+    )  # fmt: skip
+    def test_a_verb_without_a_lab_makes_no_directory(self, run: Run, verb: str) -> None:
+        code, said = run(*verb.split())
+        assert (code, "labctl create" in said) == (EXIT_FAILED, True)
         assert not Path(".labctl").exists()
 
     @pytest.mark.parametrize(

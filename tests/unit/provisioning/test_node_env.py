@@ -49,6 +49,7 @@ def wanted(lab: Topology, node: Node, secrets: Secrets = SECRETS) -> dict[str, s
         "NODE_NAME": node.name,
         "NODE_ROLES": " ".join(r for r in ("compute", "controller", "gateway") if r in node.roles),
         "NODE_ADDRESS": f"{node.eth1.address.ip}",
+        "CONTROLLER_NAME": lab.controller.name,
         "CONTROLLER_ADDRESS": f"{lab.controller.eth1.address.ip}",
         "ETH0_ADDRESS": f"{node.eth0.address.ip}/{lab.nat.prefixlen}",
         "ETH0_GATEWAY": f"{lab.nat_gateway}",

@@ -43,7 +43,8 @@ def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, An
         "network-controller",
         # Claims are asked at once: the gateway has to have the flows of the rule by then.
         "ovn-nbctl --wait=hv --timeout=60 --id=@rule create NAT type=dnat_and_snat"
-        f" external_ip=10.0.2.220 logical_ip=172.16.100.10 -- add Logical_Router {router.strip()} nat @rule",
+        f" external_ip=10.0.2.220 logical_ip=172.16.100.10"
+        f" -- add Logical_Router {router.strip()} nat @rule",
     )
     try:
         assert failing(shared_lab) == {

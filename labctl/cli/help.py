@@ -20,6 +20,8 @@ _FACTS = re.compile(r"\[(?P<facts>(?:env var: |default: |required)[^\[\]]*)\]$")
 """What click adds to the help of an option or argument, such as `[default: en]`."""
 COMMON = (
     (r"No such command (?P<name>\S+)\.", mark("there is no command {name}")),
+    (r"No such command (?P<name>\S+)\. Did you mean (?P<maybe>.*)\?",
+     mark("there is no command {name}; perhaps {maybe}?")),
     (r"No such option: (?P<name>\S+)", mark("there is no option {name}")),
     (r"No such option: (?P<name>\S+) \(Possible options: (?P<maybe>.*)\)",
      mark("there is no option {name}; perhaps {maybe}?")),

@@ -24,7 +24,6 @@ def lab_env(
         "NODE_NAME": node.name,
         "NODE_ROLES": " ".join(sorted(node.roles)),
         "NODE_ADDRESS": str(node.eth1.address.ip),
-        "CONTROLLER_NAME": controller.name,
         "CONTROLLER_ADDRESS": str(controller.eth1.address.ip),
         "ETH0_ADDRESS": str(node.eth0.address),
         "ETH0_GATEWAY": str(node.eth0.gateway),

@@ -111,8 +111,9 @@ def test_the_readme_in_chinese_has_the_same_sections() -> None:
     assert links("README.zh-TW.md") == links("README.md")
 
 
-def test_every_verb_is_in_the_readme() -> None:
-    text = "\n".join(code(read("README.md")))
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-TW.md"])
+def test_every_verb_is_in_the_readme(readme: str) -> None:
+    text = "\n".join(code(read(readme)))
     assert [verb for verb in sorted(VERBS) if f"labctl {verb}" not in text] == []
 
 
@@ -165,8 +166,10 @@ def test_every_field_of_a_lesson_is_described(model: type[BaseModel]) -> None:
 
 def test_every_probe_and_operator_is_described() -> None:
     probes = section("docs/lessons.md", "## Probes")
-    assert {name for name in rows(probes) if "." in name} == set(PROBES)
-    assert set(rows(section("docs/lessons.md", "### Conditions"))) == set(OPERATORS)
+    described = {name for name in rows(probes) if "." in name}
+    assert described == set(PROBES), "docs/lessons.md, Probes: a row for each"
+    described = set(rows(section("docs/lessons.md", "### Conditions")))
+    assert described == set(OPERATORS), "docs/lessons.md, Conditions: a row for each"
     first_cells = "\n".join(re.findall(r"^\| (`.+?) \|", probes, re.MULTILINE))
     assert {one.name for one in fields(Frame)} <= set(re.findall(r"`(\w+)`", first_cells))
 
@@ -176,7 +179,8 @@ def test_the_values_templates_see_are_the_topologys() -> None:
     assert set(re.findall(r"\bnode\.([a-z]+)", text)) == set(NODES)
     named = set(re.findall(r"\blab\.(?!yaml\b)([a-z_]+)", text))
     properties = {name for name, it in vars(Topology).items() if isinstance(it, property)}
-    assert named == {field.name for field in fields(Topology)} | properties
+    values = {field.name for field in fields(Topology)} | properties
+    assert named == values, "docs/lessons.md, Templates: what lessons may write"
 
 
 def test_the_lesson_shown_is_a_lesson() -> None:
@@ -243,7 +247,8 @@ def word(id: str) -> str:
 def test_the_graph_of_create_is_current() -> None:
     graphs = blocks("docs/architecture.md", "mermaid")
     shown = [text for text in graphs if "subgraph place0" in text]
-    assert shown == [mermaid(stages())], "put the graph on the right into docs/architecture.md"
+    drawn = mermaid(stages())
+    assert shown == [drawn], f"put this graph into docs/architecture.md:\n{drawn}"
 
 
 def test_the_graph_can_be_drawn_top_down() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.golden import expect_text
+
 TESTS = Path(__file__).parents[1]
 OTHERS = {"raises", "warns", "fail", "leave_to_ci"}  # pytest's, and a fixture that fails in CI
 
@@ -193,3 +195,15 @@ def test_tests_use_the_public_face() -> None:
 )
 def test_a_poke_is_seen(source: str, found: set[str]) -> None:
     assert pokes(source) == found
+
+
+def test_a_golden_file_that_differs_is_named_with_the_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LABCTL_UPDATE_GOLDEN", raising=False)
+    file = tmp_path / "case.txt"
+    with pytest.raises(AssertionError, match=r"case\.txt(.|\n)*\+new\n.*LABCTL_UPDATE_GOLDEN=1"):
+        expect_text(file, "new\n")  # there is none yet
+    file.write_text("same\nold\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=r" same\n-old\n\+new\n"):
+        expect_text(file, "same\nnew\n")

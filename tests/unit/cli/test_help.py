@@ -73,6 +73,7 @@ def test_help_in_chinese(
     ("words", "what"),
     [
         (("nonsense",), "沒有 nonsense 這個指令"),
+        (("craete",), "沒有 craete 這個指令；是不是 create"),
         (("create", "--nonsense"), "沒有 --nonsense 這個選項"),
         (("create", "--qiet"), "是不是 --file, --quiet？"),
         (("ssh",), "缺少 node"),

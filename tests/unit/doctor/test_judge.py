@@ -78,12 +78,14 @@ def test_golden(file: Path) -> None:
 
 def test_there_is_a_case_for_every_finding() -> None:
     known = {finding.id for file in CASES for finding in report(file).findings}
-    assert finding_ids() - known == set()
+    assert finding_ids() - known == set(), "a case in tests/golden/doctor/ for each"
 
 
 def test_every_finding_is_documented() -> None:
     text = (GOLDEN.parents[1] / "docs" / "doctor.md").read_text("utf-8")
-    assert [one for one in sorted(finding_ids()) if f"| `{one}` |" not in text] == []
+    assert [one for one in sorted(finding_ids()) if f"| `{one}` |" not in text] == [], (
+        "docs/doctor.md: a row for each"
+    )
 
 
 def finding_ids() -> set[str]:

@@ -520,7 +520,7 @@ def test_every_operator_is_in_the_table() -> None:
     used = {
         name for case in marks[0].args[1] for name in (case[1] if isinstance(case[1], dict) else ())
     }
-    assert used == set(OPERATORS)
+    assert used == set(OPERATORS), "rows of test_expectations, above, for each"
 
 
 def test_a_lessons_own_mistakes_are_said() -> None:

@@ -110,7 +110,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 def test_a_toy_is_no_provider_without_its_entry(run: Run) -> None:
     code, said = run("validate")
     assert code == EXIT_USAGE
-    assert "provider: must be auto, nspawn, virtualbox or libvirt, not 'toy'" in said
+    assert re.search("provider: must be auto, .* or .*, not 'toy'", said)
     assert run("doctor", "-p", "toy")[0] == EXIT_USAGE
 
 
@@ -130,14 +130,14 @@ class TestToy:
         Path("lab.yaml").write_text("name: x\nprovider: toi\n", encoding="utf-8")
         code, said = run("validate")
         assert code == EXIT_USAGE
-        assert "auto, nspawn, virtualbox, libvirt or toy, not 'toi'; did you mean toy?" in said
+        assert "or toy, not 'toi'; did you mean toy?" in said
 
     def test_the_doctor(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         code, said = run("doctor", "-p", "toy")
         assert code == EXIT_DONE
         assert "x on Toy: you chose it" in said
         assert "wood: oak" in said
-        assert json.loads(run("doctor", "--json")[1])["host"]["by_provider"] == {"toy": "oak"}
+        assert json.loads(run("doctor", "--json")[1])["host"]["by_provider"]["toy"] == "oak"
         monkeypatch.delenv("TOY_WOOD")
         code, said = run("doctor")
         assert (code, "there is no wood" in said, "buy some" in said) == (EXIT_FAILED, True, True)

@@ -49,7 +49,6 @@ def wanted(lab: Topology, node: Node, secrets: Secrets = SECRETS) -> dict[str, s
         "NODE_NAME": node.name,
         "NODE_ROLES": " ".join(r for r in ("compute", "controller", "gateway") if r in node.roles),
         "NODE_ADDRESS": f"{node.eth1.address.ip}",
-        "CONTROLLER_NAME": lab.controller.name,
         "CONTROLLER_ADDRESS": f"{lab.controller.eth1.address.ip}",
         "ETH0_ADDRESS": f"{node.eth0.address.ip}/{lab.nat.prefixlen}",
         "ETH0_GATEWAY": f"{lab.nat_gateway}",
@@ -202,6 +201,29 @@ def test_every_variable_of_a_script_is_given() -> None:
         needed = asked(re.sub(r"\$\{[A-Z0-9_]+:?[-=+]", "", text))
         known = given(script) | SHELLS_OWN | set(ASSIGNED.findall(text + "\n" + library))
         assert needed <= known, f"{script.file}: nobody gives {sorted(needed - known)}"
+
+
+def test_every_variable_of_the_library_is_given_on_every_node() -> None:
+    text = text_of("lib.sh")
+    needed = asked(re.sub(r"\$\{[A-Z0-9_]+:?[-=+]", "", text))
+    everywhere = set.intersection(*(given(script) for script in SCRIPTS))
+    known = everywhere | SHELLS_OWN | set(ASSIGNED.findall(text))
+    assert needed <= known, f"lib.sh: nobody gives {sorted(needed - known)}"
+
+
+def unread(values: set[str], texts: list[str]) -> set[str]:
+    """The values of lab.env that none of these scripts and templates asks for."""
+    return values - set[str]().union(*map(asked, texts))
+
+
+def test_every_value_of_lab_env_is_read() -> None:
+    values = set[str]().union(*(given(script) for script in SCRIPTS))
+    files = [path for path in PROVISION.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    assert unread(values, texts) == set(), (
+        "nothing below provision/ reads it: take it out of labctl/provisioning/node_env.py"
+    )
+    assert unread({*values, "TOY"}, texts) == {"TOY"}
 
 
 def test_every_file_is_used() -> None:

@@ -101,7 +101,8 @@ def step(steps: list[Step], id: str) -> Step:
 def test_every_script_is_there_and_every_one_there_is_a_stage() -> None:
     baked = {"12-quiet.sh", "17-schema.sh"}  # run by image/bake.sh, not on nodes
     there = {path.name for path in PROVISION.glob("[0-9]*.sh")}
-    assert there == {script.file for script in SCRIPTS} | baked
+    stages = {script.file for script in SCRIPTS}
+    assert there == stages | baked, "a stage: provision/NN-NAME.sh, and SCRIPTS in stages.py"
     for name in baked:
         assert name in (PROVISION / "image" / "bake.sh").read_text(encoding="utf-8")
 

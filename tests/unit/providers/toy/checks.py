@@ -7,7 +7,8 @@ from labctl.host.checks import machine_summary
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group
 from labctl.host.questions import Host
-from tests.unit.providers.toy import NAME
+
+from . import NAME
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:

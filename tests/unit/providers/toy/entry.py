@@ -2,8 +2,9 @@
 
 from labctl.host.questions import HostChecks
 from labctl.providers.registry import ProviderEntry
-from tests.unit.providers.toy import NAME, checks
-from tests.unit.providers.toy.provider import ToyProvider, make
+
+from . import NAME, checks
+from .provider import ToyProvider, make
 
 ENTRY = ProviderEntry(
     name=NAME,

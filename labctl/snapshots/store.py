@@ -88,10 +88,10 @@ class Manifest:
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(tr("another version of labctl made it"))
         try:
-            manifest = TypeAdapter(cls).validate_python(
-                {_IN_CODE.get(key, key): value for key, value in rest.items()}
-            )
-        except ValidationError as error:
+            fields = {_IN_CODE.get(key, key): value for key, value in rest.items()}
+            cls(**fields)  # refuses unknown keys, which pydantic passes over
+            manifest = TypeAdapter(cls).validate_python(fields)
+        except (TypeError, ValidationError) as error:
             raise ValueError(tr("its manifest was altered")) from error
         parts = (*manifest.offline.values(), *manifest.live.values())
         if not (0 <= manifest.at < 1e11 and all(_is_size(part.get("size", 0)) for part in parts)):
@@ -161,9 +161,10 @@ class Journal:
         try:
             if "method" in fields:
                 fields["method"] = _IN_CODE.get(str(fields["method"]), fields["method"])
+            cls(**fields)  # refuses unknown keys, which pydantic passes over
             journal = TypeAdapter(cls).validate_python(fields)
             checked_name(journal.name)  # the directory of that name is deleted
-        except (ValidationError, LabError) as error:
+        except (TypeError, ValidationError, LabError) as error:
             raise LabError(tr("the journal of the snapshots cannot be read")) from error
         return journal
 

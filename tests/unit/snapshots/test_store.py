@@ -266,6 +266,7 @@ def test_a_strange_position_in_a_manifest_breaks_no_list(
         {"doing": "format", "name": "one"},
         {"doing": "restore", "name": "one", "phase": "late"},
         {"doing": "restore", "name": "one", "way": "sideways"},
+        {"doing": "delete", "name": "one", "of": "a later version"},
         {"doing": "restore"},
         {},
     ],

@@ -21,7 +21,6 @@ from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.providers.registry import auto_order, entries, find, names
 from labctl.spec import fields
 from labctl.state import LabState
-from tests.unit.providers.toy.provider import ToyProvider
 
 PACKAGE = Path(labctl.__file__).parent
 Run = Callable[..., tuple[int, str]]
@@ -210,7 +209,8 @@ class TestToy:
 
         with monkeypatch.context() as patch:
             if killed_while == "nodes":
-                patch.setattr(ToyProvider, "leftovers", killed)  # the nodes are gone
+                # The nodes are gone then.
+                patch.setattr("labctl.providers.toy.provider.ToyProvider.leftovers", killed)
             else:
                 removed: list[Path] = []
                 rmtree, last = shutil.rmtree, killed_while == "last file"

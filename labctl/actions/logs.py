@@ -32,15 +32,17 @@ def ssh_argv(
         return argv
     if terminal:
         return [*argv[:-1], "-t", argv[-1], shlex.join(command)]
-    return [*argv, f"exec {shlex.join([*_ENDS_WITH_PARENT, shlex.join(command)])}"]
+    script = shlex.join(command)
+    ends = shlex.join([*_ENDS_WITH_PARENT, "timeout", "0", "bash", "-c", script])
+    # BusyBox, in a box of the user's own, has a setpriv without this option.
+    probe = shlex.join([*_ENDS_WITH_PARENT, "true"])
+    return [*argv, f"if {probe} 2>/dev/null; then exec {ends}; else {script}; fi"]
 
 
-_ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "timeout", "0", "bash", "-c")
-"""Put before a script: it and all that it started end when the parent ends, here sshd's process for
-the connection. Without a terminal nobody else ends them: sshd sends no signal.
-
-The kernel signals one process, and timeout(1), here without a limit (0), its process group.
-"""
+_ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
+"""Put before a program: it gets SIGTERM when its parent ends, here sshd's process for the connection.
+Without a terminal nobody else ends it: sshd sends no signal. The kernel signals that one process;
+timeout(1), here without a limit (0), hands the signal on to all that the command started."""
 
 
 def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:

@@ -55,6 +55,7 @@ def test_what_a_command_started_ends_with_the_connection(tmp_path: Path) -> None
             os.kill(pid, 9)
 
 
+@pytest.mark.parametrize("util_linux", [True, False])
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
@@ -65,10 +66,21 @@ def test_what_a_command_started_ends_with_the_connection(tmp_path: Path) -> None
     ],
 )
 def test_words_input_and_exit_code_pass_through(
-    command: list[str], code: int, said: str | None
+    command: list[str], code: int, said: str | None, util_linux: bool, tmp_path: Path
 ) -> None:
+    env = dict(os.environ)
+    if not util_linux:  # as BusyBox's, which knows other options
+        fake = tmp_path / "setpriv"
+        fake.write_text("#!/bin/sh\necho unrecognized option >&2\nexit 1\n")
+        fake.chmod(0o755)
+        env["PATH"] = f"{tmp_path}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", remote(*command)], input="typed", capture_output=True, text=True, check=False
+        ["bash", "-c", remote(*command)],
+        input="typed",
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
     )
     assert done.returncode == code
     assert said is None or done.stdout == said

@@ -40,7 +40,7 @@ def ssh_argv(
 
 
 _ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
-"""Put before a program: it gets SIGTERM when its parent ends, here sshd's process for the connection.
+"""Put before a program: it gets SIGTERM when its parent ends, here sshd's process.
 Without a terminal nobody else ends it: sshd sends no signal. The kernel signals that one process;
 timeout(1), here without a limit (0), hands the signal on to all that the command started."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from labctl.access import serialshell
 from labctl.access.guest import Guest, GuestError, GuestResult, OnLine
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import mark, tr
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 KEY = "/root/.ssh/id_ed25519"
 """Private half of the Nova keypair, a file on the controller."""
+_CONSOLE_TROUBLE = (
+    mark("the console asks for a login"),
+    mark("the console does not answer"),
+    mark("the console takes nothing any more"),
+    mark("the console is gone"),
+    mark("the console garbles what is typed"),
+    mark("the console garbles what is said"),
+)
+"""What NoShellError says. access/serialshell.py has no translations: it runs inside a node."""
 _SHELL_TIMEOUT = 60
 """Seconds until a shell must answer on the console: the instance may still be booting."""
 
@@ -200,7 +209,11 @@ class InstanceGuest:
             self._method = method
             return result
         raise GuestError(
-            tr("no connection to {name} works: {tried}", name=self.name, tried="; ".join(refused)),
+            tr(
+                "no connection to {name} works: {tried}",
+                name=self.name,
+                tried=tr("; ").join(refused),
+            ),
             hint=tr("is it still booting? see `openstack console log show {name}`", name=self.name),
         )
 
@@ -229,7 +242,9 @@ class InstanceGuest:
             raise _ClosedError(tr("console: {said}", said=reason))
         answer = json.loads(done.stdout)
         if "no_shell" in answer:
-            raise _ClosedError(tr("console: {said}", said=answer["no_shell"]))
+            trouble = answer["no_shell"]
+            reason = tr(trouble) if trouble in _CONSOLE_TROUBLE else trouble
+            raise _ClosedError(tr("console: {said}", said=reason))
         if "late" in answer:
             raise self._late(script, timeout)
         out, err = (
@@ -246,7 +261,7 @@ class InstanceGuest:
         try:
             self._compute.put(self._controller.get(KEY), key, 0o600)
         except GuestError as error:
-            raise _ClosedError(f"SSH: {error.message}") from error
+            raise _ClosedError(tr("SSH: {said}", said=error.message)) from error
         try:
             namespace = f"ovnmeta-{self.location.network}"
             client = ["ip", "netns", "exec", namespace, "ssh", "-i", key]
@@ -292,7 +307,7 @@ class InstanceGuest:
             raise self._late(script, timeout) from error
         if done.returncode == 255:  # ssh itself failed
             reason = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
-            raise _ClosedError(f"SSH: {reason}")
+            raise _ClosedError(tr("SSH: {said}", said=reason))
         return done
 
     def _late(self, script: str, timeout: float) -> GuestError:

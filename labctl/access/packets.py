@@ -90,14 +90,12 @@ _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanosecon
 def sighting(row: Mapping[str, Any]) -> str:
     """One frame (as a mapping of Frame's fields) as a line of text, much as tcpdump prints it."""
     what = " ".join(word for word in (row["protocol"], row["kind"]) if word)
-    text = (
-        f"{row['interface']} of {row['node']}: {what} {row['src']} > {row['dst']},"
-        f" {row['src_mac']} > {row['dst_mac']}, ttl {row['ttl']}"
-    )
+    text = tr("{interface} of {node}: {what} {src} > {dst}, {src_mac} > {dst_mac}, ttl {ttl}",
+              **{**row, "what": what})  # fmt: skip
     if row["tunnel"]:
-        text += f"; in Geneve {row['tunnel_src']} > {row['tunnel_dst']}, vni {row['vni']:#x}"
+        text += tr("; in Geneve {tunnel_src} > {tunnel_dst}, vni {vni:#x}", **row)
         if row["option_class"] is not None:
-            text += f", class {row['option_class']:#x} data {row['option_data']}"
+            text += tr(", class {option_class:#x} data {option_data}", **row)
     return text
 
 

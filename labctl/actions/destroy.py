@@ -40,7 +40,7 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
         lab.provider.destroy(context.progress)
         if left := lab.provider.leftovers():
             raise LabError(
-                tr("this could not be removed: {what}", what="; ".join(left)),
+                tr("this could not be removed: {what}", what=tr("; ").join(left)),
                 hint=tr("end what uses it, then run `labctl destroy` again"),
             )
         if purge:

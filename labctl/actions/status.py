@@ -256,7 +256,9 @@ def show(report: Report, console: Console, labctl: str) -> None:
             passed=len(lesson["passed"]),
             total=total or "?",
         )
-        console.say(f"{text} ({tr('practice')})" if lesson["practice"] else text)
+        if lesson["practice"]:
+            text = tr("{text} ({detail})", text=text, detail=tr("practice"))
+        console.say(text)
         if lesson["next"] and not next_verb:
             command = f"{labctl} next"
             console.say(tr("next: {command}", command=f"{command} ({lesson['next']})"))

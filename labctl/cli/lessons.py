@@ -39,7 +39,7 @@ def lessons(json: Json = False) -> None:
     with open_console() as console:
         for lesson in all_lessons:
             count = tr_n("{n} checkpoint", "{n} checkpoints", n=len(lesson.checkpoints))
-            console.heading(f"{lesson.id}  ({count})")
+            console.heading(tr("{id}  ({count})", id=lesson.id, count=count))
             console.say(f"  {lesson.title}")
             console.say(f"  {lesson.goal}")
         console.say()

@@ -113,14 +113,15 @@ def show_rows(rows: "list[Row]", console: "Console") -> None:
     heads = ["", tr("snapshot"), tr("age"), tr("size"), tr("kept"), tr("lesson")]
     lines = [[Span(head, "bold") for head in heads]]
     for row in rows:
-        methods = [word for word, possible in (("warm", row.warm), ("cold", row.cold)) if possible]
-        cells = [row.name, _age(time.time() - row.at), _size(row.size), "+".join(methods) or "-",
+        words = ((tr("warm"), row.warm), (tr("cold"), row.cold))
+        methods = tr("+").join(word for word, possible in words if possible)
+        cells = [row.name, _age(time.time() - row.at), _size(row.size), methods or "-",
                  row.lesson or "-"]  # fmt: skip
         lines.append([Span("→" if row.current else "", "ok"), *(Span(cell) for cell in cells)])
     console.write([(), *table(lines, console.width)])
     for row in rows:
         if row.trouble:
-            console.say(f"  {row.name}: {row.trouble}")
+            console.say(f"  {row.name}" + tr(": ") + row.trouble)
 
 
 def _size(count: int) -> str:

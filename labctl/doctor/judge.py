@@ -68,7 +68,7 @@ class DoctorReport:
             return
         first, *more = self.errors
         reasons = [first.what, *(finding.what for finding in more)]
-        fix = ": ".join(filter(None, [first.fix, "; ".join(first.commands)]))
+        fix = tr(": ").join(filter(None, [first.fix, "; ".join(first.commands)]))
         raise LabError(
             tr("this lab cannot be made here: {reasons}", reasons="\n".join(reasons)),
             hint=fix + ("\n" if fix else "") + tr("`labctl doctor` tells more"),

@@ -40,7 +40,7 @@ def show(report: DoctorReport, console: Console) -> None:
             prefix = (
                 ""
                 if choice.provider or not finding.provider
-                else f"{find(finding.provider).title}: "
+                else find(finding.provider).title + tr(": ")
             )
             console.finding(
                 finding.level,

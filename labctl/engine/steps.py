@@ -116,7 +116,7 @@ class StepFailed(LabError):  # noqa: N818 - an outcome of a step, as in `failed`
         self.__cause__ = cause
 
     def __str__(self) -> str:
-        return f"{self.title}: {self.message}"
+        return self.title + tr(": ") + self.message
 
 
 def _message(cause: BaseException) -> str:
@@ -293,7 +293,7 @@ class _Run:
             return bool(step.done())
         except Exception as error:
             message = tr("{title}: cannot tell whether it is done", title=step.title)
-            self.bus.emit(Note("warning", f"{message}: {_message(error)}"))
+            self.bus.emit(Note("warning", message + tr(": ") + _message(error)))
             return False
 
     def _collect(self) -> None:

@@ -35,7 +35,9 @@ class WaitTimeout(LabError):  # noqa: N818 - a state, not a mistake
         super().__init__(message, hint=hint)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{tr('hint')}: {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        return f"{self.message}\n" + tr("hint") + tr(": ") + self.hint
 
 
 def wait_until(

@@ -126,7 +126,7 @@ def _read_node(guest: Guest) -> tuple[NodeFacts | None, str]:
         facts = ovs.understand(guest.run(ovs.QUESTION, timeout=30).stdout)
     except (LabError, OSError, ValueError, KeyError) as error:
         text = tr("{name} does not answer", name=guest.name)
-        return None, f"{text}: {_first_line(error)}"
+        return None, text + tr(": ") + _first_line(error)
     if not facts.switching:
         return facts, tr("Open vSwitch does not answer on {node}", node=guest.name)
     return facts, ""

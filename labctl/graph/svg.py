@@ -67,7 +67,8 @@ def _document(graph: Graph, drawing: Drawing, prefix: str) -> Iterator[str]:
         f' lang="{current_language()}" viewBox="{size}" width="{drawing.width}"'
         f' height="{drawing.height}" aria-labelledby="{prefix}-title {prefix}-desc">'
     )
-    yield f'<title id="{prefix}-title">{xml(clean(graph.lab))}: {xml(heading(graph))}</title>'
+    title = clean(graph.lab) + tr(": ") + heading(graph)
+    yield f'<title id="{prefix}-title">{xml(title)}</title>'
     yield f'<desc id="{prefix}-desc">{xml(describe(graph))}</desc>'
     yield f"<style>{_css(prefix)}</style>"
     yield f'<rect class="bg" width="{drawing.width}" height="{drawing.height}"/>'
@@ -88,7 +89,7 @@ def describe(graph: Graph) -> str:
             parts.append(tr("{node} ({roles}) runs {names}.", node=host.name, roles=roles,
                             names=names))  # fmt: skip
         else:
-            parts.append(f"{host.name} ({roles}).")
+            parts.append(tr("{node} ({roles}).", node=host.name, roles=roles))
     for router in graph.routers:
         peers = ", ".join(port.label for port in router.ports)
         parts.append(tr("Router {name} joins {peers}.", name=router.label, peers=peers))

@@ -56,7 +56,7 @@ class _Sheet:
 def drawing(graph: Graph, width: int) -> list[Line]:
     """The graph in at most `width` cells, in the current language."""
     width = max(width, _MIN_WIDTH)
-    title = f"{shorten(clean(graph.lab), 30)}: {heading(graph)}"
+    title = shorten(clean(graph.lab), 30) + tr(": ") + heading(graph)
     lines: list[Line] = [*wrap([Span(title, "bold")], width), ()]
     if graph.switches or graph.routers:
         lines.append((Span(tr("Logical network (OVN)"), "bold"),))

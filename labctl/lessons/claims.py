@@ -347,4 +347,4 @@ def _expected(claim: Claim, values: Mapping[str, Any]) -> str:
         if conditions:
             filled = fill_all(conditions, values)
             parts.append(f"{name} " + ", ".join(f"{key}={value}" for key, value in filled.items()))
-    return "; ".join(parts)
+    return tr("; ").join(parts)

@@ -47,7 +47,7 @@ class ClaimResult:
         if self.probe == "wire.packets" and self.seen:
             # The text leaves out the frame's number and time, so equal frames are counted.
             counts = Counter(sighting(row) for row in self.seen)
-            return [f"{n} × {text}" if n > 1 else text for text, n in counts.items()]
+            return [_counted(text, n) for text, n in counts.items()]
         if not self.seen and self.instead and self.columns:
             rows = " | ".join(_row_texts(self._claim_columns(self.instead)))
             return [tr("nothing of the kind; there is: {rows}", rows=rows)]
@@ -66,9 +66,13 @@ def _row_texts(rows: Rows, limit: int = 3) -> list[str]:
     if not rows:
         return [tr("nothing")]
     counts = Counter(_row_text(row) for row in rows)
-    shown = [f"{n} × {text}" if n > 1 else text for text, n in list(counts.items())[:limit]]
+    shown = [_counted(text, n) for text, n in list(counts.items())[:limit]]
     more = [tr("… {count} rows in all", count=len(rows))] if len(counts) > limit else []
     return shown + more
+
+
+def _counted(text: str, n: int) -> str:
+    return tr("{n} × {text}", n=n, text=text) if n > 1 else text
 
 
 def _row_text(row: Mapping[str, Any]) -> str:

@@ -258,7 +258,8 @@ def _line(hop: Hop) -> str:
 def _change(change: Change, walk: Walk) -> Both:
     def text() -> str:
         because = why_of(change)
-        return change_of(change, walk) + (f" ({because})" if because else "")
+        changed = change_of(change, walk)
+        return tr("{text} ({detail})", text=changed, detail=because) if because else changed
 
     return both(text)
 

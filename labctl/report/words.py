@@ -162,6 +162,7 @@ WORDS: dict[str, Callable[[], str]] = {
     "fails": lambda: tr("does not hold"),
     "evidence": lambda: tr("evidence"),
     "expected": lambda: tr("expected"),
+    "colon": lambda: tr(": "),
     "no_walks": lambda: tr("No packet was walked in this lab yet."),
     "controls": lambda: tr("Walk controls"),
     "stage": lambda: tr("The packet on the network; scrolls sideways"),

@@ -217,7 +217,7 @@ class _HealthCheck:
         health = parse_node_health(output, units, clock_behind)
         peers = {str(peer.eth1.address.ip) for peer in topology.nodes if peer is not node}
         if troubles := list(node_troubles(health, frozenset(peers))):
-            raise NotYet(f"{node.name}: " + ", ".join(troubles))
+            raise NotYet(node.name + tr(": ") + tr(", ").join(troubles))
 
     def _check_chassis(self) -> None:
         chassis_ready(self._lab.topology, self._lab.controller, self._lab.cloud)
@@ -233,7 +233,7 @@ class _HealthCheck:
         )
         found = found_in_ovn(self._lab.controller.run(_NORTHBOUND, timeout=30).stdout)
         if troubles := disagreements(expected, found):
-            raise NotYet("; ".join(troubles))
+            raise NotYet(tr("; ").join(troubles))
         dead = [f"{agent.agent_type} {agent.host}" for agent in network.agents()
                 if not agent.is_alive]  # fmt: skip
         if dead:

@@ -66,8 +66,10 @@ class LiveSnapshots:
         answers = self._each(
             lambda node: self._run(node, "check", name, str(proofs[node.name]["sha256"]))
         )
-        return "; ".join(
-            f"{node}: {answer['trouble']}" for node, answer in answers.items() if answer["trouble"]
+        return tr("; ").join(
+            node + tr(": ") + str(answer["trouble"])
+            for node, answer in answers.items()
+            if answer["trouble"]
         )
 
     def restore(self, name: str, context: StepContext) -> None:

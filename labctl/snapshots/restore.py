@@ -101,7 +101,7 @@ def restore_offline(
             ),
             context,
         )
-        if why := "; ".join(trouble for trouble in troubles.values() if trouble):
+        if why := tr("; ").join(trouble for trouble in troubles.values() if trouble):
             raise damaged(name, why)
 
     def stage(context: StepContext) -> None:

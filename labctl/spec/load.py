@@ -99,7 +99,8 @@ def load_built(path: Path) -> LabSpec | None:
     except SpecError as error:
         raise LabError(
             tr("{path} does not hold what this version of labctl writes there", path=path)
-            + f": {error.problems[0]}",
+            + tr(": ")
+            + str(error.problems[0]),
             hint=tr("`labctl destroy` and `labctl create` anew"),
         ) from error
     except OSError as error:

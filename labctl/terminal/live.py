@@ -220,7 +220,7 @@ class LiveConsole(BaseConsole):
         spans = [mark, Span(f" {pad(time_text, _TIME_CELLS, right=True)}  ", "dim")]
         spans.append(Span(step.title, style))
         if step.node:
-            spans.append(Span(f"  ({step.node})", "dim"))
+            spans.append(Span(tr("  ({node})", node=step.node), "dim"))
         return spans
 
     def _cropped(self, text: Text) -> Text:

@@ -66,7 +66,9 @@ class PlainConsole(BaseConsole):
                     self.heading(event.title)
             case StepStarted():
                 name = one_line(event.title)
-                self._names[event.id] = f"{name} ({one_line(event.node)})" if event.node else name
+                if event.node:
+                    name = tr("{text} ({detail})", text=name, detail=one_line(event.node))
+                self._names[event.id] = name
                 self._last_line_at[event.id] = self._clock()
                 self._unless_quiet([self._line(tr("started"), event.id)])
             case StepProgress():
@@ -87,7 +89,7 @@ class PlainConsole(BaseConsole):
         now = self._clock()
         if now - self._last_line_at.get(event.id, 0.0) >= self.progress_every:
             self._last_line_at[event.id] = now
-            line = self._line(tr("running"), event.id, f": {one_line(event.message)}")
+            line = self._line(tr("running"), event.id, tr(": ") + one_line(event.message))
             self._unless_quiet([line])
 
     def _finished(self, event: StepFinished) -> None:

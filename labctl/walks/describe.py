@@ -48,13 +48,13 @@ def verdict(walk: Walk) -> str:
         )
     if lost.reason is not None:
         where = walk.labels.datapaths.get(lost.reason.datapath, lost.reason.datapath)
-        return f"{text}. {where}: {decision(lost.reason, walk)}"
+        return text + tr(". ") + where + tr(": ") + decision(lost.reason, walk)
     if lost.untranslated:
-        return f"{text}. " + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
+        return text + tr(". ") + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
     traced = walk.traced.get(lost.direction)
     if traced is None or traced.trace is None or not traced.trace.outputs:
         return text
-    return f"{text}. " + tr("OVN's logical flows let it pass: look below them, and at the end")
+    return text + tr(". ") + tr("OVN's logical flows let it pass: look below them, and at the end")
 
 
 def title_of(path: PacketPath) -> str:

@@ -177,7 +177,7 @@ class EndpointFinder:
         except API_ERRORS as error:
             raise LabError(tr("OpenStack does not answer: {said}", said=str(error))) from error
         except LabError as error:
-            error.hint = f"{error.hint}; " * bool(error.hint) + tr(
+            error.hint = (error.hint + tr("; ") if error.hint else "") + tr(
                 "the nodes are: {names}", names=", ".join(self._node_names())
             )
             raise
@@ -230,7 +230,7 @@ class EndpointFinder:
         if not rows or not rows[0].get("prefsrc"):
             raise LabError(
                 tr("{node} has no way to {address}", node=source.node, address=target.address)
-                + (f": {result.stderr.strip()}" if result.stderr.strip() else "")
+                + (tr(": ") + result.stderr.strip() if result.stderr.strip() else "")
             )
         return replace(source, address=rows[0]["prefsrc"])
 

@@ -91,7 +91,7 @@ def test_the_empty_text_is_not_the_header_of_the_catalogue() -> None:
 def test_a_number_has_its_form(n: int, english: str) -> None:
     assert tr_n("{n} row", "{n} rows", n=n) == english
     set_language("zh-TW")
-    assert tr_n("{n} row", "{n} rows", n=n) == f"{n} 列"
+    assert tr_n("{n} row", "{n} rows", n=n) == f"{n} 筆"
 
 
 def test_a_marked_text_stays_as_it_is() -> None:

@@ -111,9 +111,9 @@ def test_plain_columns_hold_in_chinese() -> None:
     failing_run(PlainConsole(stream, clock=clock), clock)
     lines = stream.getvalue().splitlines()
     assert "[    0.5s] 已完成   Bake the image" in lines
-    assert "[   22.5s] 失敗     MariaDB (network-controller)  22.0s" in lines
+    assert "[   22.5s] 失敗     MariaDB（network-controller）  22.0s" in lines
     assert "    提示    is it up?" in lines
-    assert "    紀錄檔  a/db.log" in lines
+    assert "    記錄檔  a/db.log" in lines
 
 
 def test_quiet_tells_only_what_is_wrong() -> None:

@@ -74,11 +74,12 @@ def load_lesson(name: str) -> Lesson:
             ),
             code=EXIT_USAGE,
         )
-    lesson = parse_lesson(read_file(path), str(path))
+    content = read_file(path)
+    lesson = parse_lesson(content, str(path))
     if lesson.id in available() and path.resolve() != (built_in() / f"{lesson.id}.yaml").resolve():
         # The position knows lessons by their ids: of two with one id neither could be taken back.
         message = tr("the built-in lesson {id} has this id", id=lesson.id)
-        line = read_yaml(read_file(path), str(path)).line(("id",))
+        line = read_yaml(content, str(path)).line(("id",))
         raise SpecError([Problem(str(path), line, "id", message, tr("choose another id"))])
     return lesson
 
@@ -115,7 +116,7 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
 
 def _remember(source: YamlSource) -> None:
     """Note where the templates stand, for the message when one cannot be filled in."""
-    for path, text in _texts(source.data):
+    for path, text in source.texts():
         if "{" in text:
             place = f"{source.file}:{source.line(path)}: {dotted(path)}"
             for template in (text, text.strip(), without_gaps(text).strip()):
@@ -323,7 +324,7 @@ def _text_problems(source: YamlSource) -> Iterator[Problem]:
     """Everything that is wrong with the templates of a lesson."""
     facts = source.data.get("facts") if isinstance(source.data, dict) else None
     names = tuple(facts) if isinstance(facts, dict) else ()
-    for text_path, text in _texts(source.data):
+    for text_path, text in source.texts():
         for message, fix in _template_problems(text, names):
             yield source.problem(text_path, message, fix)
 
@@ -364,15 +365,6 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 def _attributes(dataclass: type) -> tuple[str, ...]:
     properties = (name for name, value in vars(dataclass).items() if isinstance(value, property))
     return (*(field.name for field in fields(dataclass)), *properties)
-
-
-def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """(path, text) of every text in the file."""
-    if isinstance(data, str):
-        yield path, data
-    elif isinstance(data, dict | list):
-        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from _texts(item, (*path, key))
 
 
 def json_schema() -> dict[str, Any]:

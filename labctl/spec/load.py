@@ -151,7 +151,7 @@ def parse_spec(text: bytes, filename: str) -> LabSpec:
     problems = [problem for _, problem in source.repeated]
     # Which value of a repeated key was meant is not known: rules must not use it.
     invalid_paths = {path for path, _ in source.repeated}
-    quoted_wrongly = {path: quote for path, text in _texts(source.data)
+    quoted_wrongly = {path: quote for path, text in source.texts()
                       if (quote := in_wrong_quotes(text))}  # fmt: skip
     problems += [source.problem(path, *wrong_character(quote))
                  for path, quote in quoted_wrongly.items()]  # fmt: skip
@@ -252,15 +252,6 @@ def _full_subnets(
                 "{network} has no free address left for {names}", network=network, names=names
             )
             yield source.problem(subnet, message, tr("choose a larger network"))
-
-
-def _texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text in the file with its path."""
-    if isinstance(data, str):
-        yield path, data
-    elif isinstance(data, dict | list):
-        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from _texts(item, (*path, key))
 
 
 def _without(data: Mapping[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:

@@ -71,6 +71,18 @@ class YamlSource:
         """A problem with the value at this path."""
         return Problem(self.file, self.line(path), dotted(path), message, fix)
 
+    def texts(self) -> Iterator[tuple[KeyPath, str]]:
+        """Every text in the data with its path."""
+        return _texts(self.data, ())
+
+
+def _texts(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict | list):
+        for key, item in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(item, (*path, key))
+
 
 def mistyped(text: str) -> tuple[str, str] | None:
     """Message and fix for text that would be a key and its value but for one character."""

@@ -16,9 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
@@ -39,6 +39,7 @@ Only the module that made the part knows the keys.
 _IN_FILES = {"offline": "cold", "live": "warm", "method": "way"}
 """What keys and methods are called in the files, where that is another word than in the code."""
 _IN_CODE = {word: name for name, word in _IN_FILES.items()}
+_NO_UNKNOWN_KEYS = ConfigDict(extra="forbid")
 
 
 def checked_name(name: str) -> str:
@@ -56,6 +57,8 @@ def checked_name(name: str) -> str:
 @dataclass(frozen=True)
 class Manifest:
     """What a snapshot holds, with a proof for each part."""
+
+    __pydantic_config__: ClassVar = _NO_UNKNOWN_KEYS
 
     name: str
     at: float
@@ -89,7 +92,6 @@ class Manifest:
             raise ValueError(tr("another version of labctl made it"))
         try:
             fields = {_IN_CODE.get(key, key): value for key, value in rest.items()}
-            cls(**fields)  # refuses unknown keys, which pydantic passes over
             manifest = TypeAdapter(cls).validate_python(fields)
         except (TypeError, ValidationError) as error:
             raise ValueError(tr("its manifest was altered")) from error
@@ -140,6 +142,8 @@ class Journal:
     A labctl that holds the lab and finds this file knows that the operation was interrupted.
     """
 
+    __pydantic_config__: ClassVar = _NO_UNKNOWN_KEYS
+
     doing: Doing
     name: str
     phase: Phase = "preparing"
@@ -161,7 +165,6 @@ class Journal:
         try:
             if "method" in fields:
                 fields["method"] = _IN_CODE.get(str(fields["method"]), fields["method"])
-            cls(**fields)  # refuses unknown keys, which pydantic passes over
             journal = TypeAdapter(cls).validate_python(fields)
             checked_name(journal.name)  # the directory of that name is deleted
         except (TypeError, ValidationError, LabError) as error:

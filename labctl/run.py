@@ -77,6 +77,10 @@ def build_environment() -> dict[str, str]:
     }
 
 
+KILLED_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL")
+"""Put before a command that must not go on writing files after labctl was killed."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """The result of a command: exit code and both streams as text."""

@@ -21,7 +21,7 @@ from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr, tr_n
 from labctl.own_directory import close_to_others, open_text, owner
-from labctl.run import build_environment, stream
+from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
 from labctl.state import cache_directory
 
 SUITE = "trixie"
@@ -37,7 +37,7 @@ LOCK_DEADLINE = 1800.0
 """Seconds to wait for another labctl that builds: an image takes minutes, on a slow network half an
 hour."""
 
-DIES_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation",
+DIES_WITH_LABCTL = (*KILLED_WITH_LABCTL, "unshare", "--mount", "--propagation",
          "slave", "--pid", "--fork", "--kill-child", "--mount-proc")  # fmt: skip
 """Put before a command: it and all its descendants end with labctl, even after kill -9.
 

@@ -13,13 +13,11 @@ from typing import Any
 
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.run import run
+from labctl.run import KILLED_WITH_LABCTL, run
 from labctl.state import NodeFiles
 
 # Overlayfs marks deleted, replaced and moved directories by extended attributes.
 _ALL_ATTRIBUTES = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"]
-_KILLED_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
-"""Prefix for a command that must not go on writing files after labctl was killed."""
 _LIVE_SNAPSHOTS = "var/lib/labctl/snapshots"
 """Where a node has what restores it while it runs (provision/warm/). It belongs to the node and is
 not part of a copy of its files."""
@@ -33,7 +31,7 @@ def pack(upper: Path, file: Path) -> dict[str, Any]:
     compression = ["-I", "zstd -1 -T0"] if shutil.which("zstd") else ["-I", "gzip -1"]
     try:
         run(
-            [*_KILLED_WITH_US, "tar", "--create", "--file", file, *compression, *_ALL_ATTRIBUTES,
+            [*KILLED_WITH_LABCTL, "tar", "--create", "--file", file, *compression, *_ALL_ATTRIBUTES,
              "--sparse", "--one-file-system", "--warning=no-file-ignored",
              f"--exclude=./{_LIVE_SNAPSHOTS}", "--directory", upper, "."],
             timeout=900,
@@ -61,7 +59,7 @@ def stage(file: Path, directory: Path) -> None:
     try:
         new.mkdir()
         run(
-            [*_KILLED_WITH_US, "tar", "--extract", "--file", file, *_ALL_ATTRIBUTES,
+            [*KILLED_WITH_LABCTL, "tar", "--extract", "--file", file, *_ALL_ATTRIBUTES,
              "--same-permissions", "--directory", new],
             timeout=900,
         )  # fmt: skip

@@ -357,7 +357,7 @@ class LabState:
         try:
             return Identity.from_json(data)
         except (TypeError, ValueError) as error:
-            raise _not_ours(path) from error
+            raise not_ours(path) from error
 
     def _place(self) -> dict[str, Any]:
         info = self.root.stat()
@@ -430,9 +430,9 @@ class LabState:
         try:
             known = Secrets(**data)
         except TypeError as error:
-            raise _not_ours(path) from error
+            raise not_ours(path) from error
         if not all(re.fullmatch("[0-9a-f]{32}", str(word)) for word in asdict(known).values()):
-            raise _not_ours(path)
+            raise not_ours(path)
         return known
 
     # -- JSON files ------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ class LabState:
                 hint=tr("`labctl destroy` and `labctl create` anew"),
             ) from error
         if not isinstance(data, dict):
-            raise _not_ours(path)
+            raise not_ours(path)
         return data
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
@@ -527,9 +527,11 @@ class LabState:
         return self.usable and self.destroying.exists()
 
 
-def _not_ours(path: Path) -> LabError:
+def not_ours(path: Path, detail: str = "") -> LabError:
+    """The error for a file under `.labctl/` with another content; `detail` says what is wrong."""
+    message = tr("{path} does not hold what this version of labctl writes there", path=path)
     return LabError(
-        tr("{path} does not hold what this version of labctl writes there", path=path),
+        message + tr(": ") + detail if detail else message,
         hint=tr("`labctl destroy` and `labctl create` anew"),
     )
 

@@ -54,6 +54,7 @@ from labctl.spec.source import (
     read_yaml,
     wrong_character,
 )
+from labctl.state import not_ours
 from labctl.user_files import new_for_user
 
 __all__ = [
@@ -97,12 +98,7 @@ def load_built(path: Path) -> LabSpec | None:
     except FileNotFoundError:
         return None
     except SpecError as error:
-        raise LabError(
-            tr("{path} does not hold what this version of labctl writes there", path=path)
-            + tr(": ")
-            + str(error.problems[0]),
-            hint=tr("`labctl destroy` and `labctl create` anew"),
-        ) from error
+        raise not_ours(path, str(error.problems[0])) from error
     except OSError as error:
         raise LabError(
             tr("{path} cannot be read: {error}", path=path, error=error.strerror)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from labctl.i18n import tr
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 """The lab or a step failed."""
@@ -27,3 +29,13 @@ class LabError(Exception):
 
 class Cancelled(Exception):  # noqa: N818 - a state, not a mistake
     """The work was asked to stop, and stopped before its end."""
+
+
+def cannot_write(path: Path, error: OSError, *, hint: str | None = None) -> LabError:
+    """The error for a file or directory that the system did not let us write."""
+    return LabError(tr("cannot write {path}: {error}", path=path, error=error.strerror), hint=hint)
+
+
+def space_or_permissions() -> str:
+    """The hint where nothing more is known of why a file cannot be written."""
+    return tr("free some disk space or mend the permissions, then run the same command again")

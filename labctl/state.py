@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.errors import EXIT_USAGE, LabError, cannot_write, space_or_permissions
 from labctl.i18n import tr
 from labctl.own_directory import of_another_user, open_text, owner, vet
 
@@ -45,12 +45,7 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise LabError(
-            tr("cannot write {path}: {error}", path=path, error=error.strerror),
-            hint=tr(
-                "free some disk space or mend the permissions, then run the same command again"
-            ),
-        ) from error
+        raise cannot_write(path, error, hint=space_or_permissions()) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -411,9 +406,7 @@ class LabState:
                 self.root.mkdir(mode=0o700, exist_ok=True)
             self.usable  # noqa: B018 - another labctl, or somebody else, may have been faster
         except OSError as error:
-            raise LabError(
-                tr("cannot write {path}: {error}", path=self.root, error=error.strerror)
-            ) from error
+            raise cannot_write(self.root, error) from error
 
     def save_identity(self, identity: Identity) -> None:
         """Write the identity to disk."""
@@ -473,9 +466,7 @@ class LabState:
         try:
             lock = open_text(path, "a+")
         except OSError as error:
-            raise LabError(
-                tr("cannot write {path}: {error}", path=path, error=error.strerror)
-            ) from error
+            raise cannot_write(path, error) from error
         with lock as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

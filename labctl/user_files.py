@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labctl.caller import acting_as_caller, caller, give_to_caller, refuse_strangers_links
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.errors import EXIT_USAGE, LabError, cannot_write, space_or_permissions
 from labctl.i18n import tr
 
 _umask = 0o022
@@ -198,12 +198,10 @@ def _reported(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         who = caller()
-        raise LabError(
-            tr("cannot write {path}: {error}", path=path, error=error.strerror),
-            hint=tr("labctl writes it with the rights of {user}, who called sudo; name a place of"
-                    " theirs, or free some disk space", user=who.name)
+        hint = (
+            tr("labctl writes it with the rights of {user}, who called sudo; name a place of"
+               " theirs, or free some disk space", user=who.name)
             if who is not None
-            else tr(
-                "free some disk space or mend the permissions, then run the same command again"
-            ),
-        ) from error  # fmt: skip
+            else space_or_permissions()
+        )  # fmt: skip
+        raise cannot_write(path, error, hint=hint) from error

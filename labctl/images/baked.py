@@ -18,7 +18,7 @@ from pathlib import Path
 
 from labctl.caller import user_name
 from labctl.engine.wait import NotYet, wait_until
-from labctl.errors import LabError
+from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
 from labctl.own_directory import close_to_others, open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
@@ -246,12 +246,8 @@ def make_cache(directory: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> LabError:
-    return LabError(
-        tr("cannot write {path}: {error}", path=path, error=error.strerror),
-        hint=tr(
-            "set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or btrfs"
-        ),
-    )
+    hint = tr("set LABCTL_CACHE to a directory on a local file system such as ext4, xfs or btrfs")
+    return cannot_write(path, error, hint=hint)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import IO, Any, BinaryIO
 from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
-from labctl.errors import Cancelled, LabError
+from labctl.errors import Cancelled, LabError, cannot_write
 from labctl.i18n import tr
 from labctl.images.baked import (
     DIES_WITH_LABCTL,
@@ -343,10 +343,8 @@ def pack(
                 _member(disk.name, disk.stat().st_size), _Interruptible(disk_content, cancelled)
             )
     except OSError as error:
-        raise LabError(
-            tr("cannot write {path}: {error}", path=target, error=error.strerror),
-            hint=tr("free some disk space, or choose another directory with --output"),
-        ) from error
+        hint = tr("free some disk space, or choose another directory with --output")
+        raise cannot_write(target, error, hint=hint) from error
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

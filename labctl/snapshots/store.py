@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from labctl.errors import EXIT_USAGE, LabError
+from labctl.errors import EXIT_USAGE, LabError, cannot_write
 from labctl.i18n import tr
 from labctl.state import LabState, write_atomic
 
@@ -253,9 +253,7 @@ class SnapshotStore:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.mkdir(mode=0o700)
         except OSError as error:
-            raise LabError(
-                tr("cannot write {path}: {error}", path=directory, error=error.strerror)
-            ) from error
+            raise cannot_write(directory, error) from error
         return directory
 
     def finish(self, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import LabError
+from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr
 from labctl.run import KILLED_WITH_LABCTL, run
 from labctl.state import NodeFiles
@@ -65,9 +65,7 @@ def stage(file: Path, directory: Path) -> None:
         )  # fmt: skip
         new.rename(NodeFiles(directory).staged)
     except OSError as error:
-        raise LabError(
-            tr("cannot write {path}: {error}", path=new, error=error.strerror)
-        ) from error
+        raise cannot_write(new, error) from error
     except LabError as error:
         failure = _disk_full_or(error, file)
         unstage(directory)

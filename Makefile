@@ -14,7 +14,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere integration e2e vm-short vm vm-openstack format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ setup: ## system packages, then .venv with the command labctl in it
 dev:
 	@scripts/setup.sh dev
 
-test: setup lint unit unit-ahead unit-elsewhere messages-check integration e2e vm-short ## everything that CI checks
+test: setup lint unit unit-surroundings messages-check integration e2e-short vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
 	$(BIN)/ruff check
@@ -51,11 +51,17 @@ unit-ahead: dev ## the same on another day: in a year and a half, or DAY='2028-0
 unit-elsewhere: dev ## the same in Taiwan's time zone and locale
 	scripts/unit-under.sh elsewhere $(ARGS)
 
+unit-surroundings: dev ## both at once, as CI does: another day in another place
+	scripts/unit-under.sh ahead elsewhere $(ARGS)
+
 integration: dev ## tests of one part against the real tools
 	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --durations 10 $(ARGS)
 
-e2e: dev ## tests that create real labs: root, minutes
+e2e: dev ## tests that create real labs: root, three quarters of an hour
 	$(BIN)/pytest tests/e2e --durations 20 $(ARGS)
+
+e2e-short: dev ## the part of `make e2e` that CI runs
+	$(BIN)/pytest tests/e2e -m 'not long' --durations 20 $(ARGS)
 
 vm-short: dev ## the part of `make vm` that CI runs
 	$(BIN)/pytest tests/vm -m 'not openstack and not long' --durations 10 $(ARGS)

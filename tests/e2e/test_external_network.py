@@ -59,6 +59,7 @@ def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, An
     assert failing(shared_lab) == set()
 
 
+@pytest.mark.long
 def test_without_its_gateway_the_instance_reaches_nothing(
     shared_lab: Cli, replayed: dict[str, Any]
 ) -> None:

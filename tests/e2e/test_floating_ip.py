@@ -99,17 +99,20 @@ def test_a_claim_that_does_not_hold_is_named(lab: Cli) -> None:
 
 
 def test_halt_and_up_bring_the_floating_ip_back(lab: Cli) -> None:
-    lab("replay", "floating-ip")  # another lesson, as in the test before, takes this one back
+    lab("goto", "floating-ip/nat-rules")  # another lesson, in the test before, took this one back
     lab("halt")
     assert lab.json("status")["state"] == "halted"
     lab("up")
     report = lab.json("status")
     assert report["state"] == "up"
+    # The position, too, is there for the next process.
+    assert (report["lesson"]["id"], report["lesson"]["next"]) == ("floating-ip", "nat-rules")
     address = report["instances"][0]["floating"][0]
     lab(
         "ssh", "network-controller", "--", "bash", "-c",
         f"for i in $(seq 30); do ping -c 1 -W 2 {address} && exit 0; done; exit 1",
     )  # fmt: skip
+    assert lab.json("next")["ok"] is True
 
 
 def test_another_labctl_is_told_who_holds_the_lab(lab: Cli) -> None:

@@ -179,8 +179,10 @@ def test_the_security_group_removed(day: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("node", "more"),
-    [(COMPUTE, set()), (CONTROLLER, {"gateway-chassis"})],
-    ids=["compute", "gateway"],
+    [
+        pytest.param(COMPUTE, set(), id="compute", marks=pytest.mark.long),
+        pytest.param(CONTROLLER, {"gateway-chassis"}, id="gateway"),
+    ],
 )
 def test_a_chassis_stopped(day: Cli, node: str, more: set[str]) -> None:
     on(day, node, "systemctl stop ovn-controller")
@@ -202,6 +204,7 @@ def test_the_instance_renamed(day: Cli) -> None:
         on(day, CONTROLLER, "openstack server set --name vm_1 vm_9")
 
 
+@pytest.mark.long
 def test_the_router_deleted(day: Cli) -> None:
     """Free play at its worst: claims fail and say so, and the lesson can still be taken back."""
     ip = address(day)
@@ -223,13 +226,3 @@ def test_the_router_deleted(day: Cli) -> None:
     # What `create` made it makes again.
     day("create")
     assert day.json("next")["ok"] is True
-
-
-def test_the_position_is_kept_for_the_next_process(day: Cli) -> None:
-    before = json.loads((day.directory / ".labctl" / "lesson.json").read_text(encoding="utf-8"))
-    assert day.json("status")["lesson"]["id"] == before["current"] == "floating-ip"
-    day("halt")
-    day("up")
-    assert day.json("status")["lesson"]["next"] == "floating-ip"
-    report: dict[str, Any] = day.json("next")
-    assert report["ok"] is True

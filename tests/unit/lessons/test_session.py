@@ -652,3 +652,28 @@ def test_every_verb_that_cannot_go_on_names_the_last_resort(bench: Bench, verb: 
     outcome = verbs[verb]()
     assert outcome.failure is not None
     assert outcome.failure.hint.count("labctl reset") == 1
+
+
+def test_check_shows_each_claim_as_it_is_proved(bench: Bench) -> None:
+    claim = "{{id: c{0}, text: {{en: Claim {0}, zh-TW: 甲}}, probe: test.rows, with: {{n: '{0}'}}}}"
+    claims = ", ".join(claim.format(n) for n in (1, 2, 3))
+    what = lesson(f"""
+  - id: one
+    WORDS
+    run: [touch done]
+    claims: [{claims}]
+    undo: rm -f done
+""")
+    room = bench.classroom(what)
+    room.start("test", practice=True)
+    shown: list[int] = []
+    ask = bench.rows
+
+    class Watching(dict[str, Any]):
+        def get(self, name: str, default: object = None) -> Any:  # asked by every probe
+            shown.append(bench.page.text.count("✓ Claim"))
+            return ask.get(name, default)
+
+    bench.rows = Watching(ask)
+    assert room.check().failure is None
+    assert shown == [0, 1, 2]

@@ -35,6 +35,12 @@ Captures come by this way as well: a lesson's have some kilobytes, the largest w
 """
 _LARGEST_FILE = 512 << 20
 """Bytes of a file that is read; the image of instances has some 20 MB."""
+_DRAIN = 3.0
+"""Seconds without output after which a command that has ended is no longer listened to.
+
+A process that it left in the background may hold its output open; our choice, times the timeout
+factor.
+"""
 _LONGEST_LINE = 65_536
 """Bytes; what is longer is passed on in pieces."""
 
@@ -182,7 +188,7 @@ class SSHGuest:
         on_line: OnLine | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> GuestResult:
-        """Run a command to its end.
+        """Run a command to its end, not to that of processes it leaves in the background.
 
         `timeout` is in seconds, times the timeout factor. Raises GuestError when the node cannot be
         reached, when the command takes too long, or (with `check`) exits non-zero; Cancelled when
@@ -194,6 +200,7 @@ class SSHGuest:
         shown = script.strip().splitlines()[0][:120] if script.strip() else "(nothing)"
         timeout *= self.timeout_factor
         began = time.monotonic()
+        ended: float | None = None
         out, err = _Lines("stdout", on_line), _Lines("stderr", on_line)
         with self._channel() as channel:
             self._start(channel, f"exec bash -c {shlex.quote(script)}")
@@ -207,8 +214,12 @@ class SSHGuest:
                 if channel.recv_stderr_ready():
                     err.feed(channel.recv_stderr(65536))
                     busy = True
-                if channel.exit_status_ready() and channel.eof_received:
-                    break
+                if channel.exit_status_ready():
+                    if ended is None or busy:
+                        ended = time.monotonic()
+                    silent = time.monotonic() - ended
+                    if channel.eof_received or silent > _DRAIN * self.timeout_factor:
+                        break
                 if channel.closed:
                     break
                 if cancelled is not None and cancelled():

@@ -7,7 +7,7 @@ from typing import Literal
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lessons.model import Checkpoint, Lesson
-from labctl.lessons.progress import Load, Position, Progress, first_open
+from labctl.lessons.progress import Load, Position, first_open
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class RouteStep:
 
     lesson: Lesson
     checkpoint: Checkpoint
-    direction: Literal["run", "undo"]
+    direction: Literal["run", "undo", "clear"]
+    """`clear` undoes a checkpoint that was not begun: the learner may have worked ahead by hand."""
 
 
 def with_needs(lesson: Lesson, load: Load) -> list[Lesson]:
@@ -50,14 +51,15 @@ def plan_route(
 
     `begun` are the lessons that have a begun checkpoint, in the order they were begun; `needs` are
     those that have to be passed before. Other lessons are undone, the last begun first. What was
-    begun and not passed is undone before it is run again: it may have done half of its work.
+    begun and not passed is undone before it is run again: it may have done half of its work, or the
+    learner some of it by hand, and of later checkpoints too, which are then cleared.
     """
     kept = [*(need.id for need in needs), lesson.id]
     other_steps = [
         step
         for other in reversed(begun)
         if other.id not in kept
-        for step in _undo_steps(other, position.progress(other), 0)
+        for step in _undo_steps(other, position, 0)
     ]
     complete = [(need, len(need.checkpoints)) for need in needs if need.id != lesson.id]
     undo_steps: list[RouteStep] = []
@@ -67,7 +69,7 @@ def plan_route(
         progress = position.progress(each)
         # Undoing a prerequisite undoes everything that depends on it.
         keep = 0 if need_undone else min(first_open(each, progress), end)
-        undone = _undo_steps(each, progress, keep)
+        undone = _undo_steps(each, position, keep)
         need_undone = need_undone or bool(undone and each is not lesson)
         undo_steps = [*undone, *undo_steps]
         run_steps += [
@@ -76,10 +78,17 @@ def plan_route(
     return [*other_steps, *undo_steps, *run_steps]
 
 
-def _undo_steps(lesson: Lesson, progress: Progress, keep: int) -> list[RouteStep]:
-    """Steps that undo what was begun of a lesson, except its first `keep` checkpoints."""
+def _undo_steps(lesson: Lesson, position: Position, keep: int) -> list[RouteStep]:
+    """Steps that undo what was begun of a lesson, except its first `keep` checkpoints.
+
+    After practice, or when a checkpoint failed, all later ones are cleared: what a learner made
+    ahead of the lesson may stand in the way.
+    """
+    progress = position.progress(lesson)
+    practised = position.practice and position.current == lesson.id
+    by_hand = progress.attempted and (practised or progress.attempted != progress.passed)
     return [
-        RouteStep(lesson, checkpoint, "undo")
+        RouteStep(lesson, checkpoint, "undo" if checkpoint.id in progress.attempted else "clear")
         for checkpoint in reversed(lesson.checkpoints[keep:])
-        if checkpoint.id in progress.attempted
+        if checkpoint.id in progress.attempted or (by_hand and checkpoint.undo)
     ]

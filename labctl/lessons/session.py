@@ -67,8 +67,9 @@ class Session:
     def replay(self, name: str) -> LessonOutcome:
         """Go to the beginning of a lesson as `start` does, and run all its checkpoints."""
         lesson = self._load(name)
+        self._update_position(lambda position: position.with_source(lesson, source_of(name)))
+        to_start = self._route(lesson, 0)  # before the position forgets that it was practice
         self._enter(lesson, name, practice=False)
-        to_start = self._route(lesson, 0)
         whole = [RouteStep(lesson, checkpoint, "run") for checkpoint in lesson.checkpoints]
         return self._run_route(lesson, str(lesson.title), [*to_start, *whole])
 
@@ -136,11 +137,17 @@ class Session:
             )
             refuted = LabError(
                 message if count > 1 else tr("the claim does not hold"),
-                hint=tr("`{labctl} hint` helps, `{labctl} solve` does it", labctl=self._labctl),
+                hint=tr(
+                    "`{labctl} hint` helps, `{labctl} solve` does it; if that cannot,"
+                    " `{labctl} reset` begins anew with a clean lab",
+                    labctl=self._labctl,
+                ),
                 code=EXIT_CLAIM,
             )
             return LessonOutcome(lesson, position, checkpoints=runner.results, refuted=refuted)
         text = tr("all {count} claims hold", count=count) if count > 1 else tr("the claim holds")
+        if count == 0:
+            text = tr("nothing of this step is left to prove")
         self._console.summary(True, text)
         words: TaskOrHint = {}
         if upto == first_open(lesson, progress):
@@ -285,11 +292,17 @@ class Session:
             if route_step.direction == "undo":
                 id, text = f"undo:{full_id}", tr("take back: {title}", title=checkpoint.title)
                 work = partial(_undo, runner, checkpoint, undone, full_id)
+            elif route_step.direction == "clear":
+                id = f"clear:{full_id}"
+                text = tr("make sure that nothing is there: {title}", title=checkpoint.title)
+                work = partial(runner.undo, checkpoint)
             else:
                 id = checkpoint.id if route_step.lesson is lesson else full_id
                 text, work = str(checkpoint.title), partial(runner.run, checkpoint)
             steps.append(Step(id, text, work, needs=(steps[-1].id,) if steps else ()))
         result = self._engine(_run_title(title, route), steps)
+        for failure in result.failed:
+            failure.hint = self._with_reset(failure.hint)
         self._forget_undone(lesson)
         results = [result for runner in runners.values() for result in runner.results]
         return LessonOutcome(lesson, self._position(), result, results, undone)
@@ -371,14 +384,27 @@ class Session:
         self._console.say(text)
         self._console.say(tr("next: {command}", command=f"{self._labctl} {verb}"))
 
+    def _with_reset(self, hint: str) -> str:
+        """A hint that also names the last resort."""
+        if "labctl reset" in hint:
+            return hint
+        last = tr(
+            "if nothing else helps: `{command}` begins anew with a clean lab",
+            command=f"{self._labctl} reset",
+        )
+        return tr("{hint}; {last}", hint=hint, last=last) if hint else last
+
     def _say_solve(self) -> None:
         self._console.say(tr("to have it done: {command}", command=f"{self._labctl} solve"))
+        self._console.say(
+            tr("to begin anew with a clean lab: {command}", command=f"{self._labctl} reset")
+        )
 
 
 def _run_title(title: str, route: Sequence[RouteStep]) -> str:
     """What the engine's summary ("… · 11 done") is about: not the lesson if all is taken back."""
     count = sum(step.direction == "undo" for step in route)
-    if count == len(route):
+    if not any(step.direction == "run" for step in route):
         return tr("take back what was begun")
     if count == 0:
         return title

@@ -246,6 +246,15 @@ def test_a_command_that_takes_too_long(guest: SSHGuest) -> None:
     assert guest.run("echo still there").stdout == "still there\n"
 
 
+def test_a_process_in_the_background_is_not_waited_for(guest: SSHGuest, tmp_path: Path) -> None:
+    # It holds standard error open, as in `server >log &`.
+    done = guest.run(f"sleep 4; (sleep 20; echo late) >{tmp_path}/log & echo begun $!; exit 5",
+                     check=False, timeout=60)  # fmt: skip
+    assert (done.returncode, done.stdout.split()[0]) == (5, "begun")
+    assert done.seconds < 18
+    assert guest.run(f"kill -0 {done.stdout.split()[1]}; echo $?", timeout=30).stdout == "0\n"
+
+
 def test_a_command_that_never_stops_talking_can_be_stopped(guest: SSHGuest) -> None:
     with pytest.raises(GuestError, match="did not finish"):
         guest.run(["yes"], timeout=0.5)

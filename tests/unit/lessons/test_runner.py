@@ -333,10 +333,21 @@ def test_what_was_attempted_is_taken_back_the_last_first(bench: Bench) -> None:
 
 
 def test_what_was_never_attempted_is_not_taken_back(bench: Bench) -> None:
+    session = bench.classroom(lesson(THREE))
+    session.goto("test/three")
+    session.goto("test/one")
+    assert bench.ran() == ["undo:test/two", "undo:test/one"]
+    assert bench.text("undone") == "two\none\n"
+
+
+def test_what_comes_after_a_checkpoint_that_did_not_pass_is_cleared(bench: Bench) -> None:
+    # Who tried to mend it by hand may have made anything of the lesson.
     what = lesson(THREE)
     bench.begun(what, "two")
-    bench.replay(what)
-    assert bench.text("undone") == "two\n"
+    report, _ = bench.replay(what)
+    assert bench.ran()[:2] == ["clear:test/three", "undo:test/two"]
+    assert bench.text("undone") == "three\ntwo\none\n"
+    assert report.undone == ["test/two"], "what was not begun is not said to be taken back"
 
 
 def test_an_undo_that_fails_is_said_and_tried_again(bench: Bench) -> None:
@@ -350,14 +361,14 @@ def test_an_undo_that_fails_is_said_and_tried_again(bench: Bench) -> None:
     assert bench.progress()["attempted"] == ["one", "two"]
     assert not bench.has("one"), "nothing is run on ground that is not clear"
     bench.replay(lesson(THREE))
-    assert bench.text("undone") == "three\ntwo\none\n"
+    assert bench.text("undone") == "three\nthree\ntwo\none\n"
 
 
 def test_a_checkpoint_that_the_lesson_lost_is_forgotten(bench: Bench) -> None:
     what = lesson(THREE)
     bench.begun(what, "gone", "one")
     bench.replay(what)
-    assert bench.text("undone") == "one\n"
+    assert bench.text("undone") == "three\ntwo\none\n"
     assert bench.progress()["attempted"] == ["one", "two", "three"]
 
 

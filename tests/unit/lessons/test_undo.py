@@ -147,3 +147,56 @@ def test_killed_while_it_takes_a_checkpoint_back_it_is_not_passed(bench: Bench) 
     bench.state.write_json(file, killed)
     assert room.goto("test/c").failure is None
     assert bench.ran() == ["undo:test/b", "b"]
+
+
+IN_USE = """
+here=$(dirname "$0")/..
+echo "$*" >>"$here/calls"
+case "$*" in
+    'network delete'*|'subnet delete'*) [ -e "$here/tried" ] || { touch "$here/tried"; exit 1; } ;;
+    *'list -f json'|*'--long -f json'|*'--external -f json') echo '[]' ;;
+    'network list --provider-physical-network'*) echo id-other-name ;;
+    'subnet show'*) echo id-network ;;
+    'router list'*) echo id-r; echo id-r2 ;;
+    'floating ip list'*) echo id-ip1; echo id-ip2 ;;
+    'port list'*)
+        echo 'port-1 network:distributed'
+        echo 'port-2 network:router_interface'
+        echo 'port-3 network:router_gateway'
+        echo 'port-4 compute:nova'
+        echo 'port-5 ' ;;
+    'port show'*) echo id-r ;;
+esac
+"""
+CLEARED = [
+    "floating ip delete id-ip1 id-ip2",
+    "router unset --external-gateway id-r",
+    "router unset --external-gateway id-r2",
+    "router remove port id-r port-2",
+    "port set --device-owner none port-3",
+    "port delete port-3",
+    "port delete port-4",
+    "port delete port-5",
+]
+
+
+@pytest.mark.parametrize("name", ["floating-ip", "external-network-snat"])
+@pytest.mark.parametrize(
+    ("checkpoint", "deleted"),
+    [
+        ("external-network", "network delete id-other-name"),
+        ("external-subnet", "subnet delete id-by-jq"),
+    ],
+)
+def test_what_stands_in_the_way_is_taken_back_whatever_its_name(
+    bench: Bench, name: str, checkpoint: str, deleted: str
+) -> None:
+    bench.node.stub("openstack", IN_USE)
+    # The network has the physical network, but neither the name nor the kind.
+    bench.node.stub("jq", "echo id-by-jq" if checkpoint == "external-subnet" else "true")
+    what = load_lesson(name)
+    bench.runner(what).undo(what.checkpoint(checkpoint), StepContext("undo"))
+    changes = [
+        call for call in bench.text("calls").splitlines() if not re.search(r"\b(list|show)\b", call)
+    ]
+    assert changes == [deleted, *CLEARED, deleted]

@@ -36,10 +36,15 @@ def _of(columns: str, *booleans: str) -> Signature:
 
 
 SIGNATURES: Mapping[str, Signature] = {
-    "openstack.networks": _of("name type physical_network external status", "external"),
-    "openstack.subnets": _of("name network cidr gateway dhcp pool_start pool_end", "dhcp"),
+    "openstack.networks": _of(
+        "name type physical_network external status mtu port_security", "external", "port_security"
+    ),
+    "openstack.subnets": _of("name network cidr gateway dhcp dns pool_start pool_end", "dhcp"),
     "openstack.routers": _of("name external_network gateway_address snat"),
-    "openstack.ports": _of("owner address network mac status security_groups"),
+    "openstack.ports": _of(
+        "owner router address network mac status security_groups allowed_addresses port_security",
+        "port_security",
+    ),
     "openstack.floating_ips": _of("address fixed_address network router status"),
     "openstack.servers": _of("name status host fixed floating security_groups"),
     "openstack.security_group_rules": _of("group direction protocol port_min port_max remote"),
@@ -51,12 +56,23 @@ SIGNATURES: Mapping[str, Signature] = {
     "ovn.chassis": _of("name encapsulation address"),
     "ovn.localnet_ports": _of("physical_network switch switch_name"),
     "ovn.datapaths": Signature(("name", "kind", "tunnel_key"), values={"kind": "switch|router"}),
+    "ovn.dhcp_options": _of("cidr router dns mtu port"),
     "ovn.acls": _of("direction action match"),
     "wire.ping": Signature(
         ("to", "sent", "received", "answered"),
         needed=("from", "to"),
         others=("count", "namespace"),
         values={"answered": BOOLEAN, "count": "[1-9][0-9]?"},
+    ),
+    "wire.tcp": Signature(
+        ("to", "port", "state"),
+        needed=("from", "to", "port"),
+        others=("namespace", "timeout"),
+        values={
+            "state": "open|refused|silent|unreachable",
+            "port": "[1-9][0-9]{0,4}",
+            "timeout": "[1-9][0-9]?",
+        },
     ),
     "wire.ssh": Signature(
         ("login", "address", "hostname"),
@@ -74,7 +90,7 @@ SIGNATURES: Mapping[str, Signature] = {
         },
     ),
     "wire.pairs": Signature(
-        ("kind", "src", "dst", "sequence", "same"),
+        ("kind", "src", "dst", "sequence", "same", "differs"),
         needed=("first", "second"),
         values={"same": BOOLEAN, "kind": f"request|reply|{_NUMBER}|"},
     ),

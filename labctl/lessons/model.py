@@ -7,6 +7,7 @@ lab's topology (`lab`, `instance`), so a lesson fits labs with other names and a
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -228,6 +229,11 @@ class Lesson(_Model):
     def read_from(self, source: YamlSource) -> None:
         """Note the file it was read from, for messages that name a line."""
         self._source = source
+
+    @property
+    def file(self) -> str:
+        """Absolute path of the file it was read from; empty: none."""
+        return str(Path(self._source.file).absolute()) if self._source is not None else ""
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of that id. Raises KeyError."""

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from labctl.access.guest import Guest
+from labctl.access.guest import Guest, GuestError
 from labctl.access.packets import Frame, frames
+from labctl.i18n import tr
 
 _LIMIT = 300
 """A tcpdump that nobody stops ends by itself after this time."""
@@ -111,7 +112,7 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
         listens() {{
             for _ in $(seq {250 * guest.timeout_factor}); do
                 grep -q 'listening on' $1.log && return
-                kill -0 $(cat $1.pid) || break
+                kill -0 $(cat $1.pid) 2>/dev/null || break
                 sleep 0.02
             done
             cat $1.log >&2
@@ -124,7 +125,12 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
         date +%s.%N
         """,
         timeout=20,
+        check=False,
     )
+    if not result.ok:
+        # Of a device or a filter that tcpdump does not know.
+        why = " / ".join(line for line in result.stderr.splitlines() if line.strip())
+        raise GuestError(tr("cannot capture on {node}: {why}", node=guest.name, why=why))
     return float(result.stdout)
 
 

@@ -285,7 +285,7 @@ def _condition_problems(
 
 
 def _values_of(pattern: str) -> str:
-    words = [word for word in pattern.split("|") if word.isalpha()]
+    words = [word for word in pattern.split("|") if re.fullmatch("[a-z_-]+", word)]
     return tr("known are {names}", names=", ".join(words)) if words else ""
 
 

@@ -292,9 +292,14 @@ class LabState:
         """Directory of the last packet walks, each a JSON file named by its time."""
         return self.root / "walks"
 
+    @property
+    def records(self) -> Path:
+        """Directory of the records, one directory for each lesson."""
+        return self.root / "records"
+
     def record(self, lesson: str, checkpoint: str) -> Path:
         """Output and claims of a checkpoint's last run; transcripts are made from it."""
-        return self.root / "records" / lesson / f"{checkpoint}.json"
+        return self.records / lesson / f"{checkpoint}.json"
 
     # -- identity --------------------------------------------------------------------------------
     @property

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from labctl.access.guest import Guest
+from labctl.access.guest import Guest, GuestError
 from labctl.access.packets import Frame, frames
+from labctl.i18n import tr
 
 _LIMIT = 300
 """A tcpdump that nobody stops ends by itself after this time."""
@@ -26,16 +27,35 @@ class Tap:
     """Network namespace of the interface; empty: the node's own."""
 
 
+Window = tuple[float, float]
+"""From when to when a tcpdump surely captured: seconds since the epoch, by the node's clock."""
+
+
+class Captured(list[Frame]):
+    """The frames of several captures in time order, and where and when somebody listened."""
+
+    def __init__(self, frames: Iterable[Frame] = ()) -> None:
+        super().__init__(frames)
+        self.windows: dict[tuple[str, str], Window] = {}
+        """By node and interface."""
+        self.failure = ""
+        """Why nothing was captured, if so."""
+        self.not_sent = ""
+        """Which command that should have caused packets failed, if one did."""
+
+
 @contextmanager
-def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
+def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[Captured]:
     """Capture while the body runs. The list is filled, in time order, when the body is over.
 
     The body starts only when every tcpdump captures. Raises GuestError when one cannot start, or
     when its file cannot be read back.
     """
-    captured: list[Frame] = []
-    with recording(taps, guest) as files:
+    captured = Captured()
+    windows: dict[Tap, Window] = {}
+    with recording(taps, guest, windows) as files:
         yield captured
+    captured.windows = {(tap.node, tap.interface): window for tap, window in windows.items()}
     collected = [
         frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
     ]
@@ -43,19 +63,29 @@ def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[li
 
 
 @contextmanager
-def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[dict[Tap, bytes]]:
-    """As `capturing`, but with the content of each tap's pcap file instead of frames."""
+def recording(
+    taps: Sequence[Tap],
+    guest: Callable[[str], Guest],
+    windows: dict[Tap, Window] | None = None,
+) -> Iterator[dict[Tap, bytes]]:
+    """As `capturing`, but with the content of each tap's pcap file instead of frames.
+
+    `windows` is filled when the body is over.
+    """
     recorded: dict[Tap, bytes] = {}
+    began: dict[str, float] = {}
+    ended: dict[str, float] = {}
     # By node, because one command starts all tcpdumps of a node and another one stops them.
     files: dict[str, dict[Tap, str]] = {tap.node: {} for tap in taps}
     for tap in taps:
         files[tap.node][tap] = f"/run/labctl-{uuid4().hex[:12]}.pcap"
 
     def start(node: str) -> None:
-        _start(guest(node), files[node])
+        began[node] = _start(guest(node), files[node])
 
     def stop(node: str) -> dict[Tap, bytes]:
-        return dict(zip(files[node], _stop(guest(node), files[node].values()), strict=True))
+        ended[node], contents = _stop(guest(node), files[node].values())
+        return dict(zip(files[node], contents, strict=True))
 
     with ThreadPoolExecutor(max_workers=max(1, len(files))) as pool:
         try:
@@ -67,19 +97,22 @@ def recording(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[di
             raise
         for contents in pool.map(stop, files):
             recorded.update(contents)
+        if windows is not None:
+            windows.update((tap, (began[tap.node], ended[tap.node])) for tap in taps)
 
 
-def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
+def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
+    """Start the tcpdumps; the node's time when all of them capture. Raises GuestError."""
     starts = "\n".join(
         f"setsid {_tcpdump(tap, file)} </dev/null >/dev/null 2>{file}.log &\necho $! >{file}.pid"
         for tap, file in files.items()
     )
-    guest.run(
+    result = guest.run(
         f"""
         listens() {{
             for _ in $(seq {250 * guest.timeout_factor}); do
                 grep -q 'listening on' $1.log && return
-                kill -0 $(cat $1.pid) || break
+                kill -0 $(cat $1.pid) 2>/dev/null || break
                 sleep 0.02
             done
             cat $1.log >&2
@@ -89,9 +122,16 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> None:
         for file in {" ".join(files.values())}; do
             listens $file || exit 1
         done
+        date +%s.%N
         """,
         timeout=20,
+        check=False,
     )
+    if not result.ok:
+        # Of a device or a filter that tcpdump does not know.
+        why = " / ".join(line for line in result.stderr.splitlines() if line.strip())
+        raise GuestError(tr("cannot capture on {node}: {why}", node=guest.name, why=why))
+    return float(result.stdout)
 
 
 def _tcpdump(tap: Tap, file: str) -> str:
@@ -102,10 +142,14 @@ def _tcpdump(tap: Tap, file: str) -> str:
     )  # fmt: skip
 
 
-def _stop(guest: Guest, files: Iterable[str]) -> list[bytes]:
-    """Stop the tcpdumps; the contents of their files, in order. Raises GuestError."""
+def _stop(guest: Guest, files: Iterable[str]) -> tuple[float, list[bytes]]:
+    """Stop the tcpdumps; the node's time just before, and the contents of their files, in order.
+
+    Raises GuestError.
+    """
     result = guest.run(
         f"""
+        date +%s.%N
         files="{" ".join(files)}"
         # The packets have passed the interfaces, but tcpdump may not have read them yet. It sleeps
         # (ps: S) when it has read everything, so wait for that, at most 1 s.
@@ -136,4 +180,5 @@ def _stop(guest: Guest, files: Iterable[str]) -> list[bytes]:
         """,
         timeout=30,
     )
-    return [base64.b64decode(line) for line in result.stdout.splitlines()]
+    time, *contents = result.stdout.splitlines()
+    return float(time), [base64.b64decode(line) for line in contents]

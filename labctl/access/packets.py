@@ -87,11 +87,27 @@ _ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
 
 
+SIGHTED = frozenset((
+    "node", "interface", "tunnel", "tunnel_src", "tunnel_dst", "vni", "option_class", "option_data",
+    "src_mac", "dst_mac", "src", "dst", "ttl", "protocol", "kind", "vlan", "source_port",
+    "destination_port", "flags",
+))  # fmt: skip
+"""The fields of Frame that `sighting` shows."""
+
+
 def sighting(row: Mapping[str, Any]) -> str:
     """One frame (as a mapping of Frame's fields) as a line of text, much as tcpdump prints it."""
     what = " ".join(word for word in (row["protocol"], row["kind"]) if word)
+    shown = {"what": what}
+    for end, port in (("src", "source_port"), ("dst", "destination_port")):
+        number = row.get(port)
+        shown[end] = row[end] if number is None else f"{row[end]}:{number}"
     text = tr("{interface} of {node}: {what} {src} > {dst}, {src_mac} > {dst_mac}, ttl {ttl}",
-              **{**row, "what": what})  # fmt: skip
+              **{**row, **shown})  # fmt: skip
+    if row.get("flags"):
+        text += tr(", flags {flags}", **row)
+    if row.get("vlan") is not None:
+        text += tr(", vlan {vlan}", **row)
     if row["tunnel"]:
         text += tr("; in Geneve {tunnel_src} > {tunnel_dst}, vni {vni:#x}", **row)
         if row["option_class"] is not None:

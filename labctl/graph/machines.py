@@ -183,7 +183,10 @@ def short_name(host: Host, interface: Interface) -> str:
     OVN's own names contain UUIDs, e.g. patch-provnet-UUID-to-br-int.
     """
     if interface.kind == "tunnel" and interface.peer:
-        return f"Geneve → {interface.peer}"
+        # OVN's tunnels are ports of br-int; any other is somebody's own, of whatever kind.
+        return (
+            f"{'Geneve' if interface.bridge == INTEGRATION else interface.name} → {interface.peer}"
+        )
     peer = host.interface(interface.peer) if interface.kind == "patch" else None
     return f"patch → {peer.bridge}" if peer is not None and peer.bridge else interface.name
 

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from labctl.access.capture import Captured
 from labctl.access.guest import Guest
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
@@ -119,6 +120,8 @@ class ClaimChecker:
         context = self.probe_context(frames)
         seen: Rows = []
         instead: Rows = []
+        wrong: list[list[str]] = []
+        count: int | None = None
         values: dict[str, Any] = {}
         error = ""
         # Captured packets do not change, so asking again gives the same rows.
@@ -128,24 +131,32 @@ class ClaimChecker:
         again = False
 
         def holds() -> bool:
-            nonlocal seen, instead, values, error, again, asked
+            nonlocal seen, instead, wrong, count, values, error, again, asked
             if again:
                 asked = time.monotonic()
                 if self._known is not None:
                     self._known.forget()
             again = True
             values = self.values()
-            error, seen, instead = "", [], []
+            error, seen, instead, wrong = "", [], [], []
             try:
-                rows = self._ask(claim.probe, fill_all(claim.arguments, values), context)
-                where = fill_all(claim.where, values)
-                seen = [row for row in rows if _row_matches(row, where)]
-                instead = [] if seen else rows
+                arguments, where = (
+                    fill_all(part, values) for part in (claim.arguments, claim.where)
+                )
                 count = _count(claim, values)
                 each = fill_all(claim.each, values)
-                if count == 0 and not seen and (absent := values["fact"].absent):
+                if claim.probe in CAPTURED:
+                    _require_listening(frames, arguments, where)
+                rows = self._ask(claim.probe, arguments, context)
+                seen = [row for row in rows if _row_matches(row, where)]
+                instead = [] if seen else rows
+                wrong = [_misfits(row, each if seen else where) for row in seen or rows]
+                if count == 0 and not seen:
                     # No row is about something that is not there: that would prove nothing.
-                    raise LabError(tr("there is no {name} yet", name=f"fact.{absent[0]}"))
+                    if absent := values["fact"].absent:
+                        raise LabError(tr("there is no {name} yet", name=f"fact.{absent[0]}"))
+                    if claim.probe in CAPTURED and (command := getattr(frames, "not_sent", "")):
+                        raise LabError(tr("{command} failed, so nothing was sent", command=command))
             except LabError as trouble:
                 if trouble.code == EXIT_USAGE:
                     raise
@@ -159,6 +170,7 @@ class ClaimChecker:
             held = True
         except WaitTimeout:
             held = False
+        more = ("differs",) if claim.probe == "wire.pairs" and not held else ()
         return ClaimResult(
             claim.id,
             self.fill_text(str(claim.text), values),
@@ -167,10 +179,12 @@ class ClaimChecker:
             "" if error else _expected(claim, values),
             seen,
             time.monotonic() - began,
-            tuple(dict.fromkeys((*claim.where, *claim.each))),
+            tuple(dict.fromkeys((*claim.where, *claim.each, *more))),
             [] if held else instead,
             error,
             asked - began,
+            count,
+            wrong if not held else [],
         )
 
     def fill_text(self, template: str, values: Mapping[str, Any] | None = None) -> str:
@@ -237,7 +251,11 @@ class ClaimChecker:
         rows = self._ask(fact.probe, fill_all(fact.arguments, values), self.probe_context())
         where = fill_all(fact.where, values)
         matching = [row for row in rows if _row_matches(row, where)]
+        if preferred := fill_all(fact.prefer, values):
+            matching.sort(key=lambda row: not _row_matches(row, preferred))
         value = matching[0].get(fact.column) if matching else None
+        if isinstance(value, list | tuple):
+            value = ", ".join(map(str, value)) if value else None
         return "-" if value is None else str(value)
 
     @property
@@ -247,9 +265,12 @@ class ClaimChecker:
 
     def probe_context(self, frames: "list[Frame] | tuple[Frame, ...]" = ()) -> ProbeContext:
         """What probes are given; `frames` are those of the checkpoint's captures."""
-        if self._known is None:
-            return ProbeContext(self._topology, self._cloud, self.guest, frames)
-        return ProbeContext(self._topology, self._cloud, self.guest, frames, self._known.get_or_ask)
+        context = ProbeContext(self._topology, self._cloud, self.guest, frames)
+        if isinstance(frames, Captured):
+            context.windows = frames.windows
+        if self._known is not None:
+            context.get_or_ask = self._known.get_or_ask
+        return context
 
     def guest(self, name: str) -> Guest:
         """A node's handle, by its name or alias."""
@@ -321,6 +342,39 @@ class _Nodes:
         if name not in self._known:
             self._known[name] = self._checker.node(name)
         return self._known[name]
+
+
+def _misfits(row: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """The columns of a row that are not as expected."""
+    return [name for name, value in expected.items() if not matches(row.get(name), value)]
+
+
+def _require_listening(
+    frames: Sequence[Frame], arguments: Mapping[str, str], where: Mapping[str, Any]
+) -> None:
+    """Raise LabError if no capture listened where a claim about packets looks.
+
+    With `count: 0` it would hold, for nobody was there to see anything.
+    """
+    if not isinstance(frames, Captured):
+        return
+    if frames.failure:
+        raise LabError(frames.failure)
+    listened = list(frames.windows)
+    for place in arguments.values():
+        if tuple(place.split()) not in listened:
+            raise _nobody_listened(*place.split()[::-1])
+    node, interface = (where.get(name, {}) for name in ("node", "interface"))
+    if not any(matches(there[0], node) and matches(there[1], interface) for there in listened):
+        raise _nobody_listened(*(place for place in (interface, node) if isinstance(place, str)))
+
+
+def _nobody_listened(*place: str) -> LabError:
+    if len(place) == 2:
+        name = tr("{interface} of {node}", interface=place[0], node=place[1])
+    else:
+        name = place[0] if place else "…"
+    return LabError(tr("no capture of this checkpoint listens on {name}", name=name))
 
 
 def _row_matches(row: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

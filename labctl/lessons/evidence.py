@@ -1,12 +1,13 @@
 """What a probe saw for a claim, as data and as text."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.access.ovsdb import Rows
-from labctl.access.packets import sighting
+from labctl.access.packets import SIGHTED, sighting
 from labctl.i18n import tr
 
 
@@ -30,6 +31,10 @@ class ClaimResult:
     waited: float = 0.0
     """The part of `seconds` before the last time the probe was asked: how long the lab took to make
     the claim true. The rest is how long labctl took to ask."""
+    expected_count: int | None = None
+    """How many rows `seen` must have; null: at least one."""
+    wrong: list[list[str]] = field(default_factory=list)
+    """For each row of `seen`, or of `instead` if there is none, the columns that do not fit."""
 
     @property
     def seen_text(self) -> str:
@@ -40,34 +45,72 @@ class ClaimResult:
     def evidence(self) -> list[str]:
         """The evidence for a person, a text for each row, with the claim's columns only.
 
-        Rows that read the same are one text with their number. `seen` has all columns.
+        What does not fit is marked: a number of rows that is not the expected one, and in each row
+        the columns that are not as the claim wants them. Rows that read the same are one text with
+        their number. `seen` has all columns.
         """
         if self.error:
             return [self.error]
-        if self.probe == "wire.packets" and self.seen:
+        if not self.seen:
+            return [self._nothing()]
+        number = [] if self.expected_count in (None, len(self.seen)) else [self._number()]
+        return number + self._texts(self.seen, _MOST_FRAMES if self._has_frames else _MOST_ROWS)
+
+    @property
+    def _has_frames(self) -> bool:
+        return self.probe == "wire.packets"
+
+    def _nothing(self) -> str:
+        """For no row at all; with the rows that come nearest, if the claim says which it wants."""
+        wanted = self.expected_count if not self.holds else None
+        if self.instead and self.columns:
+            rows = " | ".join(self._texts(self.instead, _MOST_ROWS))
+            if wanted is None:
+                return tr("nothing of the kind; there is: {rows}", rows=rows)
+            return tr("✗ nothing of the kind, {n} expected; there is: {rows}", n=wanted, rows=rows)
+        if wanted is None:
+            return tr("nothing")
+        return tr("✗ nothing, {n} expected", n=wanted)
+
+    def _number(self) -> str:
+        n, expected = len(self.seen), self.expected_count
+        return tr("✗ {n} of the kind, {expected} expected:", n=n, expected=expected)
+
+    def _texts(self, rows: Rows, limit: int) -> list[str]:
+        """The texts of rows, those with a mark first."""
+        wrong = self.wrong if len(self.wrong) == len(rows) else [[] for _ in rows]
+        marked = sorted(zip(rows, wrong, strict=True), key=lambda pair: not pair[1])
+        if not self.seen:  # the rows that there are instead: the nearest first
+            marked.sort(key=lambda pair: len(pair[1]))
+        return _limited((self._text(*pair) for pair in marked), len(rows), limit)
+
+    def _text(self, row: Mapping[str, Any], wrong: Sequence[str]) -> str:
+        if self._has_frames:
             # The text leaves out the frame's number and time, so equal frames are counted.
-            counts = Counter(sighting(row) for row in self.seen)
-            return [_counted(text, n) for text, n in counts.items()]
-        if not self.seen and self.instead and self.columns:
-            rows = " | ".join(_row_texts(self._claim_columns(self.instead)))
-            return [tr("nothing of the kind; there is: {rows}", rows=rows)]
-        return _row_texts(self._claim_columns(self.seen) if self.columns else self.seen)
-
-    def _claim_columns(self, rows: Rows) -> Rows:
-        return [{name: row.get(name) for name in self.columns} for row in rows]
+            more = [name for name in self.columns if name not in SIGHTED and name not in wrong]
+            parts = [_cell(name, row.get(name)) for name in more]
+            parts += ["✗ " + _cell(name, row.get(name)) for name in wrong]
+            return "; ".join([sighting(row), *([", ".join(parts)] if parts else [])])
+        columns = self.columns or tuple(name for name in row if row[name] not in (None, ""))
+        marks = dict.fromkeys(wrong, "✗ ")
+        return ", ".join(marks.get(name, "") + _cell(name, row.get(name)) for name in columns)
 
 
-def describe(rows: Rows, limit: int = 3) -> str:
+_MOST_ROWS = 3
+_MOST_FRAMES = 8
+
+
+def describe(rows: Rows, limit: int = _MOST_ROWS) -> str:
     """Rows in one line, for a person; equal rows once, with their number; at most `limit`."""
-    return " | ".join(_row_texts(rows, limit))
-
-
-def _row_texts(rows: Rows, limit: int = 3) -> list[str]:
     if not rows:
-        return [tr("nothing")]
-    counts = Counter(_row_text(row) for row in rows)
+        return tr("nothing")
+    return " | ".join(_limited(map(_row_text, rows), len(rows), limit))
+
+
+def _limited(texts: Iterable[str], count: int, limit: int) -> list[str]:
+    counts = Counter(texts)
     shown = [_counted(text, n) for text, n in list(counts.items())[:limit]]
-    more = [tr("… {count} rows in all", count=len(rows))] if len(counts) > limit else []
+    more = [tr("… {count} rows in all", count=count)] if len(counts) > limit else []
     return shown + more
 
 
@@ -76,10 +119,13 @@ def _counted(text: str, n: int) -> str:
 
 
 def _row_text(row: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key}={_short(value)}" for key, value in row.items() if value not in (None, "")
-    )
+    return ", ".join(_cell(key, value) for key, value in row.items() if value not in (None, ""))
 
 
-def _short(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _cell(column: str, value: Any) -> str:
+    """A column with its value as a lesson would write it."""
+    if isinstance(value, list | tuple):
+        return f"{column}=[{', '.join(map(str, value))}]"
+    if value is None or isinstance(value, bool):
+        return f"{column}={json.dumps(value)}"
+    return f"{column}={value}" if value != "" else f'{column}=""'

@@ -228,7 +228,7 @@ def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Ite
         message = tr("there is no probe {name}", name=quoted(query.probe))
         yield source.problem((*path, "probe"), message, _suggestion(query.probe, PROBES))
     signature = SIGNATURES.get(query.probe)
-    for part in ("where", "each"):
+    for part in ("where", "each", "prefer"):
         for column, expected in getattr(query, part, {}).items():
             column_path = (*path, part, column)
             if signature is not None and column not in signature.columns:
@@ -250,7 +250,8 @@ def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Ite
             message = tr("{probe} has no such argument", probe=query.probe)
             yield source.problem(argument_path, message, _suggestion(name, known) if known else "")
         elif "{" not in value and not signature.may_be(name, value):
-            yield source.problem(argument_path, tr("must be a number from 1 to 99"))
+            most = 65535 if name == "port" else 99
+            yield source.problem(argument_path, tr("must be a number from 1 to {most}", most=most))
     for name in signature.needed:
         if name not in query.arguments:
             yield source.problem((*path, "with", name), tr("is missing"))
@@ -284,7 +285,7 @@ def _condition_problems(
 
 
 def _values_of(pattern: str) -> str:
-    words = [word for word in pattern.split("|") if word.isalpha()]
+    words = [word for word in pattern.split("|") if re.fullmatch("[a-z_-]+", word)]
     return tr("known are {names}", names=", ".join(words)) if words else ""
 
 

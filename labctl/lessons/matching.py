@@ -51,9 +51,14 @@ def is_operand(name: str, operand: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """A value as YAML writes it: templates give text, so everything is compared as text."""
+    """A value as YAML writes it: templates give text, so everything is compared as text.
+
+    A list is its elements with commas between them, or null when it is empty.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) if value else str(None)
     return str(value)
 
 

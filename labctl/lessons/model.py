@@ -5,8 +5,9 @@ lab's topology (`lab`, `instance`), so a lesson fits labs with other names and a
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -119,7 +120,9 @@ class Fact(ProbeQuery):
     """A value of the running lab that claims use: one column of the first row that matches."""
 
     column: str
-    """The column of that row."""
+    """The column of that row; a list is given as its elements, with commas between them."""
+    prefer: Mapping[str, Any] = {}
+    """When several rows match: the first that meets this, if one does."""
 
 
 class Claim(ProbeQuery):
@@ -227,6 +230,11 @@ class Lesson(_Model):
         """Note the file it was read from, for messages that name a line."""
         self._source = source
 
+    @property
+    def file(self) -> str:
+        """Absolute path of the file it was read from; empty: none."""
+        return str(Path(self._source.file).absolute()) if self._source is not None else ""
+
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint of that id. Raises KeyError."""
         for checkpoint in self.checkpoints:
@@ -268,20 +276,51 @@ class Lesson(_Model):
             path: KeyPath = ("checkpoints", number)
             if checkpoint.node not in (*NODES, "instance", *names):
                 yield _no_node((*path, "node"), checkpoint.node, names)
-            captured: set[str] = set()
+            captured: set[tuple[str, str]] = set()
             for index, capture in enumerate(checkpoint.capture):
                 if capture.node not in (*NODES, *names):
                     yield _no_node((*path, "capture", index, "node"), capture.node, names)
-                captured |= _nodes_of(capture.node, topology)
+                nodes = _nodes_of(capture.node, topology)
+                captured |= {(name, capture.interface) for name in nodes}
             for index, claim in enumerate(checkpoint.claims):
                 claim_path = (*path, "claims", index)
                 yield from _unknown_sender(claim, claim_path, names)
-                asked = claim.where.get("node") if claim.probe == "wire.packets" else None
-                if isinstance(asked, str) and "{" not in asked and asked not in captured:
-                    message = tr("no capture of this checkpoint listens on {name}",
-                                 name=quoted(asked))  # fmt: skip
-                    fix = tr("known are {names}", names=", ".join(sorted(captured)))
-                    yield (*claim_path, "where", "node"), message, fix
+                yield from _deaf_places(claim, claim_path, captured, topology)
+
+
+_NODE = re.compile(r"\{\{ *node\.(\w+)\.name *\}\}")
+
+
+def _deaf_places(
+    claim: Claim, path: KeyPath, captured: Set[tuple[str, str]], topology: Topology
+) -> Iterator[tuple[KeyPath, str, str]]:
+    """Where a claim about packets looks and no capture of its checkpoint listens.
+
+    Only places that the lab's description tells; `ClaimChecker.prove` finds the others.
+    """
+    asked: list[tuple[KeyPath, Any, Any]] = []
+    if claim.probe == "wire.packets":
+        asked = [((*path, "where", "node"), claim.where.get("node"), claim.where.get("interface"))]
+    elif claim.probe == "wire.pairs":
+        for name, value in claim.arguments.items():
+            # A template may have spaces, and the interface is the last word.
+            node, _, interface = value.strip().rpartition(" ")
+            asked.append(((*path, "with", name), node.strip(), interface))
+    for place, node, interface in asked:
+        if not isinstance(node, str):
+            continue
+        alias = _NODE.fullmatch(node)
+        if "{" in node and alias is None:
+            continue
+        names = _nodes_of(alias[1], topology) if alias else {node}
+        known = isinstance(interface, str) and "{" not in interface
+        if not any(n in names and (not known or i == interface) for n, i in captured):
+            shown = node if alias is None else alias[1]
+            if known and any(n in names for n, _ in captured):
+                shown = f"{shown} {interface}"
+            message = tr("no capture of this checkpoint listens on {name}", name=quoted(shown))
+            places = {f"{n} {i}" for n, i in captured} if known else {n for n, _ in captured}
+            yield place, message, tr("known are {names}", names=", ".join(sorted(places)))
 
 
 def _nodes_of(node: str, topology: Topology) -> set[str]:
@@ -299,10 +338,11 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
 def _unknown_sender(
     query: ProbeQuery, path: KeyPath, names: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    if query.probe != "wire.ping":
+    if query.probe not in ("wire.ping", "wire.tcp"):
         return
     sender = query.arguments.get("from", "controller")
-    if "{" not in sender and sender not in (*NODES, "instance", *names):
+    known = (*NODES, "instance", *names) if query.probe == "wire.ping" else (*NODES, *names)
+    if "{" not in sender and sender not in known:
         yield _no_node((*path, "with", "from"), sender, names)
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from labctl.access.capture import Tap, capturing
+from labctl.access.capture import Captured, Tap, capturing
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
@@ -118,9 +118,9 @@ class Runner:
             raise ClaimFails(failed)
         self.update_position(lambda position: position.passing(self.lesson, checkpoint))
 
-    def _capture(self, checkpoint: Checkpoint) -> AbstractContextManager[list[Frame]]:
+    def _capture(self, checkpoint: Checkpoint) -> AbstractContextManager[Captured]:
         if not checkpoint.capture:
-            return nullcontext([])
+            return nullcontext(Captured())
         values = self.checker.values()
         taps = [
             Tap(
@@ -218,17 +218,20 @@ class Runner:
         claims: Sequence[Claim],
         result: CheckpointResult,
         context: StepContext,
-    ) -> list[Frame]:
+    ) -> Captured:
+        captured = Captured()
         if not any(claim.probe in CAPTURED for claim in claims):
-            return []
+            return captured
         self._console.say(tr("running its commands again, to have packets to look at …"))
         try:
-            with self._capture(checkpoint) as frames:
+            with self._capture(checkpoint) as captured:
                 self.commands.run(checkpoint, self.checker.values(), result, context, checking=True)
         except LabError as error:
-            self._console.say(error.message)
-            return []
-        return frames
+            captured.failure = error.message
+        for command in result.commands:
+            if command.exit_code:
+                captured.not_sent = f"`{command.command.splitlines()[0]}`"
+        return captured
 
     def _overtaking(self, claim: Claim) -> Checkpoint | None:
         """The later checkpoint that made the claim untrue, if the learner has done it already."""
@@ -270,7 +273,7 @@ class Runner:
 
 
 @contextmanager
-def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[list[Frame]]:
+def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[Captured]:
     with capturing(taps, guest) as frames:
         # scapy takes 0.5 s to import, so a thread does that while the commands run. It starts after
         # the captures, which it would slow down: Python runs one thread at a time.

@@ -7,12 +7,14 @@ cannot be filled in later: a floating IP, for example, is gone once the checkpoi
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
 from labctl.assets import assets
+from labctl.errors import LabError
 from labctl.i18n import Language, current_language, tr
 from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.evidence import ClaimResult
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from labctl.lessons.results import CheckpointResult, CommandResult
 
 Record = Mapping[str, Any]
-"""JSON-ready: id, at, explain, typed, commands, claims."""
+"""JSON-ready: id, source (the lesson's file), at, explain, typed, commands, claims."""
 
 
 def write_record(
@@ -54,6 +56,7 @@ def write_record(
     texts = {claim.id: both(claim.text) for claim in checkpoint.claims}
     record = {
         "id": checkpoint.id,
+        "source": lesson.file,
         "at": time.time(),
         "explain": both(checkpoint.explain),
         "typed": typed,
@@ -65,6 +68,16 @@ def write_record(
 
 def _command(result: "CommandResult") -> dict[str, Any]:
     return {"command": result.command, "prompt": result.prompt, "output": sanitize(result.output)}
+
+
+def recorded_sources(state: LabState) -> list[str]:
+    """The files of the lessons that records are of, the latest record last."""
+    sources: dict[float, str] = {}
+    for path in state.records.glob("*/*.json"):
+        with suppress(LabError, AttributeError, KeyError, TypeError, ValueError):
+            record = state.read_json(path) or {}
+            sources[float(record["at"])] = str(record["source"])
+    return list(dict.fromkeys(sources[at] for at in sorted(sources)))
 
 
 def read_records(state: LabState, lesson: Lesson) -> dict[str, Record]:

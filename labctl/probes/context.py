@@ -13,6 +13,7 @@ from labctl.topology import Topology
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
+    from labctl.access.capture import Window
     from labctl.access.packets import Frame
 
 
@@ -64,6 +65,8 @@ class ProbeContext:
     """By the name of a node, or by `controller`, `gateway`, `hypervisor`."""
     frames: "Sequence[Frame]" = field(default_factory=tuple)
     """What the captures of the checkpoint saw."""
+    windows: "Mapping[tuple[str, str], Window]" = field(default_factory=dict)
+    """When the captures surely listened, by node and interface; empty: not known."""
     get_or_ask: Callable[[Hashable, Callable[[], Any]], Any] = _ask_each_time
     """For what several probes need: see ReadCache.get_or_ask. By default nothing is cached."""
 

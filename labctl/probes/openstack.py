@@ -26,7 +26,7 @@ def _addresses(fixed_ips: list[dict[str, Any]] | None) -> list[str]:
 
 
 def networks(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """name, type, physical_network, external, status."""
+    """name, type, physical_network, external, status, mtu, port_security."""
     return [
         {
             "name": net.name,
@@ -34,13 +34,15 @@ def networks(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "physical_network": net.provider_physical_network,
             "external": bool(net.is_router_external),
             "status": net.status,
+            "mtu": net.mtu,
+            "port_security": bool(net.is_port_security_enabled),
         }
         for net in _list(context, "network", "networks")
     ]
 
 
 def subnets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """name, network, cidr, gateway, dhcp, pool_start, pool_end."""
+    """name, network, cidr, gateway, dhcp, dns (a list), pool_start, pool_end."""
     names = _names(context, "networks")
     return [
         {
@@ -49,6 +51,7 @@ def subnets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "cidr": subnet.cidr,
             "gateway": subnet.gateway_ip,
             "dhcp": bool(subnet.is_dhcp_enabled),
+            "dns": list(subnet.dns_nameservers or []),
             "pool_start": pool["start"],
             "pool_end": pool["end"],
         }
@@ -75,17 +78,25 @@ def routers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 
 
 def ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """owner, address, network, mac, status, security_groups (names)."""
+    """owner, router, address, network, mac, status, security_groups, allowed_addresses, and more.
+
+    `router` is the name of the router that has it, if one does. Lists: `security_groups` (names),
+    `allowed_addresses` (from which it may send, besides its own). `port_security` is a boolean.
+    """
+    routers_ = _names(context, "routers")
     names = _names(context, "networks")
     groups = _names(context, "security_groups")
     return [
         {
             "owner": port.device_owner,
+            "router": routers_.get(port.device_id),
             "address": next(iter(_addresses(port.fixed_ips)), None),
             "network": names.get(port.network_id),
             "mac": port.mac_address,
             "status": port.status,
             "security_groups": [groups.get(id, id) for id in port.security_group_ids or []],
+            "allowed_addresses": [pair["ip_address"] for pair in port.allowed_address_pairs or []],
+            "port_security": bool(port.is_port_security_enabled),
         }
         for port in _list(context, "network", "ports")
     ]

@@ -1,5 +1,6 @@
 """Probes that read OVN's databases. Each is a command with JSON output and a pure parser."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from labctl.access.ovsdb import (
@@ -161,6 +162,23 @@ def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     return rows
 
 
+def dhcp_options(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """cidr, router, dns (a list), mtu: what OVN's DHCP gives to the instances of a subnet.
+
+    `port` is the one that a row is for, if Neutron has made a row for a single port.
+    """
+    return [
+        {
+            "cidr": row["cidr"],
+            "router": row["options"].get("router"),
+            "dns": re.findall(r"[0-9a-f.:]+", row["options"].get("dns_server", "")),
+            "mtu": row["options"].get("mtu"),
+            "port": row["external_ids"].get("port_id"),
+        }
+        for row in _table(context, "ovn-nbctl", "DHCP_Options", "cidr,options,external_ids")
+    ]
+
+
 def acls(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """direction, action, match: the access control lists that security groups become."""
     return _table(context, "ovn-nbctl", "ACL", "direction,action,match")
@@ -170,6 +188,6 @@ PROBES: dict[str, Probe] = {
     f"ovn.{probe.__name__}": probe
     for probe in (
         nat, router_ports, port_bindings, chassis, localnet_ports, switch_ports, static_routes,
-        datapaths, acls,
+        datapaths, dhcp_options, acls,
     )
 }  # fmt: skip

@@ -1,11 +1,13 @@
-"""Probes of what passes the network: pings, an SSH session into an instance, captured packets."""
+"""Probes of what passes the network: pings, TCP and SSH connections, captured packets."""
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
+from labctl.access.flows import own_frames
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
 from labctl.probes.context import Probe, ProbeContext
@@ -30,18 +32,47 @@ def ping(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
     if arguments["from"] == "instance":
         command = f"ping -c {int(count)} -W 2 {shlex.quote(arguments['to'])}"
         return [_ping_row(arguments["to"], run_in_instance(context, command).stdout)]
-    enter = ["ip", "netns", "exec", arguments["namespace"]] if "namespace" in arguments else []
     result = context.guest(arguments["from"]).run(
-        [*enter, "ping", "-n", "-c", count, "-i", "0.3", "-W", "2", arguments["to"]],
+        [*_enter(arguments), "ping", "-n", "-c", count, "-i", "0.3", "-W", "2", arguments["to"]],
         timeout=30,
         check=False,
     )
     return [_ping_row(arguments["to"], result.stdout)]
 
 
+def _enter(arguments: Mapping[str, str]) -> list[str]:
+    """The command that runs another one in the namespace that a lesson names, if it names one."""
+    return ["ip", "netns", "exec", arguments["namespace"]] if "namespace" in arguments else []
+
+
 def _ping_row(to: str, output: str) -> dict[str, Any]:
     sent, received = parse_ping(output)
     return {"to": to, "sent": sent, "received": received, "answered": received > 0}
+
+
+_TIMEOUT = 124  # exit code of timeout(1)
+
+
+def tcp(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
+    """to, port, state; `from` a node, `to` an address, `port` a number: tries to connect.
+
+    `state` is `open`, `refused`, `silent` (no answer within `timeout` seconds (2)) or
+    `unreachable`. With `namespace` it is tried from that network namespace of the node.
+    """
+    guest = context.guest(arguments["from"])
+    seconds = int(arguments.get("timeout", "2")) * guest.timeout_factor
+    connect = [
+        "timeout", str(seconds), "env", "LC_ALL=C",
+        "bash", "-c", 'exec 2>&1; exec 3<>"/dev/tcp/$0/$1"', arguments["to"], arguments["port"],
+    ]  # fmt: skip
+    result = guest.run([*_enter(arguments), *connect], timeout=seconds + 10, check=False)
+    if result.ok:
+        state = "open"
+    elif "Connection refused" in result.stdout:
+        state = "refused"
+    else:
+        state = "silent" if result.returncode == _TIMEOUT else "unreachable"
+    return [{"to": arguments["to"], "port": arguments["port"], "state": state}]
 
 
 def ssh(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
@@ -67,8 +98,11 @@ def ssh(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
 
 
 def packets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """One row per frame that the checkpoint's captures saw, in time order: see packets.Frame."""
-    return [asdict(frame) for frame in context.frames]
+    """One row per frame that the checkpoint's captures saw, in time order: see packets.Frame.
+
+    Without pings and TCP connections that began before the captures did: see flows.own_frames.
+    """
+    return [asdict(frame) for frame in own_frames(context.frames)]
 
 
 _COMPARED = (
@@ -78,37 +112,71 @@ _COMPARED = (
 
 
 def pairs(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
-    """kind, src, dst, sequence, same: the tunnelled packets captured at `first`.
+    """kind, src, dst, sequence, same, differs: the tunnelled packets captured at `first`.
 
-    `same` is true when `second` captured a packet that is equal in every field of `_COMPARED`.
-    `first` and `second` are each "NODE INTERFACE".
+    `same` is true when `second` captured a packet that is equal in every field of `_COMPARED`, and
+    `differs` has the fields in which the most similar one is not. A packet that passed `second`
+    before or after the capture there is left out. `first` and `second` are "NODE INTERFACE".
     """
+    own = own_frames(context.frames)
 
     def tunnelled_at(place: str) -> list[Frame]:
-        return [
-            frame
-            for frame in context.frames
-            if frame.tunnel and [frame.node, frame.interface] == place.split()
-        ]
+        tunnelled = [frame for frame in own if frame.tunnel]
+        return [frame for frame in tunnelled if [frame.node, frame.interface] == place.split()]
 
-    def compared(frame: Frame) -> tuple[object, ...]:
-        return tuple(getattr(frame, name) for name in _COMPARED)
+    first, second = (tunnelled_at(arguments[name]) for name in ("first", "second"))
+    at_second = {_compared(frame): frame.time for frame in second}
+    delays = [
+        at_second[key] - frame.time for frame in first if (key := _compared(frame)) in at_second
+    ]
+    node, _, interface = " ".join(arguments["second"].split()).partition(" ")
+    window = context.windows.get((node, interface))
 
-    at_second = {compared(frame) for frame in tunnelled_at(arguments["second"])}
+    def covered(frame: Frame) -> bool:
+        """Whether the capture at `second` must have seen it.
+
+        Nodes may have different clocks. How far they are apart is known from packets that were
+        seen at both ends.
+        """
+        if window is None or not delays:
+            return True
+        return window[0] < frame.time + median(delays) < window[1] - _ON_THE_WAY
+
     return [
         {
             "kind": frame.kind,
             "src": frame.src,
             "dst": frame.dst,
             "sequence": frame.sequence,
-            "same": compared(frame) in at_second,
+            "same": same,
+            "differs": [] if same else _difference(frame, second),
         }
-        for frame in tunnelled_at(arguments["first"])
+        for frame in first
+        if (same := _compared(frame) in at_second) or covered(frame)
     ]
+
+
+_ON_THE_WAY = 0.05
+"""Seconds that one packet may take longer than others from one node to the next; our choice."""
+
+
+def _compared(frame: Frame) -> tuple[object, ...]:
+    return tuple(getattr(frame, name) for name in _COMPARED)
+
+
+def _difference(frame: Frame, others: Sequence[Frame]) -> list[str]:
+    """The fields in which the most similar frame is not equal; none when none is similar."""
+    differing = [
+        [name for name in _COMPARED if getattr(frame, name) != getattr(other, name)]
+        for other in others
+        if (other.kind, other.sequence) == (frame.kind, frame.sequence)
+    ]
+    return min(differing, key=len, default=[])
 
 
 PROBES: dict[str, Probe] = {
     "wire.ping": ping,
+    "wire.tcp": tcp,
     "wire.ssh": ssh,
     "wire.packets": packets,
     "wire.pairs": pairs,

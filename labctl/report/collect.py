@@ -16,7 +16,7 @@ from labctl.i18n import Language, tr
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
-from labctl.lessons.transcript import read_records
+from labctl.lessons.transcript import read_records, recorded_sources
 from labctl.report.lessons import LessonShown, lesson_shown, utc
 from labctl.report.page import ReportPage
 from labctl.report.walks import walk_of, walk_shown, with_walk
@@ -147,7 +147,8 @@ def _lessons(lab: "Lab") -> Iterator[LessonShown]:
         position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
     except LabError:
         position = Position()
-    lessons = {lesson.id: lesson for lesson in _known(position)}
+    sources = [begun.source for begun in position.lessons.values()]
+    lessons = {lesson.id: lesson for lesson in _known([*recorded_sources(lab.state), *sources])}
     begun = [id for id in position.lessons if id in lessons]
     for id in dict.fromkeys((*begun, *lessons)):
         lesson = lessons[id]
@@ -156,10 +157,13 @@ def _lessons(lab: "Lab") -> Iterator[LessonShown]:
             yield lesson_shown(lesson, records, position)
 
 
-def _known(position: Position) -> Iterator[Lesson]:
-    for source in (*available(), *(begun.source for begun in position.lessons.values())):
+def _known(sources: Sequence[str]) -> Iterator[Lesson]:
+    """The built-in lessons, and those of these files; of two with one id the later one counts."""
+    for source in (*available(), *(source for source in sources if source)):
         try:
-            yield load_lesson(source)
+            lesson = load_lesson(source)
+            if lesson.id not in available() or source in available():
+                yield lesson
         except LabError:
             continue  # a lesson file of the learner that was deleted
 

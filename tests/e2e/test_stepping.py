@@ -1,8 +1,6 @@
 """A learner walks through the day, types it, wanders off, and breaks things."""
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -180,6 +178,20 @@ def test_the_security_group_removed(day: Cli) -> None:
     finally:
         on(day, CONTROLLER, "openstack server add security group vm_1 allow-icmp-ssh")
     assert failing(day) == set()
+
+
+def test_a_group_that_lets_everything_in_while_pings_run(day: Cli) -> None:
+    """The rule is found out by a port that answers; pings left running make nothing fail."""
+    rule = on(day, CONTROLLER, "openstack security group rule create --ingress --protocol any"
+                               " --remote-ip 0.0.0.0/0 allow-icmp-ssh -f value -c id")  # fmt: skip
+    pings = on(day, CONTROLLER, f"for ip in 8.8.8.8 {address(day)}; do"
+                                " setsid ping $ip </dev/null >/dev/null 2>&1 & echo $!;"
+                                " done").split()  # fmt: skip
+    try:
+        assert failing(day) == {"rules-of-the-group", "other-ports-stay-closed"}
+    finally:
+        on(day, CONTROLLER, f"kill {' '.join(pings)}")
+        on(day, CONTROLLER, f"openstack security group rule delete {rule.strip()}")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from labctl.access.guest import GuestError
 from labctl.cli.views import views_app
 from labctl.errors import LabError
 from labctl.graph import ovn, ovs
+from labctl.graph.machines import short_name
 from labctl.graph.mermaid import mermaid
 from labctl.graph.model import INTERNET, Graph, Host, Interface, NatRule, Segment, Vm
 from labctl.graph.planned import planned
@@ -317,3 +318,15 @@ def test_a_file_ends_as_what_it_is(directory: Path, name: str, begins: str) -> N
 def test_what_cannot_be_drawn_is_refused(directory: Path, words: list[str]) -> None:
     with pytest.raises(LabError):
         CliRunner().invoke(views_app, ["graph", "--planned", *words], catch_exceptions=False)
+
+
+def test_only_ovns_own_tunnels_are_called_geneve() -> None:
+    tunnels = (
+        Interface("ovn-comput-0", "tunnel", bridge="br-int", peer="192.168.33.20"),
+        Interface("vxlan0", "tunnel", bridge="br-ex", peer="192.168.33.20"),
+    )
+    host = Host("a", (), tunnels)
+    assert [short_name(host, tunnel) for tunnel in tunnels] == [
+        "Geneve → 192.168.33.20",
+        "vxlan0 → 192.168.33.20",
+    ]

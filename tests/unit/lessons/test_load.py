@@ -235,6 +235,53 @@ checkpoints:
     ]
 
 
+@pytest.mark.parametrize(
+    ("captures", "claim", "place", "deaf", "known"),
+    [
+        # A template that names a node, an interface that is captured on another node, and pairs.
+        (
+            "{node: gateway, interface: eth1, filter: icmp}",
+            "probe: wire.packets, where: {node: '{{ node.hypervisor.name }}'}",
+            "where.node", "hypervisor", "network-controller",
+        ),
+        (
+            "{node: gateway, interface: eth0, filter: icmp},"
+            " {node: hypervisor, interface: eth1, filter: icmp}",
+            "probe: wire.packets, where: {node: '{{ node.gateway.name }}', interface: eth1}",
+            "where.node", "gateway eth1", "compute-01 eth1, network-controller eth0",
+        ),
+        (
+            "{node: gateway, interface: eth1, filter: icmp}",
+            "probe: wire.pairs, with: {first: '{{ node.gateway.name }} eth1',"
+            " second: compute-01 eth1}, where: {same: false}",
+            "with.second", "compute-01", "network-controller eth1",
+        ),
+    ],
+)  # fmt: skip
+def test_no_claim_is_about_packets_where_nobody_listens(
+    captures: str, claim: str, place: str, deaf: str, known: str
+) -> None:
+    lesson = parse_lesson(f"""
+id: deaf
+title: {{en: x, zh-TW: 甲}}
+goal: {{en: x, zh-TW: 甲}}
+checkpoints:
+  - id: one
+    title: {{en: One, zh-TW: 一}}
+    explain: {{en: x, zh-TW: 甲}}
+    run: [ping]
+    capture: [{captures}]
+    claims:
+      - {{id: a, text: {{en: x, zh-TW: 甲}}, {claim}, count: 0}}
+""".encode(), "x.yaml")  # fmt: skip
+    with pytest.raises(SpecError) as wrong:
+        lesson.require(topology())
+    assert str(wrong.value) == (
+        f"x.yaml:12: checkpoints[0].claims[0].{place}: no capture of this checkpoint listens on "
+        f"{deaf!r}; known are {known}"
+    )
+
+
 # -- the built-in lessons --------------------------------------------------------------------------
 def texts(lesson: Lesson) -> Iterator[Text]:
     yield from (lesson.title, lesson.goal)

@@ -14,6 +14,7 @@ import pytest
 from markupsafe import Markup
 from typer.testing import CliRunner
 
+from labctl.assets import lessons as built_in
 from labctl.cli.app import app
 from labctl.errors import LabError
 from labctl.graph.model import INTERNET
@@ -215,6 +216,25 @@ def test_checkpoints_stand_as_they_are(made: RecordedReport) -> None:
     (ping,) = [one for one in lesson.checkpoints if one.id == "ping-in"]
     assert ping.claims[0].expected == failed["claims"][0]["result"]["expected"]
     assert lesson.score.said_in("en") == "8 of 11 checkpoints passed"
+
+
+def test_a_lesson_of_ones_own_stays_after_the_learner_went_on(
+    made: RecordedReport, tmp_path: Path
+) -> None:
+    # It is in no position any more, but its records name its file.
+    file = tmp_path / "own.yaml"
+    text = (built_in() / f"{LESSON}.yaml").read_text("utf-8")
+    file.write_text(text.replace(f"id: {LESSON}\n", "id: own\n", 1), "utf-8")
+    records = made.state.root / "records"
+    (records / "own").mkdir()
+    for path in (records / LESSON).glob("*.json"):
+        record = json.loads(path.read_text("utf-8")) | {"source": str(file)}
+        (records / "own" / path.name).write_text(json.dumps(record), "utf-8")
+    (records / "own" / "broken.json").write_text('{"at": "x", "source": 7}', "utf-8")
+    shown = {one.id: one for one in made.page().lessons}
+    assert {one.standing for one in shown["own"].checkpoints} == {"back"}
+    file.unlink()
+    assert "own" not in {one.id for one in made.page().lessons}
 
 
 def test_a_lab_that_is_down_is_drawn_as_planned(

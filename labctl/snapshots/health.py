@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from labctl.access.guest import GuestError
-from labctl.access.instance import instance_guest
+from labctl.access.instance import ConsoleInUseError, instance_guest
 from labctl.access.ovsdb import list_command, parse_table, parse_tables, tables_script
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
@@ -259,7 +259,7 @@ class _HealthCheck:
                 raise NotYet(tr("{node} runs other instances than Nova knows", node=node.name))
 
     def _check_instance(self, name: str) -> None:
-        # An instance answers pings of its floating IP, or else a command on its serial console.
+        # An instance answers pings of its floating IP, or else runs a command.
         cloud = self._lab.cloud()
         server = next(iter(cloud.compute.servers(name=f"^{name}$")), None)
         if server is None or server.status != "ACTIVE":
@@ -277,7 +277,14 @@ class _HealthCheck:
             if ping.ok:
                 return
         inside = instance_guest(name, self._lab.topology, self._lab.cloud, self._lab.guest)
-        if not inside.run("true", timeout=30, check=False).ok:
+        try:
+            answers = inside.run("true", timeout=30, check=False).ok
+        except ConsoleInUseError as error:
+            # A window in which somebody works is no fault of the lab.
+            why = tr("{name} was not asked: {why}", name=name, why=error.message)
+            self._lab.note("warning", why)
+            return
+        if not answers:
             raise NotYet(tr("{name} does not answer", name=name))
 
 

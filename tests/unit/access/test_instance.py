@@ -47,14 +47,14 @@ def shell(request: pytest.FixtureRequest) -> Iterator[SerialShell]:
 
 
 def test_output_errors_and_exit_code(shell: SerialShell) -> None:
-    assert shell.run("echo out; echo err >&2; exit 7", 10) == (7, b"out\n", b"err\n")
-    assert shell.run("true", 10) == (0, b"", b"")
+    assert shell.run("echo out; echo err >&2; exit 7", 10) == (7, b"out\n", b"err\n", (0, 0))
+    assert shell.run("true", 10) == (0, b"", b"", (0, 0))
 
 
 def test_whatever_bytes_go_through(shell: SerialShell) -> None:
     said = bytes(range(256)) * 20
     quoted = base64.b64encode(said).decode()
-    assert shell.run(f"printf %s {quoted} | base64 -d", 10) == (0, said, b"")
+    assert shell.run(f"printf %s {quoted} | base64 -d", 10) == (0, said, b"", (0, 0))
     script = "printf %s '" + "é[x-done]$(no)`no`\\\n" * 50 + "'"
     assert shell.run(script, 10)[1].decode() == "é[x-done]$(no)`no`\\\n" * 50
 
@@ -82,7 +82,7 @@ def test_what_others_write_to_the_console_is_passed_over() -> None:
     noise = "(while sleep 0.03; do printf '\r\n[   12.3456] random: of the kernel\r\n'; done) &"
     with line(["sh", "-c", f"{noise} exec {SHELLS[0][0]} -i"]) as fd:
         for _ in range(3):
-            code, out, _ = SerialShell(fd).run("seq 200; exit 3", 5)
+            code, out, _, _ = SerialShell(fd).run("seq 200; exit 3", 5)
             assert (code, out.split()[-1]) == (3, b"200")
 
 

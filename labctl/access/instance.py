@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 KEY = "/root/.ssh/id_ed25519"
 """Private half of the Nova keypair, a file on the controller."""
+SSH_OPTIONS = (
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+)  # fmt: skip
+"""Of an SSH client on a node: instances come and go behind the same addresses."""
 _CONSOLE_TROUBLE = (
     mark("the console asks for a login"),
     mark("the console does not answer"),
@@ -68,8 +72,8 @@ class InstanceLocation:
     address: str
     mac: str
     floating: str | None
-    keypair: bool = True
-    """Whether it was made with a keypair: without one nobody logs in by SSH."""
+    keypair: str | None = None
+    """The Nova keypair it was made with."""
 
     @property
     def tap(self) -> str:
@@ -107,7 +111,7 @@ def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
         address=port.fixed_ips[0]["ip_address"] if port.fixed_ips else "",
         mac=port.mac_address,
         floating=floating.floating_ip_address if floating is not None else None,
-        keypair=bool(server.key_name),
+        keypair=server.key_name,
     )
 
 
@@ -245,6 +249,12 @@ class InstanceGuest:
             hint=tr("is it still booting? see `openstack console log show {name}`", name=self.name),
         )
 
+    def console_in_use(self) -> bool:
+        """Whether somebody has the console open. Raises GuestError."""
+        line = f"$(virsh ttyconsole {shlex.quote(self.location.domain)})"
+        find = f'find /proc/[0-9]*/fd -lname "{line}" 2>/dev/null | grep -q .'
+        return self._compute.run(find, check=False).ok
+
     def run_by_agent(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None = None
     ) -> GuestResult | None:
@@ -380,17 +390,13 @@ class InstanceGuest:
         timeout: float,
         cancelled: Callable[[], bool] | None,
     ) -> GuestResult:
-        options = [
-            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.timeout_factor}",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-            "-o", "LogLevel=ERROR",
-        ]  # fmt: skip
+        timeouts = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.timeout_factor}"]
         target = f"{self._user}@{address}"
         # The user's login shell may be another one than sh.
         remote = f"exec sh -c {shlex.quote(script)}"
         try:
             done = node.run(
-                [*client, *options, target, remote],
+                [*client, *timeouts, *SSH_OPTIONS, target, remote],
                 timeout=timeout + 10,
                 check=False,
                 cancelled=cancelled,

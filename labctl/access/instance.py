@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from labctl.access import guestagent, serialshell
-from labctl.access.guest import Guest, GuestError, GuestResult, OnLine
+from labctl.access.guest import Guest, GuestError, GuestResult, LateError, OnLine
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import mark, tr
 from labctl.topology import Topology
@@ -251,9 +251,15 @@ class InstanceGuest:
 
     def console_in_use(self) -> bool:
         """Whether somebody has the console open. Raises GuestError."""
-        line = f"$(virsh ttyconsole {shlex.quote(self.location.domain)})"
-        find = f'find /proc/[0-9]*/fd -lname "{line}" 2>/dev/null | grep -q .'
-        return self._compute.run(find, check=False).ok
+        command = self._on_console("--in-use")
+        return self._compute.run(command, check=False).stdout == "yes"
+
+    def _on_console(self, *words: str) -> str:
+        """For the compute node: runs access/serialshell.py on the line of the console."""
+        return (
+            f"line=$(virsh ttyconsole {shlex.quote(self.location.domain)})"
+            f' && exec python3 -I -c {_program(serialshell)} "$line" {shlex.join(words)}'
+        )
 
     def run_by_agent(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None = None
@@ -289,6 +295,7 @@ class InstanceGuest:
             timeout + _SHELL_TIMEOUT,
             cancelled,
             mark("guest agent: {said}"),
+            script,
         )
         if "closed" in answer:
             self._waited = wait > 0
@@ -310,12 +317,12 @@ class InstanceGuest:
             * self.timeout_factor,
         }
         answer = self._ask(
-            f"line=$(virsh ttyconsole {shlex.quote(self.location.domain)})"
-            f' && exec python3 -I -c {_program(serialshell)} "$line"',
+            self._on_console(),
             request,
             timeout + 3 * _SHELL_TIMEOUT,
             cancelled,
             mark("console: {said}"),
+            script,
         )
         if "no_shell" in answer:
             error = _InUseError if answer["no_shell"] == serialshell.IN_USE else _ClosedError
@@ -329,15 +336,19 @@ class InstanceGuest:
         timeout: float,
         cancelled: Callable[[], bool] | None,
         trouble: str,
+        script: str,
     ) -> dict[str, Any]:
         """Run one of the programs that go into the compute node; its answer, with `seconds`."""
-        done = self._compute.run(
-            command,
-            input=json.dumps(request).encode(),
-            timeout=timeout,
-            check=False,
-            cancelled=cancelled,
-        )
+        try:
+            done = self._compute.run(
+                command,
+                input=json.dumps(request).encode(),
+                timeout=timeout,
+                check=False,
+                cancelled=cancelled,
+            )
+        except LateError as error:
+            raise self._late(script, timeout) from error
         if not done.ok:
             reason = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
             raise _ClosedError(tr(trouble, said=reason))

@@ -213,7 +213,8 @@ def is_in_use(path: str) -> bool:
     """Whether another process has the line open: `virsh console` has, by libvirt's daemon."""
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # the process has ended
-            if str(link.readlink()) == path and link.parts[2] != str(os.getpid()):
+            # Not by its name: a process in a container may have another line of the same name.
+            if link.samefile(path) and link.parts[2] != str(os.getpid()):
                 return True
     return False
 
@@ -248,7 +249,13 @@ def opened(path: str, timeout: float) -> Iterator[int]:
 
 
 def main() -> None:
-    """The first argument is the line's path. JSON in on stdin, JSON out on stdout."""
+    """The first argument is the line's path. JSON in on stdin, JSON out on stdout.
+
+    With the second argument --in-use it only prints whether the line is: yes or no.
+    """
+    if "--in-use" in sys.argv[2:]:
+        sys.stdout.write("yes" if is_in_use(sys.argv[1]) else "no")
+        return
     request = json.load(sys.stdin)
     try:
         with opened(sys.argv[1], request["shell_timeout"]) as fd:

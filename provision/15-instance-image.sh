@@ -2,7 +2,8 @@
 # The tiny image that the lab's instances run: Debian's cloud kernel, busybox and dropbear in an
 # initramfs, on one bootable qcow2 of some 15 MB. Up in about 3 s of guest time under emulation.
 # It looks like CirrOS to a script: user cirros, passwordless sudo, DHCP, key from the metadata
-# service, a shell on the serial console.
+# service, a shell on the serial console. labctl's own way in is QEMU's guest agent, so that the
+# console is the learner's.
 . "$(dirname "$0")/lib.sh"
 
 out=/usr/share/labctl/instance.qcow2
@@ -14,11 +15,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# The kernel package is only unpacked: installing it would build an initramfs for this node.
+# These packages are only unpacked: installing the kernel would build an initramfs for this node,
+# and the agent is not to serve this node.
 kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
 [ -n "$kernel" ] || die "linux-image-cloud-amd64 is not in apt's lists; run apt-get update"
-apt-get download -q "$kernel"
-dpkg-deb -x ./*.deb kernel
+apt-get download -q "$kernel" qemu-guest-agent
+dpkg-deb -x ./linux-image-*.deb kernel
+dpkg-deb -x ./qemu-guest-agent_*.deb agent
 version=$(basename kernel/boot/vmlinuz-* | sed 's/^vmlinuz-//')
 
 root=$work/root
@@ -30,12 +33,15 @@ done
 chmod u+s "$root/bin/busybox"
 cp /usr/sbin/dropbear "$root/sbin/"
 cp /usr/bin/dropbearkey /usr/bin/dbclient "$root/bin/"
-for library in $(ldd /bin/busybox /usr/sbin/dropbear /usr/bin/dbclient | awk '/=> \//{print $3} /^\t\/lib/{print $1}' | sort -u); do
+cp agent/usr/sbin/qemu-ga "$root/sbin/"
+# Its libraries are QEMU's, too.
+ldd agent/usr/sbin/qemu-ga | grep 'not found' && die "libraries of qemu-ga are not installed"
+for library in $(ldd /bin/busybox /usr/sbin/dropbear /usr/bin/dbclient agent/usr/sbin/qemu-ga | awk '/=> \//{print $3} /^\t\/lib/{print $1}' | sort -u); do
     install -D "$library" "$root$library"
 done
 # In the order in which they must be inserted.
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \
-    failover net_failover virtio_net e1000 virtio-rng af_packet; do
+    failover net_failover virtio_net e1000 virtio-rng virtio_console af_packet; do
     file=$(find kernel -name "$module.ko*" | head -n1)
     [ -n "$file" ] || continue # built into this kernel
     case $file in
@@ -45,10 +51,12 @@ for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev vir
     echo "$module" >>"$root/lib/modules/order"
 done
 
-cp "$PROVISION"/image/instance/{init,udhcpc.sh,profile} "$root/etc/"
+cp "$PROVISION"/image/instance/{init,agent,udhcpc.sh,profile} "$root/etc/"
 mv "$root/etc/init" "$root/init"
+mv "$root/etc/agent" "$root/sbin/agent"
 install -m 755 "$PROVISION/image/instance/sudo" "$root/bin/sudo"
-chmod 755 "$root/init" "$root/etc/udhcpc.sh"
+install -m 755 "$PROVISION/image/instance/shutdown" "$root/sbin/shutdown"
+chmod 755 "$root/init" "$root/etc/udhcpc.sh" "$root/sbin/agent"
 printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'cirros:x:1000:1000:cirros:/home/cirros:/bin/sh' >"$root/etc/passwd"
 printf '%s\n' 'root:x:0:' 'cirros:x:1000:' >"$root/etc/group"
 # SSH takes the Nova keypair only (dropbear -s); root's empty password is what sudo stands on.

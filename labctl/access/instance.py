@@ -1,9 +1,10 @@
 """Our handle on an instance: runs a command in it, even when its network does not work.
 
-The first method is the serial console, on the compute node: it needs no address, security group,
-floating IP or metadata service. Most cloud images ask for a login there; these are reached by SSH
-with the Nova keypair: from the metadata namespace of the compute node (if the security group allows
-it), or through a floating IP.
+The first method is QEMU's guest agent, which the built-in image has: it needs no address, security
+group, floating IP or metadata service, and leaves the console to the learner. The second is the
+serial console, if nobody has it open. Most cloud images ask for a login there; these are reached by
+SSH with the Nova keypair: from the metadata namespace of the compute node (if the security group
+allows it), or through a floating IP.
 """
 
 import base64
@@ -11,14 +12,14 @@ import json
 import posixpath
 import shlex
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from labctl.access import serialshell
-from labctl.access.guest import Guest, GuestError, GuestResult, OnLine
+from labctl.access import guestagent, serialshell
+from labctl.access.guest import Guest, GuestError, GuestResult, LateError, OnLine
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import mark, tr
 from labctl.topology import Topology
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 KEY = "/root/.ssh/id_ed25519"
 """Private half of the Nova keypair, a file on the controller."""
+SSH_OPTIONS = (
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+)  # fmt: skip
+"""Of an SSH client on a node: instances come and go behind the same addresses."""
 _CONSOLE_TROUBLE = (
     mark("the console asks for a login"),
     mark("the console does not answer"),
@@ -35,10 +40,20 @@ _CONSOLE_TROUBLE = (
     mark("the console is gone"),
     mark("the console garbles what is typed"),
     mark("the console garbles what is said"),
+    serialshell.IN_USE,
+    mark("another labctl types on the console"),
 )
 """What NoShellError says. access/serialshell.py has no translations: it runs inside a node."""
+mark("the console is open in another window")  # serialshell.IN_USE
+_AGENT_TROUBLE = (
+    mark("the instance has no port for a guest agent"),
+    mark("no guest agent answers"),
+)
+"""What guestagent.AgentError says, besides libvirt's own words."""
 _SHELL_TIMEOUT = 60
-"""Seconds until a shell must answer on the console: the instance may still be booting."""
+"""Seconds until the agent or a shell must answer: the instance may still be booting."""
+_SHORT_TIMEOUT = 10
+"""Seconds until a shell must answer after the agent was waited for in vain."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,8 @@ class InstanceLocation:
     address: str
     mac: str
     floating: str | None
+    keypair: str | None = None
+    """The Nova keypair it was made with."""
 
     @property
     def tap(self) -> str:
@@ -94,6 +111,7 @@ def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
         address=port.fixed_ips[0]["ip_address"] if port.fixed_ips else "",
         mac=port.mac_address,
         floating=floating.floating_ip_address if floating is not None else None,
+        keypair=server.key_name,
     )
 
 
@@ -127,9 +145,18 @@ class InstanceGuest:
         self._compute = guest_of(location.node)
         self.timeout_factor = self._compute.timeout_factor
         self._controller = guest_of(topology.controller.name)
-        self._methods = (self._by_console, self._by_metadata_namespace, self._by_floating_ip)
+        self._methods = (
+            self._by_agent,
+            self._by_console,
+            self._by_metadata_namespace,
+            self._by_floating_ip,
+        )
         self._method: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
         """The one of `_methods` that worked, once one has."""
+        # Only of the built-in image is it known that an agent will answer once it has booted.
+        self._agent_wait = _SHELL_TIMEOUT if topology.image.source == "builtin" else 0
+        self._waited = False
+        """Whether `_agent_wait` has passed in vain."""
 
     def run(
         self,
@@ -197,60 +224,146 @@ class InstanceGuest:
     def _run(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
-        if self._method is not None:
-            return self._method(script, timeout, cancelled)
         refused = []
-        for method in self._methods:
+        in_use = False
+        # First what worked the last time.
+        methods = sorted(self._methods, key=lambda method: method != self._method)
+        for method in methods:
             try:
                 result = method(script, timeout, cancelled)
             except _ClosedError as error:
                 refused.append(str(error))
+                in_use |= isinstance(error, _InUseError)
                 continue
             self._method = method
             return result
+        message = tr(
+            "no connection to {name} works: {tried}", name=self.name, tried=tr("; ").join(refused)
+        )
+        if in_use:
+            raise ConsoleInUseError(
+                message, hint=tr("close the console of {name} there: Ctrl-]", name=self.name)
+            )
         raise GuestError(
-            tr(
-                "no connection to {name} works: {tried}",
-                name=self.name,
-                tried=tr("; ").join(refused),
-            ),
+            message,
             hint=tr("is it still booting? see `openstack console log show {name}`", name=self.name),
         )
+
+    def console_in_use(self) -> bool:
+        """Whether somebody has the console open. Raises GuestError."""
+        command = self._on_console("--in-use")
+        return self._compute.run(command, check=False).stdout == "yes"
+
+    def _on_console(self, *words: str) -> str:
+        """For the compute node: runs access/serialshell.py on the line of the console."""
+        return (
+            f"line=$(virsh ttyconsole {shlex.quote(self.location.domain)})"
+            f' && exec python3 -I -c {_program(serialshell)} "$line" {shlex.join(words)}'
+        )
+
+    def run_by_agent(
+        self, script: str, timeout: float, cancelled: Callable[[], bool] | None = None
+    ) -> GuestResult | None:
+        """Run a script by the guest agent, if one answers now; otherwise None.
+
+        Raises GuestError when the script takes too long or the instance goes away, Cancelled.
+        """
+        try:
+            return self._by_agent(script, timeout, cancelled, wait=0)
+        except _ClosedError:
+            return None
+
+    def _by_agent(
+        self,
+        script: str,
+        timeout: float,
+        cancelled: Callable[[], bool] | None,
+        wait: float | None = None,
+    ) -> GuestResult:
+        wait = self._agent_wait if wait is None else wait
+        request = {
+            "script": script,
+            "user": self._user,
+            "timeout": timeout * self.timeout_factor,
+            "wait": wait * self.timeout_factor,
+        }
+        answer = self._ask(
+            # With labctl this program ends, and with it the script: see guestagent.main.
+            f"exec setpriv --pdeathsig TERM python3 -I -c {_program(guestagent)}"
+            f" {shlex.quote(self.location.domain)}",
+            request,
+            timeout + _SHELL_TIMEOUT,
+            cancelled,
+            mark("guest agent: {said}"),
+            script,
+        )
+        if "closed" in answer:
+            self._waited = wait > 0
+            raise _ClosedError(tr("guest agent: {said}", said=_translated(answer["closed"])))
+        if "lost" in answer:
+            raise GuestError(
+                tr("{name} stopped while a command ran in it: {said}",
+                   name=self.name, said=answer["lost"])
+            )  # fmt: skip
+        return self._result(answer, script, timeout)
 
     def _by_console(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
     ) -> GuestResult:
-        began = time.monotonic()
-        shell_timeout = _SHELL_TIMEOUT * self.timeout_factor
         request = {
             "script": script,
             "timeout": timeout * self.timeout_factor,
-            "shell_timeout": shell_timeout,
+            "shell_timeout": (_SHORT_TIMEOUT if self._waited else _SHELL_TIMEOUT)
+            * self.timeout_factor,
         }
-        program = Path(serialshell.__file__).read_text(encoding="utf-8")
-        domain = shlex.quote(self.location.domain)
-        python = f"exec python3 -I -c {shlex.quote(program)}"
-        done = self._compute.run(
-            f'line=$(virsh ttyconsole {domain}) && {python} "$line"',
-            input=json.dumps(request).encode(),
-            timeout=timeout + 3 * _SHELL_TIMEOUT,
-            check=False,
-            cancelled=cancelled,
+        answer = self._ask(
+            self._on_console(),
+            request,
+            timeout + 3 * _SHELL_TIMEOUT,
+            cancelled,
+            mark("console: {said}"),
+            script,
         )
+        if "no_shell" in answer:
+            error = _InUseError if answer["no_shell"] == serialshell.IN_USE else _ClosedError
+            raise error(tr("console: {said}", said=_translated(answer["no_shell"])))
+        return self._result(answer, script, timeout)
+
+    def _ask(
+        self,
+        command: str,
+        request: dict[str, Any],
+        timeout: float,
+        cancelled: Callable[[], bool] | None,
+        trouble: str,
+        script: str,
+    ) -> dict[str, Any]:
+        """Run one of the programs that go into the compute node; its answer, with `seconds`."""
+        try:
+            done = self._compute.run(
+                command,
+                input=json.dumps(request).encode(),
+                timeout=timeout,
+                check=False,
+                cancelled=cancelled,
+            )
+        except LateError as error:
+            raise self._late(script, timeout) from error
         if not done.ok:
             reason = (done.stderr.strip().splitlines() or [tr("nothing")])[-1]
-            raise _ClosedError(tr("console: {said}", said=reason))
-        answer = json.loads(done.stdout)
-        if "no_shell" in answer:
-            trouble = answer["no_shell"]
-            reason = tr(trouble) if trouble in _CONSOLE_TROUBLE else trouble
-            raise _ClosedError(tr("console: {said}", said=reason))
+            raise _ClosedError(tr(trouble, said=reason))
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return {**answer, "seconds": done.seconds}
+
+    def _result(self, answer: dict[str, Any], script: str, timeout: float) -> GuestResult:
         if "late" in answer:
             raise self._late(script, timeout)
         out, err = (
-            base64.b64decode(answer[stream]).decode(errors="replace") for stream in ("out", "err")
+            base64.b64decode(answer[stream]).decode(errors="replace")
+            + (f"\n[… {cut} bytes …]\n" if cut else "")
+            for stream, cut in zip(("out", "err"), answer["cut"], strict=True)
         )
-        return GuestResult(answer["code"], out, err, time.monotonic() - began)
+        return GuestResult(answer["code"], out, err, answer["seconds"], sum(answer["cut"]))
 
     def _by_metadata_namespace(
         self, script: str, timeout: float, cancelled: Callable[[], bool] | None
@@ -288,17 +401,13 @@ class InstanceGuest:
         timeout: float,
         cancelled: Callable[[], bool] | None,
     ) -> GuestResult:
-        options = [
-            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.timeout_factor}",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-            "-o", "LogLevel=ERROR",
-        ]  # fmt: skip
+        timeouts = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={6 * self.timeout_factor}"]
         target = f"{self._user}@{address}"
         # The user's login shell may be another one than sh.
         remote = f"exec sh -c {shlex.quote(script)}"
         try:
             done = node.run(
-                [*client, *options, target, remote],
+                [*client, *timeouts, *SSH_OPTIONS, target, remote],
                 timeout=timeout + 10,
                 check=False,
                 cancelled=cancelled,
@@ -321,8 +430,25 @@ class InstanceGuest:
         )
 
 
+class ConsoleInUseError(GuestError):
+    """The one way in is the instance's console, and somebody has it open."""
+
+
 class _ClosedError(Exception):
     """One method does not get into the instance; the message says why."""
+
+
+class _InUseError(_ClosedError):
+    """Somebody else has the console open."""
+
+
+def _program(module: ModuleType) -> str:
+    """The text of a module, as a word for the shell."""
+    return shlex.quote(Path(module.__file__ or "").read_text(encoding="utf-8"))
+
+
+def _translated(trouble: str) -> str:
+    return tr(trouble) if trouble in (*_CONSOLE_TROUBLE, *_AGENT_TROUBLE) else trouble
 
 
 def _shown(command: str | Sequence[str]) -> str:

@@ -22,9 +22,11 @@ import time
 import tty
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 MAX_OUTPUT = 512 * 1024
-"""Bytes of output that are read back. An emulated line carries about 100 KB/s."""
+"""Bytes of each stream that are read back. An emulated line carries about 100 KB/s."""
+IN_USE = "the console is open in another window"
 
 
 class NoShellError(Exception):
@@ -45,8 +47,8 @@ class SerialShell:
 
     def run(
         self, script: str, timeout: float, shell_timeout: float = 60
-    ) -> tuple[int, bytes, bytes]:
-        """Run a script with sh: (exit code, stdout, stderr).
+    ) -> tuple[int, bytes, bytes, tuple[int, int]]:
+        """Run a script with sh: (exit code, stdout, stderr, bytes cut off each).
 
         `timeout` is for the script, `shell_timeout` until a shell answers; both in seconds. A
         script that takes longer is interrupted. Raises NoShellError, LateError.
@@ -56,7 +58,9 @@ class SerialShell:
         try:
             self._upload(script, directory)
             code = self._execute(directory, timeout)
-            return code, self._fetch(f"{directory}/o"), self._fetch(f"{directory}/e")
+            out, out_cut = self._fetch(f"{directory}/o")
+            err, err_cut = self._fetch(f"{directory}/e")
+            return code, out, err, (out_cut, err_cut)
         finally:
             with contextlib.suppress(NoShellError, LateError):
                 self._type(f"rm -rf {directory}; {self._marker('gone')}")
@@ -183,15 +187,16 @@ class SerialShell:
             self.sync(15)
         raise NoShellError("the console garbles what is typed")
 
-    def _fetch(self, file: str) -> bytes:
+    def _fetch(self, file: str) -> tuple[bytes, int]:
+        """The beginning of a file, and how many bytes follow it."""
         for _ in range(4):
             mark = f"{self._nonce}:"
             self._type(
-                self._marker("size", f"$(head -c {MAX_OUTPUT} {file} | md5sum)")
+                self._marker("size", f"$(wc -c <{file}) $(head -c {MAX_OUTPUT} {file} | md5sum)")
                 + f"; head -c {MAX_OUTPUT} {file} | base64 | sed s/^/{mark}/; {self._marker('end')}"
             )
             try:
-                digest = self._await("size", rb"(\w{32}) +-", 20)[1].decode()
+                size, digest = self._await("size", rb" *(\d+) (\w{32}) +-", 20).groups()
                 self._await("end", rb"", 60)
             except LateError:
                 self.sync(15)
@@ -199,17 +204,40 @@ class SerialShell:
             lines = re.findall(rb"^%s([A-Za-z0-9+/=]+)" % mark.encode(), self._before, re.MULTILINE)
             with contextlib.suppress(ValueError):
                 content = base64.b64decode(b"".join(lines))
-                if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest:
-                    return content
+                if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.decode():
+                    return content, int(size) - len(content)
         raise NoShellError("the console garbles what is said")
 
 
+def is_in_use(path: str) -> bool:
+    """Whether another process has the line open: `virsh console` has, by libvirt's daemon."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # the process has ended
+            # Not by its name: a process in a container may have another line of the same name.
+            if link.samefile(path) and link.parts[2] != str(os.getpid()):
+                return True
+    return False
+
+
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
-    """Open a serial line, e.g. /dev/pts/3, locked against other labctl processes."""
+def opened(path: str, timeout: float) -> Iterator[int]:
+    """Open a serial line, e.g. /dev/pts/3, locked against other labctl processes.
+
+    Raises NoShellError when somebody else has it open, or another labctl for `timeout` seconds.
+    """
     lock = os.open(f"/run/lock/labctl{path.replace('/', '-')}", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise NoShellError("another labctl types on the console") from None
+                time.sleep(0.1)
+        if is_in_use(path):
+            raise NoShellError(IN_USE)
         fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         try:
             tty.setraw(fd, termios.TCSANOW)
@@ -221,11 +249,17 @@ def opened(path: str) -> Iterator[int]:
 
 
 def main() -> None:
-    """The first argument is the line's path. JSON in on stdin, JSON out on stdout."""
+    """The first argument is the line's path. JSON in on stdin, JSON out on stdout.
+
+    With the second argument --in-use it only prints whether the line is: yes or no.
+    """
+    if "--in-use" in sys.argv[2:]:
+        sys.stdout.write("yes" if is_in_use(sys.argv[1]) else "no")
+        return
     request = json.load(sys.stdin)
     try:
-        with opened(sys.argv[1]) as fd:
-            code, out, err = SerialShell(fd).run(
+        with opened(sys.argv[1], request["shell_timeout"]) as fd:
+            code, out, err, cut = SerialShell(fd).run(
                 request["script"], request["timeout"], request["shell_timeout"]
             )
     except (NoShellError, OSError) as error:
@@ -237,6 +271,7 @@ def main() -> None:
             "code": code,
             "out": base64.b64encode(out).decode(),
             "err": base64.b64encode(err).decode(),
+            "cut": cut,
         }
     json.dump(answer, sys.stdout)
 

@@ -1,3 +1,14 @@
 """What can be done to a lab; a file for each verb, or for a few that belong together."""
 
-__all__ = ["create", "destroy", "lessons", "logs", "power", "render", "snapshots", "status", "walk"]
+__all__ = [
+    "create",
+    "destroy",
+    "instance_login",
+    "lessons",
+    "logs",
+    "power",
+    "render",
+    "snapshots",
+    "status",
+    "walk",
+]

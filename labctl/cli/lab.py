@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from labctl.cli.options import (
 )
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.i18n import tr
+
+if TYPE_CHECKING:
+    from labctl.lab import Lab
 
 lab_app = typer.Typer()
 
@@ -146,15 +149,74 @@ def status(file: File = DEFAULT, json: Json = False) -> None:
             show(report, console, command_name())
 
 
+def _complete(context: typer.Context, incomplete: str) -> list[str]:
+    """Nodes and instances of lab.yaml, for the shell's completion."""
+    from labctl.spec.load import load_spec
+    from labctl.spec.problems import SpecError
+    from labctl.topology import build_topology
+
+    try:
+        topology = build_topology(load_spec(context.params.get("file") or DEFAULT))
+    except (SpecError, LabError, OSError):
+        return []
+    names = [node.name for node in topology.nodes]
+    names += [instance.name for instance in topology.instances]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @lab_app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
-    """Log in to a node, or run a command there: labctl ssh NODE -- COMMAND."""
+def ssh(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A node or an instance.", autocompletion=_complete),
+    ],
+    file: File = DEFAULT,
+    console: Annotated[
+        bool, typer.Option("--console", help="The console of an instance, not SSH.")
+    ] = False,
+) -> None:
+    """Log in to a node or an instance, or run a command there: labctl ssh NAME -- COMMAND."""
     from labctl.actions.logs import ssh_argv
 
-    with open_console() as console:
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        argv = ssh_argv(open_lab(file, console), node, context.args, terminal=terminal)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    with open_console() as screen:
+        lab = open_lab(file, screen)
+        lab.require_created()
+        if name in (node.name for node in lab.topology.nodes):
+            if console:
+                raise LabError(tr("{name} is a node: only an instance has a console", name=name),
+                               hint=f"labctl ssh {name}", code=EXIT_USAGE)  # fmt: skip
+            argv = ssh_argv(lab, name, context.args, terminal=terminal)
+        else:
+            argv = _instance_argv(lab, name, context.args, console=console, terminal=terminal)
     os.execvp(argv[0], argv)
+
+
+def _instance_argv(
+    lab: "Lab", name: str, command: list[str], *, console: bool, terminal: bool
+) -> list[str]:
+    """argv that logs in to an instance. Does not return after a command that SSH cannot carry."""
+    from labctl.actions.instance_login import find_login, login_argv, run_command
+
+    login = find_login(lab, name, console=console)
+    if login.way == "console" and command:
+        note = tr("the command runs by labctl's own way in: it reads no input, and what it prints"
+                  " comes at its end")  # fmt: skip
+        if login.reason:
+            note = tr("{why}; {what}", why=login.reason, what=note)
+        typer.echo(note, err=True)
+        done = run_command(lab, login, command)
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        raise typer.Exit(done.returncode)
+    argv = login_argv(lab, login, command, terminal=terminal)
+    if login.way == "console":
+        note = tr("this is its console; Ctrl-] leaves it")
+        if login.reason:
+            note = tr("{why}; {what}", why=login.reason, what=note)
+        typer.echo(note, err=True)
+    return argv
 
 
 @lab_app.command()

@@ -359,7 +359,8 @@ class Session:
                 )
             )
         labctl = self._labctl
-        self._console.say(tr("log in: {command}", command=f"{labctl} ssh {node}"))
+        login = self._topology.instances[0].name if checkpoint.node == "instance" else node
+        self._console.say(tr("log in: {command}", command=f"{labctl} ssh {login}"))
         self._console.say(
             tr("done? {check}   stuck? {hint}", check=f"{labctl} check", hint=f"{labctl} hint")
         )

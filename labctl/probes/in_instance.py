@@ -1,7 +1,8 @@
 """Run a command inside the first instance, for lessons and probes.
 
-SSH to a floating IP is the quickest. Where that does not work, the serial console is used: it needs
-no network, so it works before a lesson has made one and after a learner has broken it.
+The guest agent of the built-in image is the quickest, and needs no network: it works before a
+lesson has made one and after a learner has broken it. Other images are asked by SSH to a floating
+IP, or else as InstanceGuest does it.
 """
 
 import re
@@ -25,9 +26,19 @@ def run_in_instance(
 ) -> GuestResult:
     """Run a command for a shell in the first instance; its exit code may be anything.
 
-    `timeout` is in seconds. Raises LabError when neither SSH nor the console works, Cancelled.
+    `timeout` is in seconds. Raises LabError when no way into it works, Cancelled.
     """
     instance, user = context.topology.instances[0], context.topology.image.user
+    missing: LabError | None = None
+    try:
+        inside = instance_guest(instance.name, context.topology, context.cloud, context.guest)
+    except LabError as error:
+        # Without its exit code for wrong use: the learner has renamed or removed the instance.
+        missing = LabError(error.message, hint=error.hint)
+    else:
+        by_agent = inside.run_by_agent(command, timeout, cancelled)
+        if by_agent is not None:
+            return by_agent
     for ip in context.cloud().network.ips(fixed_ip_address=str(instance.address)):
         done = context.guest("controller").run(
             _ssh(f"{user}@{ip.floating_ip_address}", command),
@@ -38,12 +49,9 @@ def run_in_instance(
         # ssh exits 255 when it cannot connect; the command may exit 255 too. stderr tells which.
         if done.returncode != 255 or not _SSH_FAILED.search(done.stderr):
             return done
-    try:
-        console = instance_guest(instance.name, context.topology, context.cloud, context.guest)
-    except LabError as error:
-        # Without its exit code for wrong use: the learner has renamed or removed the instance.
-        raise LabError(error.message, hint=error.hint) from error
-    return console.run(command, timeout=timeout, check=False, cancelled=cancelled)
+    if missing is not None:
+        raise missing
+    return inside.run(command, timeout=timeout, check=False, cancelled=cancelled)
 
 
 def _ssh(target: str, command: str) -> str:

@@ -128,6 +128,7 @@ def make_image(
             disk_format="qcow2" if is_qcow2 else "raw",
             container_format="bare",
             visibility="public",
+            hw_qemu_guest_agent="yes",  # Nova adds the port for it: see access/guestagent.py
             wait=True,
             timeout=600,
         )

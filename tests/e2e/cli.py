@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -130,6 +132,38 @@ def host_facts() -> dict[str, set[str]]:
             if "<defunct>" not in line
         },
     }
+
+
+@contextmanager
+def learner_at_the_console(cli: Cli, instance: str) -> Iterator[None]:
+    """Somebody has the instance's console open, with half a line typed; nobody else types there."""
+    pid, fd = pty.fork()
+    if pid == 0:  # pragma: no cover - the child
+        os.chdir(cli.directory)
+        argv = [sys.executable, "-m", "labctl", "ssh", instance, "--console"]
+        os.execv(sys.executable, argv)
+    seen = b""
+
+    def read(seconds: float) -> None:
+        nonlocal seen
+        while select.select([fd], [], [], seconds)[0]:
+            seen += os.read(fd, 65536)
+
+    try:
+        deadline = time.monotonic() + 60
+        while not re.search(rb"\$ (\x1b\[6n)?$", seen):
+            assert time.monotonic() < deadline, seen
+            read(0.2)
+        os.write(fd, b"echo half a lin")
+        read(1)
+        seen = b""
+        yield
+        read(1)
+        assert seen == b"", "somebody typed at the learner's console"
+    finally:
+        os.write(fd, b"\x1d")
+        os.waitpid(pid, 0)
+        os.close(fd)
 
 
 def claims(report: Any) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def test_the_floating_ip_answers_ssh_and_moves_data(lab: Cli, replayed: dict[str
         "ssh cirros@$FLOATING_IP 'sudo id -u; head -c 3000000 /dev/zero' | wc -c",
     )  # fmt: skip
     assert said.split()[-1] == "3000002"  # "0\n" and the zeros
+    assert lab("ssh", "vm_1", "--", "sh", "-c", "hostname; exit 9", expect=9) == "vm-1\n"
+    assert lab.stderr == ""
 
 
 def test_the_instance_reaches_the_internet_by_tcp(lab: Cli, replayed: dict[str, Any]) -> None:

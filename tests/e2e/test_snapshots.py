@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cli import Cli, on
+from tests.e2e.cli import Cli, learner_at_the_console, on
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"
 
@@ -135,7 +135,8 @@ def test_what_was_taken_away_is_back_while_the_lab_runs(lab: Cli, before: list[s
 def test_reset_leads_to_the_start_of_the_lesson(lab: Cli) -> None:
     lab("start", "floating-ip")
     lab("next")
-    lab("reset")
+    with learner_at_the_console(lab, "vm_1"):
+        assert "state of the running lab" in lab("reset")
     lesson = lab.json("status")["lesson"]
     assert (lesson["id"], lesson["passed"]) == ("floating-ip", [])
     lab("reset", "--to", "start")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from labctl.access.packets import frames
-from tests.e2e.cli import Cli
+from tests.e2e.cli import Cli, learner_at_the_console
 
 TUNNELS = {"192.168.33.10", "192.168.33.20"}
 
@@ -161,5 +161,8 @@ def test_without_the_security_group_it_says_where_and_why(lab: Cli, floating: st
         assert (lost["expected"]["node"], lost["expected"]["role"]) == ("compute-01", "instance")
         assert lost["reason"]["kind"] == "denied"
         assert places(walk["request"]) == IN[:-1]
-    # The way in from OpenStack's own side is closed too: the console is not.
-    assert lab.json("walk", "ping", "vm_1", "8.8.8.8")["answered"]
+    # The way in from OpenStack's own side is closed too: the guest agent is not.
+    with learner_at_the_console(lab, "vm_1"):
+        assert lab.json("walk", "ping", "vm_1", "8.8.8.8")["answered"]
+    lab("ssh", "vm_1", "--", "sh", "-c", "exit 9", expect=9)
+    assert "SSH does not reach vm_1" in lab.stderr

@@ -1,4 +1,4 @@
-"""Into the first instance: by SSH where that is open, else at its console."""
+"""Into the first instance: by its guest agent, by SSH where that is open, else at its console."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +16,15 @@ OTHERS = {"floating_ip_address": "10.0.2.211", "fixed_ip_address": "172.16.100.9
 
 
 class Console:
-    """The instance's console, as instance.py gives it."""
+    """The instance's console, as instance.py gives it; without an agent unless `agent` says so."""
 
     def __init__(self, said: str = "at the console\n") -> None:
         self.said = said
+        self.agent: str | None = None
         self.ran: list[str] = []
+
+    def run_by_agent(self, command: str, *_: Any) -> GuestResult | None:
+        return None if self.agent is None else GuestResult(0, self.agent, "", 0.1)
 
     def run(self, command: str, **options: Any) -> GuestResult:
         self.ran.append(command)
@@ -47,6 +51,13 @@ def test_through_the_floating_ip(monkeypatch: pytest.MonkeyPatch, console: Conso
     guest = FakeGuest().on("^ssh .*cirros@10.0.2.213 id$", "cirros\n")
     assert in_instance.run_in_instance(context(guest, OTHERS, MINE), "id").stdout == "cirros\n"
     assert console.ran == []
+
+
+def test_the_guest_agent_is_asked_before_anything_else(console: Console) -> None:
+    console.agent = "by the agent\n"
+    guest = FakeGuest()
+    done = in_instance.run_in_instance(context(guest, MINE), "id")
+    assert (done.stdout, console.ran, guest.ran) == ("by the agent\n", [], [])
 
 
 def test_a_command_that_fails_there_is_not_run_again(console: Console) -> None:

@@ -226,6 +226,7 @@ def test_image_and_flavor_are_made_once(qcow2: Path) -> None:
     assert cloud.calls == ["create image cirros", "create flavor m1.nano"]
     (image,) = cloud.things["image"]
     assert (image.disk_format, image.visibility) == ("qcow2", "public")
+    assert image.hw_qemu_guest_agent == "yes"  # else Nova makes no port for labctl's way in
     assert said == ["uploading 2 MB"]
     (flavor,) = cloud.things["flavor"]
     assert (flavor.ram, flavor.vcpus, flavor.disk) == (

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from labctl.access.guest import GuestError, GuestResult
+from labctl.access.instance import ConsoleInUseError
 from labctl.snapshots.health import (
     NodeHealth,
+    answers,
     disagreements,
     expected_in_ovn,
     found_in_ovn,
@@ -93,3 +96,30 @@ def test_disagreements_name_the_side_that_has_more() -> None:
         {"port": {"a", "b"}, "router": set()}, {"port": {"b"}, "router": {"w", "x", "y", "z"}}
     )
     assert said == ["port only in Neutron: a", "router only in OVN: w, x, y …"]
+
+
+# -- instances -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("outcome", "expected", "warnings"),
+    [
+        (GuestResult(0, "", "", 0.1), True, 0),
+        (GuestResult(1, "", "", 0.1), False, 0),
+        (ConsoleInUseError("console: open in another window"), True, 1),
+    ],
+)
+def test_a_console_that_a_learner_has_open_is_no_fault_of_the_lab(
+    outcome: Any, expected: bool, warnings: int
+) -> None:
+    def run(*_: Any, **__: Any) -> GuestResult:
+        if isinstance(outcome, Exception):
+            raise outcome
+        result: GuestResult = outcome
+        return result
+
+    warned: list[str] = []
+    inside: Any = SimpleNamespace(name="vm_1", run=run)
+    assert answers(inside, warned.append) is expected
+    assert len(warned) == warnings
+    outcome = GuestError("no way leads in")
+    with pytest.raises(GuestError):
+        answers(inside, warned.append)

@@ -1,6 +1,5 @@
 """The verbs of a lab as a whole: from `init` to `destroy`."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from labctl.cli.options import (
 )
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.operating_system.processes import become
 
 lab_app = typer.Typer()
 
@@ -154,7 +154,7 @@ def ssh(context: typer.Context, node: str, file: File = DEFAULT) -> None:
     with open_console() as console:
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         argv = ssh_argv(open_lab(file, console), node, context.args, terminal=terminal)
-    os.execvp(argv[0], argv)
+    become(argv)
 
 
 @lab_app.command()

@@ -1,8 +1,6 @@
 """A learner walks through the day, types it, wanders off, and breaks things."""
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 

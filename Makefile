@@ -33,8 +33,12 @@ test: setup lint unit unit-surroundings messages-check integration e2e-short vm-
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
 	$(BIN)/ruff check
+	@# A file that is read without an encoding is read in cp950 on a Windows in Taiwan.
+	$(BIN)/ruff check --preview --select PLW1514 labctl
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin labctl
+	$(BIN)/mypy --platform win32 labctl
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vulture
 	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)

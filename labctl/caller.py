@@ -7,7 +7,6 @@ and overwrites no file that they could not.
 import ctypes
 import os
 import platform
-import pwd
 import stat
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.operating_system import rights
 
 _SETGROUPS = {"x86_64": 116, "aarch64": 159}
 """Number of the system call setgroups(2), by machine: <asm/unistd.h>. glibc's function of that
@@ -35,23 +35,12 @@ class Caller:
     @property
     def name(self) -> str:
         """The login name; the number of a user that has none."""
-        return user_name(self.user)
+        return rights.login_name(self.user)
 
     @property
     def groups(self) -> list[int]:
         """IDs of all groups the user is in."""
-        try:
-            return os.getgrouplist(pwd.getpwuid(self.user).pw_name, self.group)
-        except KeyError:
-            return [self.group]
-
-
-def user_name(number: int) -> str:
-    """The login name of a user; the number if there is none."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
+        return rights.groups_of(self.user, self.group)
 
 
 def caller() -> Caller | None:
@@ -60,7 +49,7 @@ def caller() -> Caller | None:
     Raises LabError when sudo's variables do not hold the numbers of a user.
     """
     told = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if os.geteuid() != 0 or not any(told):
+    if not rights.is_root() or not any(told):
         return None
     numbers = []
     for name, text in zip(("SUDO_UID", "SUDO_GID"), told, strict=True):
@@ -77,7 +66,7 @@ def caller() -> Caller | None:
 def user_at_work() -> int:
     """ID of the user whose files labctl writes: who called sudo, or else this process's user."""
     who = caller()
-    return os.geteuid() if who is None else who.user
+    return rights.user_id() if who is None else who.user
 
 
 @contextmanager
@@ -117,7 +106,7 @@ def give_to_caller(descriptor: int) -> None:
     """Make who called sudo the owner of an open file that root made for them."""
     who = caller()
     if who is not None and os.fstat(descriptor).st_uid != who.user:
-        os.fchown(descriptor, who.user, who.group)
+        rights.set_owner(descriptor, who.user, who.group)
 
 
 def refuse_strangers_links(directory: Path) -> None:
@@ -132,7 +121,7 @@ def refuse_strangers_links(directory: Path) -> None:
         if stat.S_ISLNK(info.st_mode) and info.st_uid not in trusted:
             raise LabError(
                 tr("{path} is a link made by {user}: labctl does not follow it",
-                   path=path, user=user_name(info.st_uid)),
+                   path=path, user=rights.login_name(info.st_uid)),
                 hint=tr("name the place that it leads to"),
                 code=EXIT_USAGE,
             )  # fmt: skip

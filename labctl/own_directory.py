@@ -10,9 +10,10 @@ import stat
 from pathlib import Path
 from typing import Literal, TextIO
 
-from labctl.caller import caller, user_name
+from labctl.caller import caller
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.operating_system import closing, files, rights
 
 _OF_OTHERS = {"nodes": 3, "vagrant": 2}
 """Top directory -> level from which on its content is not labctl's: a node's file system, what
@@ -46,14 +47,14 @@ def vet(directory: Path, mark: str) -> bool:
     user = owner(directory)
     if user is None:
         return False
-    if user != os.geteuid():
+    if user != rights.user_id():
         who = caller()
         if who is None or user != who.user or os.path.lexists(directory / mark):
             raise of_another_user(directory, user)
     try:
-        if user != os.geteuid():
-            os.chown(directory, os.geteuid(), os.getegid(), follow_symlinks=False)
-        close_to_others(directory)
+        if user != rights.user_id():
+            rights.set_owner(directory, rights.user_id(), rights.group_id())
+        closing.close_directory_to_others(directory)
         _inspect(directory)
     except OSError as error:
         raise LabError(
@@ -61,16 +62,6 @@ def vet(directory: Path, mark: str) -> bool:
                error=error.strerror)
         ) from error  # fmt: skip
     return True
-
-
-def close_to_others(directory: Path) -> None:
-    """Make the mode of a directory of ours 0700. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != 0o700:
-            os.fchmod(descriptor, 0o700)
-    finally:
-        os.close(descriptor)
 
 
 def _inspect(top: Path) -> None:
@@ -97,17 +88,17 @@ def _inspect(top: Path) -> None:
 
 def _take(entry: "os.DirEntry[str]") -> None:
     """What lay in a directory that has become root's becomes root's, too."""
-    if os.geteuid() == 0 and entry.stat(follow_symlinks=False).st_uid != 0:
-        os.chown(entry.path, 0, 0, follow_symlinks=False)
+    if rights.is_root() and entry.stat(follow_symlinks=False).st_uid != 0:
+        rights.set_owner(Path(entry.path), 0, 0)
 
 
-def open_text(path: Path, mode: Literal["a", "a+"]) -> TextIO:
+def open_text(path: Path, mode: Literal["a", "a+"] = "a+") -> TextIO:
     """Open a file of ours to append ("a", "a+"): made if missing, never reached by a link.
 
     Raises OSError.
     """
     reading = os.O_RDWR if "+" in mode else os.O_WRONLY
-    flags = reading | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = reading | os.O_APPEND | os.O_CREAT | files.NOFOLLOW | files.CLOEXEC | files.NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -118,9 +109,9 @@ def open_text(path: Path, mode: Literal["a", "a+"]) -> TextIO:
 def of_another_user(path: Path, user: int) -> LabError:
     """The error for a directory that belongs to somebody else."""
     return LabError(
-        tr("{path} belongs to another user: {user}", path=path, user=user_name(user)),
+        tr("{path} belongs to another user: {user}", path=path, user=rights.login_name(user)),
         hint=tr("run labctl as {user}, who made the lab: with sudo for root, without it for"
-                " anybody else", user=user_name(user)),
+                " anybody else", user=rights.login_name(user)),
     )  # fmt: skip
 
 

@@ -2,21 +2,23 @@
 
 import contextlib
 import os
-import selectors
+import queue
 import shlex
-import signal
 import site
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from labctl.assets import PACKAGE
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
+from labctl.operating_system.processes import end_group, start_group
 
 __all__ = [
     "CommandFailed",
@@ -34,8 +36,6 @@ CommandFailed = subprocess.CalledProcessError
 """What a library raises that runs commands by itself (python-vagrant)."""
 
 Argv = Sequence[str | Path]
-END_TIMEOUT = 5.0
-"""Seconds a process group may take to end after a signal."""
 SYSTEMD = Path("/run/systemd/system")
 """This directory exists if and only if systemd is this host's init (sd_booted(3))."""
 
@@ -238,14 +238,7 @@ def stream(
     with log.open("ab", buffering=0) as sink:
         sink.write(f"$ {shlex.join(words)}\n".encode())
         try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=None if env is None else dict(env),
-            )
+            process = start_group(words, output=subprocess.PIPE, env=env)
         except OSError as error:
             raise _cannot_start(words[0], error, hint) from error
 
@@ -267,26 +260,26 @@ def stream(
 
         assert process.stdout is not None
         try:
-            with process.stdout, selectors.DefaultSelector() as selector:
-                selector.register(process.stdout, selectors.EVENT_READ)
-                incomplete = b""
-                while True:
-                    raise_if_over()
-                    if not selector.select(0.3):
-                        continue
-                    chunk = os.read(process.stdout.fileno(), 65536)
-                    if not chunk:
-                        break
-                    sink.write(chunk)
-                    *lines, incomplete = (incomplete + chunk).split(b"\n")
-                    for line in lines:
-                        handle_line(line)
-                handle_line(incomplete)
+            chunks = _read_aside(process.stdout)
+            incomplete = b""
+            while True:
+                raise_if_over()
+                try:
+                    chunk = chunks.get(timeout=0.3)
+                except queue.Empty:
+                    continue
+                if not chunk:
+                    break
+                sink.write(chunk)
+                *lines, incomplete = (incomplete + chunk).split(b"\n")
+                for line in lines:
+                    handle_line(line)
+            handle_line(incomplete)
             while (code := process.poll()) is None:  # it may still run after closing its output
                 raise_if_over()
                 time.sleep(0.02)
         except BaseException:
-            _end_group(process)
+            end_group(process)
             raise
     if code != 0:
         failure = LabError(
@@ -298,6 +291,24 @@ def stream(
         raise failure
 
 
+def _read_aside(pipe: IO[bytes]) -> "queue.Queue[bytes]":
+    """What comes out of a pipe, read by a thread; b"" at its end.
+
+    Windows can wait for a socket, but not for a pipe. The thread closes the pipe: a descendant that
+    left the group may hold its other end for ever.
+    """
+    chunks: queue.Queue[bytes] = queue.Queue()
+
+    def read() -> None:
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 65536):
+                chunks.put(chunk)
+        chunks.put(b"")
+
+    threading.Thread(target=read, name="read-output", daemon=True).start()
+    return chunks
+
+
 def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
     if isinstance(error, FileNotFoundError) and error.filename == command:
         return LabError(
@@ -307,21 +318,3 @@ def _cannot_start(command: str, error: OSError, hint: str | None) -> LabError:
     return LabError(
         tr("{command!r} cannot be run: {error}", command=command, error=error), hint=hint
     )
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its descendants in the same group; kill those that ignore SIGTERM."""
-    for sig in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + END_TIMEOUT
-        try:
-            os.killpg(process.pid, sig)
-            # Signal 0 only asks whether anybody in the group lives; the first process may end
-            # before the others.
-            while time.monotonic() < until:
-                process.poll()
-                os.killpg(process.pid, 0)
-                time.sleep(0.02)
-        except ProcessLookupError:
-            break
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=5)

@@ -5,7 +5,6 @@ elsewhere. Files are written atomically (temporary file, fsync, rename): after a
 disk a file has its old content or its new one.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -14,13 +13,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import EXIT_USAGE, LabError, cannot_write, space_or_permissions
 from labctl.i18n import tr
+from labctl.operating_system import locks, rights
 from labctl.own_directory import of_another_user, open_text, owner, vet
 
 STATE_DIRECTORY = ".labctl"
@@ -39,7 +39,7 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o644) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
+            rights.set_mode(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -466,34 +466,26 @@ class LabState:
         Raises LabError when another labctl holds the lock, and names that one. The kernel releases
         the lock when the process ends, so a killed labctl leaves none behind.
         """
-        path = self.root / "lock"
+        path = locks.beside(self.root)
         self.make_root()
-        try:
-            lock = open_text(path, "a+")
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        with lock as stream:
+        since = time.strftime("%H:%M:%S")
+        who = tr("`labctl {verb}`, process {pid}, since {time}",
+                 verb=verb, pid=os.getpid(), time=since)  # fmt: skip
+        with ExitStack() as held:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                stream.seek(0)
+                held.enter_context(locks.holding(path, who, open_text))
+            except locks.HeldError as holder:
                 raise LabError(
-                    tr("another labctl holds this lab: {who}", who=stream.read().strip() or "?"),
+                    tr("another labctl holds this lab: {who}", who=holder),
                     hint=tr("wait for it to finish, or stop it"),
-                ) from error
-            # Another `destroy` deleted the file after we had opened it: our lock means nothing.
-            if os.fstat(stream.fileno()).st_nlink == 0:
+                ) from holder
+            except locks.GoneError as gone:
                 raise LabError(
                     tr("another labctl destroyed this lab just now"),
                     hint=tr("run the same command again"),
-                )
-            stream.truncate(0)
-            since = time.strftime("%H:%M:%S")
-            stream.write(
-                tr("`labctl {verb}`, process {pid}, since {time}",
-                   verb=verb, pid=os.getpid(), time=since)
-            )  # fmt: skip
-            stream.flush()
+                ) from gone
+            except OSError as error:
+                raise cannot_write(path, error) from error
             self._record_place()
             yield
 
@@ -552,7 +544,7 @@ def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
                 code=EXIT_USAGE,
             )  # fmt: skip
         return path
-    if roots or os.geteuid() == 0:
+    if roots or rights.is_root():
         return Path("/var/cache/labctl")
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
 

@@ -18,9 +18,11 @@ from typing import BinaryIO
 from labctl.caller import acting_as_caller, caller, give_to_caller, refuse_strangers_links
 from labctl.errors import EXIT_USAGE, LabError, cannot_write, space_or_permissions
 from labctl.i18n import tr
+from labctl.operating_system import files, rights
 
 _umask = 0o022
 """Permissions that files for the user are made without."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | files.NOFOLLOW | files.CLOEXEC | files.BINARY
 
 
 def keep_umask(mask: int) -> None:
@@ -53,23 +55,23 @@ def replacing_for_user(path: Path) -> Iterator[BinaryIO]:
             yield stream
         return
     with _reported(path), acting_as_caller():
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = files.open_directory(path.parent)
     try:
         with _replacing(path, directory) as stream:
             yield stream
     finally:
-        os.close(directory)
+        if directory is not None:
+            os.close(directory)
 
 
 def new_for_user(path: Path, text: str) -> None:
     """Write a file that must not exist yet. Raises FileExistsError, other OSError, LabError."""
     path = path.absolute()
     refuse_strangers_links(path.parent)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with acting_as_caller():
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, _NEW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, 0o666 & ~_umask)
+        rights.set_mode(descriptor, 0o666 & ~_umask)
         give_to_caller(descriptor)
         stream.write(text)
 
@@ -87,11 +89,12 @@ def directory_for_user(path: Path) -> None:
                     tr("{path} is not a directory", path=path), code=EXIT_USAGE
                 ) from None
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        give_to_caller(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = files.open_directory(path, follow=False)
+    if descriptor is not None:
+        try:
+            give_to_caller(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def delete_for_user(path: Path) -> None:
@@ -126,7 +129,7 @@ def _special(path: Path, mode: int) -> BinaryIO:
         )
     with _reported(path), acting_as_caller():
         # Neither made nor emptied; a terminal does not become ours.
-        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+        flags = os.O_WRONLY | files.NOFOLLOW | files.NOCTTY | files.CLOEXEC | files.BINARY
         return os.fdopen(os.open(path, flags), "wb")
 
 
@@ -146,24 +149,24 @@ def _own_output(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _replacing(path: Path, directory: int) -> Iterator[BinaryIO]:
+def _replacing(path: Path, directory: int | None) -> Iterator[BinaryIO]:
     """A new file beside a regular one, or none, that takes its name at the end."""
-    temporary = f".{path.name[:200]}.{secrets.token_hex(4)}.partial"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+    temporary, name = files.within(directory, beside), files.within(directory, path)
     try:
         with _reported(path), acting_as_caller():
-            descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+            descriptor = os.open(temporary, _NEW, 0o600, dir_fd=directory)
         with _flushed(os.fdopen(descriptor, "wb"), path, to_disk=True) as stream:
             with _reported(path):
-                os.fchmod(descriptor, 0o666 & ~_umask)
+                rights.set_mode(descriptor, 0o666 & ~_umask)
                 give_to_caller(descriptor)
             yield stream
         with _reported(path), acting_as_caller():
             with suppress(FileNotFoundError):
-                mode = os.stat(path.name, dir_fd=directory, follow_symlinks=False).st_mode
+                mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
                 if not stat.S_ISREG(mode):
                     raise LabError(tr("{path} was replaced meanwhile", path=path))
-            os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     finally:
         with acting_as_caller(), suppress(OSError):
             os.unlink(temporary, dir_fd=directory)

@@ -10,16 +10,13 @@ is typed) is ignored, and data that arrives damaged is read again.
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import select
 import sys
-import termios
 import time
-import tty
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +222,13 @@ def opened(path: str, timeout: float) -> Iterator[int]:
 
     Raises NoShellError when somebody else has it open, or another labctl for `timeout` seconds.
     """
+    if sys.platform == "win32":
+        raise NoShellError("no serial line of a node is here")
+    # A Windows host has none of these, and imports this file to send it to a node.
+    import fcntl
+    import termios
+    import tty
+
     lock = os.open(f"/run/lock/labctl{path.replace('/', '-')}", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         end = time.monotonic() + timeout

@@ -6,6 +6,7 @@ import posixpath
 import select
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -123,8 +124,9 @@ class SSHGuest:
             # A command begins with several small packets. Without TCP_NODELAY each waits for the
             # server's delayed acknowledgement of the one before: 40 of the 55 ms of each command.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError, AttributeError):  # not Linux, or not a TCP socket
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_TIMEOUT * 1000)
+        if sys.platform == "linux":
+            with suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_TIMEOUT * 1000)
         transport = paramiko.Transport(sock)
         try:
             transport.banner_timeout = 30 * self.timeout_factor
@@ -311,7 +313,7 @@ class SSHGuest:
 
 def _host_key(path: Path) -> paramiko.PKey:
     """The key in a file: a private one, or the public half as `TYPE BASE64`."""
-    text = path.read_text().strip()
+    text = path.read_text(encoding="utf-8").strip()
     if text.startswith("-----BEGIN"):
         return paramiko.Ed25519Key.from_private_key_file(str(path))
     kind, encoded = text.split()[:2]
@@ -342,9 +344,12 @@ def _as_socket(channel: paramiko.Channel) -> socket.socket:
         with suppress(OSError, EOFError):
             channel.shutdown_write()
         # Our side may only have shut down writing and still read answers: wait until it has closed.
-        hung_up = select.poll()
-        hung_up.register(far_end, 0)
-        hung_up.poll()
+        if sys.platform == "win32":  # which has no poll(2): the server closes when it has answered
+            downstream_thread.join()
+        else:
+            hung_up = select.poll()
+            hung_up.register(far_end, 0)
+            hung_up.poll()
         channel.close()  # ends downstream() too
         downstream_thread.join()
         far_end.close()

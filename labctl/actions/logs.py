@@ -82,7 +82,7 @@ def read_log(lab: Lab, name: str, unit: str, lines: int) -> str:
 
 def _tail(path: Path, lines: int) -> str:
     try:
-        with path.open(errors="replace") as stream:
+        with path.open(encoding="utf-8", errors="replace") as stream:
             return "".join(deque(stream, lines))
     except FileNotFoundError:
         raise LabError(tr("there is no {file} yet", file=path.name)) from None

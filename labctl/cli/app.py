@@ -174,7 +174,7 @@ def _show_defect(error: Exception) -> int:
     import traceback
 
     with tempfile.NamedTemporaryFile(
-        "w", prefix="labctl-crash-", suffix=".log", delete=False
+        "w", encoding="utf-8", prefix="labctl-crash-", suffix=".log", delete=False
     ) as sink:
         sink.write(f"labctl {__version__} {sys.argv[1:]}\n")
         traceback.print_exception(error, file=sink)

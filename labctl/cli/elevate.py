@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.operating_system import files, rights
 from labctl.run import python_module, run
 
 PASSED_ON = frozenset(
@@ -34,10 +35,10 @@ def passed_on(environment: Mapping[str, str]) -> list[str]:
 def become_root() -> None:
     """Replace this process by `sudo labctl …` with the same arguments, unless we are root.
 
-    With LABCTL_NO_SUDO set, or without sudo, it does nothing: what needs root reports it. Raises
-    LabError when sudo does not let this user.
+    With LABCTL_NO_SUDO set, without sudo or on Windows it does nothing: what needs root reports it.
+    Raises LabError when sudo does not let this user.
     """
-    if os.geteuid() == 0 or os.environ.get("LABCTL_NO_SUDO"):
+    if rights.is_root() or sys.platform == "win32" or os.environ.get("LABCTL_NO_SUDO"):
         return
     from shutil import which
 
@@ -67,7 +68,7 @@ def become_root() -> None:
 def _has_terminal() -> bool:
     """Whether sudo can ask for a password: it does so on the terminal of this session."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open("/dev/tty", os.O_RDWR | files.NOCTTY))
     except OSError:
         return False
     return True

@@ -1,6 +1,5 @@
 """The verbs of a lab as a whole: from `init` to `destroy`."""
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from labctl.cli.options import (
 )
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -190,7 +190,7 @@ def ssh(
             argv = ssh_argv(lab, name, context.args, terminal=terminal)
         else:
             argv = _instance_argv(lab, name, context.args, console=console, terminal=terminal)
-    os.execvp(argv[0], argv)
+    become(argv)
 
 
 def _instance_argv(

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from labctl.cli.elevate import become_root
+from labctl.operating_system import rights
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -54,7 +55,7 @@ def open_lab(file: Path, console: "Console", *, copies: bool = False) -> "Lab":
     lab = Lab(file, console)
     if lab.state.owner == 0:  # nothing in it can be read before we are root
         become_root()
-    if lab.needs_root and os.geteuid() != 0:
+    if lab.needs_root and not rights.is_root():
         if not lab.state.exists:
             os.environ[CHOSEN] = lab.provider_name
         become_root()

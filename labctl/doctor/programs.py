@@ -19,6 +19,7 @@ from labctl.host import files
 from labctl.host.facts import Disk, Family, HostFacts, Route
 from labctl.host.files import disk_of, mounts
 from labctl.host.questions import Question
+from labctl.operating_system import processes, rights
 from labctl.providers.kvm import kvm_works
 from labctl.providers.registry import entries, find
 from labctl.run import Completed, run
@@ -50,11 +51,11 @@ class FactCollector:
             machine=platform.machine(),
             kernel=platform.release(),
             distribution=files.distribution(),
-            root=os.geteuid() == 0,
+            root=rights.is_root(),
             sudo=self.which("sudo") is not None and not self.env.get("LABCTL_NO_SUDO"),
             containers_allowed=files.capable(),
             tun=not linux or Path("/dev/net/tun").exists(),
-            cpus=len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 0,
+            cpus=processes.usable_cpus(),
             virtualization=files.virtualization() if linux else None,
             memory_mib=total,
             available_mib=available,

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.host.facts import Disk, Kvm, Route, TakenPort
+from labctl.operating_system.files import is_read_only
 
 PROC, SYS, RUN = Path("/proc"), Path("/sys"), Path("/run")
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vboxdrv")
@@ -114,7 +115,7 @@ def disk_of(path: Path, mounted: Mapping[str, str]) -> Disk | None:
         while not existing.exists():
             existing = existing.parent
         free, device = shutil.disk_usage(existing).free, str(existing.stat().st_dev)
-        read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
+        read_only = is_read_only(existing)
     except OSError:
         return None
     directories = [str(existing), *map(str, existing.parents)]

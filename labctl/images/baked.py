@@ -6,21 +6,21 @@ database schemas). After a change to a bake script only `baked` is built again. 
 layers belongs to one lab.
 """
 
-import fcntl
 import hashlib
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
-from labctl.caller import user_name
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
-from labctl.own_directory import close_to_others, open_text, owner
+from labctl.operating_system import closing, locks, rights
+from labctl.own_directory import open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
 from labctl.state import cache_directory
 
@@ -116,14 +116,14 @@ class ImageCache:
             user = owner(top)
             if user is None:
                 continue
-            if user != os.geteuid():
+            if user != rights.user_id():
                 raise LabError(
                     tr("{path} belongs to another user: {user}",
-                       path=top, user=user_name(user)),
+                       path=top, user=rights.login_name(user)),
                     hint=tr("delete it, or set LABCTL_CACHE to a directory of your own"),
                 )  # fmt: skip
             with suppress(FileNotFoundError):  # another labctl has just removed what was unfinished
-                close_to_others(top)
+                closing.close_directory_to_others(top)
 
     def build(
         self,
@@ -140,7 +140,7 @@ class ImageCache:
         made = not self.root.exists()
         make_cache(self.root)
         if made:
-            close_to_others(self.root)
+            closing.close_directory_to_others(self.root)
         self.protect()
         with exclusive(self.root / "lock", progress, cancel):
             if (image := self.find()) is not None:
@@ -261,19 +261,24 @@ def exclusive(
 
     Raises WaitTimeout after `deadline` seconds, Cancelled, LabError.
     """
-    try:
-        opened = open_text(lock, "a+")
-    except OSError as error:
-        raise _unwritable(lock, error) from error
-    with opened as stream:
-        os.fchmod(stream.fileno(), 0o600)  # whoever may read it can hold it
+
+    def opened(path: Path) -> TextIO:
+        stream = open_text(path)
+        rights.set_mode(stream.fileno(), 0o600)  # whoever may read it can hold it
+        return stream
+
+    with ExitStack() as held:
 
         def taken() -> bool:
+            who = tr("process {pid}", pid=os.getpid())
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                raise NotYet(stream.read().strip() or "?") from None
+                held.enter_context(locks.holding(lock, who, opened))
+            except locks.HeldError as holder:
+                raise NotYet(str(holder)) from None
+            except locks.GoneError:
+                return False
+            except OSError as error:
+                raise _unwritable(lock, error) from error
             return True
 
         try:
@@ -288,9 +293,6 @@ def exclusive(
                         " again", holder=holder),
                 cancelled=cancelled,
             )  # fmt: skip
-        stream.truncate(0)
-        stream.write(tr("process {pid}", pid=os.getpid()))
-        stream.flush()
         yield
 
 

@@ -9,7 +9,6 @@ cache as `boxes/*.partial`; the next build deletes it and keeps what was finishe
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
 import time
@@ -34,6 +33,7 @@ from labctl.images.baked import (
     require_space,
 )
 from labctl.images.box_format import DISK_GIB, BoxFormat
+from labctl.operating_system import rights
 from labctl.run import build_environment, stream
 from labctl.user_files import (
     delete_for_user,
@@ -122,7 +122,7 @@ class BoxBuilder:
 
         Needs root, and a Debian mirror the first time. Raises LabError, StepFailed, Cancelled.
         """
-        if os.geteuid() != 0:
+        if not rights.is_root():
             raise LabError(tr("building a box needs root"), hint=tr("run the command with sudo"))
         make_cache(self._cache)
         self._images.protect()

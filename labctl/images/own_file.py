@@ -13,6 +13,7 @@ from pathlib import Path
 from labctl.caller import acting_as_caller
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.operating_system import files
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def opened_for_caller(path: Path, lab_file: str) -> Iterator[Path]:
     try:
         with acting_as_caller():
             # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | files.NONBLOCK | files.CLOEXEC | files.BINARY)
     except FileNotFoundError:
         raise LabError(
             tr("{file}: image.source: there is no file {path}", file=lab_file, path=path),

@@ -6,6 +6,7 @@ from a socket, so the host needs no tcpdump.
 
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
     ended = threading.Event()
 
     def listen() -> None:
+        if sys.platform == "win32":
+            return
         while True:
             try:
                 data, ancillary, _, _ = raw_socket.recvmsg(LARGEST, 64)
@@ -53,6 +56,8 @@ def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
 
 
 def _open(device: str) -> socket.socket:
+    if sys.platform != "linux":
+        raise OSError(f"{device}: only Linux tells what its devices carry")
     raw_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     try:
         raw_socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)

@@ -6,7 +6,6 @@ start an instance.
 """
 
 import ctypes
-import fcntl
 import mmap
 import os
 import struct
@@ -46,6 +45,10 @@ def kvm_works(seconds: float = 5) -> bool:
 
 def _trial() -> int:
     """Run CODE on a virtual CPU. Returns KVM's exit reason; _EXIT_HLT if all is well."""
+    if sys.platform != "linux":
+        return -1
+    import fcntl
+
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     if fcntl.ioctl(kvm, _GET_API_VERSION) != 12:  # the only version since Linux 2.6.22
         return -1

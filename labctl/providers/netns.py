@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.operating_system import rights
 from labctl.run import run
 
 T = TypeVar("T")
@@ -68,11 +69,11 @@ def processes(namespace: str) -> list[int]:
     return [int(pid) for pid in run(["ip", "netns", "pids", namespace]).stdout.split()]
 
 
-def kill(namespace: str, sig: signal.Signals = signal.SIGKILL) -> None:
-    """Signal every process in the namespace."""
+def kill(namespace: str) -> None:
+    """Kill every process in the namespace."""
     for pid in processes(namespace):
         try:
-            os.kill(pid, sig)
+            os.kill(pid, signal.Signals["SIGKILL"])
         except ProcessLookupError:
             continue
 
@@ -128,7 +129,7 @@ def run_in(namespace: str, work: Callable[[], T]) -> T:
 
 def dial(namespace: str, host: str, port: int, timeout: float = 10) -> socket.socket:
     """Connect by TCP inside the namespace. Raises OSError if that fails, LabError without root."""
-    if os.geteuid() != 0:
+    if not rights.is_root():
         raise LabError(
             tr("only root may enter a network namespace"), hint=tr("run labctl with sudo")
         )

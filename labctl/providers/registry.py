@@ -5,7 +5,6 @@ everything that is special about the provider is in that folder. Code outside it
 from the entry and never compares names.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +15,7 @@ from labctl.host.questions import HostChecks
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
+from labctl.operating_system import rights
 from labctl.providers.provider import Features, Provider
 from labctl.spec import fields
 from labctl.state import LabState
@@ -80,7 +80,7 @@ def make_provider(
 ) -> Provider:
     """The provider of that name for one lab. Raises LabError if it needs root and we are not."""
     entry = find(name)
-    if entry.features.needs_root and os.geteuid() != 0:
+    if entry.features.needs_root and not rights.is_root():
         raise LabError(
             tr("the {name} provider needs root", name=name), hint=tr("run the command with sudo")
         )

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from labctl.i18n import mark, tr
+from labctl.operating_system import files
 from labctl.spec.problems import KeyPath, Problem, SpecError, dotted, printable
 
 LARGEST_FILE = 1 << 20
@@ -135,7 +136,7 @@ def read_file(path: Path) -> bytes:
     file = str(path)
     try:
         # Without O_NONBLOCK, to open a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | files.NONBLOCK | files.CLOEXEC | files.BINARY)
         try:
             kind = os.fstat(handle).st_mode
             if stat.S_ISREG(kind):

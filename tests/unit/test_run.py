@@ -241,9 +241,9 @@ def all_started(directory: Path) -> bool:
 def test_a_timeout_ends_the_whole_family(
     tmp_path: Path, family: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import labctl.run
+    from labctl.operating_system import processes
 
-    monkeypatch.setattr(labctl.run, "END_TIMEOUT", 0.3)
+    monkeypatch.setattr(processes, "END_TIMEOUT", 0.3)
     with pytest.raises(LabError, match="sh did not finish within 1 s"):
         stream(
             ["sh", "-c", FAMILY.format(dir=tmp_path)],
@@ -258,9 +258,9 @@ def test_a_timeout_ends_the_whole_family(
 def test_cancelling_ends_the_whole_family(
     tmp_path: Path, family: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import labctl.run
+    from labctl.operating_system import processes
 
-    monkeypatch.setattr(labctl.run, "END_TIMEOUT", 0.3)
+    monkeypatch.setattr(processes, "END_TIMEOUT", 0.3)
     with pytest.raises(Cancelled):
         stream(
             ["sh", "-c", FAMILY.format(dir=tmp_path)],

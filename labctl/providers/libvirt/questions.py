@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,8 @@ def libvirt_socket(run: Path = RUN) -> Libvirt | None:
     for name in _SOCKETS:
         if not (run / name).exists():
             continue
+        if sys.platform == "win32":
+            break
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(2)
             try:

@@ -119,8 +119,8 @@ class NspawnProvider:
         )  # without: OVS in userspace
         self._make_keys()
         with suppress(OSError):  # not allowed to change it: try with what there is
-            if int(_INOTIFY_LIMIT.read_text()) < _ENOUGH_INOTIFY:
-                _INOTIFY_LIMIT.write_text(str(_ENOUGH_INOTIFY))
+            if int(_INOTIFY_LIMIT.read_text(encoding="utf-8")) < _ENOUGH_INOTIFY:
+                _INOTIFY_LIMIT.write_text(str(_ENOUGH_INOTIFY), encoding="utf-8")
         netns.ensure(self.private_namespace)
         if not netns.has_link(self.private_namespace, "switch"):
             run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
@@ -258,7 +258,7 @@ class NspawnProvider:
         """Process ID, on the host, of the container's init."""
         for pid in netns.processes(self.namespace(node)):
             try:
-                status = Path(f"/proc/{pid}/status").read_text()
+                status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             except OSError:
                 continue
             # NSpid: the process ID here, then in each PID namespace within (proc_pid_status(5)).
@@ -280,7 +280,7 @@ class NspawnProvider:
         pid = self._init_pid(node)
         if pid is not None and deadline > 0:
             # What systemd in a container understands as "power off" (systemd(1), Signals).
-            os.kill(pid, signal.SIGRTMIN + 4)
+            os.kill(pid, signal.Signals["SIGRTMIN"] + 4)
             with suppress(WaitTimeout):  # killed below
                 wait_until(
                     tr("{node} powers off", node=node.name),
@@ -378,7 +378,7 @@ class NspawnProvider:
         """Namespaces, processes and mounts that have this lab's ID in their name."""
         namespaces = netns.listed(self._prefix)
         leftovers = [tr("network namespace {name}", name=name) for name in namespaces]
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
         leftovers += [
             tr("mount {path}", path=line.split()[4])
             for line in mounts

@@ -91,7 +91,7 @@ def _stop(spaces: set[str]) -> None:
             return
         for pid in pids - stopped:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+                os.kill(pid, signal.Signals["SIGSTOP"])
         stopped |= pids
         for pid in stopped:
             _wait_until_stopped(pid)
@@ -103,7 +103,9 @@ def _wait_until_stopped(pid: int) -> None:
     def stopped() -> bool:
         try:
             # PID (NAME) STATE …; the name may contain spaces and brackets (proc_pid_stat(5)).
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            state = (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            )
         except OSError:
             return True
         return state in "TtZX"  # stopped, traced, zombie, dead

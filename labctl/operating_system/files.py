@@ -1,0 +1,38 @@
+"""Flags to open files with, directories kept open, disks."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+# What a system does not have changes nothing.
+BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)  # Python's descriptors are not inherited on Windows
+NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # making a link needs an administrator on Windows
+NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)  # on Windows a pipe has no place in a directory
+NOCTTY: int = getattr(os, "O_NOCTTY", 0)
+DIRECTORY: int = getattr(os, "ODIRECTORY", 0)
+
+
+def open_directory(path: Path, *, follow: bool = True) -> int | None:
+    """Open a directory, so that its files are found whatever becomes of its name.
+
+    None on Windows, which has no such thing; `within` serves both. Raises OSError.
+    """
+    if sys.platform == "win32":
+        if not path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return None
+    return os.open(path, os.O_RDONLY | DIRECTORY | CLOEXEC | (0 if follow else NOFOLLOW))
+
+
+def within(directory: int | None, path: Path) -> Path:
+    """How a file is called for what takes a `dir_fd`: by its name, or by its path without one."""
+    return path if directory is None else Path(path.name)
+
+
+def is_read_only(directory: Path) -> bool:
+    """Whether its file system takes no changes. Raises OSError."""
+    if sys.platform == "win32":
+        return False
+    return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)

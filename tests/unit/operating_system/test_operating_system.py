@@ -1,0 +1,117 @@
+"""What differs between operating systems: of the others, as much as this one can show."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock  # noqa: F401 - it asks for the system when it is imported: before one is played
+import pytest
+
+from labctl.operating_system import closing, files, locks, processes
+from labctl.own_directory import open_text
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+import filelock
+from labctl.operating_system import locks
+from labctl.own_directory import open_text
+sys.platform = sys.argv[1]
+with locks.holding(Path(sys.argv[2]), "process one", open_text):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(system: str, path: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, system, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_a_lock_names_its_holder_and_ends_with_it(
+    tmp_path: Path, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    process = hold(system, path)
+    monkeypatch.setattr(sys, "platform", system)
+    try:
+        with (
+            pytest.raises(locks.HeldError, match="process one"),
+            locks.holding(path, "process two", open_text),
+        ):
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+    with locks.holding(path, "process two", open_text):
+        said = path if system == "linux" else path.with_name("lock.holder")
+        assert said.read_text(encoding="utf-8") == "process two"
+
+
+def test_the_lock_of_a_directory_that_goes_is_beside_it_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = tmp_path / ".labctl"
+    assert locks.beside(lab) == lab / "lock"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert locks.beside(lab).parent == tmp_path
+    with locks.holding(locks.beside(lab), "us", open_text):
+        assert list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [], "nothing stays beside lab.yaml"
+
+
+def test_windows_rights_are_for_the_user_and_administrators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "icacls"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/told\n[ ! -e {tmp_path}/no ]\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("USERNAME", "王 小明")
+    monkeypatch.setenv("LOGNAME", "王 小明")
+    monkeypatch.setenv("USERDOMAIN", "LAPTOP")
+    monkeypatch.setattr(sys, "platform", "win32")
+    closing.close_directory_to_others(tmp_path / "王 lab")
+    told = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
+    assert told[0] == str(tmp_path / "王 lab")
+    assert told[1] == "/inheritance:r"
+    assert [word for word in told if ":(OI)(CI)F" in word] == [
+        "LAPTOP\\王 小明:(OI)(CI)F",
+        "*S-1-5-18:(OI)(CI)F",
+        "*S-1-5-32-544:(OI)(CI)F",
+    ]
+    (tmp_path / "no").touch()
+    with pytest.raises(OSError, match="icacls"):
+        closing.close_directory_to_others(tmp_path)
+
+
+def test_without_open_directories_files_are_found_by_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert files.open_directory(tmp_path) is None
+    assert files.within(None, tmp_path / "a") == tmp_path / "a"
+    assert files.within(5, tmp_path / "a") == Path("a")
+    with pytest.raises(FileNotFoundError):
+        files.open_directory(tmp_path / "missing")
+
+
+def test_a_group_of_zombies_has_ended_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There killpg(2) of a group with nothing but zombies is not permitted."""
+    process = processes.start_group(["sleep", "60"], output=subprocess.DEVNULL)
+    real = os.killpg
+
+    def killpg(group: int, sig: int) -> None:
+        real(group, sig)
+        if sig == 0:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", killpg)
+    processes.end_group(process)
+    assert process.returncode is not None

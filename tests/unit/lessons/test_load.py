@@ -451,8 +451,8 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     used = (lab.external_network, lab.external_subnet, lab.router, lab.security_group)
     if lesson.id == "floating-ip":
         assert set(used) <= words
-        listed = ["openstack", "network", "list", "--name", lab.external_network]
-        assert [*listed, "-f", "value", "-c", "ID"] in calls
+        listed = ["openstack", "network", "list", "--provider-physical-network"]
+        assert [*listed, lab.physical_network, "-f", "value", "-c", "ID"] in calls
     # A template inside quotes of the command would give such a name quotes of its own.
     for word in words:
         if re.search("pwned|public|外部|&&", word):

@@ -19,7 +19,7 @@ from labctl.access.ovsdb import (
     tables_script,
 )
 from labctl.i18n import tr
-from labctl.provisioning.services import units_of
+from labctl.provisioning.services import STOPPED_UNITS, units_of
 from labctl.topology import Node, Topology
 
 CLOCK_SECONDS = 2.0
@@ -164,7 +164,7 @@ for peer in ${{peers//,/ }}; do
 done
 {{ {{ ping -c 1 -W 1 "$gateway" >/dev/null 2>&1 || arp || arp; }} && echo "answer $gateway"; }} &
 echo "states $(systemctl is-active "$@" | tr '\\n' ' ')"
-echo "stopped $(ps -eo stat=,unit= | awk '$1 ~ /^T/ {{ print $2 }}' | sort -u | tr '\\n' ' ')"
+echo "stopped $({STOPPED_UNITS} | tr '\\n' ' ')"
 ip -o link show up | awk '{{ sub(/[:@].*/, "", $2)
     for (i = 3; i < NF; i++) if ($i == "mtu") print "mtu", $2, $(i + 1) }}'
 ip -4 -o address show | awk '{{ sub(/[/].*/, "", $4); print "address", $2, $4 }}'

@@ -60,7 +60,7 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         for node in lab.topology.nodes:
             lab.provider.snapshots.clean_up(node)
         if start and journal.was_up:
-            start_restored(lab)
+            start_restored(lab, journal.name)
         store.close_journal()
     else:
         was_up = journal.was_up and start

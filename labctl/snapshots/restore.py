@@ -70,8 +70,15 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
 
     steps = [
         Step("check", tr("the snapshot is whole"), check),
-        Step("state", tr("state of the running lab"), restore_state, ("check",)),
-        health_step(lab, ("state",)),
+        # An interface that somebody deleted, or a namespace: nodes cannot make them.
+        Step(
+            "host-network",
+            tr(lab.provider.features.network),
+            lambda context: lab.provider.create_network(),
+            done=lab.provider.network_ready,
+        ),
+        Step("state", tr("state of the running lab"), restore_state, ("check", "host-network")),
+        health_step(lab, ("state",), name),
     ]
     result = lab.run(tr("restore {name}", name=name), steps)
     if result.failed:
@@ -140,14 +147,14 @@ def restore_offline(
             undo(lab, journal)
         result.raise_if_failed()
     if before.was_up:
-        start_restored(lab)
+        start_restored(lab, name)
     store.close_journal()
 
 
-def start_restored(lab: Lab) -> None:
+def start_restored(lab: Lab, name: str) -> None:
     """Start the nodes after their files were restored. Raises LabError; `up` then starts them."""
     try:
-        start_lab(lab, checked=True)
+        start_lab(lab, restored=name)
     except LabError:
         SnapshotStore(lab.state).close_journal()
         raise

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl.engine.wait import WaitTimeout, wait_until
+from labctl.engine.wait import NotYet, WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.providers import netns
@@ -31,6 +31,8 @@ _SETTINGS = Path("/proc/sys/net/ipv4")
 _FORWARDING = _SETTINGS / "ip_forward"
 _MEMORY = Path("/run/labctl")
 """What the host's settings were. It is gone after a reboot, as the settings are."""
+_LOCK_SECONDS = 10
+"""Who holds the lock reads and writes a few files, which takes milliseconds."""
 _PROBE_TARGET, _PROBE_PORT = "8.8.8.8", 9
 """Where the packet of `check_forwarding` goes; the lab's own rules drop it before it leaves."""
 
@@ -241,10 +243,25 @@ def _record() -> Path:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One labctl at a time: another lab may begin or end now."""
+    """One labctl at a time: another lab may begin or end now. Raises WaitTimeout."""
     _MEMORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (_MEMORY / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = _MEMORY / "lock"
+    with path.open("a") as lock:
+
+        def taken() -> bool:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NotYet(tr("another labctl changes this machine's network settings")) from None
+            return True
+
+        wait_until(
+            tr("the lock is free: {path}", path=path),
+            taken,
+            deadline=_LOCK_SECONDS,
+            hint=tr("wait for it, or look for the process that holds {path}", path=path),
+            interval=0.05,
+        )
         yield
 
 

@@ -1,4 +1,4 @@
-"""What the health check decides, from what nodes, Neutron and OVN say."""
+"""What the health check decides, from what Neutron and OVN say."""
 
 import json
 from types import SimpleNamespace
@@ -9,54 +9,15 @@ import pytest
 from labctl.access.guest import GuestError, GuestResult
 from labctl.access.instance import ConsoleInUseError
 from labctl.snapshots.health import (
-    NodeHealth,
     answers,
     disagreements,
     expected_in_ovn,
     found_in_ovn,
-    node_troubles,
-    parse_node_health,
 )
-
-GOOD = NodeHealth(clock_behind=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
-PEERS = frozenset({"192.168.33.20"})
 
 
 def table(table: str, column: str, *values: str) -> str:
     return f"{table} " + json.dumps({"data": [[value] for value in values], "headings": [column]})
-
-
-@pytest.mark.parametrize(
-    ("health", "said"),
-    [
-        (GOOD, []),
-        (NodeHealth(3.04, {}, PEERS), ["its clock is 3.0 s off"]),
-        (NodeHealth(-9, {}, PEERS), ["its clock is -9.0 s off"]),
-        (NodeHealth(0, {"mariadb": "failed"}, PEERS), ["mariadb failed"]),
-        (NodeHealth(0, {}, frozenset()), ["no tunnel to 192.168.33.20"]),
-        (
-            NodeHealth(0, {}, PEERS | {"192.168.33.99"}),
-            ["a tunnel to 192.168.33.99, where no node is"],
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_node(health: NodeHealth, said: list[str]) -> None:
-    assert list(node_troubles(health, PEERS)) == said
-
-
-def test_what_a_node_says_of_itself() -> None:
-    tunnel = ["map", [["key", "flow"], ["remote_ip", "192.168.33.20"]]]
-    said = "\n".join(
-        [
-            "1795420886.5",
-            "active failed ",
-            json.dumps({"data": [[tunnel]], "headings": ["options"]}),
-        ]
-    )
-    health = parse_node_health(
-        said, ["mariadb", "nova-api"], lambda node_time: 1795420888.0 - node_time
-    )
-    assert health == NodeHealth(1.5, {"nova-api": "failed"}, PEERS)
 
 
 def thing(**fields: Any) -> SimpleNamespace:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labctl.access.packets import Frame
+from labctl.walks.arp import ArpQuestion
 
 Verdict = Literal["output", "drop", "unknown"]
 
@@ -80,6 +81,17 @@ def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
         "ovn-trace", "--detailed", "--no-friendly-names", *conntrack,
         datapath, microflow(inport, frame),
     ]  # fmt: skip
+
+
+def arp_command(datapath: str, inport: str, question: ArpQuestion) -> list[str]:
+    """argv that traces somebody's question who has an address; arguments as of `command`."""
+    mac = question.asker_mac
+    terms = [
+        f'inport == "{inport}"', f"eth.src == {mac}", "eth.dst == ff:ff:ff:ff:ff:ff",
+        "arp.op == 1", f"arp.sha == {mac}", f"arp.spa == {question.asker}",
+        f"arp.tpa == {question.target}",
+    ]  # fmt: skip
+    return ["ovn-trace", "--detailed", "--no-friendly-names", datapath, " && ".join(terms)]
 
 
 def microflow(inport: str, frame: Frame) -> str:

@@ -46,7 +46,7 @@ class RecordedLab:
         self.guests = {node.name: FakeGuest(node.name) for node in self.topology.nodes}
         controller = self.guests["network-controller"]
         controller.on("ovn-sbctl", self.tables())
-        for direction, state in (("request", "--ct=new"), ("reply", "--ct=(est|rel),rpl")):
+        for direction, state in (("request", "(--ct=new|arp.op)"), ("reply", "--ct=(est|rel),rpl")):
             files = sorted(self.directory.glob(f"ovn-trace.{direction}.*.txt"), reverse=True)
             for number, file in enumerate(files):
                 controller.on(f"ovn-trace.*{state}", file.read_text(), once=number > 0)
@@ -57,6 +57,7 @@ class RecordedLab:
             guest.on("sh -c", said)
             guest.on("virsh ttyconsole", said)
             guest.on("ovs-vsctl", self.case.get("interface", ""))
+            guest.on("ovn-appctl", self.case.get("settings", {}).get(name, ""))
 
     def tables(self) -> str:
         """OVN's tables as a walk's script prints them."""

@@ -162,8 +162,9 @@ def parse(text: str, command: Sequence[str] = ()) -> Trace:
         elif stage := _STAGE.fullmatch(line):
             if pipelines:
                 pipelines[-1].stages.append(_stage(stage))
-        elif pipelines and pipelines[-1].stages:
-            _act(line.strip(), pipelines[-1].stages, outputs)
+        elif started := [pipeline for pipeline in pipelines if pipeline.stages]:
+            # A pipeline without a stage has a comment only, on what the stage before it did.
+            _act(line.strip(), started[-1].stages, outputs)
     return Trace(
         command=tuple(command),
         pipelines=tuple(

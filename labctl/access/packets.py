@@ -4,7 +4,7 @@ Pure. scapy is imported inside the functions because importing it takes a second
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,21 @@ class Quoted:
     sequence: int | None
 
 
+@dataclass(frozen=True)
+class ArpMessage:
+    """One sighting of one ARP message (RFC 826) at one interface of one node."""
+
+    node: str
+    interface: str
+    time: float
+    """Seconds since the epoch, by the node's clock."""
+    asks: bool
+    """Whether it asks who has `target`; else it answers that `sender` is at `sender_mac`."""
+    sender: str
+    sender_mac: str
+    target: str
+
+
 _FILE_HEADER, _FRAME_HEADER = 24, 14
 _ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
@@ -129,17 +144,54 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """
     if len(pcap) < _FILE_HEADER:
         return []
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.inet import IP
+    from scapy.layers.l2 import Ether
+
+    decoded = []
+    for seconds, outer in _ethernet_frames(pcap, node, interface):
+        if IP not in outer:
+            continue
+        inner, tunnel = outer, None
+        if GENEVE in outer:
+            tunnel = outer[GENEVE]
+            inner = tunnel.payload
+            if not isinstance(inner, Ether) or IP not in inner:
+                continue
+        decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
+    return decoded
+
+
+def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
+    """The ARP messages of a capture file for IPv4, in its order; not those inside a tunnel.
+
+    Raises LabError as `frames`.
+    """
+    if len(pcap) < _FILE_HEADER:
+        return []
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.l2 import ARP
+
+    asks = {1: True, 2: False}  # RFC 826: request, reply
+    return [
+        ArpMessage(node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst)
+        for seconds, frame in _ethernet_frames(pcap, node, interface)
+        if GENEVE not in frame
+        and (arp := frame.getlayer(ARP)) is not None
+        and (arp.ptype, arp.op in asks) == (0x0800, True)
+    ]
+
+
+def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
+    """(seconds since the epoch, frame) of a capture file. Raises LabError."""
+    from scapy.layers.l2 import Ether
+    from scapy.utils import RawPcapReader
+
     if int.from_bytes(pcap[:4]) not in _MAGIC:
         raise LabError(
             tr("what was captured on {interface} of {node} is no pcap",
                interface=interface, node=node)
         )  # fmt: skip
-    from scapy.contrib.geneve import GENEVE
-    from scapy.layers.inet import IP
-    from scapy.layers.l2 import Ether
-    from scapy.utils import RawPcapReader
-
-    decoded = []
     reader = RawPcapReader(io.BytesIO(pcap))  # type: ignore[arg-type]  # a file serves as well
     if reader.linktype != _ETHERNET:
         raise LabError(
@@ -150,20 +202,8 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
         for data, meta in reader:
             if len(data) < meta.caplen:
                 break  # the file ends in the middle of this packet
-            if len(data) < _FRAME_HEADER:
-                continue
-            outer = Ether(data)
-            if IP not in outer:
-                continue
-            inner, tunnel = outer, None
-            if GENEVE in outer:
-                tunnel = outer[GENEVE]
-                inner = tunnel.payload
-                if not isinstance(inner, Ether) or IP not in inner:
-                    continue
-            seconds = meta.sec + meta.usec / (1e9 if reader.nano else 1e6)
-            decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
-    return decoded
+            if len(data) >= _FRAME_HEADER:
+                yield meta.sec + meta.usec / (1e9 if reader.nano else 1e6), Ether(data)
 
 
 def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:

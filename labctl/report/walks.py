@@ -33,11 +33,15 @@ _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 
 
 def walk_of(data: object) -> Walk | None:
-    """A walk as `labctl walk` stored it; None where another version of labctl wrote it."""
+    """A walk as `labctl walk` stored it, to be played.
+
+    None where another version of labctl wrote it, or where the packet did not leave its sender.
+    """
     try:
-        return _ADAPTER.validate_python(data)
+        walk = _ADAPTER.validate_python(data)
     except ValidationError:
         return None
+    return walk if walk.request.hops else None
 
 
 # -- on the picture --------------------------------------------------------------------------------

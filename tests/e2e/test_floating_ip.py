@@ -60,7 +60,7 @@ def test_the_floating_ip_answers_ssh_and_moves_data(lab: Cli, replayed: dict[str
 def test_the_instance_reaches_the_internet_by_tcp(lab: Cli, replayed: dict[str, Any]) -> None:
     said = lab(
         "ssh", "network-controller", "--", "bash", "-ic",
-        "ssh cirros@$FLOATING_IP timeout 10 wget -qO- http://8.8.8.8/",
+        "ssh cirros@$FLOATING_IP timeout 10 wget -qO- http://www.example.com/",
     )  # fmt: skip
     assert floating_ip(lab) in said, "the Internet sees the instance at its floating IP"
 

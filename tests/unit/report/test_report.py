@@ -245,13 +245,13 @@ def test_a_lab_that_is_down_is_drawn_as_planned(
     assert set(page.pictures) == {"en", "zh-TW"}
     assert 'data-place="network-controller/eth1"' in page.pictures["en"]
     assert [node["name"] for node in page.nodes] == ["network-controller", "compute-01"]
-    assert len(page.walks) == 3
+    assert len(page.walks_at_steps) == 3
 
 
 def test_a_broken_file_is_left_out(made: RecordedReport) -> None:
     (made.state.walks / "2000.json").write_text("{", "utf-8")
     (made.state.walks / "2001.json").write_text('{"lab": "of another version"}', "utf-8")
-    assert len(made.page().walks) == 3
+    assert len(made.page().walks_at_steps) == 3
 
 
 # -- the document ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position
-from labctl.lessons.transcript import Record, abbreviated
+from labctl.lessons.transcript import Record, abbreviated, summary_of
 from labctl.report.words import Both, Prose, both
 from labctl.terminal.fit import fit_output
 from labctl.terminal.text import cell_width, sanitize
@@ -74,6 +74,8 @@ class LessonShown:
     """Whether any checkpoint was ever run in this lab."""
     score: Both
     checkpoints: tuple[CheckpointShown, ...]
+    summary: Prose | None = None
+    """What it says at its end; None until its end was reached."""
 
 
 def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Position) -> LessonShown:
@@ -98,6 +100,7 @@ def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Positi
             )
         ),
         checkpoints=shown,
+        summary=Prose(dict(summary)) if (summary := summary_of(lesson, records)) else None,
     )
 
 

@@ -158,6 +158,7 @@ WORDS: dict[str, Callable[[], str]] = {
     "status": lambda: tr("Status"),
     "none": lambda: tr("none"),
     "typed": lambda: tr("The learner typed the commands; these are the lesson's."),
+    "summary": lambda: tr("Summary"),
     "holds": lambda: tr("holds"),
     "fails": lambda: tr("does not hold"),
     "evidence": lambda: tr("evidence"),

@@ -6,7 +6,8 @@ Pure. scapy is imported inside the functions because importing it takes a second
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -97,7 +98,7 @@ class ArpMessage:
     target: str
 
 
-_FILE_HEADER, _FRAME_HEADER = 24, 14
+_FILE_HEADER, _RECORD_HEADER, _FRAME_HEADER = 24, 16, 14
 _ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
 
@@ -134,6 +135,43 @@ PAYLOAD = 64
 """Bytes of payload that are kept. That includes the marker that a sent probe carries."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 _ECHO = {8: "request", 0: "reply"}
+
+
+_MOST_RECORDS = 200
+"""How many records of a capture are searched for an exchange; our choice: some 0.2 s."""
+
+
+def exchange(pcap: bytes) -> bytes:
+    """A capture file with two frames of this one: an ICMP echo request and its reply.
+
+    Without a reply, the request alone; without a request, the first two IPv4 frames.
+    """
+    header = pcap[:_FILE_HEADER]
+    first: list[bytes] = []
+    asked: Frame | None = None
+    for record in islice(_records(pcap), _MOST_RECORDS):
+        for frame in frames(header + record, "", ""):
+            if asked is None and frame.kind == "request":
+                asked, first = frame, [record]
+            elif asked is None:
+                first = [*first, record][:2]
+            elif (frame.kind, frame.identifier, frame.sequence) == (
+                "reply", asked.identifier, asked.sequence,
+            ):  # fmt: skip
+                return b"".join([header, *first, record])
+    return b"".join([header, *first])
+
+
+def _records(pcap: bytes) -> Iterator[bytes]:
+    """Each whole record of a pcap file, with its header: libpcap's pcap-savefile(5)."""
+    order: Literal["little", "big"] = "big" if pcap[:2] == b"\xa1\xb2" else "little"
+    start = _FILE_HEADER
+    while len(pcap) >= (frame := start + _RECORD_HEADER):
+        end = frame + int.from_bytes(pcap[start + 8 : start + 12], order)
+        if end > len(pcap):
+            return
+        yield pcap[start:end]
+        start = end
 
 
 def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:

@@ -66,7 +66,10 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
 def doctor(
     file: File = DEFAULT,
     provider: Annotated[
-        str, typer.Option("-p", "--provider", help="Look for this one; default: lab.yaml's.")
+        str,
+        typer.Option(
+            "-p", "--provider", help="The provider to look for; default: the one in lab.yaml."
+        ),
     ] = "",
     json: Json = False,
     quiet: Quiet = False,

@@ -308,7 +308,7 @@ def exclusive(
         try:
             taken()
         except NotYet as holder:
-            progress(tr("another lab builds the image; waiting for it"))
+            progress(tr("another labctl builds the image; waiting for it to finish"))
             wait_until(
                 tr("the lock of the images is free: {path}", path=lock),
                 taken,

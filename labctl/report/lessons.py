@@ -10,7 +10,7 @@ from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position
-from labctl.lessons.transcript import Record, abbreviated
+from labctl.lessons.transcript import Record, abbreviated, summary_of
 from labctl.report.walks import WalkShown
 from labctl.report.words import Both, Prose, both, utc
 from labctl.terminal.fit import fit_output
@@ -82,6 +82,8 @@ class LessonShown:
     """Whether any checkpoint was ever run in this lab."""
     score: Both
     checkpoints: tuple[CheckpointShown, ...]
+    summary: Prose | None = None
+    """What it says at its end; None until its end was reached."""
 
 
 def lesson_shown(
@@ -116,6 +118,7 @@ def lesson_shown(
             )
         ),
         checkpoints=shown,
+        summary=Prose(dict(summary)) if (summary := summary_of(lesson, records)) else None,
     )
 
 

@@ -44,7 +44,10 @@ def recover(lab: Lab, *, start: bool = True) -> None:
             store.close_journal()
             raise LabError(
                 tr("{name} could not be restored: {why}", name=name, why=error.message),
-                hint=tr("the nodes may not fit each other; restore another snapshot"),
+                hint=tr(
+                    "some nodes may be restored and others not: run the same restore again, or"
+                    " restore another snapshot"
+                ),
             ) from error
 
 
@@ -55,7 +58,14 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         why = restore_live(lab, manifest) if all(lab.running()) else tr("not all nodes run")
         if not why:
             return
-        lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
+        lab.note(
+            "warning",
+            tr(
+                "the lab cannot be restored while it runs ({why}); it is stopped, and the"
+                " files of all nodes are restored",
+                why=why,
+            ),
+        )
     if only_start:
         for node in lab.topology.nodes:
             lab.provider.snapshots.clean_up(node)

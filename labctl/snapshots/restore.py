@@ -38,7 +38,10 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
     methods = restore_methods(manifest, running, offline=offline)
     if not methods:
         raise LabError(
-            tr("snapshot {name} has no files: it is for a lab that runs", name=name),
+            tr(
+                "snapshot {name} has no files: it can be restored only while the lab runs",
+                name=name,
+            ),
             hint=tr("start the lab first: `labctl up`"),
         )
     if "live" in methods:
@@ -47,7 +50,14 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
             return "live"
         if "offline" not in methods:
             raise LabError(tr("{name} could not be restored: {why}", name=name, why=why))
-        lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
+        lab.note(
+            "warning",
+            tr(
+                "the lab cannot be restored while it runs ({why}); it is stopped, and the"
+                " files of all nodes are restored",
+                why=why,
+            ),
+        )
     restore_offline(lab, manifest, was_up=any(running))
     return "offline"
 
@@ -69,7 +79,7 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
         _restore_position(lab, manifest)
 
     steps = [
-        Step("check", tr("the snapshot is whole"), check),
+        Step("check", tr("check the snapshot"), check),
         # An interface that somebody deleted, or a namespace: nodes cannot make them.
         Step(
             "host-network",
@@ -130,7 +140,7 @@ def restore_offline(
     # An offline restore that was interrupted had staged its files before it changed anything.
     if resumed is None or resumed.method == "live":
         steps = [
-            Step("check", tr("the snapshot is whole"), check),
+            Step("check", tr("check the snapshot"), check),
             Step("stage", tr("files made ready"), stage, ("check",)),
         ]
     ready = tuple(step.id for step in steps[-1:])

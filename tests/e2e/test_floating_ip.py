@@ -33,6 +33,17 @@ def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
     assert all(claim["holds"] for claim in claims.values())
     commands = [c["command"] for point in replayed["checkpoints"] for c in point["commands"]]
     assert any(command.startswith("openstack floating ip create") for command in commands)
+    # What tcpdump on the nodes prints of the request in the tunnel: outer header, inner header.
+    shown = [c for point in replayed["checkpoints"] if point["id"] == "ping-out"
+             for c in point["commands"] if c["command"].startswith("tcpdump")]  # fmt: skip
+    assert [(c["node"], c["command"]) for c in shown] == [
+        ("compute-01", "tcpdump -vvneei eth1 'udp port 6081'"),
+        ("network-controller", "tcpdump -vvneei eth1 'udp port 6081'"),
+        ("network-controller", "tcpdump -vvneei eth0 icmp"),
+    ]
+    outer, inner = shown[0]["output"].index("Geneve"), shown[0]["output"].index("ICMP echo request")
+    assert outer < inner < shown[0]["output"].index("ICMP echo reply")
+    assert floating_ip(lab) in replayed["summary"]
     # The evidence is what was seen, not what was hoped for.
     sighting = claims["request-leaves-with-the-floating-ip"]["seen"][0]
     assert sighting["src"] == floating_ip(lab)

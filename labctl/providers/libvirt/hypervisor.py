@@ -145,7 +145,7 @@ class Libvirt:
         for name in self._images(box):
             if name in used:
                 raise LabError(
-                    tr("disks of another lab stand on the volume {name}", name=name),
+                    tr("disks of another lab are based on the volume {name}", name=name),
                     hint=tr("destroy that lab first"),
                 )
             self._virsh("vol-delete", "--pool", "default", name)

@@ -91,8 +91,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "machine",
             tr(
-                "this is a container whose root may not do what the machine's may: no network"
-                " namespaces, no overlay mounts"
+                "this is a container, and its root lacks rights: it cannot make network namespaces"
+                " or mount overlays"
             ),
             impact=tr("labctl can make no namespace and mount no file system"),
             fix=tr("run labctl on the machine itself, or in a privileged container"),
@@ -242,7 +242,7 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "warning",
                 "labs",
                 tr("a lab still runs whose directory {path} was deleted", path=other.directory),
-                impact=tr("it keeps its memory, and nothing can destroy it by its lab.yaml"),
+                impact=tr("it still uses memory, and `labctl destroy` cannot find it any more"),
                 fix=tr("end its processes and remove its namespaces"),
                 commands=(
                     f"for n in $(ls /run/netns | grep ^labctl-{other.lab_id}-); do sudo ip netns"

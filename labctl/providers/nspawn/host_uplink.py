@@ -89,7 +89,7 @@ def check_forwarding(nat: str, lab_id: str) -> None:
     raise LabError(
         tr("this machine's firewall drops what the lab sends to the Internet: {where}",
            where=dropping_chain(trace, own=_table(lab_id))
-           or tr("no chain of nftables tells that it was there; perhaps one of iptables-legacy")),
+           or tr("no nftables chain counted the packet; a rule of iptables-legacy may drop it")),
         hint=tr(
             "`nat.uplink: host` needs a firewall that forwards from and to {network}:"
             " `iptables -I {chain} -s {network} -j ACCEPT` and the same with -d, or a rule in your"

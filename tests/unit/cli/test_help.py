@@ -79,8 +79,8 @@ def test_help_in_chinese(
         (("ssh",), "缺少 node"),
         (("snapshot", "save"), "缺少 NAME"),
         (("logs", "--lines"), "--lines 需要一個值"),
-        (("halt", "all"), "多了 all"),
-        (("logs", "--lines", "x"), "--lines 的值不對"),
+        (("halt", "all"), "多餘的參數 all"),
+        (("logs", "--lines", "x"), "--lines 的值不正確"),
     ],
 )
 def test_wrong_use_in_chinese(

@@ -365,7 +365,7 @@ def test_waiting_for_the_lock_comes_to_an_end(tmp_path: Path) -> None:
         assert f"process {os.getpid()} holds it" in error.value.hint
         with pytest.raises(Cancelled), exclusive(lock, said.append, cancelled=lambda: True):
             pass
-    assert said == ["another lab builds the image; waiting for it"] * 2
+    assert said == ["another labctl builds the image; waiting for it to finish"] * 2
     with exclusive(lock, said.append, deadline=0):
         assert len(said) == 2
 

@@ -50,7 +50,8 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 
 def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
     """What templates see, with a fact of its own kind for each name."""
-    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab"}
+    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab",
+             "id": "56baaddf-32c2-4ab6-8762-6b5f199926c6"}  # fmt: skip
     facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
     return {
         "lab": lab,

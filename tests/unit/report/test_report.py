@@ -199,6 +199,18 @@ def test_a_lesson_with_its_evidence(made: RecordedReport) -> None:
     assert "fixed_address=172.16.100.10" in shown.claims[0].evidence[0].said_in("en")
 
 
+def test_the_summary_stands_at_the_end_of_the_lesson(made: RecordedReport) -> None:
+    assert '<h4 id="lesson-floating-ip-summary"' not in render(made.page(), "en")
+    file = made.state.root / "records" / LESSON / "ssh-in.json"
+    record = json.loads(file.read_text("utf-8"))
+    record["summary"] = {"en": "- one `rule` <b>", "zh-TW": "- 一條 `rule`"}
+    file.write_text(json.dumps(record), "utf-8")
+    html = render(made.page(), "en")
+    end = html[html.index('<h4 id="lesson-floating-ip-summary"') :]
+    assert "<li>one <code>rule</code> &lt;b&gt;</li>" in end
+    assert "<li>一條 <code>rule</code></li>" in end
+
+
 def test_checkpoints_stand_as_they_are(made: RecordedReport) -> None:
     records = made.state.root / "records" / LESSON
     (records / "ssh-in.json").unlink()

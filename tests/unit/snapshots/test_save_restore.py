@@ -342,7 +342,7 @@ def test_offline_when_live_does_not_make_it_whole(world: World, trouble: str) ->
     assert bench.restore("first") == "offline"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
-    assert any("taking the files" in text for text in bench.said)
+    assert any("files of all nodes are restored" in text for text in bench.said)
     assert not bench.state.snapshot_journal.exists()
 
 

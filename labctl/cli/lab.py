@@ -189,7 +189,8 @@ def ssh(
         if name in (node.name for node in lab.topology.nodes):
             if console:
                 raise LabError(tr("{name} is a node: only an instance has a console", name=name),
-                               hint=f"labctl ssh {name}", code=EXIT_USAGE)  # fmt: skip
+                               hint=tr("log in: {command}", command=f"labctl ssh {name}"),
+                               code=EXIT_USAGE)  # fmt: skip
             argv = ssh_argv(lab, name, context.args, terminal=terminal)
         else:
             argv = _instance_argv(lab, name, context.args, console=console, terminal=terminal)

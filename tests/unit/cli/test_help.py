@@ -76,7 +76,7 @@ def test_help_in_chinese(
         (("craete",), "沒有 craete 這個指令；是不是 create"),
         (("create", "--nonsense"), "沒有 --nonsense 這個選項"),
         (("create", "--qiet"), "是不是 --file, --quiet？"),
-        (("ssh",), "缺少 node"),
+        (("ssh",), "缺少 NAME"),
         (("snapshot", "save"), "缺少 NAME"),
         (("logs", "--lines"), "--lines 需要一個值"),
         (("halt", "all"), "多餘的參數 all"),

@@ -509,7 +509,8 @@ def test_the_hypervisor_is_the_one_that_runs_the_instance(
 def test_inside_the_instance_through_its_floating_ip(bench: Bench) -> None:
     mine = [SimpleNamespace(floating_ip_address="10.0.2.213")]
     network = SimpleNamespace(ips=lambda fixed_ip_address: mine)
-    bench.cloud = lambda: SimpleNamespace(network=network)
+    compute = SimpleNamespace(servers=list)  # without an agent to be asked
+    bench.cloud = lambda: SimpleNamespace(network=network, compute=compute)
     bench.node.stub("ssh", r'printf "<%s>" "$@"')
     what = lesson(ONE.replace("run:", "node: instance\n    run:").replace(
         "echo hello", '"ping -c 3 \'$(id)\'"'))  # fmt: skip

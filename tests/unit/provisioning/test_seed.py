@@ -442,7 +442,7 @@ def test_only_what_the_caller_may_read_becomes_an_image(
         with pytest.raises(LabError, match="cannot be read: Permission denied") as error:
             source(name, tmp_path)
         assert error.value.code == EXIT_USAGE
-        assert "with the rights of who called labctl" in error.value.hint
+        assert "with your rights, not with root's" in error.value.hint
     for name in ("./pipe.img", "/dev/zero"):
         with pytest.raises(LabError, match="is no regular file"):
             source(name, tmp_path)

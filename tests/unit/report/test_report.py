@@ -99,7 +99,8 @@ def test_an_unknown_language_is_refused() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_walk_survives_the_disk(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = walked(case, monkeypatch)
-    assert walk_of(stored(walk)) == walk
+    # A walk whose packet never left has no way that the page could play.
+    assert walk_of(stored(walk)) == (walk if walk.request.hops else None)
 
 
 @pytest.mark.parametrize("junk", [None, [], {}, {"lab": "x"}, {"request": {"hops": []}}])
@@ -110,6 +111,9 @@ def test_what_is_no_walk_is_left_out(junk: Any) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_every_hop_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = walked(case, monkeypatch)
+    if not walk.request.hops:
+        assert walk_of(stored(walk)) is None
+        return
     shown = walk_shown(walk, planned(topology()))
     steps = [step for path in shown.paths for step in path.steps]
     hops = [hop for path in (walk.request, walk.reply) if path for hop in path.hops]

@@ -5,20 +5,21 @@ comes from there, and translates it. A table of nftables, named after the lab, h
 nothing of the lab reaches the host's own services, and nobody else reaches the transit links.
 """
 
-import fcntl
 import json
 import os
 import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from labctl.engine.wait import NotYet, WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.operating_system import locks
+from labctl.own_directory import open_text
 from labctl.providers import netns
 from labctl.run import run
 from labctl.state import write_atomic
@@ -246,13 +247,16 @@ def _alone() -> Iterator[None]:
     """One labctl at a time: another lab may begin or end now. Raises WaitTimeout."""
     _MEMORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _MEMORY / "lock"
-    with path.open("a") as lock:
+    with ExitStack() as held:
 
         def taken() -> bool:
+            who = tr("process {pid}", pid=os.getpid())
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locks.holding(path, who, open_text))
+            except locks.HeldError:
                 raise NotYet(tr("another labctl changes this machine's network settings")) from None
+            except locks.GoneError:
+                return False
             return True
 
         wait_until(

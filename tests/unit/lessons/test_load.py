@@ -577,4 +577,6 @@ def test_a_lessons_own_mistakes_are_said() -> None:
     assert error.value.code == EXIT_USAGE
     with pytest.raises(LabError, match="regular expression") as error:
         matches("x", {"matches": "("})
+    with pytest.raises(LabError, match="comes to no end"):
+        matches("a" * 60 + "b", {"matches": "(a|aa)+"})
     assert error.value.code == EXIT_USAGE

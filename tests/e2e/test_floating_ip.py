@@ -1,5 +1,6 @@
 """The main path on the repository's own lab.yaml, as a learner walks it."""
 
+import signal
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -133,6 +134,7 @@ def test_another_labctl_is_told_who_holds_the_lab(lab: Cli) -> None:
     try:
         lab_is_held(lab)
     finally:
+        holder.send_signal(signal.SIGINT)  # as Ctrl-C: the step at hand ends, the lab stays usable
         holder.wait(timeout=300)
 
 

@@ -18,7 +18,7 @@ from labctl.walks.walk import Walk
 from tests.conftest import in_ci
 from tests.unit.graph.graphs import big
 from tests.unit.report.reports import SHOWN, RecordedReport, walks_of
-from tests.unit.walks.walks import CASES, WALKS
+from tests.unit.walks.walks import PLAYED, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 LANGUAGES = ("en", "zh-TW")
@@ -152,7 +152,7 @@ def sightings(found: Sequence[Frame], of: Frame) -> set[tuple[str, tuple[tuple[s
 @pytest.fixture(scope="module")
 def all_walks(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Every recorded walk on one page."""
-    return written(tmp_path_factory.mktemp("walks"), walks=CASES)
+    return written(tmp_path_factory.mktemp("walks"), walks=PLAYED)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def test_what_is_played_is_what_was_captured(all_walks: Written, opened: Opener) -> None:
     with opened(all_walks) as page:
-        for number, case in enumerate(reversed(CASES), 1):
+        for number, case in enumerate(reversed(PLAYED), 1):
             walk = page.locator(f"#walk-{number}")
             open_walk(walk)
             played = played_steps(walk)

@@ -189,7 +189,7 @@ def as_shown(hop: Hop) -> tuple[str, tuple[tuple[str, str], ...]]:
     return where(hop.node, hop.interface), tuple(sorted(headers(hop.frame).items()))
 
 
-PLAYED = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
+STEPS_SHOWN = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
   const now = walk.querySelector("li.current");
   const fields = [...now.querySelectorAll("tr[data-field]")]
     .filter((row) => row.checkVisibility())
@@ -205,7 +205,7 @@ PLAYED = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
 def played_steps(walk: Locator) -> list[tuple[str, str, tuple[tuple[str, str], ...]]]:
     """Direction, place and headers at every hop, one step after the other."""
     played = []
-    for step in walk.evaluate(PLAYED):
+    for step in walk.evaluate(STEPS_SHOWN):
         if step["direction"] == "end":
             continue
         fields = step["fields"]

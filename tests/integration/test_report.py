@@ -347,7 +347,8 @@ def test_the_translating_router_and_the_packet_are_in_view(
 ) -> None:
     # A laptop's window of 1280 × 800 pixels (less what the browser itself takes of the 800).
     with opened(all_walks, 1280) as page:
-        walk = page.locator("#walk-9")  # "in": DNAT and SNAT of router r
+        number = len(PLAYED) - PLAYED.index("in")  # DNAT and SNAT of router r; the newest is first
+        walk = page.locator(f"#walk-{number}")
         open_walk(walk)
         walk.evaluate("walk => walk.scrollIntoView()")
         walk.locator("button.to").nth(1).evaluate("button => button.click()")

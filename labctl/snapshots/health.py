@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from labctl.access.guest import GuestError
 from labctl.access.instance import ConsoleInUseError, InstanceGuest, instance_guest
 from labctl.access.ovsdb import list_command, parse_table, parse_tables, tables_script
 from labctl.engine.steps import Step, StepContext
-from labctl.engine.wait import NotYet, wait_until
+from labctl.engine.wait import NotYet, WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
@@ -164,6 +165,16 @@ class _HealthCheck:
         with ThreadPoolExecutor(max_workers=len(checks)) as pool:
             return [why for why in pool.map(ask, checks) if why]
 
+    def wait_until_alive(self, context: StepContext) -> None:
+        """Return when Neutron's agents and Nova's services say again that they live.
+
+        Raises LabError naming those that do not.
+        """
+        self._await("Neutron", self._check_agents, context)
+        # Nova goes on calling a service "up" for a minute, and then "down" until it reports.
+        booted = int(self._lab.controller.run("stat -c %Y /proc/1").stdout)
+        self._await("Nova", partial(self._check_services_of_nova, booted), context)
+
     def _services(self) -> dict[str, Callable[[], None]]:
         checks: dict[str, Callable[[], None]] = {"OVN": self._check_chassis}
         if self._lab.topology.stack == "openstack":
@@ -248,17 +259,26 @@ class _HealthCheck:
         found = found_in_ovn(self._lab.controller.run(_NORTHBOUND, timeout=30).stdout)
         if troubles := disagreements(expected, found):
             raise NotYet(tr("; ").join(troubles))
+        self._check_agents()
+
+    def _check_agents(self) -> None:
+        network = self._lab.cloud().network
         dead = [f"{agent.agent_type} {agent.host}" for agent in network.agents()
                 if not agent.is_alive]  # fmt: skip
         if dead:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(dead))))
 
-    def _check_nova(self) -> None:
+    def _check_services_of_nova(self, since: float = 0) -> None:
+        """Services are up, and said so since then (seconds since the epoch, controller's clock)."""
         compute = self._lab.cloud().compute
         down = [f"{service.binary} {service.host}" for service in compute.services()
-                if service.state != "up"]  # fmt: skip
+                if service.state != "up" or _seconds(service.updated_at) < since]  # fmt: skip
         if down:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(down))))
+
+    def _check_nova(self) -> None:
+        self._check_services_of_nova()
+        compute = self._lab.cloud().compute
         running: dict[str, set[str]] = {node.name: set() for node in self._lab.topology.computes}
         for server in compute.servers(all_projects=True):
             if server.status == "ERROR":
@@ -295,6 +315,11 @@ class _HealthCheck:
             raise NotYet(tr("{name} does not answer", name=name))
 
 
+def _seconds(moment: str | None) -> float:
+    """Nova's moments have no time zone: they are UTC."""
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() if moment else 0.0
+
+
 def troubles_between_nodes(lab: Lab) -> list[str]:
     """What is wrong with OVN, Neutron and Nova, in words; the nodes' own troubles are known."""
     return _HealthCheck(lab).look()
@@ -312,6 +337,25 @@ def health_step(lab: Lab, needs: tuple[str, ...], snapshot: str = "") -> Step:
     """`wait_until_healthy` as a step that follows `needs`."""
     check = partial(wait_until_healthy, lab, snapshot=snapshot)
     return Step("health", tr("the lab is whole"), check, needs)
+
+
+def alive_steps(lab: Lab, steps: Sequence[Step]) -> list[Step]:
+    """After `steps`, which boot the nodes: agents and services of OpenStack are heard of again.
+
+    They are known by when they last said so, which was before the nodes went down. Those that say
+    nothing make nothing fail: a learner may have stopped them.
+    """
+    if lab.topology.stack != "openstack":
+        return []
+
+    def wait(context: StepContext) -> None:
+        try:
+            _HealthCheck(lab).wait_until_alive(context)
+        except WaitTimeout as late:
+            lab.note("warning", late.message)
+
+    title = tr("services and agents of OpenStack are alive")
+    return [Step("alive", title, wait, tuple(step.id for step in steps))]
 
 
 def start_lab(lab: Lab, *, restored: str = "") -> None:

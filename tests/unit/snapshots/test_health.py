@@ -9,6 +9,7 @@ import pytest
 from labctl.access.guest import GuestError, GuestResult
 from labctl.access.instance import ConsoleInUseError
 from labctl.snapshots.health import (
+    alive_steps,
     answers,
     disagreements,
     expected_in_ovn,
@@ -84,3 +85,34 @@ def test_a_console_that_a_learner_has_open_is_no_fault_of_the_lab(
     outcome = GuestError("no way leads in")
     with pytest.raises(GuestError):
         answers(inside, warned.append)
+
+
+def test_after_a_boot_nova_must_have_said_anew_that_it_lives() -> None:
+    """It calls a service that went down with its node "up" for a minute, and then "down"."""
+    said = iter(["2026-11-28T11:59:00.000000", "2026-11-28T12:00:05.000000"])
+
+    def services() -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(
+                binary="nova-compute", host="compute-01", state="up", updated_at=next(said)
+            )
+        ]
+
+    cloud = SimpleNamespace(
+        network=SimpleNamespace(agents=list), compute=SimpleNamespace(services=services)
+    )
+    booted = SimpleNamespace(stdout="1795867200\n")  # 2026-11-28 12:00 UTC
+    lab: Any = SimpleNamespace(
+        topology=SimpleNamespace(stack="openstack"),
+        provider=SimpleNamespace(timeout_factor=1),
+        controller=SimpleNamespace(run=lambda command: booted),
+        cloud=lambda: cloud,
+    )
+    (step,) = alive_steps(lab, [])
+    told: list[str] = []
+    context: Any = SimpleNamespace(progress=told.append, cancelled=lambda: False)
+    step.run(context)
+    assert told[1] == "not alive: nova-compute compute-01"
+    assert next(said, None) is None
+    lab.topology.stack = "ovn"
+    assert alive_steps(lab, []) == []

@@ -3,7 +3,7 @@
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.snapshots.restore import restore_live, restore_offline, start_restored
+from labctl.snapshots.restore import note_offline, restore_live, restore_offline, start_restored
 from labctl.snapshots.save import remove
 from labctl.snapshots.store import Journal, SnapshotStore, recovery_action
 from labctl.snapshots.undo import start_again, undo
@@ -58,14 +58,7 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         why = restore_live(lab, manifest) if all(lab.running()) else tr("not all nodes run")
         if not why:
             return
-        lab.note(
-            "warning",
-            tr(
-                "the lab cannot be restored while it runs ({why}); it is stopped, and the"
-                " files of all nodes are restored",
-                why=why,
-            ),
-        )
+        note_offline(lab, why)
     if only_start:
         for node in lab.topology.nodes:
             lab.provider.snapshots.clean_up(node)

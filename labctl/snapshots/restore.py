@@ -50,16 +50,19 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
             return "live"
         if "offline" not in methods:
             raise LabError(tr("{name} could not be restored: {why}", name=name, why=why))
-        lab.note(
-            "warning",
-            tr(
-                "the lab cannot be restored while it runs ({why}); it is stopped, and the"
-                " files of all nodes are restored",
-                why=why,
-            ),
-        )
+        note_offline(lab, why)
     restore_offline(lab, manifest, was_up=any(running))
     return "offline"
+
+
+def note_offline(lab: Lab, why: str) -> None:
+    """Tell that the lab goes down to be restored; `why` it was not restored while it ran."""
+    text = tr(
+        "the lab cannot be restored while it runs ({why}); it is stopped, and the files of all"
+        " nodes are restored",
+        why=why,
+    )
+    lab.note("warning", text)
 
 
 def restore_live(lab: Lab, manifest: Manifest) -> str:

@@ -97,11 +97,7 @@ class FactCollector:
     def _commands(self) -> tuple[str, ...]:
         checks = [entry.checks for entry in entries()]
         programs = dict.fromkeys(name for check in checks for name in check.programs)
-        needed_files = {name: file for check in checks for name, file in check.files.items()}
-        return (
-            *(name for name in programs if self.which(name)),
-            *(name for name, file in needed_files.items() if file.exists()),
-        )
+        return tuple(name for name in programs if self.which(name))
 
     def _disks(self) -> dict[str, Disk]:
         places = {"lab": self._directory, "cache": self._cache}

@@ -29,8 +29,6 @@ ENTRY = ProviderEntry(
         summary=checks.summary,
         decisive=frozenset({"architecture", "nspawn-linux"}),
         programs=checks.PROGRAMS,
-        files=checks.FILES,
         look=questions.look,
-        questions=(questions.keys,),
     ),
 )

@@ -172,6 +172,11 @@ class HostFacts:
     ports: tuple[TakenPort, ...] = ()
     """Which of the lab's forwarded ports are in use."""
     routes: tuple[Route, ...] = ()
+    docker: bool = False
+    """Whether Docker's bridge is there: then Docker has set up the firewall."""
+    forward_drops: tuple[tuple[str, str], ...] | None = None
+    """(table, chain) of nftables that drop what the host forwards for a lab, unless a rule accepts
+    it; None: not asked, which takes root."""
     containers: tuple[ContainerLab, ...] = ()
     vagrant: Vagrant | None = None
     """None: not installed."""

@@ -13,6 +13,7 @@ from labctl.host.checks import (
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install, with_package_manager
 from labctl.i18n import tr
+from labctl.providers.nspawn import TRANSIT
 
 # Command -> (Debian's package, Fedora's).
 _TOOLS = {
@@ -128,6 +129,8 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 " and larger ones do"
             ),
         )
+    if case.topology.uplink == "host":
+        yield from _forwarding(facts)
     yield from _others(facts, case)
 
 
@@ -203,6 +206,37 @@ def _file_system(facts: HostFacts) -> Iterator[Finding]:
             continue
         id = "nspawn-overlay" if place == "lab" else "nspawn-cache"
         yield Finding(id, "error", "disk", text, impact=impact, fix=fix)
+
+
+def _forwarding(facts: HostFacts) -> Iterator[Finding]:
+    """Whether the firewall lets through what the host forwards for `nat.uplink: host`."""
+    if facts.forward_drops:
+        table, chain = facts.forward_drops[0]
+        what = tr(
+            "chain {chain} of the table `{table}` drops what this machine forwards, unless a rule"
+            " accepts it",
+            chain=chain,
+            table=table,
+        )
+    elif facts.forward_drops is None and facts.docker:
+        what = tr("Docker is here: it sets the policy of the firewall's chain FORWARD to DROP")
+    else:
+        return
+    chain = "DOCKER-USER" if facts.docker else "FORWARD"
+    yield Finding(
+        "uplink-forward",
+        "warning",
+        "network",
+        what,
+        impact=tr("create fails where `nat.uplink: host` leads through that chain"),
+        fix=tr(
+            "accept what comes from the lab and goes to it, by these or in your firewall's own"
+            " language; or leave nat.uplink at `simulated`"
+        ),
+        commands=tuple(
+            f"sudo iptables -I {chain} {way} {TRANSIT} -j ACCEPT" for way in ("-s", "-d")
+        ),
+    )
 
 
 def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:

@@ -30,5 +30,6 @@ ENTRY = ProviderEntry(
         decisive=frozenset({"architecture", "nspawn-linux"}),
         programs=checks.PROGRAMS,
         look=questions.look,
+        questions=(questions.firewall,),
     ),
 )

@@ -1,18 +1,50 @@
-"""What the doctor asks about containers: which other labs of containers there are."""
+"""What the doctor asks about containers: other labs of containers, and the host's firewall."""
 
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from labctl.host.facts import ContainerLab, HostFacts
-from labctl.host.files import PROC, RUN, read
+from labctl.host.files import PROC, RUN, SYS, read
 from labctl.host.questions import Host
+from labctl.providers.nspawn import TRANSIT
 from labctl.state import STATE_DIRECTORY
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Adds the labs of containers on this machine to the facts."""
-    return replace(facts, containers=containers())
+    """Adds the labs of containers on this machine, and whether Docker is here."""
+    docker = (SYS / "class/net/docker0").exists()
+    return replace(facts, containers=containers(), docker=docker)
+
+
+def firewall(host: Host, facts: HostFacts) -> HostFacts:
+    """Adds which chains of the firewall drop what is forwarded; only root may see them."""
+    if not facts.root or "nft" not in facts.commands:
+        return facts
+    answer = host.answers({"rules": [host.which("nft") or "nft", "list", "ruleset"]})["rules"]
+    return replace(
+        facts, forward_drops=forward_drops(answer.stdout) if answer.returncode == 0 else None
+    )
+
+
+def forward_drops(ruleset: str) -> tuple[tuple[str, str], ...]:
+    """(table, chain) of the chains for forwarded packets in `nft list ruleset` that end in a drop.
+
+    None of them if a rule accepts the transit links of labs: somebody has taken our advice.
+    """
+    if re.search(rf"saddr {re.escape(str(TRANSIT))} .*\baccept\b", ruleset):
+        return ()
+    found, table, chain = [], "", ""
+    for line in ruleset.splitlines():
+        words = line.split()
+        match words:
+            case ["table", family, name, "{"]:
+                table = f"{family} {name}"
+            case ["chain", name, "{"]:
+                chain = name
+            case ["type", "filter", "hook", "forward", *_] if line.endswith("policy drop;"):
+                found.append((table, chain))
+    return tuple(found)
 
 
 def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:

@@ -16,6 +16,7 @@ from labctl.doctor.judge import IGNORE, DoctorReport
 from labctl.doctor.programs import FactCollector
 from labctl.host import files
 from labctl.host.facts import HostFacts, Kvm, Libvirt, Machine, Route, TakenPort, VagrantBox
+from labctl.operating_system import rights
 from labctl.providers.libvirt.questions import libvirt_daemon, libvirt_socket
 from labctl.providers.nspawn.questions import containers
 from labctl.providers.vagrant.questions import vagrant_boxes, vagrant_plugins
@@ -450,3 +451,35 @@ def test_auto_takes_what_the_programs_say_and_not_that_they_are_there(
     program("vagrant", VAGRANT)
     report = examined("auto", **{IGNORE: ignored})
     assert report.choice.provider == "virtualbox"
+
+
+# -- the firewall ----------------------------------------------------------------------------------
+def test_only_root_asks_for_the_firewalls_chains(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = tmp_path / "asked"
+    program(
+        "nft",
+        f"""echo "$*" >{asked}
+        printf '%s\\n' 'table ip filter {{' ' chain FORWARD {{' \\
+            '  type filter hook forward priority filter; policy drop;' ' }}' '}}'""",
+    )
+    monkeypatch.setattr(rights, "is_root", lambda: False)
+    assert facts("nspawn").forward_drops is None
+    assert not asked.exists()
+    monkeypatch.setattr(rights, "is_root", lambda: True)
+    assert facts("nspawn").forward_drops == (("ip filter", "FORWARD"),)
+    program("nft", "exit 1")
+    assert facts("nspawn").forward_drops is None
+
+
+def test_docker_is_seen_by_its_bridge(
+    facts: Callable[..., HostFacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.providers.nspawn.questions.SYS", tmp_path)
+    assert not facts("nspawn").docker
+    (tmp_path / "class/net/docker0").mkdir(parents=True)
+    assert facts("nspawn").docker

@@ -13,6 +13,8 @@ from labctl.state import STATE_DIRECTORY
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
     """Adds the labs of containers on this machine, and whether Docker is here."""
+    if facts.family not in ("linux", "wsl"):
+        return facts
     docker = (SYS / "class/net/docker0").exists()
     return replace(facts, containers=containers(), docker=docker)
 

@@ -15,9 +15,8 @@ from typing import IO, Any, BinaryIO
 from labctl.errors import Cancelled, cannot_write
 from labctl.i18n import tr
 from labctl.images.box_format import DISK_GIB, BoxFormat
+from labctl.spec.fields import OWN_BOX
 
-NAME = "labctl/lab"
-"""The name of the box in Vagrant."""
 CATALOGUE = "labctl-lab.json"
 """The file, in the directory of the boxes, that tells Vagrant their versions and checksums."""
 
@@ -100,7 +99,7 @@ def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
     The URLs are file names: without a scheme Vagrant looks for a file in its current directory.
     """
     return {
-        "name": NAME,
+        "name": OWN_BOX,
         "description": "Debian 13 with OpenStack, OVN and the tools of labctl's lessons",
         "versions": [
             {

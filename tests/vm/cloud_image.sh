@@ -32,8 +32,17 @@ boot
 END
 start=2048
 truncate -s 3G "$output"
-printf 'label: dos\nstart=%s, type=83, bootable\n' $start | sfdisk -q "$output"
-mke2fs -q -t ext4 -U $uuid -d "$root" -m 1 -E offset=$((start * 512)),root_owner=0:0 "$output" $(((3 * 1024 * 1024 * 2 - start) / 2))k
+# The one partition: bootable, type 83, from sector $start to the end.
+python3 - "$output" $start <<'END'
+import os, struct, sys
+path, start = sys.argv[1], int(sys.argv[2])
+entry = struct.pack("<B3sB3sII", 0x80, b"", 0x83, b"", start, os.path.getsize(path) // 512 - start)
+with open(path, "r+b") as disk:
+    disk.seek(446)
+    disk.write(entry.ljust(64, b"\0") + b"\x55\xaa")
+END
+mke2fs -q -t ext4 -U $uuid -d "$root" -m 1 -E offset=$((start * 512)),root_owner=0:0 "$output" \
+    $(((3 * 1024 * 1024 * 2 - start) / 2))k
 chroot "$root" grub-mkimage -O i386-pc -o /tmp/core.img -p '(hd0,msdos1)/boot/grub' \
     biosdisk part_msdos ext2 linux normal
 dd if="$root/usr/lib/grub/i386-pc/boot.img" of="$output" bs=440 count=1 conv=notrunc status=none

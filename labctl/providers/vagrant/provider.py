@@ -116,9 +116,9 @@ class VagrantProvider:
         version = self._topology.spec.box.version
         box = self._box()
         self._listed = None
-        if box in self._boxes():
-            return
         if box == OWN_BOX:
+            if box in self._boxes():  # made a moment ago
+                return
             raise LabError(
                 tr("Vagrant has no box {box} for {provider}",
                    box=f"{box} {version}".strip(), provider=self._hypervisor.name),

@@ -2,6 +2,7 @@
 # Makes a disk that plays Debian's official cloud image, of the packages that Debian's own has:
 # kernel, GRUB, cloud-init, netplan, an SSH server; no user, no key, no name, address by DHCP.
 # usage: cloud_image.sh OUTPUT.raw [MIRROR], as root; GIB of the disk is 3, as Debian's.
+# shellcheck disable=SC2016 # the hooks are for the shell of mmdebstrap
 set -euo pipefail
 output=$(realpath -m "$1")
 mirror=${2:-}

@@ -10,6 +10,4 @@ __all__ = [
     "cloud_box",
     "download",
     "own_file",
-    "seed",
-    "vmdk",
 ]

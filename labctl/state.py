@@ -476,7 +476,7 @@ class LabState:
                 held.enter_context(locks.holding(path, who, open_text))
             except locks.HeldError as holder:
                 raise LabError(
-                    tr("another labctl holds this lab: {who}", who=holder),
+                    tr("another labctl is at work on this lab: {who}", who=holder),
                     hint=tr("wait for it to finish, or stop it"),
                 ) from holder
             except locks.GoneError as gone:

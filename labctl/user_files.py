@@ -142,7 +142,7 @@ def _own_output(path: Path) -> BinaryIO:
                 stream.flush()
                 return os.fdopen(os.dup(descriptor), "wb")
     raise LabError(
-        tr("{path} is a link: labctl writes through none", path=path),
+        tr("{path} is a link, and labctl does not write through links", path=path),
         hint=tr("name the file that it leads to"),
         code=EXIT_USAGE,
     )

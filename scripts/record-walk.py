@@ -36,10 +36,12 @@ class Listener:
         """Run it, and keep the answer."""
         done = self._guest.run(command, **options)
         text = command if isinstance(command, str) else " ".join(command)
-        if "ovn-sbctl" in text:
+        if "ovn-appctl" in text:
+            self._heard["settings"][self._guest.name] = done.stdout
+        elif "ovn-sbctl" in text:
             self._heard["tables"] = done.stdout
         elif text.startswith("ovn-trace"):
-            direction = "request" if "--ct=new" in text else "reply"
+            direction = "reply" if "rpl" in text else "request"
             self._heard["traces"].setdefault(direction, []).append(done.stdout)
         elif "/sys/class/net/br-ex" in text:
             self._heard["bridges"][self._guest.name] = done.ok
@@ -79,7 +81,7 @@ def openstack(lab: Lab, done: walking.Walk) -> dict[str, Any]:
 def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *port: str) -> None:
     """Walk once and write the case."""
     lab = Lab(Path(lab_file))
-    heard: dict[str, Any] = {"traces": {}, "bridges": {}}
+    heard: dict[str, Any] = {"traces": {}, "bridges": {}, "settings": {}}
     guests: dict[str, Listener] = {}
 
     def guest(name: str) -> Any:

@@ -106,7 +106,31 @@ missing_packages() {
     say "${packages[*]}"
 }
 
+# Says so where the host's keys of Debian's archives end before Debian 12: the nodes' Debian 13 is
+# signed with the keys of 12 and 13. Only containers need it, and apt may have no newer package.
+check_keyring() {
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg home keys id
+    [ -e "$keyring" ] && have gpg || return 0
+    home=$(mktemp -d) # gpg makes the directory of its settings
+    keys=$(gpg --batch --homedir "$home" --with-colons --show-keys "$keyring" \
+        /etc/apt/trusted.gpg.d/*.gpg /etc/apt/trusted.gpg.d/*.asc 2>/dev/null) || true
+    rm -rf "$home"
+    # Debian Archive and Debian Security Archive Automatic Signing Keys, each of 12 or of 13.
+    for id in 'B7C5D7D6350947F8|225629DF75B188BD' '254CF3B5AEC0A8F0|9904613D4CCE68C6'; do
+        grep -qE "^pub:[^:]*:[^:]*:[^:]*:($id):" <<<"$keys" && continue
+        say "warning: $keyring is too old for Debian 13, of which container labs are made:" \
+            "         install debian-archive-keyring 2023.3 or newer; where apt offers an older one" \
+            "         (Ubuntu 22.04), take the package from Debian and install the file with apt." >&2
+        return 0
+    done
+}
+
 do_system() {
+    install_missing
+    check_keyring
+}
+
+install_missing() {
     local missing answer
     missing=$(missing_packages)
     [ -n "$missing" ] || return 0

@@ -45,8 +45,14 @@ class Captured(list[Frame]):
 
 
 @contextmanager
-def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[Captured]:
+def capturing(
+    taps: Sequence[Tap],
+    guest: Callable[[str], Guest],
+    contents: dict[Tap, bytes] | None = None,
+) -> Iterator[Captured]:
     """Capture while the body runs. The list is filled, in time order, when the body is over.
+
+    So is `contents`, with each tap's pcap file.
 
     The body starts only when every tcpdump captures. Raises GuestError when one cannot start, or
     when its file cannot be read back.
@@ -56,6 +62,8 @@ def capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[Ca
     with recording(taps, guest, windows) as files:
         yield captured
     captured.windows = {(tap.node, tap.interface): window for tap, window in windows.items()}
+    if contents is not None:
+        contents.update(files)
     collected = [
         frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
     ]

@@ -1,6 +1,6 @@
 """Runs a script in an instance by QEMU's guest agent; returns output and exit code.
 
-This file runs inside a compute node, where labctl passes its text to `python3 -c`. So it imports
+This file runs inside a compute node, where labctl passes its text to `python3 -I -c`. So it imports
 only the standard library and libvirt's binding, which nova-compute brings along, and nothing of
 labctl.
 

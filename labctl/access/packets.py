@@ -4,9 +4,10 @@ Pure. scapy is imported inside the functions because importing it takes a second
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -82,7 +83,22 @@ class Quoted:
     sequence: int | None
 
 
-_FILE_HEADER, _FRAME_HEADER = 24, 14
+@dataclass(frozen=True)
+class ArpMessage:
+    """One sighting of one ARP message (RFC 826) at one interface of one node."""
+
+    node: str
+    interface: str
+    time: float
+    """Seconds since the epoch, by the node's clock."""
+    asks: bool
+    """Whether it asks who has `target`; else it answers that `sender` is at `sender_mac`."""
+    sender: str
+    sender_mac: str
+    target: str
+
+
+_FILE_HEADER, _RECORD_HEADER, _FRAME_HEADER = 24, 16, 14
 _ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 _MAGIC = {0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1}  # micro- or nanoseconds, both byte orders
 
@@ -121,6 +137,43 @@ _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 _ECHO = {8: "request", 0: "reply"}
 
 
+_MOST_RECORDS = 200
+"""How many records of a capture are searched for an exchange; our choice: some 0.2 s."""
+
+
+def exchange(pcap: bytes) -> bytes:
+    """A capture file with two frames of this one: an ICMP echo request and its reply.
+
+    Without a reply, the request alone; without a request, the first two IPv4 frames.
+    """
+    header = pcap[:_FILE_HEADER]
+    first: list[bytes] = []
+    asked: Frame | None = None
+    for record in islice(_records(pcap), _MOST_RECORDS):
+        for frame in frames(header + record, "", ""):
+            if asked is None and frame.kind == "request":
+                asked, first = frame, [record]
+            elif asked is None:
+                first = [*first, record][:2]
+            elif (frame.kind, frame.identifier, frame.sequence) == (
+                "reply", asked.identifier, asked.sequence,
+            ):  # fmt: skip
+                return b"".join([header, *first, record])
+    return b"".join([header, *first])
+
+
+def _records(pcap: bytes) -> Iterator[bytes]:
+    """Each whole record of a pcap file, with its header: libpcap's pcap-savefile(5)."""
+    order: Literal["little", "big"] = "big" if pcap[:2] == b"\xa1\xb2" else "little"
+    start = _FILE_HEADER
+    while len(pcap) >= (frame := start + _RECORD_HEADER):
+        end = frame + int.from_bytes(pcap[start + 8 : start + 12], order)
+        if end > len(pcap):
+            return
+        yield pcap[start:end]
+        start = end
+
+
 def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """The IPv4 frames of a capture file, in its order. What is not IPv4 is left out.
 
@@ -129,17 +182,54 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """
     if len(pcap) < _FILE_HEADER:
         return []
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.inet import IP
+    from scapy.layers.l2 import Ether
+
+    decoded = []
+    for seconds, outer in _ethernet_frames(pcap, node, interface):
+        if IP not in outer:
+            continue
+        inner, tunnel = outer, None
+        if GENEVE in outer:
+            tunnel = outer[GENEVE]
+            inner = tunnel.payload
+            if not isinstance(inner, Ether) or IP not in inner:
+                continue
+        decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
+    return decoded
+
+
+def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
+    """The ARP messages of a capture file for IPv4, in its order; not those inside a tunnel.
+
+    Raises LabError as `frames`.
+    """
+    if len(pcap) < _FILE_HEADER:
+        return []
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.l2 import ARP
+
+    asks = {1: True, 2: False}  # RFC 826: request, reply
+    return [
+        ArpMessage(node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst)
+        for seconds, frame in _ethernet_frames(pcap, node, interface)
+        if GENEVE not in frame
+        and (arp := frame.getlayer(ARP)) is not None
+        and (arp.ptype, arp.op in asks) == (0x0800, True)
+    ]
+
+
+def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
+    """(seconds since the epoch, frame) of a capture file. Raises LabError."""
+    from scapy.layers.l2 import Ether
+    from scapy.utils import RawPcapReader
+
     if int.from_bytes(pcap[:4]) not in _MAGIC:
         raise LabError(
             tr("what was captured on {interface} of {node} is no pcap",
                interface=interface, node=node)
         )  # fmt: skip
-    from scapy.contrib.geneve import GENEVE
-    from scapy.layers.inet import IP
-    from scapy.layers.l2 import Ether
-    from scapy.utils import RawPcapReader
-
-    decoded = []
     reader = RawPcapReader(io.BytesIO(pcap))  # type: ignore[arg-type]  # a file serves as well
     if reader.linktype != _ETHERNET:
         raise LabError(
@@ -150,20 +240,8 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
         for data, meta in reader:
             if len(data) < meta.caplen:
                 break  # the file ends in the middle of this packet
-            if len(data) < _FRAME_HEADER:
-                continue
-            outer = Ether(data)
-            if IP not in outer:
-                continue
-            inner, tunnel = outer, None
-            if GENEVE in outer:
-                tunnel = outer[GENEVE]
-                inner = tunnel.payload
-                if not isinstance(inner, Ether) or IP not in inner:
-                    continue
-            seconds = meta.sec + meta.usec / (1e9 if reader.nano else 1e6)
-            decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
-    return decoded
+            if len(data) >= _FRAME_HEADER:
+                yield meta.sec + meta.usec / (1e9 if reader.nano else 1e6), Ether(data)
 
 
 def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:

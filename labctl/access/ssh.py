@@ -292,7 +292,11 @@ class SSHGuest:
                         )
             except TimeoutError:
                 raise GuestError(
-                    tr("{name}: {path}: nothing comes any more", name=self.name, path=path)
+                    tr(
+                        "{name}: {path}: the node stopped sending in the middle of the file",
+                        name=self.name,
+                        path=path,
+                    )
                 ) from None
             if channel.recv_exit_status() != 0:
                 reason = channel.recv_stderr(4096).decode(errors="replace").strip()

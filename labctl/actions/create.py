@@ -63,13 +63,15 @@ def _save_base(lab: Lab) -> None:
     try:
         save(lab, BASE, files=live)
     except LabError as error:
-        lab.note("warning", tr("no snapshot {name}: {why}", name=BASE, why=error.message))
+        lab.note(
+            "warning", tr("the snapshot {name} was not made: {why}", name=BASE, why=error.message)
+        )
         return
     if not live:
         # Virtual machines must be down for a snapshot of their files. Halting and booting them
         # would double the time of `create`.
         text = tr(
-            "{name} is for a lab that runs; to keep all files: {command}",
+            "{name} can be restored only while the lab runs; to save all files, too: {command}",
             name=BASE,
             command="labctl snapshot save NAME",
         )

@@ -62,9 +62,16 @@ def destroy(lab: Lab, *, purge: bool = False) -> Destroyed:
     return Destroyed(existed=True, cached=cached)
 
 
+def snapshots_of_the_user(lab: Lab) -> list[str]:
+    """Names of the snapshots that are deleted with the lab, and that `create` does not make."""
+    if not lab.state.usable or lab.state.copied_from is not None:
+        return []
+    return [name for name in SnapshotStore(lab.state).names() if name != BASE]
+
+
 def _tell_snapshots(lab: Lab) -> None:
     """Say which of the user's snapshots go with the lab, while Ctrl-C still keeps them."""
-    names = [name for name in SnapshotStore(lab.state).names() if name != BASE]
+    names = snapshots_of_the_user(lab)
     if names:
         text = tr_n(
             "the snapshot {names} is deleted with the lab",

@@ -7,12 +7,14 @@ from labctl.access.cloud import SharedConnection
 from labctl.actions.held import held
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.lab import Lab
+from labctl.lab import Lab, each_node
 from labctl.lessons.load import load_lesson
 from labctl.lessons.session import Session
 from labctl.lessons.transcript import Scene, read_records
 from labctl.lessons.transcript import transcript as write_transcript
+from labctl.provisioning.services import inactive_units
 from labctl.terminal.console import Console
+from labctl.topology import Node
 
 
 @contextmanager
@@ -28,6 +30,7 @@ def session(
         load_lesson(lesson).require(lab.topology)
     with held(lab, verb):
         lab.require_up()
+        _warn_of_services(lab)
         has_apis = lab.topology.stack == "openstack"
         yield Session(
             lab.topology,
@@ -38,6 +41,22 @@ def session(
             lambda title, steps: lab.run(title, steps, workers=1),
             labctl,
         )
+
+
+def _warn_of_services(lab: Lab) -> None:
+    """Tell which services do not run: what needs one of them may hang until its time is up."""
+
+    def look(node: Node) -> list[str]:
+        try:
+            states = inactive_units(lab.provider.guest(node), node, lab.topology.stack)
+        except LabError:
+            return []  # the lesson's own commands will tell
+        return [f"{node.name}: {unit} {state}" for unit, state in states.items()]
+
+    if troubles := [
+        line for lines in each_node(lab.topology.nodes, look).values() for line in lines
+    ]:
+        lab.note("warning", tr("{troubles}; `labctl reset` mends it", troubles=", ".join(troubles)))
 
 
 def transcript(lab: Lab, name: str) -> str:

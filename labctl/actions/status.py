@@ -1,5 +1,6 @@
 """The state of a lab as one report: nodes, services, instances, lesson, where to log in."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NotRequired, cast
 
@@ -13,7 +14,9 @@ from labctl.lessons.progress import Position
 from labctl.probes import ProbeContext
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
-from labctl.provisioning.services import inactive_units, units_of
+from labctl.provisioning.node_health import ask_node, node_troubles
+from labctl.provisioning.services import units_of
+from labctl.snapshots.health import troubles_between_nodes
 from labctl.spec.model import Stack
 from labctl.terminal.console import Console
 from labctl.terminal.fit import table
@@ -38,9 +41,13 @@ class NodeStatus(TypedDict):
     chassis: str | None
     """`geneve ADDRESS` as the southbound database has it; null: not registered."""
     services: dict[str, str]
-    """What systemd says of each unit that must be active."""
+    """What systemd says of each unit that must be active; `stopped`: by SIGSTOP, which systemd
+    does not see."""
     failed: list[str]
     """Those of them that are not."""
+    troubles: list[str]
+    """What is wrong with it, for people: services, clock, Open vSwitch, addresses, and packets that
+    are not answered."""
 
 
 class InstanceStatus(TypedDict):
@@ -86,12 +93,15 @@ class Report(TypedDict):
     state: State
     nodes: list[NodeStatus]
     """Empty where no lab exists, or one that is half destroyed."""
+    troubles: list[str]
+    """What is wrong between nodes, for people: with OVN, Neutron or Nova. Empty where a node has
+    troubles of its own: they come first."""
     instances: list[InstanceStatus]
-    """Empty unless the lab is up."""
+    """Empty unless all nodes run and all services are active."""
     lesson: LessonStatus | None
     """null: none was begun."""
     login: dict[str, str]
-    """By node: the command that logs in; empty unless the lab is up."""
+    """By node: the command that logs in; empty unless all nodes run."""
     id: NotRequired[str]
     """Of the lab, which the names of all it has on the host carry; missing where none exists."""
 
@@ -106,6 +116,7 @@ def collect(lab: "Lab") -> Report:
         "provider": None,
         "state": mark("absent"),
         "nodes": [],
+        "troubles": [],
         "instances": [],
         "lesson": None,
         "login": {},
@@ -117,46 +128,62 @@ def collect(lab: "Lab") -> Report:
     if lab.state.being_destroyed:
         report["state"] = mark("destroying")
         return report
-    registered = _chassis(lab)
+    running = [node for node in topology.nodes if lab.provider.running(node)]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        report["nodes"] = list(pool.map(lambda node: _node(lab, node, registered), topology.nodes))
-    report["state"] = _state(report["nodes"], created=lab.state.created.exists())
+        report["nodes"] = list(pool.map(lambda node: _node(lab, node, running), topology.nodes))
+    failed = {name for node in report["nodes"] if "controller" in node["roles"]
+              for name in node["failed"]}  # fmt: skip
+    # A database that is stopped would be waited for in vain.
+    registered = {} if failed & {"ovn-ovsdb-server-sb", "ssh"} else _chassis(lab)
+    for node in report["nodes"]:
+        node["chassis"] = registered.get(node["name"])
+    created = lab.state.created.exists()
+    if _state(report, created=created) == "up":
+        report["troubles"] = troubles_between_nodes(lab)
+    report["state"] = _state(report, created=created)
     report["lesson"] = _lesson(lab)
-    if report["state"] == "up":
+    if created and all(node["running"] and not node["failed"] for node in report["nodes"]):
         report["instances"] = _instances(lab) if topology.stack == "openstack" else []
         report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.nodes}
     return report
 
 
-def _state(nodes: list[NodeStatus], *, created: bool) -> State:
-    running = [node["running"] for node in nodes]
+def _state(report: Report, *, created: bool) -> State:
+    nodes = report["nodes"]
     if not created:
         return mark("unfinished")
-    if not any(running):
+    if not any(node["running"] for node in nodes):
         return mark("halted")
-    healthy = all(node["running"] and node["chassis"] and not node["failed"] for node in nodes)
-    return mark("up") if all(running) and healthy else mark("degraded")
+    well = not report["troubles"] and all(_well(node) for node in nodes)
+    return mark("up") if well else mark("degraded")
 
 
-def _node(lab: "Lab", node: Node, registered: dict[str, str]) -> NodeStatus:
-    running = lab.provider.running(node)
+def _well(node: NodeStatus) -> bool:
+    return bool(node["running"] and node["chassis"] and not node["troubles"])
+
+
+def _node(lab: "Lab", node: Node, running: Sequence[Node]) -> NodeStatus:
     services: dict[str, str] = {}
-    if running:
+    troubles: list[str] = []
+    if node in running:
+        units = units_of(node, lab.topology.stack)
         try:
-            stack = lab.topology.stack
-            missing = inactive_units(lab.provider.guest(node), node, stack)
-            services = {unit: missing.get(unit, "active") for unit in units_of(node, stack)}
-        except LabError:
-            services = {"ssh": "unreachable"}
+            health = ask_node(lab.provider.guest(node), node, lab.topology, running)
+        except (LabError, ValueError) as error:
+            services, troubles = {"ssh": "unreachable"}, [str(error).splitlines()[0]]
+        else:
+            services = {unit: health.inactive.get(unit, "active") for unit in units}
+            troubles = list(node_troubles(health, node, lab.topology, running))
     return {
         "name": node.name,
         "roles": sorted(node.roles),
-        "running": running,
+        "running": node in running,
         "eth0": str(node.eth0.address),
         "eth1": str(node.eth1.address),
-        "chassis": registered.get(node.name),
+        "chassis": None,
         "services": services,
         "failed": sorted(unit for unit, state in services.items() if state != "active"),
+        "troubles": troubles,
     }
 
 
@@ -219,7 +246,7 @@ def show(report: Report, console: Console, labctl: str) -> None:
         return
     rows = [
         (
-            bool(node["running"] and not node["failed"] and node["chassis"]),
+            _well(node),
             [node["name"], "+".join(node["roles"]), node["eth0"].split("/")[0],
              node["eth1"].split("/")[0], (node["chassis"] or tr("none")).split()[0]],
         )
@@ -229,9 +256,10 @@ def show(report: Report, console: Console, labctl: str) -> None:
     for node in report["nodes"]:
         if not node["running"]:
             console.say(tr("  {node}: not running", node=node["name"]))
-        elif node["failed"]:
-            units = ", ".join(node["failed"])
-            console.say(tr("  {node}: not active: {units}", node=node["name"], units=units))
+        for trouble in node["troubles"]:
+            console.say("  " + node["name"] + tr(": ") + one_line(trouble))
+    for trouble in report["troubles"]:
+        console.say("✗  " + one_line(trouble))
     if report["instances"]:
         console.say()
         rows = [
@@ -264,6 +292,10 @@ def show(report: Report, console: Console, labctl: str) -> None:
             console.say(tr("next: {command}", command=f"{command} ({lesson['next']})"))
     if next_verb:
         console.say(tr("next: {command}", command=f"{labctl} {next_verb}"))
+    elif report["state"] == "degraded":
+        down = not all(node["running"] for node in report["nodes"])
+        verb = "up" if down else "reset"
+        console.say(tr("to mend it: {command}", command=f"{labctl} {verb}"))
     for name in report["login"]:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
 

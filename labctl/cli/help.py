@@ -29,8 +29,11 @@ COMMON = (
      mark("there is no option {name}; perhaps {maybe}?")),
     (r"Missing (?:argument|parameter|option) (?P<name>\S+)\.", mark("{name} is missing")),
     (r"Option (?P<name>\S+) requires an argument\.", mark("{name} needs a value")),
-    (r"Got unexpected extra arguments?(?:\(s\))? \((?P<name>.*)\)", mark("{name} is too much")),
-    (r"Invalid value for (?P<name>.*?): (?P<what>.*)", mark("{name} does not fit: {what}")),
+    (
+        r"Got unexpected extra arguments?(?:\(s\))? \((?P<name>.*)\)",
+        mark("unexpected argument {name}"),
+    ),
+    (r"Invalid value for (?P<name>.*?): (?P<what>.*)", mark("{name} has a wrong value: {what}")),
 )  # fmt: skip
 """Click's message about wrong usage, as a regular expression -> our message, for `tr`."""
 

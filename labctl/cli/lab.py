@@ -66,7 +66,10 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
 def doctor(
     file: File = DEFAULT,
     provider: Annotated[
-        str, typer.Option("-p", "--provider", help="Look for this one; default: lab.yaml's.")
+        str,
+        typer.Option(
+            "-p", "--provider", help="The provider to look for; default: the one in lab.yaml."
+        ),
     ] = "",
     json: Json = False,
     quiet: Quiet = False,
@@ -186,7 +189,8 @@ def ssh(
         if name in (node.name for node in lab.topology.nodes):
             if console:
                 raise LabError(tr("{name} is a node: only an instance has a console", name=name),
-                               hint=f"labctl ssh {name}", code=EXIT_USAGE)  # fmt: skip
+                               hint=tr("log in: {command}", command=f"labctl ssh {name}"),
+                               code=EXIT_USAGE)  # fmt: skip
             argv = ssh_argv(lab, name, context.args, terminal=terminal)
         else:
             argv = _instance_argv(lab, name, context.args, console=console, terminal=terminal)
@@ -260,12 +264,23 @@ def destroy(
         bool,
         typer.Option("--purge", help="Also remove what is kept for the next lab."),
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, even if named snapshots go with it.")
+    ] = False,
 ) -> None:
     """Remove the lab: no process, mount, namespace, interface or file stays behind."""
     from labctl.actions.destroy import destroy as destroy_lab
+    from labctl.actions.destroy import snapshots_of_the_user
 
     with open_console(quiet=quiet) as console:
-        done = destroy_lab(open_lab(file, console, copies=True), purge=purge)
+        lab = open_lab(file, console, copies=True)
+        # A script is not asked: it says what it means.
+        names = snapshots_of_the_user(lab) if sys.stdin.isatty() and not yes else []
+        if names and not typer.confirm(
+            tr("destroy the lab together with its snapshots {names}?", names=", ".join(names))
+        ):
+            raise LabError(tr("the lab stays as it is"), code=EXIT_FAILED)
+        done = destroy_lab(lab, purge=purge)
         console.say(tr("the lab is gone") if done.existed else tr("there is no lab here"))
         for what in done.cached:
             command = "labctl destroy --purge"

@@ -34,7 +34,7 @@ def lessons(json: Json = False) -> None:
 
     all_lessons = [load_lesson(name) for name in available()]
     if json:
-        typer.echo(as_json([lesson.summary() for lesson in all_lessons]))
+        typer.echo(as_json([lesson.to_json() for lesson in all_lessons]))
         return
     with open_console() as console:
         for lesson in all_lessons:
@@ -101,7 +101,8 @@ def solve(file: File = DEFAULT, json: Json = False) -> None:
 @lessons_app.command()
 def goto(
     target: Annotated[
-        str, typer.Argument(metavar="LESSON[/CHECKPOINT]", help="What is to come next.")
+        str,
+        typer.Argument(metavar="LESSON[/CHECKPOINT]", help="The lesson or checkpoint to go to."),
     ],
     file: File = DEFAULT,
     json: Json = False,

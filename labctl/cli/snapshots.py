@@ -25,9 +25,13 @@ snapshots_app = typer.Typer()
 snapshot_app = typer.Typer(cls=Verbs, help="Named states of the whole lab.", no_args_is_help=True)
 snapshots_app.add_typer(snapshot_app, name="snapshot")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the snapshot.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the snapshot.")]
 Cold = Annotated[
-    bool, typer.Option("--cold", help="By the files of all nodes, also where it is not needed.")
+    bool,
+    typer.Option(
+        "--cold",
+        help="Restore the files of all nodes, with a restart, even where that is not needed.",
+    ),
 ]
 
 

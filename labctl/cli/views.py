@@ -154,7 +154,7 @@ def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
 def _format(format_: str, output: Path | None) -> str:
     if format_ and format_ not in _FORMATS:
         raise LabError(
-            tr("--format {format}: nothing can be drawn as that", format=format_),
+            tr("--format {format}: there is no such format", format=format_),
             hint=tr("choose svg, mermaid or text"),
             code=EXIT_USAGE,
         )
@@ -164,7 +164,7 @@ def _format(format_: str, output: Path | None) -> str:
         return "text"
     if output.suffix not in _SUFFIXES:
         raise LabError(
-            tr("--output {file}: what to draw?", file=str(output)),
+            tr("--output {file}: its name does not tell the format", file=str(output)),
             hint=tr("end it in .svg, .mmd or .txt, or say --format"),
             code=EXIT_USAGE,
         )

@@ -108,7 +108,7 @@ def judge(
             "programs",
             tr("none of VirtualBox, libvirt and containers can make a lab here"),
             impact=tr("there is nothing that could run the nodes"),
-            fix=tr("give one of them what it lacks, by what is said below"),
+            fix=tr("install what one of them needs; what is missing is listed below"),
         )
         all_findings = (no_provider, *_with_ignored(by_id.values(), ignored))
         return DoctorReport(lab, choice, all_findings, facts, case)

@@ -80,7 +80,7 @@ def processors(
             "cpus", "warning", "machine",
             tr("the nodes have {cpus} emulated CPUs together, and this machine has {host}",
                cpus=total, host=facts.cpus),
-            impact=tr("the CPUs of a node wait for one another, in vain at worst: a node may hang"),
+            impact=tr("the CPUs of a node wait for one another; at worst the node hangs"),
             fix=tr("write `cpus: {host}` in lab.yaml", host=1),
         )  # fmt: skip
     elif facts.cpus < 2:

@@ -164,6 +164,8 @@ class HostFacts:
     """Which of the programs that labctl calls are installed."""
     networks_conf: str | None = None
     """Content of /etc/vbox/networks.conf; None if there is no such file."""
+    archive_keys: tuple[str, ...] | None = None
+    """Long IDs of the keys that apt may check Debian's archives with; None: not read."""
     disks: dict[str, Disk] = field(default_factory=dict)
     """By place: `lab`, `cache`, `boxes` (VAGRANT_HOME), and `virtualbox` and `libvirt`, where they
     store the disks of machines."""

@@ -8,6 +8,7 @@ __all__ = [
     "box_format",
     "cloud",
     "cloud_box",
+    "debian",
     "download",
     "own_file",
 ]

@@ -8,6 +8,7 @@ layers belongs to one lab.
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,12 +20,12 @@ from typing import TextIO
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
+from labctl.images.debian import SUITE, keyring_fix
 from labctl.operating_system import closing, locks, rights
 from labctl.own_directory import open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
 from labctl.state import cache_directory
 
-SUITE = "trixie"
 _RECIPE_VERSION = "1"
 """Part of the hash. Increase it when a change to this module changes the image."""
 PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
@@ -159,6 +160,29 @@ class ImageCache:
     def _install_packages(
         self, target: Path, log: Path, progress: Callable[[str], None], cancel: Callable[[], bool]
     ) -> None:
+        unknown_keys: list[str] = []
+        report_progress = apt_progress(progress)
+
+        def on_line(line: str) -> None:
+            if _NO_KEY.search(line):
+                unknown_keys.append(line)
+            report_progress(line)
+
+        try:
+            self._bootstrap(target, log, progress, on_line, cancel)
+        except LabError as error:
+            if unknown_keys:
+                error.hint = keyring_fix()
+            raise
+
+    def _bootstrap(
+        self,
+        target: Path,
+        log: Path,
+        progress: Callable[[str], None],
+        on_line: Callable[[str], None],
+        cancel: Callable[[], bool],
+    ) -> None:
         partial = target.with_name(target.name + ".partial")
         partial.mkdir(mode=0o700)
         (partial / "root").mkdir()
@@ -202,7 +226,7 @@ class ImageCache:
             timeout=3600,
             cancel=cancel,
             env=build_environment(),
-            on_line=apt_progress(progress),
+            on_line=on_line,
             hint=tr("is there a network? the first lab on a machine downloads 400 MB from a Debian"
                     " mirror (LABCTL_MIRROR chooses another one)"),
         )  # fmt: skip
@@ -284,7 +308,7 @@ def exclusive(
         try:
             taken()
         except NotYet as holder:
-            progress(tr("another lab builds the image; waiting for it"))
+            progress(tr("another labctl builds the image; waiting for it to finish"))
             wait_until(
                 tr("the lock of the images is free: {path}", path=lock),
                 taken,
@@ -310,6 +334,10 @@ def require_space(directory: Path, gib: int, what: str) -> None:
 def _shell_word(path: Path) -> str:
     """The path quoted for a shell: mmdebstrap runs its hooks with one."""
     return shlex.quote(str(path))
+
+
+_NO_KEY = re.compile(r"NO_PUBKEY|Missing key [0-9A-F]{16}")
+"""What apt says of a signature whose key it lacks: with gpgv, and with sqv (Debian 13)."""
 
 
 def apt_progress(progress: Callable[[str], None]) -> Callable[[str], None]:

@@ -167,7 +167,8 @@ class BoxBuilder:
         image = self._images.find()
         if image is None:
             raise LabError(
-                tr("the baked image has gone meanwhile"), hint=tr("run the same command again")
+                tr("the baked image was deleted while the box was made"),
+                hint=tr("run the same command again"),
             )
         layers = list(image.layers)
         if self._layer_exists():

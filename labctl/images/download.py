@@ -53,7 +53,9 @@ def download(
                     else f"{done:.0f} MB"
                 )
             if total and sink.tell() != total:
-                raise OSError(tr("{n} of {total} bytes came", n=sink.tell(), total=total))
+                raise OSError(
+                    tr("only {n} of {total} bytes were received", n=sink.tell(), total=total)
+                )
         partial.replace(target)
     except (OSError, ValueError, requests.RequestException) as error:
         raise LabError(

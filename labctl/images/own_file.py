@@ -23,7 +23,7 @@ def opened_for_caller(path: Path, lab_file: str) -> Iterator[Path]:
     `lab_file` is the name of the lab.yaml, for the message. Raises LabError (wrong use) when there
     is no such file, it is no regular one, or who called labctl cannot read it.
     """
-    where = tr("the path counts from the directory of lab.yaml")
+    where = tr("the path is relative to the directory of lab.yaml")
     try:
         with acting_as_caller():
             # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
@@ -38,7 +38,7 @@ def opened_for_caller(path: Path, lab_file: str) -> Iterator[Path]:
         raise LabError(
             tr("{file}: image.source: {path} cannot be read: {error}",
                file=lab_file, path=path, error=error.strerror),
-            hint=tr("it is read with the rights of who called labctl, and not with root's"),
+            hint=tr("labctl reads it with your rights, not with root's: make it readable for you"),
             code=EXIT_USAGE,
         ) from error  # fmt: skip
     try:

@@ -1,12 +1,15 @@
 """The shell commands of checkpoints, on a node or in an instance, and the variables they set."""
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from labctl.access.capture import Tap
 from labctl.access.guest import Guest, GuestResult, LateError
+from labctl.access.packets import exchange
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
 from labctl.i18n import tr
@@ -40,6 +43,11 @@ def head_and_tail(text: str, left_out: int = 0) -> str:
     end, start = end or half, start or len(text) - half
     note = tr("[… {n} characters are left out here …]", n=start - end + left_out)
     return f"{text[:end].rstrip()}\n{note}\n{text[start:]}"
+
+
+def _tcpdump(interface: str, filter: str) -> str:
+    """As the tutorial calls it: verbose, numeric, with MAC addresses."""
+    return f"tcpdump -vvneei {interface} {shlex.quote(filter)}"
 
 
 class Commands:
@@ -129,9 +137,38 @@ class Commands:
                         code=completed.returncode,
                     ),
                     hint=tr(
-                        "what it said is above; `labctl next` tries this checkpoint again,"
-                        " `labctl replay` starts the day anew"
+                        "its output is above; `labctl next` runs this checkpoint again,"
+                        " `labctl replay` the whole lesson"
                     ),
+                )
+
+    def listening(
+        self, checkpoint: Checkpoint, values: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        """(prompt, command) by which a learner sees what the checkpoint's captures see."""
+        for capture in checkpoint.capture:
+            node = self._checker.node_name(capture.node)
+            yield f"{node}#", _tcpdump(capture.interface, fill(capture.filter, values))
+
+    def show_frames(self, captured: Mapping[Tap, bytes], result: CheckpointResult) -> None:
+        """Show a request and its reply as tcpdump prints them, for each capture that has any.
+
+        The node's own tcpdump prints them; where it cannot, nothing is shown.
+        """
+        for tap, pcap in captured.items():
+            began = time.monotonic()
+            print_them = ["tcpdump", "-vvneer", "-"]
+            with suppress(LabError):
+                guest, file = self._guest_of(tap.node), exchange(pcap)
+                printed = guest.run(print_them, timeout=20, check=False, input=file).stdout
+                if not printed.strip():
+                    continue
+                command, prompt = _tcpdump(tap.interface, tap.filter), f"{tap.node}#"
+                self._console.command(command, prompt)
+                self._console.output(printed)
+                seconds = time.monotonic() - began
+                result.commands.append(
+                    CommandResult(tap.node, command, printed, 0, seconds, prompt)
                 )
 
     def shell(

@@ -213,7 +213,7 @@ def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
                 yield source.problem((*claim_path, "count"), message)
             later = [other.id for other in lesson.checkpoints[number + 1 :]]
             if claim.until and claim.until not in later:
-                message = tr("{name} is no later checkpoint", name=quoted(claim.until))
+                message = tr("{name} is not the id of a later checkpoint", name=quoted(claim.until))
                 fix = _suggestion(claim.until, later) if later else ""
                 yield source.problem((*claim_path, "until"), message, fix)
 
@@ -264,7 +264,7 @@ def _condition_problems(
     if isinstance(expected, str):
         if signature is not None and "{" not in expected and not signature.may_be(column, expected):
             pattern = (signature.values or {})[column]
-            yield (), tr("is never {value}", value=quoted(expected)), _values_of(pattern)
+            yield (), tr("can never be {value}", value=quoted(expected)), _values_of(pattern)
         return
     if not isinstance(expected, dict):
         if isinstance(expected, list):

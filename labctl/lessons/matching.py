@@ -2,13 +2,16 @@
 
 import ipaddress
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
+
+import regex
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 
+_SECONDS = 2.0
+"""For one regular expression of a lesson, which may try more ways than there is time for."""
 OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
 
 
@@ -40,12 +43,12 @@ def is_operand(name: str, operand: Any) -> bool:
                     if "{" not in end:
                         ipaddress.ip_address(end)
             case "matches":
-                re.compile(operand)
+                regex.compile(operand)
             case "contains":
                 return operand is None or isinstance(operand, str)
             case "at_least":
                 return math.isfinite(float(operand))
-    except (TypeError, ValueError, re.error, RecursionError, OverflowError):
+    except (TypeError, ValueError, regex.error, RecursionError, OverflowError):
         return False
     return True
 
@@ -73,7 +76,7 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
             case "not":
                 return not matches(seen, operand)
             case "matches":
-                return re.fullmatch(operand, _plain(seen)) is not None
+                return regex.fullmatch(operand, _plain(seen), timeout=_SECONDS) is not None
             case "one_of":
                 return any(matches(seen, choice) for choice in operand)
             case "contains":
@@ -82,9 +85,16 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
                 return seen is not None and _plain(operand) in _plain(seen)
             case "at_least":
                 return float(seen) >= float(operand)
+    except TimeoutError as error:
+        raise LabError(
+            tr("a lesson holds a regular expression that comes to no end: {operand!r}",
+               operand=operand),
+            hint=tr("write it without repetitions within repetitions"),
+            code=EXIT_USAGE,
+        ) from error  # fmt: skip
     except (TypeError, ValueError):
         return False  # such as text where the operator needs an address or a number
-    except re.error as error:
+    except regex.error as error:
         raise LabError(
             tr("a lesson holds the wrong regular expression {operand!r}: {error}",
                operand=operand, error=error),

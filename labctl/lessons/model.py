@@ -223,6 +223,9 @@ class Lesson(_Model):
     """Values of the running lab that claims use, by name."""
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
+    summary: Text | None = None
+    """Shown when the last checkpoint has passed: what was seen, and what to look at next; a
+    template."""
 
     _source: YamlSource | None = PrivateAttr(None)
 
@@ -242,7 +245,7 @@ class Lesson(_Model):
                 return checkpoint
         raise KeyError(name)
 
-    def summary(self) -> LessonSummary:
+    def to_json(self) -> LessonSummary:
         """For programs; its texts are in the current language."""
         ids = [checkpoint.id for checkpoint in self.checkpoints]
         return LessonSummary(self.id, str(self.title), str(self.goal), self.stack, self.needs, ids)

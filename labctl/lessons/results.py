@@ -82,7 +82,7 @@ class PositionJson(TypedDict):
 
 
 class TaskOrHint(TypedDict):
-    """What a learner who practises is told."""
+    """What a learner is told: a task, a hint, or the lesson's summary."""
 
     checkpoint: NotRequired[str]
     """Id of the one that is set as a task; `explain`, `task` and `node` come with it."""
@@ -100,6 +100,8 @@ class TaskOrHint(TypedDict):
     """Which hint this is, counted from 1."""
     of: NotRequired[int]
     """How many the checkpoint has."""
+    summary: NotRequired[str]
+    """What the lesson says at its end, if it says anything; only when all checkpoints passed."""
 
 
 class OutcomeJson(TaskOrHint):
@@ -134,7 +136,7 @@ class LessonOutcome:
     refuted: LabError | None = None
     """The error of `check` when a claim does not hold."""
     words: TaskOrHint = field(default_factory=lambda: TaskOrHint())
-    """A task or a hint."""
+    """A task, a hint or the summary."""
 
     @property
     def failure(self) -> LabError | None:

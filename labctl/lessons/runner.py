@@ -80,7 +80,7 @@ class Runner:
             return self.checker.fill_text(str(checkpoint.task))
         values = self.checker.values()
         claims = [f"- {self.checker.fill_text(str(c.text), values)}" for c in checkpoint.claims]
-        return "\n".join([tr("See to it that this holds:"), "", *claims])
+        return "\n".join([tr("Do what it takes to make all of this true:"), "", *claims])
 
     # -- running ---------------------------------------------------------------------------------
     def run(self, checkpoint: Checkpoint, context: StepContext) -> None:
@@ -98,10 +98,12 @@ class Runner:
             self.checker.prefetch([], [explain, *checkpoint.run, *checkpoint.capture])
             values = self.checker.values()
             result.explain = self.explain(checkpoint)
-            capture = self._capture(checkpoint)
+            captured: dict[Tap, bytes] = {}
+            capture = self._capture(checkpoint, captured)
         try:
             with capture as frames, self._prefetching(checkpoint, before) as meanwhile:
                 self.commands.run(checkpoint, values, result, context)
+            self.commands.show_frames(captured, result)
             with (
                 self.checker.cached_reads(meanwhile) as seen,
                 ThreadPoolExecutor(max_workers=1) as pool,
@@ -118,7 +120,10 @@ class Runner:
             raise ClaimFails(failed)
         self.update_position(lambda position: position.passing(self.lesson, checkpoint))
 
-    def _capture(self, checkpoint: Checkpoint) -> AbstractContextManager[Captured]:
+    def _capture(
+        self, checkpoint: Checkpoint, contents: dict[Tap, bytes] | None = None
+    ) -> AbstractContextManager[Captured]:
+        """Captures where the checkpoint says so; `contents` is filled with the pcap files."""
         if not checkpoint.capture:
             return nullcontext(Captured())
         values = self.checker.values()
@@ -130,7 +135,7 @@ class Runner:
             )
             for capture in checkpoint.capture
         ]
-        return _capturing(taps, self._guest_of)
+        return _capturing(taps, self._guest_of, contents)
 
     @contextmanager
     def _prefetching(self, checkpoint: Checkpoint, before: ReadCache) -> Iterator[ReadCache | None]:
@@ -273,8 +278,10 @@ class Runner:
 
 
 @contextmanager
-def _capturing(taps: Sequence[Tap], guest: Callable[[str], Guest]) -> Iterator[Captured]:
-    with capturing(taps, guest) as frames:
+def _capturing(
+    taps: Sequence[Tap], guest: Callable[[str], Guest], contents: dict[Tap, bytes] | None
+) -> Iterator[Captured]:
+    with capturing(taps, guest, contents) as frames:
         # scapy takes 0.5 s to import, so a thread does that while the commands run. It starts after
         # the captures, which it would slow down: Python runs one thread at a time.
         threading.Thread(target=_import_scapy, daemon=True).start()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_n
+from labctl.i18n import current_language, tr, tr_n
 from labctl.lessons.load import available, load_lesson, source_of
 from labctl.lessons.model import FIRST, Checkpoint, Lesson
 from labctl.lessons.progress import (
@@ -27,7 +27,7 @@ from labctl.lessons.progress import (
 from labctl.lessons.results import LessonOutcome, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
-from labctl.lessons.transcript import write_record
+from labctl.lessons.transcript import read_records, summary_of, write_record
 from labctl.spec.problems import did_you_mean
 from labctl.state import LabState
 from labctl.terminal.console import Console
@@ -71,7 +71,10 @@ class Session:
         to_start = self._route(lesson, 0)  # before the position forgets that it was practice
         self._enter(lesson, name, practice=False)
         whole = [RouteStep(lesson, checkpoint, "run") for checkpoint in lesson.checkpoints]
-        return self._run_route(lesson, str(lesson.title), [*to_start, *whole])
+        outcome = self._run_route(lesson, str(lesson.title), [*to_start, *whole])
+        if outcome.failure is not None:
+            return outcome
+        return replace(outcome, words=self._say_summary(lesson))
 
     def start(self, name: str, *, practice: bool) -> LessonOutcome:
         """Go to the beginning of a lesson: undo what was begun, run the lessons that it needs."""
@@ -158,7 +161,8 @@ class Session:
                     words = self._say_commands(runner, checkpoint)
             self._update_position(lambda position: position.passing(lesson, checkpoint))
         outcome = LessonOutcome(lesson, self._position(), checkpoints=runner.results)
-        return replace(self._report_next(lesson, outcome, tell=False), words=words)
+        outcome = self._report_next(lesson, outcome, tell=False)
+        return replace(outcome, words={**words, **outcome.words})
 
     def hint(self) -> LessonOutcome:
         """Show one more hint for the checkpoint that the learner has to do."""
@@ -235,7 +239,7 @@ class Session:
             return
         if begun.source in available() or _is_another_file(begun.source, source):
             raise LabError(
-                tr("{source} was begun and has the id {id}, too",
+                tr("the lesson {source} was begun, and its id is {id}, too",
                    source=begun.source, id=lesson.id),
                 hint=tr("give {file} another id", file=source),
                 code=EXIT_USAGE,
@@ -321,6 +325,7 @@ class Session:
         number = first_open(lesson, position.progress(lesson))
         words: TaskOrHint = {}
         if number == len(lesson.checkpoints):
+            words = self._say_summary(lesson)
             self._say_next("lessons", tr("the lesson is done"))
         elif position.practice and tell:
             words = self._set_task(lesson, lesson.checkpoints[number])
@@ -353,8 +358,8 @@ class Session:
             # Its claims hold already, so `check` passes even if the learner has done nothing.
             self._console.explain(
                 tr(
-                    "There is nothing to change here, only something to see. `{check}` proves that"
-                    " the lab is as the lesson says; whether you have looked it cannot tell.",
+                    "There is nothing to change here, only something to look at. `{check}` checks"
+                    " the lab; it cannot know whether you have looked.",
                     check=f"{self._labctl} check",
                 )
             )
@@ -372,10 +377,24 @@ class Session:
             "only_looks": checkpoint.only_looks,
         }
 
+    def _say_summary(self, lesson: Lesson) -> TaskOrHint:
+        """Show what the lesson says at its end, as it was filled in when its end was reached."""
+        summary = summary_of(lesson, read_records(self._state, lesson))
+        if not summary:
+            return {}
+        text = summary[current_language()]
+        self._console.heading(tr("Summary"))
+        self._console.explain(text)
+        return {"summary": text}
+
     def _say_commands(self, runner: Runner, checkpoint: Checkpoint) -> TaskOrHint:
         """Show the commands of a checkpoint that only looks, which the learner may not have run."""
-        commands = list(runner.commands.of(checkpoint, runner.checker.values()))
-        self._console.say(tr("There was nothing to do but look. The lesson does it with:"))
+        values = runner.checker.values()
+        listening = runner.commands.listening(checkpoint, values)
+        commands = [*listening, *runner.commands.of(checkpoint, values)]
+        self._console.say(
+            tr("There was nothing to change. These commands show what there is to see:")
+        )
         for prompt, command in commands:
             self._console.command(command, prompt)
         return {"only_looks": True, "commands": [command for _, command in commands]}
@@ -396,7 +415,7 @@ class Session:
         return tr("{hint}; {last}", hint=hint, last=last) if hint else last
 
     def _say_solve(self) -> None:
-        self._console.say(tr("to have it done: {command}", command=f"{self._labctl} solve"))
+        self._console.say(tr("to let labctl do it: {command}", command=f"{self._labctl} solve"))
         self._console.say(
             tr("to begin anew with a clean lab: {command}", command=f"{self._labctl} reset")
         )

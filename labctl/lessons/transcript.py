@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from labctl.lessons.results import CheckpointResult, CommandResult
 
 Record = Mapping[str, Any]
-"""JSON-ready: id, source (the lesson's file), at, explain, typed, commands, claims."""
+"""JSON-ready: id, source (the lesson's file), at, explain, typed, commands, claims; of the last
+checkpoint also summary."""
 
 
 def write_record(
@@ -63,6 +64,8 @@ def write_record(
         "commands": commands,
         "claims": [{"texts": texts[claim.id], "result": asdict(claim)} for claim in result.claims],
     }
+    if lesson.summary is not None and checkpoint is lesson.checkpoints[-1] and result.ok:
+        record["summary"] = both(lesson.summary)  # with the values that the lesson ended with
     state.write_json(state.record(lesson.id, checkpoint.id), record)
 
 
@@ -88,6 +91,13 @@ def read_records(state: LabState, lesson: Lesson) -> dict[str, Record]:
         if record is not None:
             records[checkpoint.id] = record
     return records
+
+
+def summary_of(lesson: Lesson, records: Mapping[str, Record]) -> Mapping[str, str]:
+    """{language: the lesson's summary}; empty if it has none, or its end was not reached."""
+    last = records.get(lesson.checkpoints[-1].id, {})
+    summary: Mapping[str, str] = last.get("summary", {})
+    return summary
 
 
 # -- the tutorial's filter -------------------------------------------------------------------------
@@ -144,6 +154,8 @@ def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> s
             parts += _checkpoint(record)
         else:
             parts.append(tr("*Not run yet.*"))
+    if summary := summary_of(lesson, records):
+        parts += [f"## {tr('Summary')}", summary[current_language()]]
     text = "\n\n".join(part for part in parts if part.strip()) + "\n"
     # It is shown on terminals, and a lesson or the lab may say anything. Scripts may need tabs.
     return sanitize(text, keep_tabs=True)

@@ -72,10 +72,11 @@ def become(argv: list[str]) -> NoReturn:
     """
     if sys.platform != "win32":
         os.execvp(argv[0], argv)
-    # There is no exec on Windows: the C library's starts a second process and ends this one, so
-    # that the shell takes the terminal back at once. Ctrl-C is for the program alone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(subprocess.call(argv))
+    else:
+        # There is no exec on Windows: the C library's starts a second process and ends this one, so
+        # that the shell takes the terminal back at once. Ctrl-C is for the program alone.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(subprocess.call(argv))
 
 
 def write_utf8() -> None:

@@ -138,10 +138,11 @@ def servers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 
 
 def security_group_rules(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """group, direction, protocol, port_min, port_max, remote."""
+    """group, group_id, direction, protocol, port_min, port_max, remote."""
     return [
         {
             "group": group.name,
+            "group_id": group.id,
             "direction": rule["direction"],
             "protocol": rule["protocol"],
             "port_min": rule["port_range_min"],

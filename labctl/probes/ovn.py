@@ -184,10 +184,31 @@ def acls(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     return _table(context, "ovn-nbctl", "ACL", "direction,action,match")
 
 
+def port_groups(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """name, security_group, acls, port, addresses: a row for each port of a group.
+
+    A group without ports has one row, whose `port` is None. `security_group` is the ID that Neutron
+    knows, None where Neutron did not make the group; `acls` is how many the group has.
+    """
+    ports = by_uuid(_table(context, "ovn-nbctl", "Logical_Switch_Port", "_uuid,name,addresses"))
+    nobody: Row = {"name": None, "addresses": None}
+    return [
+        {
+            "name": group["name"],
+            "security_group": group["external_ids"].get("neutron:security_group_id"),
+            "acls": len(as_list(group["acls"])),
+            "port": port["name"],
+            "addresses": as_list(port["addresses"]),
+        }
+        for group in _table(context, "ovn-nbctl", "Port_Group", "name,ports,acls,external_ids")
+        for port in referenced(group["ports"], ports) or [nobody]
+    ]
+
+
 PROBES: dict[str, Probe] = {
     f"ovn.{probe.__name__}": probe
     for probe in (
         nat, router_ports, port_bindings, chassis, localnet_ports, switch_ports, static_routes,
-        datapaths, dhcp_options, acls,
+        datapaths, dhcp_options, acls, port_groups,
     )
 }  # fmt: skip

@@ -57,7 +57,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "openstack.floating_ips": _of("address fixed_address network router status", status=_STATUS),
     "openstack.servers": _of("name status host fixed floating security_groups", status=_STATUS),
     "openstack.security_group_rules": _of(
-        "group direction protocol port_min port_max remote",
+        "group group_id direction protocol port_min port_max remote",
         direction="ingress|egress",
         protocol="[a-z0-9-]+",
     ),
@@ -78,6 +78,7 @@ SIGNATURES: Mapping[str, Signature] = {
         direction="from-lport|to-lport",
         action="allow|allow-related|allow-stateless|drop|reject|pass",
     ),
+    "ovn.port_groups": _of("name security_group acls port addresses"),
     "wire.ping": Signature(
         ("to", "sent", "received", "answered"),
         needed=("from", "to"),

@@ -17,14 +17,14 @@ from labctl.providers.provider import HostEnd
 
 _ETH_P_ALL = 3  # <linux/if_ether.h>: every protocol
 _SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: the kernel tells when each frame came
-_ETHERTYPE_IPV4 = b"\x08\x00"
+_ETHERTYPES = (b"\x08\x00", b"\x08\x06")  # IPv4, ARP
 LARGEST = 2048
 """Bytes that are kept of each frame: all of it, as the MTU of the link is 1500."""
 
 
 @contextmanager
 def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
-    """Collect (seconds since the epoch, frame) of all IPv4 frames while the body runs.
+    """Collect (seconds since the epoch, frame) of all IPv4 and ARP frames while the body runs.
 
     Raises OSError when the device is not there.
     """
@@ -42,7 +42,7 @@ def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
                 if ended.is_set():
                     return
                 continue
-            if data[12:14] == _ETHERTYPE_IPV4:
+            if data[12:14] in _ETHERTYPES:
                 captured.append((_time(ancillary), data))
 
     thread = threading.Thread(target=listen, name=f"listen-{host_end.device}", daemon=True)

@@ -5,6 +5,7 @@ namespace deletes its interfaces.
 """
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -82,6 +83,23 @@ def has_link(namespace: str, device: str) -> bool:
     return run(["ip", "-n", namespace, "link", "show", device], check=False).returncode == 0
 
 
+MTU = 1500
+"""Bytes; Ethernet's own, which every link of a lab has."""
+
+
+def link_ready(namespace: str, device: str, master: str = "") -> bool:
+    """Whether the device exists as `cable` makes it: up, with its MTU; and a port of `master`."""
+    shown = run(["ip", "-j", "-n", namespace, "link", "show", device], check=False)
+    if shown.returncode != 0:
+        return False
+    (link,) = json.loads(shown.stdout)
+    return (
+        "UP" in link["flags"]
+        and link["mtu"] == MTU
+        and (not master or link.get("master") == master)
+    )
+
+
 def cable(end: tuple[str, str], mac: str, other_end: tuple[str, str]) -> None:
     """A veth pair between two (namespace, device) ends; `mac` is that of the first end.
 
@@ -96,7 +114,7 @@ def cable(end: tuple[str, str], mac: str, other_end: tuple[str, str]) -> None:
              "type", "veth", "peer", "name", other_device, "netns", other_namespace]
         )  # fmt: skip
     for space, name in (end, other_end):
-        run(["ip", "-n", space, "link", "set", name, "up"])
+        run(["ip", "-n", space, "link", "set", name, "mtu", str(MTU), "up"])
         offloads = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"]
         run(["ip", "netns", "exec", space, "ethtool", "-K", name, *offloads])
 

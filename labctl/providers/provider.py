@@ -138,6 +138,10 @@ class Provider(Protocol):
 
     def running(self, node: Node) -> bool: ...
 
+    def stopped(self, node: Node) -> bool:
+        """Whether `stop` has nothing to do. A node that ended by itself may not be stopped yet."""
+        ...
+
     def stop(self, node: Node, *, deadline: float) -> None:
         """Shut a node down; if it still runs after `deadline` seconds, power it off by force."""
         ...

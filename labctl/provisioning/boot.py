@@ -22,7 +22,7 @@ def halt_steps(
             tr("shut down"),
             lambda context, node=node: provider.stop(node, deadline=deadline),  # type: ignore[misc]
             needs,
-            done=lambda node=node: not provider.running(node),  # type: ignore[misc]
+            done=lambda node=node: provider.stopped(node),  # type: ignore[misc]
             node=node.name,
         )
         for node in lab.topology.nodes

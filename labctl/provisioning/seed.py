@@ -30,6 +30,22 @@ BUILTIN_IMAGE = "usr/share/labctl/instance.qcow2"
 """Where provision/15-instance-image.sh puts the built-in image on the controller."""
 
 
+_PLUGGED = """for domain in $(virsh list --name); do
+    missing=no
+    for tap in $(virsh domiflist "$domain" | awk '$1 ~ /^tap/ { print $1 }'); do
+        [ -e "/sys/class/net/$tap" ] &&
+            [ "$(ovs-vsctl --timeout=5 --if-exists get interface "$tap" \
+                external_ids:ovn-installed)" = '"true"' ] || missing=yes
+    done
+    [ "$missing" = yes ] || echo "$domain"
+done"""
+
+
+def _plugged(compute: Guest) -> set[str]:
+    """The libvirt names of the instances that run, and whose interfaces OVN serves."""
+    return set(compute.run(_PLUGGED, timeout=30).stdout.split())
+
+
 def compute_ready(cloud: "Connection", topology: Topology) -> bool:
     """True when the scheduler can use every compute node. Raises NotYet naming missing nodes."""
     wanted = {node.name for node in topology.computes}
@@ -381,13 +397,25 @@ class Seed:
         from labctl.access.cloud import API_ERRORS
 
         def back() -> bool:
-            waiting = [
+            servers = [
+                server
+                for server in self._lab.cloud().compute.servers(all_projects=True)
+                if server.status == "ACTIVE"
+            ]
+            waiting = [server.name for server in servers if server.power_state != _RUNNING]
+            # Nova may still say what was true before the halt: see what the nodes have.
+            plugged = {
+                node.name: _plugged(self._lab.provider.guest(node))
+                for node in self._lab.topology.computes
+                if any(server.compute_host == node.name for server in servers)
+            }
+            waiting += [
                 server.name
-                for server in self._lab.cloud().compute.servers()
-                if server.status == "ACTIVE" and server.power_state != _RUNNING
+                for server in servers
+                if server.instance_name not in plugged.get(server.compute_host, ())
             ]
             if waiting:
-                raise NotYet(", ".join(waiting))
+                raise NotYet(", ".join(dict.fromkeys(waiting)))
             return True
 
         wait_until(
@@ -395,7 +423,7 @@ class Seed:
             back,
             deadline=180 * self._lab.provider.timeout_factor,
             hint=tr("`labctl logs NODE nova-compute`; `openstack server start` starts one by hand"),
-            transient=API_ERRORS,
+            transient=(GuestError, *API_ERRORS),
             interval=0.7,
             cancelled=context.cancelled,
         )

@@ -1,9 +1,13 @@
 """The systemd units that a node must run for its roles, and whether they are active."""
 
+import shlex
 from itertools import chain
 
 from labctl.access.guest import Guest
 from labctl.topology import Node
+
+STOPPED_UNITS = "ps -eo stat=,unit= | awk '$1 ~ /^T/ { print $2 }' | sort -u"
+"""Prints the units that have a process which SIGSTOP has stopped (state T of ps(1))."""
 
 _OPENSTACK = {
     "controller": (
@@ -29,8 +33,14 @@ def units_of(node: Node, stack: str) -> list[str]:
 
 
 def inactive_units(guest: Guest, node: Node, stack: str) -> dict[str, str]:
-    """{unit: state} of the units of a node that should be active and are not. Raises GuestError."""
+    """{unit: state} of the units of a node that should be active and are not. Raises GuestError.
+
+    One with a process that SIGSTOP has stopped is `stopped`: systemd calls it active.
+    """
     units = units_of(node, stack)
-    answer = guest.run(["systemctl", "is-active", *units], check=False, timeout=15)
-    states = dict(zip(units, answer.stdout.split(), strict=False))
+    command = f"systemctl is-active {shlex.join(units)}; echo stopped; {STOPPED_UNITS}"
+    answer = guest.run(command, check=False, timeout=15)
+    active, _, stopped = answer.stdout.partition("stopped\n")
+    states = dict(zip(units, active.split(), strict=False))
+    states |= {unit: "stopped" for unit in units if f"{unit}.service" in stopped.split()}
     return {unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"}

@@ -16,11 +16,11 @@ from labctl.i18n import Language, tr
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
-from labctl.lessons.transcript import read_records, recorded_sources
-from labctl.report.lessons import LessonShown, lesson_shown, utc
+from labctl.lessons.transcript import Record, read_records, recorded_sources
+from labctl.report.lessons import Step, checkpoint_of, lesson_shown
 from labctl.report.page import ReportPage
-from labctl.report.walks import walk_of, walk_shown, with_walk
-from labctl.report.words import Both, both, same, speaking
+from labctl.report.walks import WalkShown, walk_of, walk_shown, with_walk
+from labctl.report.words import Both, both, same, speaking, utc
 from labctl.topology import Topology
 from labctl.walks.walk import Walk
 
@@ -34,6 +34,15 @@ def collect(lab: "Lab") -> ReportPage:
     topology = lab.topology
     walks = list(read_walks(lab))
     graphs = _graphs(lab, report["state"], walks)
+    position = _position(lab)
+    lessons = list(_lessons(lab, position))
+    ran = {(lesson.id, id): record for lesson, records in lessons for id, record in records.items()}
+    shown: dict[Step, list[WalkShown]] = {}
+    others: list[WalkShown] = []
+    for number, walk in enumerate(walks, 1):
+        step = checkpoint_of(walk, ran)
+        here = others if step is None else shown.setdefault(step, [])
+        here.append(walk_shown(walk, graphs["en"], number))
     return ReportPage(
         title=same(topology.lab),
         state=both(lambda: tr(report["state"])),
@@ -42,8 +51,10 @@ def collect(lab: "Lab") -> ReportPage:
         nodes=tuple(_node(topology, node) for node in report["nodes"]) or tuple(_planned(topology)),
         instances=tuple(report["instances"]),
         pictures=pictures(graphs),
-        lessons=tuple(_lessons(lab)),
-        walks=tuple(walk_shown(walk, graphs["en"]) for walk in walks),
+        lessons=tuple(
+            lesson_shown(lesson, records, position, shown) for lesson, records in lessons
+        ),
+        walks=tuple(others),
     )
 
 
@@ -141,12 +152,15 @@ def _planned(topology: Topology) -> Iterator[dict[str, Any]]:
 
 
 # -- lessons and walks ----------------------------------------------------------------------------
-def _lessons(lab: "Lab") -> Iterator[LessonShown]:
-    """The lessons for this lab: first those that were begun."""
+def _position(lab: "Lab") -> Position:
     try:
-        position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
+        return Position.from_json(lab.state.read_json(lab.state.lesson_position))
     except LabError:
-        position = Position()
+        return Position()
+
+
+def _lessons(lab: "Lab", position: Position) -> Iterator[tuple[Lesson, dict[str, Record]]]:
+    """The lessons for this lab with their records: first those that were begun."""
     sources = [begun.source for begun in position.lessons.values()]
     lessons = {lesson.id: lesson for lesson in _known([*recorded_sources(lab.state), *sources])}
     begun = [id for id in position.lessons if id in lessons]
@@ -154,7 +168,7 @@ def _lessons(lab: "Lab") -> Iterator[LessonShown]:
         lesson = lessons[id]
         records = read_records(lab.state, lesson)
         if records or lesson.stack in (None, lab.topology.stack):
-            yield lesson_shown(lesson, records, position)
+            yield lesson, records
 
 
 def _known(sources: Sequence[str]) -> Iterator[Lesson]:

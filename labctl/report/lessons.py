@@ -1,6 +1,7 @@
 """The lessons of a lab as the report shows them: commands, outputs, claims. Pure."""
 
-import time
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,13 +10,18 @@ from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position
-from labctl.lessons.transcript import Record, abbreviated
-from labctl.report.words import Both, Prose, both
+from labctl.lessons.transcript import Record, abbreviated, summary_of
+from labctl.report.walks import WalkShown
+from labctl.report.words import Both, Prose, both, utc
 from labctl.terminal.fit import fit_output
 from labctl.terminal.text import cell_width, sanitize
+from labctl.walks.walk import Walk
 
 Standing = Literal["passed", "failed", "back", "open"]
 """back: it passed and was undone since; open: it never ran."""
+
+Step = tuple[str, str]
+"""(id of the lesson, id of the checkpoint)."""
 
 _PAPER = 100
 """Columns of monospaced text that fit on the page."""
@@ -61,6 +67,8 @@ class CheckpointShown:
     typed: bool = False
     commands: tuple[Command, ...] = ()
     claims: tuple[ClaimShown, ...] = ()
+    walks: tuple[WalkShown, ...] = ()
+    """The packet walks that belong to it; see `checkpoint_of`."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,25 @@ class LessonShown:
     """Whether any checkpoint was ever run in this lab."""
     score: Both
     checkpoints: tuple[CheckpointShown, ...]
+    summary: Prose | None = None
+    """What it says at its end; None until its end was reached."""
 
 
-def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Position) -> LessonShown:
-    """A lesson with the records of its runs."""
+def lesson_shown(
+    lesson: Lesson,
+    records: Mapping[str, Record],
+    position: Position,
+    walks: Mapping[Step, Sequence[WalkShown]],
+) -> LessonShown:
+    """A lesson with the records of its runs, and the walks at their checkpoints."""
     begun = set(position.progress(lesson).attempted)
     shown = tuple(
-        _checkpoint(checkpoint, records.get(checkpoint.id), begun=checkpoint.id in begun)
+        _checkpoint(
+            checkpoint,
+            records.get(checkpoint.id),
+            tuple(walks.get((lesson.id, checkpoint.id), ())),
+            begun=checkpoint.id in begun,
+        )
         for checkpoint in lesson.checkpoints
     )
     passed = sum(checkpoint.standing == "passed" for checkpoint in shown)
@@ -98,14 +118,56 @@ def lesson_shown(lesson: Lesson, records: Mapping[str, Record], position: Positi
             )
         ),
         checkpoints=shown,
+        summary=Prose(dict(summary)) if (summary := summary_of(lesson, records)) else None,
     )
+
+
+# -- walks -----------------------------------------------------------------------------------------
+_PROGRAMS: Mapping[tuple[str, int | None], frozenset[str]] = {
+    ("ping", None): frozenset({"ping"}),
+    ("tcp", 22): frozenset({"ssh"}),
+    ("tcp", 80): frozenset({"curl", "wget"}),
+}
+"""By (protocol, port): what a lesson sends such packets with; `nc` sends all others."""
+
+
+def checkpoint_of(walk: Walk, records: Mapping[Step, Record]) -> Step | None:
+    """The checkpoint that a walk belongs to; None if it was made before all of them.
+
+    One that sends the same packet: the same program from the same place to the same address.
+    Without one, the checkpoint that was run last before the walk, whose effects the walk shows.
+    """
+    same = {step: record for step, record in records.items() if _sends(record, walk)}
+    before = {step: record for step, record in records.items() if record["at"] <= walk.began}
+    both_hold = {step: record for step, record in same.items() if step in before}
+    candidates = both_hold or same or before
+    return max(candidates, key=lambda step: candidates[step]["at"], default=None)
+
+
+def _sends(record: Record, walk: Walk) -> bool:
+    programs = _PROGRAMS.get((walk.protocol, walk.port), frozenset({"nc"}))
+    evidence = json.dumps([claim["result"] for claim in record["claims"]])
+    for command in record["commands"]:
+        typed = set(re.findall(r"[\w.-]+", f"{command['prompt']} {command['command']}"))
+        # What the learner typed has no host in its prompt.
+        if programs & typed and (walk.source.name in typed or record["typed"]):
+            seen = re.findall(r"[\w.:-]*\w", f"{command['command']} {command['output']} {evidence}")
+            if walk.target.address in seen:
+                return True
+    return False
 
 
 def _words(text: Any) -> Both:
     return both(lambda: str(text))
 
 
-def _checkpoint(checkpoint: Checkpoint, record: Record | None, *, begun: bool) -> CheckpointShown:
+def _checkpoint(
+    checkpoint: Checkpoint,
+    record: Record | None,
+    walks: tuple[WalkShown, ...],
+    *,
+    begun: bool,
+) -> CheckpointShown:
     title = _words(checkpoint.title)
     if record is None:
         return CheckpointShown(checkpoint.id, title, "open", both(lambda: tr("not run")))
@@ -126,6 +188,7 @@ def _checkpoint(checkpoint: Checkpoint, record: Record | None, *, begun: bool) -
         typed=bool(record["typed"]),
         commands=_commands(record["commands"]),
         claims=claims,
+        walks=walks,
     )
 
 
@@ -159,8 +222,3 @@ def _evidence(result: ClaimResult) -> tuple[Both, ...]:
 
 def _lines(result: ClaimResult) -> list[str]:
     return [" ".join(abbreviated(sanitize(text)).split("\n")) for text in result.evidence]
-
-
-def utc(seconds: float) -> str:
-    """A time for people, in UTC, because the reader may be in another time zone."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -128,23 +128,28 @@
           this.go(number);
         }));
       section.addEventListener("keydown", (event) => this.key(event));
-      section.addEventListener("toggle", () => { section.open ? this.open() : this.pause(); });
-      if (section.open) this.open();
+      // A walk at a step of a lesson is shown while both are open.
+      for (let one = section; one; one = one.parentElement.closest("details")) {
+        one.addEventListener("toggle", () => { this.shown ? this.open() : this.pause(); });
+      }
+      this.open();
     }
 
+    get shown() { return !this.section.closest("details:not([open])"); }
+
     open() {
-      if (this.svg) return;
+      if (this.svg || !this.shown) return;
       this.redraw();
       this.go(this.at, true);
       scrollers();
     }
 
     redraw() {
-      if (!this.svg && !this.section.open) return;
+      if (!this.svg && !this.shown) return;
       cancelAnimationFrame(this.frame);
       this.svg?.remove();
       this.svg = null;
-      if (!this.section.open) return; // hidden elements cannot be measured
+      if (!this.shown) return; // hidden elements cannot be measured
       this.svg = picture("--" + this.section.id);
       this.ways = new Map();
       this.stage.append(this.svg);
@@ -308,44 +313,79 @@
       make("circle", { cx: x, cy: y, r: 9 }, packet);
       const mark = make("text", { x, y: y + 4.5, class: "mark" }, packet);
       mark.textContent = last ? (lost ? "✗" : "✓") : "";
-      this.label(step.dataset.line, x, y);
-      if (part === 1) this.follow(x, y);
+      this.label(step.dataset.line, step.dataset.outer, x, y);
+      if (part === 1) this.follow();
     }
 
-    // The header moves with the packet, beside it and inside the picture.
-    label(text, x, y) {
+    // The header moves with the packet, beside it and inside the picture. In a tunnel the outer header
+    // is drawn around the inner one.
+    label(text, outer, x, y) {
       if (!text) return;
-      const group = make("g", { class: "header" }, this.overlay);
+      const group = make("g", { class: "headers" }, this.overlay);
+      const inner = this.header("header", text, group);
+      const around = outer ? this.header("around", outer, group) : null;
+      if (around) group.prepend(around.box); // below the inner header
+      const high = inner.height + 8;
+      const width = Math.max(inner.width, around ? Math.max(around.width, inner.width + 16) : 0);
+      const height = high + (around ? around.height + 14 : 0);
+      const view = this.svg.viewBox.baseVal;
+      const left = Math.max(view.x + 4, Math.min(x - width / 2, view.x + view.width - width - 4));
+      const above = y - 18 - height;
+      const top = above > view.y + 4 ? above : y + 18;
+      if (around) this.place(around, left, top, width, height);
+      const [shift, down] = around ? [8, around.height + 6] : [0, 0];
+      this.place(inner, left + shift, top + down, width - 2 * shift, high);
+    }
+
+    // One header with its frame, to be placed.
+    header(looks, text, parent) {
+      const group = make("g", { class: looks }, parent);
       const box = make("rect", { rx: 4 }, group);
       const words = make("text", {}, group);
       words.textContent = text;
-      // On a phone the line does not fit: the TTL goes below the addresses.
+      // On a phone the line does not fit: its second part goes below the addresses.
       const scale = this.svg.getScreenCTM()?.a || 1;
-      if ((words.getBBox().width + 12) * scale > this.stage.clientWidth) {
+      if ((words.getBBox().width + 32) * scale > this.stage.clientWidth) {
         words.textContent = "";
         for (const [n, part] of text.split("  ").entries()) {
           make("tspan", { x: 0, dy: n ? 16 : 0 }, words).textContent = part;
         }
       }
       const size = words.getBBox();
-      const view = this.svg.viewBox.baseVal;
-      const width = size.width + 12;
-      const height = size.height + 8;
-      const left = Math.max(view.x + 4, Math.min(x - width / 2, view.x + view.width - width - 4));
-      const above = y - 18 - height;
-      const top = above > view.y + 4 ? above : y + 18;
-      for (const [key, value] of Object.entries({ x: left, y: top, width, height })) box.setAttribute(key, value);
-      for (const one of [words, ...words.children]) one.setAttribute("x", left + 6);
-      words.setAttribute("y", top + 4 - size.y);
+      return { box, words, width: size.width + 12, height: size.height, above: -size.y };
     }
 
-    // On a small screen the picture scrolls: keep the packet visible.
-    follow(x, y) {
-      const at = new DOMPoint(x, y).matrixTransform(this.svg.getScreenCTM());
+    place({ box, words, above }, left, top, width, height) {
+      for (const [key, value] of Object.entries({ x: left, y: top, width, height })) box.setAttribute(key, value);
+      for (const one of [words, ...words.children]) one.setAttribute("x", left + 6);
+      words.setAttribute("y", top + 4 + above);
+    }
+
+    // Where the picture is larger than its frame: keep the packet visible with its headers, and as much
+    // as fits of the routers and switches that have just worked on it, the nearest edge first.
+    follow() {
       const frame = this.stage.getBoundingClientRect();
+      const boxes = (all) => all.map((one) => one.getBoundingClientRect()).filter((box) => box.width);
+      const must = boxes([...this.overlay.querySelectorAll(".packet, .headers")]);
+      const may = boxes([...this.svg.querySelectorAll(".router.lit"), ...this.svg.querySelectorAll(".lit")]);
+      const reach = (list, from, to) => [
+        Math.min(...list.map((box) => box[from])) - 12, Math.max(...list.map((box) => box[to])) + 12,
+      ];
+      const to = (from, until, room) => {
+        let [low, high] = reach(must, from, until);
+        for (const box of may) {
+          const [lower, higher] = reach([box], from, until);
+          const both = [Math.min(low, lower), Math.max(high, higher)];
+          // What does not fit as a whole is shown as far as there is room beside the packet.
+          if (both[1] - both[0] <= room) [low, high] = both;
+          else if (lower < low) low = Math.max(lower, high - room);
+          else high = Math.min(higher, low + room);
+        }
+        return (low + high - room) / 2 - frame[from];
+      };
       this.stage.scrollTo({
-        left: this.stage.scrollLeft + at.x - frame.left - frame.width / 2,
-        top: this.stage.scrollTop + at.y - frame.top - frame.height / 2,
+        left: this.stage.scrollLeft + to("left", "right", this.stage.clientWidth),
+        top: this.stage.scrollTop + to("top", "bottom", this.stage.clientHeight),
         behavior: quiet.matches ? "auto" : "smooth",
       });
     }

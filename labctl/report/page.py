@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, tr
-from labctl.report.lessons import LessonShown
+from labctl.report.lessons import CheckpointShown, LessonShown
 from labctl.report.walks import WalkShown
 from labctl.report.words import Both, page_words
 from labctl.terminal.text import sanitize
@@ -41,6 +41,18 @@ class ReportPage:
     """By language: the network as SVG."""
     lessons: tuple[LessonShown, ...]
     walks: tuple[WalkShown, ...]
+    """Those that belong to no checkpoint; the others stand at theirs."""
+
+    @property
+    def walks_at_steps(self) -> tuple[tuple[WalkShown, LessonShown, CheckpointShown], ...]:
+        """The walks at checkpoints, the newest first."""
+        found = [
+            (walk, lesson, checkpoint)
+            for lesson in self.lessons
+            for checkpoint in lesson.checkpoints
+            for walk in checkpoint.walks
+        ]
+        return tuple(sorted(found, key=lambda entry: entry[0].number))
 
 
 def chosen(language: str) -> Language:

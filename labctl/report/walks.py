@@ -9,8 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from labctl.graph.model import INTERNET, Graph, Host, Interface
 from labctl.i18n import tr
-from labctl.report.lessons import utc
-from labctl.report.words import Both, both, same
+from labctl.report.words import Both, both, same, utc
 from labctl.walks.describe import (
     change_of,
     decision,
@@ -33,11 +32,15 @@ _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 
 
 def walk_of(data: object) -> Walk | None:
-    """A walk as `labctl walk` stored it; None where another version of labctl wrote it."""
+    """A walk as `labctl walk` stored it, to be played.
+
+    None where another version of labctl wrote it, or where the packet did not leave its sender.
+    """
     try:
-        return _ADAPTER.validate_python(data)
+        walk = _ADAPTER.validate_python(data)
     except ValidationError:
         return None
+    return walk if walk.request.hops else None
 
 
 # -- on the picture --------------------------------------------------------------------------------
@@ -117,6 +120,8 @@ class ReportStep:
     whereabouts: Both
     line: str
     """Addresses and TTL in one line, for the label that moves with the packet."""
+    outer: str
+    """The header of the tunnel around it in one line; empty outside of a tunnel."""
     fields: tuple[Field, ...]
     changes: tuple[Both, ...]
     logical: tuple[str, ...]
@@ -159,6 +164,8 @@ class PathShown:
 class WalkShown:
     """One walk."""
 
+    number: int
+    """Counted from 1, the newest first."""
     title: str
     at: str
     answered: bool
@@ -172,22 +179,23 @@ class WalkShown:
     notes: tuple[Both, ...]
 
 
-def walk_shown(walk: Walk, graph: Graph) -> WalkShown:
+def walk_shown(walk: Walk, graph: Graph, number: int = 1) -> WalkShown:
     """A walk with all its steps, to be played on the picture of that graph."""
     logical = {switch.label: switch.name for switch in graph.switches}
     logical |= {router.label: router.name for router in graph.routers}
     paths: list[PathShown] = []
-    number = 0
+    hops = 0
     for path in (walk.request, walk.reply):
         if path is None:
             continue
-        steps = tuple(_steps(path, walk, number, logical))
-        number += len(steps)
+        steps = tuple(_steps(path, walk, hops, logical))
+        hops += len(steps)
         title = both(partial(title_of, path))
         paths.append(PathShown(path.direction, title, steps, _explanation(path, walk)))
     expected: Point | None = walk.lost.expected if walk.lost is not None else None
     last = (walk.reply or walk.request).last
     return WalkShown(
+        number=number,
         title=_heading(walk),
         at=utc(walk.began),
         answered=walk.answered,
@@ -234,6 +242,7 @@ def _steps(
             offset=f"{hop.offset * 1000:.3f} ms",
             whereabouts=both(partial(whereabouts, hop, walk)),
             line=_line(hop),
+            outer=_outer(hop.encap),
             fields=tuple(_fields(hop, earlier, walk)),
             changes=tuple(_change(change, walk) for change in hop.changes),
             logical=tuple(dict.fromkeys(logical[name] for name in _passed(hop) if name in logical)),
@@ -253,6 +262,10 @@ def _line(hop: Hop) -> str:
         "" if port is None else f":{port}" for port in (frame.source_port, frame.destination_port)
     ]
     return f"{frame.src}{ports[0]} → {frame.dst}{ports[1]}  TTL {frame.ttl}"
+
+
+def _outer(encap: Encap | None) -> str:
+    return "" if encap is None else f"{encap.src} → {encap.dst}  Geneve VNI {encap.vni}"
 
 
 def _change(change: Change, walk: Walk) -> Both:

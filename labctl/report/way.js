@@ -1,6 +1,6 @@
 "use strict";
-// Finds the path of a packet over the picture: vertical and horizontal pieces, through the bridges and
-// networks that the packet passes, and not over texts. It reads the picture and never changes it.
+// Finds the path of a packet over the picture: vertical and horizontal pieces, along the drawn cables,
+// through the bridges and networks that the packet passes, and not over texts. It reads the picture and never changes it.
 const labctlWay = (() => {
   const MARGIN = 4; // pixels between the path and the frame of a box
   const HALF = 3; // pixels: half the width of the drawn path
@@ -73,6 +73,40 @@ const labctlWay = (() => {
     const own = marked(svg, "segment", `nat/${node.dataset.node}`);
     const way = [bridge(here ? from : to), own ?? nearest(svg, "nat", node)];
     return here ? way : way.reverse();
+  };
+
+  // -- cables ------------------------------------------------------------------------------------
+  // The corners of a drawn line, in the picture's own units.
+  const cornersOf = (svg, line) => {
+    const turn = svg.getScreenCTM().inverse().multiply(line.getScreenCTM());
+    return [...line.points].map((one) => {
+      const { x, y } = one.matrixTransform(turn);
+      return { x, y };
+    });
+  };
+
+  const TOUCHES = 2; // pixels between the end of a line and the frame of what it ends at
+
+  // The drawn line from one element, or what it is part of in a node, to another; null without one.
+  const cable = (lines, one, other) => {
+    const [from, to] = [one, other].map((element) => {
+      const found = [];
+      for (let at = element; at && !at.matches(".host, .layer, svg"); at = at.parentElement) {
+        const frame = at.querySelector(":scope > .b");
+        if (frame) found.push(inset(boxOf(at.ownerSVGElement, frame), -TOUCHES));
+      }
+      return found;
+    });
+    // A line that ends at a port ends at the bridge around it, too: the innermost is meant.
+    const depth = (boxes, { x, y }) => {
+      const found = boxes.findIndex((box) => holds(box, x, y));
+      return found < 0 ? Infinity : found;
+    };
+    const ranked = lines
+      .flatMap((points) => [points, [...points].reverse()])
+      .map((points) => [depth(from, points[0]) + depth(to, points.at(-1)), points])
+      .filter(([rank]) => rank < Infinity);
+    return ranked.sort((a, b) => a[0] - b[0])[0]?.[1] ?? null;
   };
 
   // -- obstacles --------------------------------------------------------------------------------
@@ -229,21 +263,52 @@ const labctlWay = (() => {
       return !a || !b || !((a.x === one.x && b.x === one.x) || (a.y === one.y && b.y === one.y));
     });
 
-  // The corners from start to end, both included; a straight line where no path is found.
+  // The part of the picture to search for a path that touches these elements.
+  const scopeOf = (svg, layer, elements, points) => {
+    const nodes = new Set(elements.map((one) => one.closest("[data-node]")));
+    const [node] = nodes;
+    const all = nodes.size > 1 || (!node && elements.length > 1);
+    const box = all
+      ? boxOf(svg, layer)
+      : node ? inset(boxOf(svg, node.querySelector(".b")), MARGIN) : inset(boxOf(svg, elements[0]), -4 * MARGIN); // around it, too, if the path ends at it
+    return {
+      left: Math.min(box.left, ...points.map(({ x }) => x)), top: Math.min(box.top, ...points.map(({ y }) => y)),
+      right: Math.max(box.right, ...points.map(({ x }) => x)), bottom: Math.max(box.bottom, ...points.map(({ y }) => y)),
+    };
+  };
+
+  // The corners from start to end, both included; a straight line where no path is found. Where a cable
+  // is drawn between two things that the packet passes, its corners are a part of it.
   const between = (svg, from, to, start, goal) => {
-    const straight = [start, goal];
     const found = stations(svg, from, to);
-    if (!found) return straight;
+    if (!found) return [start, goal];
     const passed = found.filter((one, n) => one && found.indexOf(one) === n);
     const layer = (from.closest("[data-node]") ?? to.closest("[data-node]")).closest(".layer");
-    const inside = from.closest("[data-node]") === to.closest("[data-node]");
-    const scope = inside ? inset(boxOf(svg, from.closest("[data-node]").querySelector(".b")), MARGIN) : boxOf(svg, layer);
-    const regions = passed.map((one) => {
-      const box = boxOf(svg, one.querySelector(".b") ?? one);
-      return box.right - box.left > 2 * MARGIN ? inset(box, MARGIN) : inset(box, -1);
-    });
-    const points = search(start, goal, regions, scope, obstacles(svg, layer, from, to, passed));
-    return points ? corners([start, ...points.slice(1, -1), goal]) : straight;
+    const lines = [...layer.querySelectorAll(".l")].map((line) => cornersOf(svg, line));
+    const things = obstacles(svg, layer, from, to, passed);
+    const path = [start];
+    let elements = [from];
+    // From the end of the path to a point, through the elements since the last cable.
+    const reach = (point) => {
+      const regions = elements.filter((one) => one !== from && one !== to).map((one) => {
+        const box = boxOf(svg, one.querySelector(".b") ?? one);
+        return box.right - box.left > 2 * MARGIN ? inset(box, MARGIN) : inset(box, -1);
+      });
+      const here = path.at(-1);
+      const points = search(here, point, regions, scopeOf(svg, layer, elements, [here, point]), things);
+      path.push(...(points ?? []).slice(1, -1), point);
+    };
+    for (const one of [...passed, to]) {
+      const points = cable(lines, elements.at(-1), one);
+      if (points) {
+        reach(points[0]);
+        path.push(...points.slice(1));
+        elements = [];
+      }
+      elements.push(one);
+    }
+    reach(goal);
+    return corners(path);
   };
 
   return { between };

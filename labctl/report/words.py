@@ -3,6 +3,7 @@
 Every text of the page is escaped here or by the template.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ def both(text: Callable[[], str]) -> Both:
 def same(text: str) -> Both:
     """A name or a number: the same in every language."""
     return Both(dict.fromkeys(get_args(Language), sanitize(text)))
+
+
+def utc(seconds: float) -> str:
+    """A time for people, in UTC, because the reader may be in another time zone."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 # -- texts of lessons ------------------------------------------------------------------------------
@@ -157,7 +163,10 @@ WORDS: dict[str, Callable[[], str]] = {
     "memory": lambda: tr("Memory"),
     "status": lambda: tr("Status"),
     "none": lambda: tr("none"),
+    "outer": lambda: tr("Outer header"),
+    "at_steps": lambda: tr("Shown at the steps that they belong to:"),
     "typed": lambda: tr("The learner typed the commands; these are the lesson's."),
+    "summary": lambda: tr("Summary"),
     "holds": lambda: tr("holds"),
     "fails": lambda: tr("does not hold"),
     "evidence": lambda: tr("evidence"),

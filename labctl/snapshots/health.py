@@ -1,10 +1,9 @@
 """Whether a lab is whole: checked after every restore, before labctl returns to the prompt."""
 
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -12,17 +11,16 @@ from labctl.access.guest import GuestError
 from labctl.access.instance import ConsoleInUseError, InstanceGuest, instance_guest
 from labctl.access.ovsdb import list_command, parse_table, parse_tables, tables_script
 from labctl.engine.steps import Step, StepContext
-from labctl.engine.wait import NotYet, wait_until
+from labctl.engine.wait import NotYet, WaitTimeout, wait_until
+from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.provisioning.boot import start_steps
+from labctl.provisioning.node_health import ask_node, node_troubles
 from labctl.provisioning.ovn_ready import chassis_ready
-from labctl.provisioning.services import units_of
+from labctl.snapshots.live import live_snapshots
 from labctl.topology import Node
 
-CLOCK_SECONDS = 2.0
-"""How far a node's clock may be from this host's. Our choice: a clock that was not set after its
-machine was suspended is off by more."""
 _DEADLINE = 90
 """Seconds in which everything has to come true, times the timeout factor."""
 _FLOATING_IP_PORT = "network:floatingip"
@@ -30,30 +28,6 @@ _FLOATING_IP_PORT = "network:floatingip"
 
 
 # -- comparing (pure) ------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class NodeHealth:
-    """What one node reports about itself."""
-
-    clock_behind: float
-    """Seconds by which its clock is behind this host's; negative: ahead."""
-    inactive: Mapping[str, str]
-    """{unit: state} of the systemd units that are not active."""
-    tunnels: frozenset[str]
-    """Remote addresses of its Geneve tunnels."""
-
-
-def node_troubles(health: NodeHealth, peers: frozenset[str]) -> Iterator[str]:
-    """What is wrong with a node that must have a tunnel to each of `peers`, and no other tunnel."""
-    if abs(health.clock_behind) > CLOCK_SECONDS:
-        yield tr("its clock is {seconds} s off", seconds=f"{health.clock_behind:.1f}")
-    for unit, state in health.inactive.items():
-        yield f"{unit} {state}"
-    for address in sorted(peers - health.tunnels):
-        yield tr("no tunnel to {address}", address=address)
-    for address in sorted(health.tunnels - peers):
-        yield tr("a tunnel to {address}, where no node is", address=address)
-
-
 def disagreements(neutron: Mapping[str, set[str]], ovn: Mapping[str, set[str]]) -> list[str]:
     """A message for each kind of object that one side has and the other lacks; {kind: names}."""
     messages = []
@@ -125,25 +99,8 @@ _NORTHBOUND = tables_script(
     }
 )
 
-_NODE = f"""date +%s.%N
-systemctl is-active "$@" | tr '\\n' ' '; echo
-{shlex.join(list_command("ovs-vsctl", "Interface", "options", "type=geneve"))}"""
-"""Prints three lines: the time in seconds since the epoch, the state of each unit, the tunnels."""
-
-
-def parse_node_health(
-    output: str, units: Sequence[str], clock_behind: Callable[[float], float]
-) -> NodeHealth:
-    """What `_NODE` prints; `clock_behind` turns the node's time into seconds behind this host."""
-    lines = output.splitlines()
-    states = dict(zip(units, lines[1].split(), strict=False))
-    return NodeHealth(
-        clock_behind=clock_behind(float(lines[0])),
-        inactive={
-            unit: states.get(unit, "unknown") for unit in units if states.get(unit) != "active"
-        },
-        tunnels=frozenset(row["options"].get("remote_ip", "") for row in parse_table(lines[2])),
-    )
+_NAT = list_command("ovn-nbctl", "NAT", "external_ip", leader_only=False, timeout=5)
+_ADDRESSES = ["ip", "-4", "-o", "address", "show"]
 
 
 def answers(inside: InstanceGuest, warn: Callable[[str], None]) -> bool:
@@ -163,11 +120,12 @@ def answers(inside: InstanceGuest, warn: Callable[[str], None]) -> bool:
 class _HealthCheck:
     """Checks nodes, OVN, Neutron, Nova and instances at the same time.
 
-    The checks raise NotYet with what is wrong, and are repeated until they pass.
+    The checks raise NotYet with what is wrong; `wait` repeats them until they pass.
     """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, snapshot: str = "") -> None:
         self._lab = lab
+        self._snapshot = snapshot
 
     def wait(self, context: StepContext) -> None:
         """Return when the lab is whole. Raises LabError naming what is not."""
@@ -175,19 +133,53 @@ class _HealthCheck:
         checks: dict[str, Callable[[], None]] = {
             node.name: partial(self._check_node, node) for node in topology.nodes
         }
-        checks["OVN"] = self._check_chassis
+        checks |= self._services()
         if topology.stack == "openstack":
-            checks |= {"Neutron": self._check_neutron, "Nova": self._check_nova}
             checks |= {
                 instance.name: partial(self._check_instance, instance.name)
                 for instance in topology.instances
             }
+        if self._snapshot:
+            checks[self._snapshot] = self._check_answers
         with ThreadPoolExecutor(max_workers=len(checks)) as pool:
             futures = [
                 pool.submit(self._await, name, check, context) for name, check in checks.items()
             ]
         for future in futures:
             future.result()
+
+    def look(self) -> list[str]:
+        """What is wrong now with the services that the nodes make together, in words."""
+        from labctl.access.cloud import API_ERRORS
+
+        def ask(check: Callable[[], None]) -> str:
+            try:
+                check()
+            except (NotYet, LabError, ValueError, *API_ERRORS) as why:
+                return str(why)
+            return ""
+
+        checks: list[Callable[[], None]] = [*self._services().values(), self._check_addresses]
+        if self._lab.topology.stack == "openstack":
+            checks.append(self._check_seed)
+        with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+            return [why for why in pool.map(ask, checks) if why]
+
+    def wait_until_alive(self, context: StepContext) -> None:
+        """Return when Neutron's agents and Nova's services say again that they live.
+
+        Raises LabError naming those that do not.
+        """
+        self._await("Neutron", self._check_agents, context)
+        # Nova goes on calling a service "up" for a minute, and then "down" until it reports.
+        booted = int(self._lab.controller.run("stat -c %Y /proc/1").stdout)
+        self._await("Nova", partial(self._check_services_of_nova, booted), context)
+
+    def _services(self) -> dict[str, Callable[[], None]]:
+        checks: dict[str, Callable[[], None]] = {"OVN": self._check_chassis}
+        if self._lab.topology.stack == "openstack":
+            checks |= {"Neutron": self._check_neutron, "Nova": self._check_nova}
+        return checks
 
     def _await(self, name: str, check: Callable[[], None], context: StepContext) -> None:
         from labctl.access.cloud import API_ERRORS
@@ -216,24 +208,44 @@ class _HealthCheck:
         )  # fmt: skip
 
     def _check_node(self, node: Node) -> None:
-        topology = self._lab.topology
-        guest = self._lab.provider.guest(node)
-        units = units_of(node, topology.stack)
-        began = time.time()
-        output = guest.run(["bash", "-c", _NODE, "bash", *units], timeout=30).stdout
-        ended = time.time()
-
-        def clock_behind(node_time: float) -> float:
-            # The node read its clock between `began` and `ended`: any time between is right.
-            return began - node_time if node_time < began else min(0.0, ended - node_time)
-
-        health = parse_node_health(output, units, clock_behind)
-        peers = {str(peer.eth1.address.ip) for peer in topology.nodes if peer is not node}
-        if troubles := list(node_troubles(health, frozenset(peers))):
+        nodes = self._lab.topology.nodes
+        health = ask_node(self._lab.provider.guest(node), node, self._lab.topology, nodes)
+        if troubles := list(node_troubles(health, node, self._lab.topology, nodes)):
             raise NotYet(node.name + tr(": ") + tr(", ").join(troubles))
 
     def _check_chassis(self) -> None:
         chassis_ready(self._lab.topology, self._lab.controller, self._lab.cloud)
+
+    def _check_answers(self) -> None:
+        # Floating IPs and routers: a learner goes on with a ping to one of them.
+        if silent := live_snapshots(self._lab).silent(self._snapshot):
+            raise NotYet(tr("no answer yet from {addresses}", addresses=", ".join(silent)))
+
+    def _check_addresses(self) -> None:
+        """No node has an address that OVN answers for: then two would answer ARP."""
+        rules = self._lab.controller.run(_NAT, timeout=15).stdout
+        virtual = {row["external_ip"] for row in parse_table(rules)}
+        for node in self._lab.topology.nodes:
+            shown = self._lab.provider.guest(node).run(_ADDRESSES, timeout=15).stdout
+            for line in shown.splitlines():
+                interface, address = line.split()[1], line.split()[3].partition("/")[0]
+                if address in virtual:
+                    raise NotYet(
+                        tr("{node} has the address {address} on {interface}, which is OVN's",
+                           node=node.name, address=address, interface=interface)
+                    )  # fmt: skip
+
+    def _check_seed(self) -> None:
+        """The router and the network that `create` made are there."""
+        network, topology = self._lab.cloud().network, self._lab.topology
+        found = {
+            tr("router {name}", name=topology.router): network.routers(name=topology.router),
+            tr("network {name}", name=topology.tenant_network): network.networks(
+                name=topology.tenant_network
+            ),
+        }
+        if missing := [name for name, rows in found.items() if not list(rows)]:
+            raise NotYet(tr("deleted: {names}", names=", ".join(missing)))
 
     def _check_neutron(self) -> None:
         network = self._lab.cloud().network
@@ -247,17 +259,26 @@ class _HealthCheck:
         found = found_in_ovn(self._lab.controller.run(_NORTHBOUND, timeout=30).stdout)
         if troubles := disagreements(expected, found):
             raise NotYet(tr("; ").join(troubles))
+        self._check_agents()
+
+    def _check_agents(self) -> None:
+        network = self._lab.cloud().network
         dead = [f"{agent.agent_type} {agent.host}" for agent in network.agents()
                 if not agent.is_alive]  # fmt: skip
         if dead:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(dead))))
 
-    def _check_nova(self) -> None:
+    def _check_services_of_nova(self, since: float = 0) -> None:
+        """Services are up, and said so since then (seconds since the epoch, controller's clock)."""
         compute = self._lab.cloud().compute
         down = [f"{service.binary} {service.host}" for service in compute.services()
-                if service.state != "up"]  # fmt: skip
+                if service.state != "up" or _seconds(service.updated_at) < since]  # fmt: skip
         if down:
             raise NotYet(tr("not alive: {agents}", agents=", ".join(sorted(down))))
+
+    def _check_nova(self) -> None:
+        self._check_services_of_nova()
+        compute = self._lab.cloud().compute
         running: dict[str, set[str]] = {node.name: set() for node in self._lab.topology.computes}
         for server in compute.servers(all_projects=True):
             if server.status == "ERROR":
@@ -294,22 +315,56 @@ class _HealthCheck:
             raise NotYet(tr("{name} does not answer", name=name))
 
 
-def wait_until_healthy(lab: Lab, context: StepContext) -> None:
-    """Return when the lab is whole. Raises LabError naming what is not."""
-    _HealthCheck(lab).wait(context)
+def _seconds(moment: str | None) -> float:
+    """Nova's moments have no time zone: they are UTC."""
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() if moment else 0.0
 
 
-def health_step(lab: Lab, needs: tuple[str, ...]) -> Step:
+def troubles_between_nodes(lab: Lab) -> list[str]:
+    """What is wrong with OVN, Neutron and Nova, in words; the nodes' own troubles are known."""
+    return _HealthCheck(lab).look()
+
+
+def wait_until_healthy(lab: Lab, context: StepContext, snapshot: str = "") -> None:
+    """Return when the lab is whole. Raises LabError naming what is not.
+
+    With `snapshot`, what answered when that was saved must answer again.
+    """
+    _HealthCheck(lab, snapshot).wait(context)
+
+
+def health_step(lab: Lab, needs: tuple[str, ...], snapshot: str = "") -> Step:
     """`wait_until_healthy` as a step that follows `needs`."""
-    return Step("health", tr("the lab is whole"), partial(wait_until_healthy, lab), needs)
+    check = partial(wait_until_healthy, lab, snapshot=snapshot)
+    return Step("health", tr("the lab is whole"), check, needs)
 
 
-def start_lab(lab: Lab, *, checked: bool = False) -> None:
-    """Boot the nodes and wait until they are up; `checked`: until `wait_until_healthy` passes.
+def alive_steps(lab: Lab, steps: Sequence[Step]) -> list[Step]:
+    """After `steps`, which boot the nodes: agents and services of OpenStack are heard of again.
 
-    Raises LabError.
+    They are known by when they last said so, which was before the nodes went down. Those that say
+    nothing make nothing fail: a learner may have stopped them.
+    """
+    if lab.topology.stack != "openstack":
+        return []
+
+    def wait(context: StepContext) -> None:
+        try:
+            _HealthCheck(lab).wait_until_alive(context)
+        except WaitTimeout as late:
+            lab.note("warning", late.message)
+
+    title = tr("services and agents of OpenStack are alive")
+    return [Step("alive", title, wait, tuple(step.id for step in steps))]
+
+
+def start_lab(lab: Lab, *, restored: str = "") -> None:
+    """Boot the nodes and wait until they are up.
+
+    `restored` is the snapshot whose files they have; then wait until `wait_until_healthy` passes,
+    too. Raises LabError.
     """
     steps = start_steps(lab)
-    if checked:
-        steps = [*steps, health_step(lab, tuple(step.id for step in steps))]
+    if restored:
+        steps = [*steps, health_step(lab, tuple(step.id for step in steps), restored)]
     lab.run(tr("start {lab}", lab=lab.topology.lab), steps).raise_if_failed()

@@ -92,6 +92,14 @@ class LiveSnapshots:
             )
             self._reboot(reboot, context)
 
+    def silent(self, name: str) -> list[str]:
+        """The addresses that answered when the state was saved and do not answer now.
+
+        Each node asks those that it asked then. Raises GuestError.
+        """
+        answers = self._each(lambda node: self._run(node, "silent", name))
+        return [address for answer in answers.values() for address in answer["silent"]]
+
     def _reboot(self, instances: Sequence[str], context: StepContext) -> None:
         from labctl.access.cloud import API_ERRORS
 

@@ -3,7 +3,7 @@
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.snapshots.restore import restore_live, restore_offline, start_restored
+from labctl.snapshots.restore import note_offline, restore_live, restore_offline, start_restored
 from labctl.snapshots.save import remove
 from labctl.snapshots.store import Journal, SnapshotStore, recovery_action
 from labctl.snapshots.undo import start_again, undo
@@ -44,7 +44,10 @@ def recover(lab: Lab, *, start: bool = True) -> None:
             store.close_journal()
             raise LabError(
                 tr("{name} could not be restored: {why}", name=name, why=error.message),
-                hint=tr("the nodes may not fit each other; restore another snapshot"),
+                hint=tr(
+                    "some nodes may be restored and others not: run the same restore again, or"
+                    " restore another snapshot"
+                ),
             ) from error
 
 
@@ -55,12 +58,12 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
         why = restore_live(lab, manifest) if all(lab.running()) else tr("not all nodes run")
         if not why:
             return
-        lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
+        note_offline(lab, why)
     if only_start:
         for node in lab.topology.nodes:
             lab.provider.snapshots.clean_up(node)
         if start and journal.was_up:
-            start_restored(lab)
+            start_restored(lab, journal.name)
         store.close_journal()
     else:
         was_up = journal.was_up and start

@@ -38,7 +38,10 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
     methods = restore_methods(manifest, running, offline=offline)
     if not methods:
         raise LabError(
-            tr("snapshot {name} has no files: it is for a lab that runs", name=name),
+            tr(
+                "snapshot {name} has no files: it can be restored only while the lab runs",
+                name=name,
+            ),
             hint=tr("start the lab first: `labctl up`"),
         )
     if "live" in methods:
@@ -47,9 +50,19 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
             return "live"
         if "offline" not in methods:
             raise LabError(tr("{name} could not be restored: {why}", name=name, why=why))
-        lab.note("warning", tr("not while it runs: {why}; taking the files", why=why))
+        note_offline(lab, why)
     restore_offline(lab, manifest, was_up=any(running))
     return "offline"
+
+
+def note_offline(lab: Lab, why: str) -> None:
+    """Tell that the lab goes down to be restored; `why` it was not restored while it ran."""
+    text = tr(
+        "the lab cannot be restored while it runs ({why}); it is stopped, and the files of all"
+        " nodes are restored",
+        why=why,
+    )
+    lab.note("warning", text)
 
 
 def restore_live(lab: Lab, manifest: Manifest) -> str:
@@ -69,9 +82,16 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
         _restore_position(lab, manifest)
 
     steps = [
-        Step("check", tr("the snapshot is whole"), check),
-        Step("state", tr("state of the running lab"), restore_state, ("check",)),
-        health_step(lab, ("state",)),
+        Step("check", tr("check the snapshot"), check),
+        # An interface that somebody deleted, or a namespace: nodes cannot make them.
+        Step(
+            "host-network",
+            tr(lab.provider.features.network),
+            lambda context: lab.provider.create_network(),
+            done=lab.provider.network_ready,
+        ),
+        Step("state", tr("state of the running lab"), restore_state, ("check", "host-network")),
+        health_step(lab, ("state",), name),
     ]
     result = lab.run(tr("restore {name}", name=name), steps)
     if result.failed:
@@ -123,7 +143,7 @@ def restore_offline(
     # An offline restore that was interrupted had staged its files before it changed anything.
     if resumed is None or resumed.method == "live":
         steps = [
-            Step("check", tr("the snapshot is whole"), check),
+            Step("check", tr("check the snapshot"), check),
             Step("stage", tr("files made ready"), stage, ("check",)),
         ]
     ready = tuple(step.id for step in steps[-1:])
@@ -140,14 +160,14 @@ def restore_offline(
             undo(lab, journal)
         result.raise_if_failed()
     if before.was_up:
-        start_restored(lab)
+        start_restored(lab, name)
     store.close_journal()
 
 
-def start_restored(lab: Lab) -> None:
+def start_restored(lab: Lab, name: str) -> None:
     """Start the nodes after their files were restored. Raises LabError; `up` then starts them."""
     try:
-        start_lab(lab, checked=True)
+        start_lab(lab, restored=name)
     except LabError:
         SnapshotStore(lab.state).close_journal()
         raise

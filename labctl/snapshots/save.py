@@ -54,7 +54,13 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
             seconds=round(time.time() - began, 2),
         )
         if not (manifest.offline or manifest.live):
-            raise LabError(tr("nothing of this lab can be kept while it runs"))
+            raise LabError(
+                tr(
+                    "nothing was saved: without files there is only the state of a running lab to"
+                    " save, and this lab has none"
+                ),
+                hint=tr("leave out `--warm`, so that the files of all nodes are saved"),
+            )
         store.finish(manifest)
     store.set_current(name)
     store.close_journal()
@@ -92,7 +98,13 @@ def _steps(
         except LabError as error:
             if not files:
                 raise
-            lab.note("warning", tr("only the files are kept: {why}", why=error.message))
+            lab.note(
+                "warning",
+                tr(
+                    "the state of the running lab could not be saved, only the files: {why}",
+                    why=error.message,
+                ),
+            )
 
     def save_files(context: StepContext) -> None:
         directory = store.unfinished(name)

@@ -114,7 +114,7 @@ class Manifest:
             if parts and sorted(parts) != sorted(nodes):
                 return tr("it does not have all nodes")
         if self.offline and image and self.image != image:
-            return tr("it stands on another baked image")
+            return tr("this lab's nodes were made from another version of the image")
         if not self.offline and not self.live:
             return tr("it is empty")
         return ""

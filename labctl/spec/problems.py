@@ -19,6 +19,8 @@ KeyPath = tuple[str | int, ...]
 
 _LONGEST_SHOWN = 60
 """Characters of a value that a message shows."""
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would end a line, or more: keys in a YAML file may hold anything."""
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -48,7 +50,8 @@ class Problem:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f"{place}: {self.path}" if self.path else place
         # FILE:LINE is the same in every language: editors can jump to it.
-        return f"{where}: {self.message}" + (f"{tr('; ')}{self.fix}" if self.fix else "")
+        text = f"{where}: {self.message}" + (f"{tr('; ')}{self.fix}" if self.fix else "")
+        return _BREAKS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class ProblemJson(TypedDict):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from labctl.access.packets import Frame
 from labctl.i18n import tr
+from labctl.walks.arp import ArpQuestion
+from labctl.walks.causes import Cause
 from labctl.walks.explain import Traced
 from labctl.walks.model import Change, Hop, PacketPath
 from labctl.walks.ovntrace import TraceEvent
@@ -31,6 +33,8 @@ def verdict(walk: Walk) -> str:
     lost = walk.lost
     if lost is None:
         return tr("no answer")
+    if not walk.request.hops:
+        return _never_left(walk)
     seen = {"interface": lost.interface, "node": place_name(lost.node)}
     if walk.answer == "error" and walk.reply is not None:
         sender = walk.reply.hops[0].frame.src
@@ -46,19 +50,167 @@ def verdict(walk: Walk) -> str:
             interface=lost.expected.interface,
             node=place_name(lost.expected.node),
         )
-    if lost.reason is not None:
-        where = walk.labels.datapaths.get(lost.reason.datapath, lost.reason.datapath)
-        return text + tr(". ") + where + tr(": ") + decision(lost.reason, walk)
+    if (dropped := _by_trace(walk)) is not None:
+        return text + tr(". ") + dropped
     if lost.untranslated:
         return text + tr(". ") + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
+    if (reason := _first_reason(walk)) is not None:
+        return text + tr(". ") + reason
     traced = walk.traced.get(lost.direction)
     if traced is None or traced.trace is None or not traced.trace.outputs:
         return text
     return text + tr(". ") + tr("OVN's logical flows let it pass: look below them, and at the end")
 
 
+def _never_left(walk: Walk) -> str:
+    """The outcome of a packet that did not leave its sender, with the first reason."""
+    text = tr("the packet did not leave {source}", source=walk.source.name)
+    reason = _by_trace(walk) or _first_reason(walk)
+    return text + tr(". ") + reason if reason is not None else text
+
+
+def _by_trace(walk: Walk) -> str | None:
+    """What ovn-trace says against the packet.
+
+    None where a cause says more: that a table of OVN's drops it follows from the cause.
+    """
+    reason = walk.lost.reason if walk.lost is not None else None
+    if reason is None or (reason.kind == "dropped" and walk.causes):
+        return None
+    where = walk.labels.datapaths.get(reason.datapath, reason.datapath)
+    return where + tr(": ") + decision(reason, walk)
+
+
+def _first_reason(walk: Walk) -> str | None:
+    """The first cause, else the first question that nobody answered."""
+    for cause in walk.causes:
+        return cause_of(cause, walk)
+    return next(
+        (question_of(question, walk) for question in walk.arp if not question.answers), None
+    )
+
+
+def reasons_of(walk: Walk) -> Iterator[tuple[str, str]]:
+    """(what is wrong, how to mend it or ""), in order: ARP that is not as it should be, causes."""
+    for question in walk.arp:
+        doubled = len(question.answers) > 1
+        if doubled or not (question.answers or walk.answered):
+            yield question_of(question, walk), ""
+    for cause in walk.causes:
+        yield cause_of(cause, walk), fix_of(cause)
+
+
+def question_of(question: ArpQuestion, walk: Walk) -> str:
+    """An ARP question and its answers."""
+    name = walk.labels.macs.get(question.asker_mac) or walk.labels.addresses.get(question.asker)
+    asker = question.asker
+    if name:
+        asker = tr("{text} ({detail})", text=name, detail=question.asker)
+    places = ", ".join(
+        tr("{interface} of {node}", interface=interface, node=place_name(node))
+        for node, _, interface in (place.partition(" ") for place in question.seen)
+    )
+    if not question.answers:
+        return tr(
+            "ARP: {asker} asks who has {address}, on {places}; nobody answers",
+            asker=asker, address=question.target, places=places,
+        )  # fmt: skip
+    owners = ", ".join(mac_label(answer.mac, walk) for answer in question.answers)
+    return tr(
+        "ARP: {asker} asks who has {address}, on {places}; answered by {owners}",
+        asker=asker, address=question.target, places=places, owners=owners,
+    )  # fmt: skip
+
+
+def cause_of(cause: Cause, walk: Walk) -> str:
+    """What is not as it must be, and what follows."""
+    words = {"node": cause.node, "subject": cause.subject, "found": cause.found,
+             "expected": cause.expected}  # fmt: skip
+    match cause.kind:
+        case "address-on-node":
+            text = tr(
+                "{node} itself has {subject}, on {found}: its own packets there never leave it, "
+                "and it answers ARP beside OVN's router",
+                **words,
+            )
+        case "port-disabled":
+            name = walk.labels.ports.get(cause.subject, cause.subject)
+            text = tr(
+                "the port of {name} is disabled ({found} in OVN's northbound database): OVN drops "
+                "all that it sends and all that is for it",
+                **{**words, "name": name},
+            )
+        case "no-router":
+            text = tr("no router of OVN has a port in network {subject}", **words)
+        case "no-nat-rule" if cause.expected == "snat":
+            text = tr(
+                "OVN has no NAT rule for packets from {subject}: they leave with that address, and "
+                "no answer finds its way back",
+                **words,
+            )
+        case "no-nat-rule":
+            text = tr("OVN has no NAT rule for {address}", address=cause.subject)
+        case "no-mapping":
+            text = tr(
+                "ovn-bridge-mappings of {node} does not name {subject}: what OVN sends to that "
+                "physical network goes nowhere",
+                **words,
+            )
+        case "no-bridge":
+            text = tr(
+                "{node} has no bridge {subject}, which its ovn-bridge-mappings names", **words
+            )
+        case "uplink-not-in-bridge":
+            text = tr(
+                "{expected} of {node} is not a port of {subject}: nothing gets out or in there",
+                **words,
+            )
+        case "other-remote":
+            text = tr(
+                "ovn-remote of {node} is {found} instead of {expected}: its ovn-controller hears "
+                "of no change, and other nodes hear of none there",
+                **words,
+            )
+        case "not-connected":
+            text = tr("ovn-controller of {node} is not connected to {subject}", **words)
+        case "other-encap-ip":
+            text = tr(
+                "ovn-encap-ip of {node} is {found} instead of {expected}: the other nodes send "
+                "their tunnels to an address that is not its own",
+                **words,
+            )
+        case "other-segment":
+            text = tr(
+                "{found} of {node} is a network of its own; {subject} is on that of {expected}",
+                **words,
+            )
+        case "two-owners":
+            text = tr("{subject} has more than one owner: {found}", **words)
+    return text
+
+
+def fix_of(cause: Cause) -> str:
+    """The command that mends it, and where to type it; empty where there is not one for all."""
+    match cause.kind:
+        case "address-on-node":
+            command = f"ip addr del {cause.subject} dev {cause.found}"
+        case "no-mapping":
+            command = f"ovs-vsctl set open . external-ids:ovn-bridge-mappings={cause.expected}"
+        case "uplink-not-in-bridge":
+            command = f"ovs-vsctl add-port {cause.subject} {cause.expected}"
+        case "other-remote" | "other-encap-ip":
+            command = f"ovs-vsctl set open . external-ids:{cause.subject}={cause.expected}"
+        case "not-connected":
+            command = "systemctl restart ovn-controller"
+        case _:
+            return ""
+    return tr("on {node}: `{command}`", node=cause.node, command=command)
+
+
 def title_of(path: PacketPath) -> str:
     """Heading of one direction, with the kind of its packet."""
+    if not path.hops:
+        return tr("there: it did not leave")
     kind = kind_of(path.hops[0].frame)
     if path.direction == "request":
         return tr("there: {what}", what=kind)

@@ -109,7 +109,9 @@ class EndpointFinder:
         """By node: its interfaces on the external network, for `nodes` and all gateways."""
 
         def ask(node: str) -> Sequence[str]:
-            has_bridge = self._guest(node).run("test -e /sys/class/net/br-ex", check=False).ok
+            # On a compute node that a lesson gave a br-ex it may be down; nothing can listen there.
+            is_up = "[ $(( $(cat /sys/class/net/br-ex/flags || echo 0) & 1 )) = 1 ]"  # IFF_UP
+            has_bridge = self._guest(node).run(is_up, check=False).ok
             return ("br-ex", "eth0") if has_bridge else ("eth0",)
 
         names = sorted({*nodes, *(node.name for node in self._topology.gateways)} - {""})

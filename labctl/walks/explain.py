@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from labctl.access.guest import Guest
 from labctl.access.packets import Frame
 from labctl.i18n import tr
+from labctl.walks.arp import ArpQuestion
 from labctl.walks.logical_network import LogicalNetwork, OvnPort
 from labctl.walks.model import Direction, Hop, Joined, NatRule, PacketPath, Point
-from labctl.walks.ovntrace import DROP_KINDS, Trace, TraceEvent, command, events, parse
+from labctl.walks.ovntrace import DROP_KINDS, Trace, TraceEvent, arp_command, command, events, parse
 from labctl.walks.plan import Endpoint
 
 
@@ -60,6 +61,24 @@ def trace_path(controller: Guest, network: LogicalNetwork, path: PacketPath) -> 
     return Traced(trace, tuple(events(trace)))
 
 
+def trace_question(
+    controller: Guest, network: LogicalNetwork, question: ArpQuestion, gateway: str
+) -> Traced:
+    """Ask ovn-trace what OVN does with somebody's question for an address. Raises GuestError.
+
+    What is asked outside comes into OVN on the node `gateway` only.
+    """
+    port = network.by_mac(question.asker_mac)
+    if port is None or port.type:
+        outside = (port for port in network.ports if port.type == "localnet")
+        port = next(outside, None) if question.node == gateway else None
+    if port is None:
+        return Traced(None, (), tr("this question did not come to OVN's logical network"))
+    argv = arp_command(port.datapath.uuid, port.name, question)
+    trace = parse(controller.run(argv, timeout=30).stdout, argv)
+    return Traced(trace, tuple(events(trace)))
+
+
 def entry_of(network: LogicalNetwork, path: PacketPath) -> tuple[OvnPort, Frame] | None:
     """The logical port where a packet entered OVN, and the frame captured there."""
     for hop in path.hops:
@@ -94,6 +113,21 @@ def _translated_back(path: PacketPath, frame: Frame) -> Frame | None:
         if hop.frame.dst != frame.dst:
             return replace(frame, dst=hop.frame.dst, destination_port=hop.frame.destination_port)
     return None
+
+
+def never_left(
+    source: Endpoint, expected: Sequence[Point], asked: ArpQuestion | None, traced: Traced | None
+) -> Loss:
+    """The loss of a packet that its sender did not even send; `asked` is the sender's question."""
+    drops = [event for event in (traced.events if traced else ()) if event.kind in DROP_KINDS]
+    return Loss(
+        direction="request",
+        node=source.node,
+        interface=asked.interface if asked is not None else source.interface,
+        role="instance" if source.kind == "instance" else "host",
+        expected=expected[0] if expected else None,
+        reason=drops[-1] if drops and traced and _is_dropped(traced) else None,
+    )
 
 
 def find_loss(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labctl.access.packets import Frame
+from labctl.walks.arp import ArpQuestion
 
 Verdict = Literal["output", "drop", "unknown"]
 
@@ -82,6 +83,17 @@ def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
     ]  # fmt: skip
 
 
+def arp_command(datapath: str, inport: str, question: ArpQuestion) -> list[str]:
+    """argv that traces somebody's question who has an address; arguments as of `command`."""
+    mac = question.asker_mac
+    terms = [
+        f'inport == "{inport}"', f"eth.src == {mac}", "eth.dst == ff:ff:ff:ff:ff:ff",
+        "arp.op == 1", f"arp.sha == {mac}", f"arp.spa == {question.asker}",
+        f"arp.tpa == {question.target}",
+    ]  # fmt: skip
+    return ["ovn-trace", "--detailed", "--no-friendly-names", datapath, " && ".join(terms)]
+
+
 def microflow(inport: str, frame: Frame) -> str:
     """A frame as an OVN expression: see ovn-trace(8), MICROFLOW."""
     terms = [
@@ -150,8 +162,9 @@ def parse(text: str, command: Sequence[str] = ()) -> Trace:
         elif stage := _STAGE.fullmatch(line):
             if pipelines:
                 pipelines[-1].stages.append(_stage(stage))
-        elif pipelines and pipelines[-1].stages:
-            _act(line.strip(), pipelines[-1].stages, outputs)
+        elif started := [pipeline for pipeline in pipelines if pipeline.stages]:
+            # A pipeline without a stage has a comment only, on what the stage before it did.
+            _act(line.strip(), started[-1].stages, outputs)
     return Trace(
         command=tuple(command),
         pipelines=tuple(

@@ -14,6 +14,7 @@ from labctl.walks.describe import (
     mac_label,
     notes_on,
     place_name,
+    reasons_of,
     title_of,
     verdict,
     whereabouts,
@@ -42,10 +43,20 @@ def show(walk: Walk, console: Console) -> None:
         if path is not None:
             console.write([(), (Span(title_of(path), "bold"),)])
             console.write(_side_by_side(_hops(path, walk), _explained(path, walk), width))
+    reasons = list(_reasons(walk, width))
+    if reasons:
+        console.write([(), *reasons])
     notes = list(notes_on(walk))
     if notes:
         console.write([(), *(line for note in notes for line in hang((Span(note, "dim"),), width))])
     console.summary(walk.answered, verdict(walk))
+
+
+def _reasons(walk: Walk, width: int) -> Iterator[Line]:
+    for reason, fix in reasons_of(walk):
+        yield from hang((Span("• ", "dim"), Span(sanitize(reason), "bad")), width)
+        if fix:
+            yield from hang((Span("  "), Span(sanitize(fix), "code")), width)
 
 
 # -- hops ------------------------------------------------------------------------------------------

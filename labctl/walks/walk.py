@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from labctl.walks.arp import ArpQuestion
+from labctl.walks.causes import Cause
 from labctl.walks.endpoints import Labels
 from labctl.walks.explain import Loss, Traced
 from labctl.walks.model import Answer, Direction, PacketPath, Point
@@ -39,6 +41,7 @@ class Walk:
     listened: tuple[Point, ...]
     """All points where packets were captured."""
     request: PacketPath
+    """Without hops if it did not leave its sender: then `arp` and `causes` say why."""
     reply: PacketPath | None
     answer: Answer | None
     answered: bool
@@ -51,3 +54,7 @@ class Walk:
     """What could not be read; for people."""
     pcaps: Mapping[str, str]
     """File of each kept capture, by "node interface"."""
+    arp: tuple[ArpQuestion, ...] = ()
+    """Who asked for which address meanwhile, and who answered."""
+    causes: tuple[Cause, ...] = ()
+    """What is not as it must be for this packet to pass."""

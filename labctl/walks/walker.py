@@ -6,7 +6,8 @@ are pure.
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,28 @@ from typing import TYPE_CHECKING
 from labctl.access.capture import Tap, recording
 from labctl.access.guest import Guest, GuestError, GuestResult
 from labctl.access.instance import InstanceGuest, find_instance
-from labctl.access.packets import frames
+from labctl.access.packets import arp_messages, frames
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.providers import HostEnd
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
 from labctl.user_files import directory_for_user, write_for_user
+from labctl.walks.arp import ArpQuestion, questions
+from labctl.walks.causes import find_causes
 from labctl.walks.correlate import join
 from labctl.walks.endpoints import EndpointFinder
-from labctl.walks.explain import Traced, find_loss, trace_path
-from labctl.walks.model import Direction, Joined, Names, Point, SentProbe
+from labctl.walks.explain import (
+    Loss,
+    Traced,
+    find_loss,
+    never_left,
+    trace_path,
+    trace_question,
+)
+from labctl.walks.model import Direction, Joined, Names, PacketPath, Point, SentProbe
+from labctl.walks.node_settings import NodeSettings
+from labctl.walks.node_settings import read as read_settings
 from labctl.walks.plan import (
     Endpoint,
     ExternalNetwork,
@@ -99,7 +111,20 @@ class Walker:
         planned = plan(sender, receiver, protocol, port, network)
         names = finder.names(far.mac if far is not None else "")
         attempts, joined, files = self._try(sender, receiver, protocol, port, planned, names, far)
-        if joined.request is None:
+        messages = [
+            message
+            for point, content in files.items()
+            for message in arp_messages(content, point.node, point.interface)
+        ]
+        asked = questions(messages)
+        unanswered = _question_of(sender, asked)
+        self._progress(tr("asking the nodes what they are set to"))
+        causes = find_causes(
+            sender, receiver, self._topology, finder.network,
+            self._settings({*(point.node for point in planned.listen), finder.gateway}),
+            asked, finder.gateway,
+        )  # fmt: skip
+        if joined.request is None and unanswered is None and not causes:
             output = attempts[-1].output.strip().splitlines()
             raise LabError(
                 tr("no probe has left {source}", source=sender.name)
@@ -109,8 +134,16 @@ class Walker:
                 ),
             )
         self._progress(tr("asking ovn-trace"))
-        traces = self._trace(joined, finder)
+        traces = self._trace(joined, finder, unanswered)
         answered = _came_back(joined)
+        if joined.request is None:
+            lost: Loss | None = never_left(
+                sender, planned.expected, unanswered, traces.get("request")
+            )
+        elif not answered:
+            lost = find_loss(joined, planned.expected, traces, receiver, finder.network.nat)
+        else:
+            lost = None
         return Walk(
             lab=self._topology.lab,
             protocol=protocol,
@@ -122,18 +155,18 @@ class Walker:
             attempts=tuple(attempts),
             way=planned.expected,
             listened=planned.listen,
-            request=joined.request,
+            request=joined.request or PacketPath("request", ()),
             reply=joined.reply,
             answer=joined.answer,
             answered=answered,
-            lost=None
-            if answered
-            else find_loss(joined, planned.expected, traces, receiver, finder.network.nat),
+            lost=lost,
             skews=joined.skews,
             traced=traces,
             labels=finder.labels(names),
             notes=tuple(finder.notes),
             pcaps=_write_captures(files, keep) if keep is not None else {},
+            arp=asked,
+            causes=causes,
         )
 
     # -- sending and capturing -----------------------------------------------------------------
@@ -216,9 +249,32 @@ class Walker:
             ) from error
 
     # -- explaining ----------------------------------------------------------------------------
-    def _trace(self, joined: Joined, finder: EndpointFinder) -> dict[Direction, Traced]:
+    def _settings(self, nodes: set[str]) -> dict[str, NodeSettings]:
+        """What these nodes and the controller are set to, as far as they answer."""
+        controller = self._topology.controller.name
+        names = sorted({controller, *nodes} & {node.name for node in self._topology.nodes})
+
+        def ask(name: str) -> NodeSettings:
+            try:
+                return read_settings(self._guest(name), controller=name == controller)
+            except (GuestError, ValueError):  # the other nodes may answer all the same
+                return NodeSettings(name)
+
+        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+            return dict(zip(names, pool.map(ask, names), strict=True))
+
+    def _trace(
+        self, joined: Joined, finder: EndpointFinder, unanswered: ArpQuestion | None
+    ) -> dict[Direction, Traced]:
         controller = self._guest(self._topology.controller.name)
         traces: dict[Direction, Traced] = {}
+        if joined.request is None and unanswered is not None:
+            try:
+                traces["request"] = trace_question(
+                    controller, finder.network, unanswered, finder.gateway
+                )
+            except GuestError as error:
+                traces["request"] = Traced(None, (), error.message)
         for path in (joined.request, joined.reply):
             if path is not None:
                 try:
@@ -247,6 +303,18 @@ def check_protocol(protocol: str, port: int | None) -> Protocol:
     if port is not None and not 0 < port < 65536:
         raise LabError(tr("{port} is no port", port=port), hint="1-65535", code=EXIT_USAGE)
     return known[protocol]
+
+
+def _question_of(source: Endpoint, asked: Sequence[ArpQuestion]) -> ArpQuestion | None:
+    """What the sender asked for, if nobody answered it: then it could not send."""
+    for question in asked:
+        is_own = source.mac == question.asker_mac or (
+            source.kind == "node"
+            and (source.address, source.node) == (question.asker, question.node)
+        )
+        if is_own and not question.answers:
+            return question
+    return None
 
 
 def _came_back(joined: Joined) -> bool:

@@ -64,11 +64,23 @@ def addresses():
     return "\n".join(sorted(line.strip() for line in said.stdout.splitlines())) + "\n"
 
 
+def links():
+    """State, MTU and ARP's settings of the interfaces that labctl-network sets, as text."""
+    said = subprocess.run(
+        "ip -o link | awk '{sub(/[:@].*/, \"\", $2); for (i = 3; i < NF; i++)"
+        " if ($i == \"mtu\" && $2 ~ /^(eth|br-ex|br-phy)/) print $2, $(i + 1), $3 ~ /[<,]UP[,>]/}'"
+        "; cd /proc/sys/net/ipv4/conf && grep -s . eth*/arp_ignore eth*/rp_filter; true",
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return "\n".join(sorted(said.stdout.splitlines())) + "\n"
+
+
 def save(place):
     with tarfile.open(place / "files.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         for path in every():
             archive.add(path, arcname=path.lstrip("/"), recursive=False)
     (place / "addresses").write_text(addresses())
+    (place / "links").write_text(links())
     (place / "namespaces.json").write_text(json.dumps(namespaces()))
 
 
@@ -88,6 +100,11 @@ def remove_namespaces(place):
 
 def addresses_differ(place):
     return (place / "addresses").read_text() != addresses()
+
+
+def links_differ(place):
+    kept = place / "links"
+    return not kept.exists() or kept.read_text() != links()
 
 
 def same(archive, member, path):

@@ -3,6 +3,7 @@
 usage: main.py save NAME ROLES UNITS KNOWN     keep the state; forget all but KNOWN
        main.py check NAME SHA256               whether what was kept is whole
        main.py restore NAME ROLES UNITS        put it back
+       main.py silent NAME                     what answered then and does not answer now
        main.py forget NAME
 
 ROLES, UNITS and KNOWN are words with commas between them. What is to be told is one JSON object on
@@ -10,16 +11,21 @@ stdout. Needs nothing but what a node has: Python's library, and on the nodes wi
 PyMySQL and libvirt's binding, which OpenStack brings along.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import answers
 import files
+import flows
 import ovsdb
 
 KEPT = Path("/var/lib/labctl/snapshots")
@@ -50,6 +56,19 @@ class Stopwatch:
         self._began = now
 
 
+def wake():
+    """Let processes of services go on that SIGSTOP has stopped; systemd calls them active."""
+    said = subprocess.run(["ps", "-eo", "pid=,stat=,unit="], capture_output=True, text=True)
+    stopped = [line.split() for line in said.stdout.splitlines()]
+    woken = {}
+    for pid, state, unit in (words for words in stopped if len(words) == 3):
+        if state.startswith("T") and unit.endswith(".service"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGCONT)
+                woken[unit.removesuffix(".service")] = True
+    return list(woken)
+
+
 def start(units):
     """Start what is not active; what has crashed too. The names of those."""
     said = subprocess.run(["systemctl", "is-active", *units], capture_output=True, text=True)
@@ -75,6 +94,8 @@ def save(name, roles, units, known):
     watch.lap("files")
     ovsdb.save_switch(place)
     watch.lap("openvswitch")
+    flows.save(place)
+    watch.lap("flows")
     if "controller" in roles:
         ovsdb.save_northbound(place)
         watch.lap("northbound")
@@ -90,6 +111,8 @@ def save(name, roles, units, known):
 
         instances.save(place)
         watch.lap("instances")
+    answers.save(place)
+    watch.lap("answers")
     index = place / "index.json"
     index.write_text(json.dumps(content(place), indent=1))
     proof = {"size": size(place), "sha256": digest(index)}
@@ -121,19 +144,22 @@ def check(name, wanted):
 def restore(name, roles, units):
     watch, place = Stopwatch(), KEPT / name
     reboot = []
+    woken = wake()
     started = start(units)
     watch.lap("services")
     changed = files.restore(place)
     watch.lap("files")
-    told = {"started": started, "files": changed[:20]}
+    told = {"woken": woken, "started": started, "files": changed[:20]}
     told["openvswitch"] = ovsdb.restore_switch(place)
     files.remove_namespaces(place)
-    if files.addresses_differ(place):
+    if files.addresses_differ(place) or files.links_differ(place):
         subprocess.run(
             ["/usr/local/sbin/labctl-network"], check=True, capture_output=True, text=True
         )
         told["addresses"] = True
     watch.lap("openvswitch")
+    told["flows"] = flows.restore(place)
+    watch.lap("flows")
     if "instances" in roles:
         import instances
 
@@ -172,6 +198,8 @@ def main(argv):
         return check(name, argv[2])
     if verb == "restore":
         return restore(name, words(argv[2]), words(argv[3]))
+    if verb == "silent":
+        return {"silent": answers.silent(KEPT / name)}
     shutil.rmtree(KEPT / name, ignore_errors=True)
     return {}
 

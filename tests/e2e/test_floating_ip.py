@@ -1,5 +1,6 @@
 """The main path on the repository's own lab.yaml, as a learner walks it."""
 
+import signal
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -33,6 +34,17 @@ def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
     assert all(claim["holds"] for claim in claims.values())
     commands = [c["command"] for point in replayed["checkpoints"] for c in point["commands"]]
     assert any(command.startswith("openstack floating ip create") for command in commands)
+    # What tcpdump on the nodes prints of the request in the tunnel: outer header, inner header.
+    shown = [c for point in replayed["checkpoints"] if point["id"] == "ping-out"
+             for c in point["commands"] if c["command"].startswith("tcpdump")]  # fmt: skip
+    assert [(c["node"], c["command"]) for c in shown] == [
+        ("compute-01", "tcpdump -vvneei eth1 'udp port 6081'"),
+        ("network-controller", "tcpdump -vvneei eth1 'udp port 6081'"),
+        ("network-controller", "tcpdump -vvneei eth0 icmp"),
+    ]
+    outer, inner = shown[0]["output"].index("Geneve"), shown[0]["output"].index("ICMP echo request")
+    assert outer < inner < shown[0]["output"].index("ICMP echo reply")
+    assert floating_ip(lab) in replayed["summary"]
     # The evidence is what was seen, not what was hoped for.
     sighting = claims["request-leaves-with-the-floating-ip"]["seen"][0]
     assert sighting["src"] == floating_ip(lab)
@@ -60,7 +72,7 @@ def test_the_floating_ip_answers_ssh_and_moves_data(lab: Cli, replayed: dict[str
 def test_the_instance_reaches_the_internet_by_tcp(lab: Cli, replayed: dict[str, Any]) -> None:
     said = lab(
         "ssh", "network-controller", "--", "bash", "-ic",
-        "ssh cirros@$FLOATING_IP timeout 10 wget -qO- http://8.8.8.8/",
+        "ssh cirros@$FLOATING_IP timeout 10 wget -qO- http://www.example.com/",
     )  # fmt: skip
     assert floating_ip(lab) in said, "the Internet sees the instance at its floating IP"
 
@@ -122,6 +134,7 @@ def test_another_labctl_is_told_who_holds_the_lab(lab: Cli) -> None:
     try:
         lab_is_held(lab)
     finally:
+        holder.send_signal(signal.SIGINT)  # as Ctrl-C: the step at hand ends, the lab stays usable
         holder.wait(timeout=300)
 
 

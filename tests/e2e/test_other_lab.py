@@ -63,7 +63,6 @@ def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:
     for event, step, sig in (
         ("step_started", "host-network", signal.SIGKILL),
         ("step_started", "boot:hv-b", signal.SIGKILL),
-        ("step_started", "mariadb:ctl", signal.SIGKILL),
         ("step_progress", "keystone:ctl", signal.SIGKILL),
         ("step_started", "instance:web", signal.SIGINT),
     ):

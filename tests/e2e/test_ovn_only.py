@@ -63,6 +63,8 @@ def test_replay_proves_the_day(lab: Cli, replayed: dict[str, Any]) -> None:
 
 
 def test_halt_and_up_bring_the_workload_back(lab: Cli, replayed: dict[str, Any]) -> None:
+    # One node ends by itself, and leaves its file system mounted.
+    lab("ssh", "compute-01", "--", "systemctl", "poweroff", "--no-block")
     lab("halt")
     lab("up")
     assert lab.json("status")["state"] == "up"
@@ -73,6 +75,36 @@ def test_halt_and_up_bring_the_workload_back(lab: Cli, replayed: dict[str, Any])
         patiently = f"for i in $(seq 15); do {command} && exit; done; false"
         assert " 1 received, 0% packet loss" in lab("ssh", node, "--", "bash", "-c", patiently)
     assert lab.json("replay", "ovn-snat-dnat")["ok"] is True
+
+
+# What is done to a node, with what status must then say of it.
+FAULTS = (
+    ("compute-01", "ovs-ofctl del-flows br-int", "br-int has no flows for its tunnels"),
+    ("network-controller", "ovs-ofctl del-flows br-ex", "br-ex has no flows"),
+    ("network-controller", "ip link set eth0 down", "eth0 is missing or down"),
+    ("compute-01", "ip link set eth1 mtu 1000", "eth1 has MTU 1000, not 1500"),
+    (
+        "compute-01",
+        "systemctl kill --signal=STOP ovn-controller",
+        "ovn-controller is stopped (SIGSTOP)",
+    ),
+)
+
+
+def test_what_status_sees_a_live_reset_mends(lab: Cli, replayed: dict[str, Any]) -> None:
+    lab("snapshot", "save", "done", "--warm")
+    for node, command, _ in FAULTS:
+        lab("ssh", node, "--", "bash", "-c", command)
+    report = lab.json("status")
+    assert report["state"] == "degraded"
+    told = {node["name"]: node["troubles"] for node in report["nodes"]}
+    assert [said for node, _, said in FAULTS if said not in told[node]] == []
+    # Without files there is no other way than the live one, and its gate has sent packets.
+    lab("reset", "--to", "done")
+    assert lab.json("status")["state"] == "up"
+    ping = lab("ssh", "network-controller", "--", "ping", "-c", "1", "-W", "1", FLOATING)
+    assert " 1 received" in ping
+    lab("snapshot", "delete", "done")
 
 
 def sabotage(lab: Cli, checkpoint: str, place: int, command: str) -> set[str]:

@@ -174,7 +174,7 @@ def test_the_security_group_removed(day: Cli) -> None:
     on(day, CONTROLLER, "openstack server remove security group vm_1 allow-icmp-ssh")
     try:
         # Requests still arrive at the hypervisor; only there are they dropped.
-        assert failing(day) == {"group-on-the-port", *REACHED}
+        assert failing(day) == {"group-on-the-port", "member-of-the-port-group", *REACHED}
     finally:
         on(day, CONTROLLER, "openstack server add security group vm_1 allow-icmp-ssh")
     assert failing(day) == set()

@@ -166,3 +166,41 @@ def test_without_the_security_group_it_says_where_and_why(lab: Cli, floating: st
         assert lab.json("walk", "ping", "vm_1", "8.8.8.8")["answered"]
     lab("ssh", "vm_1", "--", "sh", "-c", "exit 9", expect=9)
     assert "SSH does not reach vm_1" in lab.stderr
+
+
+# -- faults ----------------------------------------------------------------------------------------
+def bash(lab: Cli, node: str, script: str) -> str:
+    return lab("ssh", node, "--", "bash", "-c", script)
+
+
+def test_each_eth0_is_a_network_of_its_own(lab: Cli, floating: str) -> None:
+    """Nobody answers ARP for a floating IP on a compute node's own eth0."""
+    walk = lab.json("walk", "ping", "compute-01", "vm_1", expect=3)
+    assert walk["request"]["hops"] == []
+    (question,) = [asked for asked in walk["arp"] if asked["target"] == floating]
+    assert (question["node"], question["interface"]) == ("compute-01", "eth0")
+    assert question["answers"] == []
+    assert [cause["kind"] for cause in walk["causes"]] == ["other-segment"]
+    assert f"who has {floating}" in lab("walk", "ping", "compute-01", "vm_1", expect=3)
+
+
+@pytest.fixture
+def taken(lab: Cli, floating: str) -> Iterator[None]:
+    """The controller has the floating IP itself."""
+    bash(lab, "network-controller", f"ip addr add {floating}/32 dev br-ex")
+    yield
+    bash(lab, "network-controller", f"ip addr del {floating}/32 dev br-ex")
+
+
+@pytest.mark.usefixtures("taken")
+def test_a_floating_ip_that_a_node_has_as_well(lab: Cli, floating: str) -> None:
+    walk = lab.json("walk", "ping", "network-controller", "vm_1", expect=3)
+    assert walk["request"]["hops"] == []
+    assert [(cause["kind"], cause["node"], cause["subject"]) for cause in walk["causes"]] == [
+        ("address-on-node", "network-controller", floating)
+    ]
+
+
+def test_names_are_answered_to_nodes(lab: Cli) -> None:
+    assert "8.8.8.8" in bash(lab, "compute-01", "getent ahostsv4 www.example.com")
+    bash(lab, "network-controller", "! getent hosts nobody.invalid")

@@ -258,7 +258,7 @@ def test_sudo_asks_for_a_password(box: Box, key: Path) -> None:
     box.sudo("echo 'sudo: a password is required' >&2; exit 1")
     box.start("ed25519")
     with pytest.raises(
-        LabError, match="node-1: the box refuses to be prepared: sudo: a password is required"
+        LabError, match="node-1: the box could not be prepared: sudo: a password is required"
     ) as error:
         enter(box, key)
     assert "passwordless sudo" in (error.value.hint or "")

@@ -18,7 +18,7 @@ from labctl.walks.walk import Walk
 from tests.conftest import in_ci
 from tests.unit.graph.graphs import big
 from tests.unit.report.reports import SHOWN, RecordedReport, walks_of
-from tests.unit.walks.walks import CASES, WALKS
+from tests.unit.walks.walks import PLAYED, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 LANGUAGES = ("en", "zh-TW")
@@ -152,7 +152,7 @@ def sightings(found: Sequence[Frame], of: Frame) -> set[tuple[str, tuple[tuple[s
 @pytest.fixture(scope="module")
 def all_walks(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Every recorded walk on one page."""
-    return written(tmp_path_factory.mktemp("walks"), walks=CASES)
+    return written(tmp_path_factory.mktemp("walks"), walks=PLAYED)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def test_what_is_played_is_what_was_captured(all_walks: Written, opened: Opener) -> None:
     with opened(all_walks) as page:
-        for number, case in enumerate(reversed(CASES), 1):
+        for number, case in enumerate(reversed(PLAYED), 1):
             walk = page.locator(f"#walk-{number}")
             open_walk(walk)
             played = played_steps(walk)
@@ -189,7 +189,7 @@ def as_shown(hop: Hop) -> tuple[str, tuple[tuple[str, str], ...]]:
     return where(hop.node, hop.interface), tuple(sorted(headers(hop.frame).items()))
 
 
-PLAYED = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
+STEPS_SHOWN = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
   const now = walk.querySelector("li.current");
   const fields = [...now.querySelectorAll("tr[data-field]")]
     .filter((row) => row.checkVisibility())
@@ -205,7 +205,7 @@ PLAYED = """walk => [...walk.querySelectorAll("li[data-step]")].map(() => {
 def played_steps(walk: Locator) -> list[tuple[str, str, tuple[tuple[str, str], ...]]]:
     """Direction, place and headers at every hop, one step after the other."""
     played = []
-    for step in walk.evaluate(PLAYED):
+    for step in walk.evaluate(STEPS_SHOWN):
         if step["direction"] == "end":
             continue
         fields = step["fields"]
@@ -340,6 +340,123 @@ def test_the_router_that_worked_on_it_is_lit(report: Written, opened: Opener) ->
         plain = walk.locator("svg [data-logical]:not(.lit) > rect.b").first
         stroke = "one => getComputedStyle(one).strokeWidth"
         assert lit.locator("> rect.b").evaluate(stroke) != plain.evaluate(stroke)
+
+
+def test_the_translating_router_and_the_packet_are_in_view(
+    all_walks: Written, opened: Opener
+) -> None:
+    # A laptop's window of 1280 × 800 pixels (less what the browser itself takes of the 800).
+    with opened(all_walks, 1280) as page:
+        number = len(PLAYED) - PLAYED.index("in")  # DNAT and SNAT of router r; the newest is first
+        walk = page.locator(f"#walk-{number}")
+        open_walk(walk)
+        walk.evaluate("walk => walk.scrollIntoView()")
+        walk.locator("button.to").nth(1).evaluate("button => button.click()")
+        expect(walk.locator("svg .router.lit")).to_have_count(1)
+        for what in ("svg .router.lit", "svg .packet circle", "svg .headers"):
+            seen = walk.locator(what).evaluate(
+                """one => {
+                const box = one.getBoundingClientRect();
+                const frame = one.closest(".stage").getBoundingClientRect();
+                return box.top >= frame.top && box.bottom <= Math.min(frame.bottom, innerHeight)
+                  && box.left >= frame.left && box.right <= frame.right;
+                }"""
+            )
+            assert seen, what
+
+
+def test_in_the_tunnel_the_outer_header_is_around_the_inner(
+    report: Written, opened: Opener
+) -> None:
+    for width in (PHONE, LAPTOP):
+        with opened(report, width) as page:
+            walk = page.locator("#walk-1")
+            expect(walk.locator("svg .around")).to_have_count(0)
+            do(walk, "next")  # into the tunnel
+            around = walk.locator("svg .around text")
+            expect(around).to_contain_text("192.168.33.")
+            expect(around).to_contain_text("Geneve VNI")
+            inside = walk.locator("svg .headers").evaluate(
+                """headers => {
+                const outer = headers.querySelector(":scope > rect").getBoundingClientRect();
+                const boxes = [".header rect", ".around text"].map((one) =>
+                  headers.querySelector(one).getBoundingClientRect());
+                return boxes.every((box) => box.left > outer.left && box.right < outer.right
+                  && box.top >= outer.top && box.bottom < outer.bottom)
+                  && boxes[1].top < boxes[0].top;
+                }"""
+            )
+            assert inside
+            listed = walk.locator("li.current .outer")
+            expect(listed.locator(".line.say")).to_be_visible()
+            do(walk, "first")
+            expect(walk.locator("svg .headers > rect")).to_have_count(0)
+
+
+ON_CABLES = """walk => {
+  const svg = walk.querySelector(".stage svg");
+  const corners = (line) => [...line.points].map((one) => one.matrixTransform(line.getScreenCTM()));
+  const pieces = (line) => corners(line).slice(1).map((b, n) => [corners(line)[n], b]);
+  const lines = [...svg.querySelectorAll(".l")].flatMap(pieces);
+  // Pieces between a node and a network, above or below it: only cables are drawn there.
+  const hosts = [...svg.querySelectorAll(".host > .b, .net > .b, .internet > .b")]
+    .map((one) => one.getBoundingClientRect());
+  const outside = ({ x, y }) => !hosts.some((box) =>
+    x >= box.left && x <= box.right && y >= box.top && y <= box.bottom);
+  const on = ({ x, y }) => lines.some(([a, b]) =>
+    x >= Math.min(a.x, b.x) - 1 && x <= Math.max(a.x, b.x) + 1 &&
+    y >= Math.min(a.y, b.y) - 1 && y <= Math.max(a.y, b.y) + 1);
+  const upright = [...svg.querySelectorAll(".walking .trail.request")].flatMap(pieces)
+    .filter(([a, b]) => Math.abs(a.x - b.x) < 0.5)
+    .map(([a, b]) => ({ x: a.x, from: Math.min(a.y, b.y), to: Math.max(a.y, b.y) }));
+  const points = upright.flatMap(({ x, from, to }) =>
+    Array.from({ length: Math.floor(to - from) }, (_, n) => ({ x, y: from + n + 0.5 })));
+  const between = points.filter(outside);
+  return [between.length, between.filter((point) => !on(point)).length];
+}"""
+"""(pixels of trails between nodes and networks, those of them that are on no cable)."""
+
+
+def test_between_nodes_and_networks_a_path_is_on_the_cables(
+    all_walks: Written, opened: Opener
+) -> None:
+    lengths: list[int] = []
+    with opened(all_walks) as page:
+        for number, recorded in enumerate(all_walks.walks, 1):
+            crossing = {hop.node for hop in recorded.request.hops}
+            if len(crossing) < 2:
+                continue
+            walk = page.locator(f"#walk-{number}")
+            open_walk(walk)
+            walk.locator("button.to").last.evaluate("button => button.click()")
+            between, off = walk.evaluate(ON_CABLES)
+            lengths.append(between)  # none where the other node is not in the picture
+            assert off <= 8, number  # around the frame of what it ends at
+    assert sum(length > 20 for length in lengths) >= 8
+
+
+def test_walks_stand_at_their_steps_and_the_inventory_is_last(
+    report: Written, opened: Opener
+) -> None:
+    with opened(report) as page:
+        assert page.locator("main > section > h2").evaluate_all(
+            "all => all.map((one) => one.id)"
+        ) == ["picture", "lessons", "walks", "lab"]
+        expect(page.locator("#walks ~ .walk")).to_have_count(0)
+        # One pings 8.8.8.8 from the instance, as that checkpoint does; the others were made last.
+        assert page.locator("details.walk").evaluate_all(
+            "all => all.map((one) => [one.id, one.closest('.checkpoints > li').id])"
+        ) == [
+            ["walk-1", "floating-ip--ping-out"],
+            ["walk-2", "floating-ip--ssh-in"],
+            ["walk-3", "floating-ip--ssh-in"],
+        ]
+        # A walk in a lesson that is closed begins once both are open.
+        page.locator("details.lesson").first.evaluate("lesson => { lesson.open = false }")
+        walk = page.locator("#walk-2")
+        walk.evaluate("walk => { walk.open = true }")
+        page.locator("details.lesson").first.evaluate("lesson => { lesson.open = true }")
+        expect(walk.locator(".stage svg .packet")).to_have_count(1)
 
 
 # -- the controls ----------------------------------------------------------------------------------
@@ -556,7 +673,8 @@ def test_no_guest_can_change_the_page(hostile: Written, report: Written, opened:
         do(walk, "first")
         assert page.evaluate("window.hit") is None
     with opened(hostile) as page:
-        assert page.evaluate(SKELETON) == clean
+        # Names that are not those of the lesson's commands leave the walks at another step.
+        assert sorted(page.evaluate(SKELETON)) == sorted(clean)
         inside = page.evaluate(
             """() => [...document.querySelectorAll("svg, svg *")].flatMap((one) =>
             [one.tagName, ...one.getAttributeNames().filter((name) => /^on|href/.test(name))])"""
@@ -617,7 +735,8 @@ def test_paper(report: Written, opened: Opener, tmp_path: Path) -> None:
         page.evaluate("addEventListener('beforeprint', () => { window.printed = true })")
         pdf = page.pdf(format="A4", path=tmp_path / "report.pdf")
         assert pdf.startswith(b"%PDF-")
-        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 3
+        # Three walks, eleven checkpoints with what they printed, the pictures and the tables.
+        assert 3 < len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 13
         assert page.evaluate("window.printed") is True
         assert page.locator("details[open]").count() < page.locator("details").count()
         expect(page.locator('[data-theme="system"]')).to_have_attribute("aria-pressed", "true")
@@ -626,8 +745,14 @@ def test_paper(report: Written, opened: Opener, tmp_path: Path) -> None:
         assert page.locator("details:not([open])").count() == 0
         assert set(page.evaluate(COLOURS)) == {"rgb(255, 255, 255)"}
         expect(page.locator(".controls").first).to_be_hidden()
-        for row in (".hops li:first-child .fields tr", ".fields tr.changed"):
+        for row in (".hops li:first-child .fields tr", ".changes li"):
             assert page.locator(f"{row}:visible").count() == page.locator(row).count() > 0
+        # A walk fits on a page with its headings and its picture: none begins in mid-page and
+        # breaks off (1 mm is 96 / 25.4 pixels; A4 less two margins of 14 mm).
+        for height in page.locator("details.walk").evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect().height)"
+        ):
+            assert height <= (297 - 2 * 14) * 96 / 25.4
         assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
         overflowing = page.evaluate(
             """() => [...document.querySelectorAll(".scroll")]

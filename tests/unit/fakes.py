@@ -1,21 +1,23 @@
 """Stand-ins for what a test may not touch: nodes, the cloud, the console."""
 
+import json
 import re
 import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labctl.access.guest import GuestError, GuestResult, OnLine
+from labctl.provisioning.services import units_of
 from labctl.spec.load import parse_spec
 from labctl.state import Secrets
 from labctl.terminal.page import BaseConsole
 from labctl.terminal.text import Line
-from labctl.topology import Topology, build_topology
+from labctl.topology import Node, Topology, build_topology
 
 SECRETS = Secrets(
     admin="a" * 32, database="d" * 32, rabbit="b" * 32, service="5" * 32, metadata="e" * 32
@@ -34,6 +36,47 @@ class Ran:
     node: str
     command: str
     input: bytes | None = None
+
+
+def healthy(node: Node, lab: Topology, states: Mapping[str, str] | None = None) -> str:
+    """What a node on which all is well tells of itself; but `states` {unit: state}, if they are
+    given (provisioning/node_health.py)."""
+    states = states or {}
+    units = " ".join(states.get(unit, "active") for unit in units_of(node, lab.stack))
+    eth1 = {peer.name: str(peer.eth1.address.ip) for peer in lab.nodes}
+    peers = [address for name, address in eth1.items() if name != node.name]
+    settings = {
+        "ovn-remote": f"tcp:{lab.controller.eth1.address.ip}:6642",
+        "ovn-encap-ip": eth1[node.name],
+        "ovn-encap-type": "geneve",
+        "ovn-bridge-mappings": f"{lab.physical_network}:br-ex",
+    }
+    tunnels = [
+        ["geneve", ["map", [["remote_ip", address]]], number]
+        for number, address in enumerate(peers, 1)
+    ]
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {
+        "Open_vSwitch": (["external_ids"], [[["map", [list(pair) for pair in settings.items()]]]]),
+        "Bridge": (["name", "ports"], [["br-ex", ["uuid", "p0"]]]),
+        "Port": (["_uuid", "name"], [[["uuid", "p0"], "eth0"]]),
+        "Interface": (["type", "options", "ofport"], tunnels),
+    }
+    return "\n".join(
+        [
+            f"time {time.time()}",
+            f"states {units}",
+            "mtu eth0 1500",
+            "mtu eth1 1500",
+            f"address {'br-ex' if node.is_gateway else 'eth0'} {node.eth0.address.ip}",
+            f"address eth1 {eth1[node.name]}",
+            *(f"in_port {number}" for number in range(1, len(lab.nodes))),
+            *(f"answer {address}" for address in [*peers, node.eth0.gateway]),
+            *(
+                f"{name} " + json.dumps({"headings": headings, "data": rows})
+                for name, (headings, rows) in tables.items()
+            ),
+        ]
+    )
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def test_only_the_labs_own_key_opens_the_machines(lab: VmCli) -> None:
     assert "vagrant insecure" not in keys
 
 
+@pytest.mark.long
 def test_they_hold_again_after_a_reboot(lab: VmCli) -> None:
     lab("halt")
     assert lab.json("status")["state"] == "halted"

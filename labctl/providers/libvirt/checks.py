@@ -85,7 +85,7 @@ def accelerated(facts: HostFacts) -> Iterator[Finding]:
     elif kvm.works is None:
         return
     else:
-        what = tr("/dev/kvm is there and runs no virtual machine: a trial in it failed")
+        what = tr("/dev/kvm exists, but no virtual machine starts with it: a trial failed")
         fix = tr(
             "a host that is a virtual machine itself needs nested virtualization from its own"
             " host; without it, `provider: nspawn` is the fast way"
@@ -190,7 +190,7 @@ def _daemon(facts: HostFacts) -> Iterator[Finding]:
             "libvirt-denied",
             "error",
             "programs",
-            tr("libvirt does not let this user in"),
+            tr("this user may not use libvirt"),
             impact=tr("Vagrant can make no machine"),
             fix=tr("join the group libvirt, then log out and in again"),
             commands=("sudo usermod --append --groups libvirt $USER",),

@@ -1,5 +1,6 @@
 """What is special about libvirt."""
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from labctl.i18n import mark, tr
 from labctl.providers.kvm import kvm_works
 from labctl.providers.libvirt import NAME
 from labctl.providers.provider import Features
+from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.hypervisor import EMULATION_SLOWDOWN
 from labctl.providers.vagrant.vagrantfile import machine_name, machine_names, vagrant_prefix
 from labctl.run import run
@@ -32,8 +34,11 @@ class Libvirt:
 
     @property
     def timeout_factor(self) -> int:
-        """3 with KVM, as with VirtualBox; much more when QEMU emulates the machines."""
-        return 3 if self._kvm else EMULATION_SLOWDOWN
+        """LABCTL_PATIENCE, or 3 with KVM, as with VirtualBox, or much more where QEMU emulates.
+
+        Raises LabError if LABCTL_PATIENCE is no usable number.
+        """
+        return timeout_factor_from(os.environ) or (3 if self._kvm else EMULATION_SLOWDOWN)
 
     @cached_property
     def _kvm(self) -> bool:
@@ -140,7 +145,7 @@ class Libvirt:
         for name in self._images(box):
             if name in used:
                 raise LabError(
-                    tr("disks of another lab stand on the volume {name}", name=name),
+                    tr("disks of another lab are based on the volume {name}", name=name),
                     hint=tr("destroy that lab first"),
                 )
             self._virsh("vol-delete", "--pool", "default", name)

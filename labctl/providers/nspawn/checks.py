@@ -1,7 +1,6 @@
 """Checks for containers: root, programs, a file system for overlays, the image, other labs."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from labctl.host.checks import (
     architecture,
@@ -14,6 +13,7 @@ from labctl.host.checks import (
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install, with_package_manager
 from labctl.i18n import tr
+from labctl.images.debian import KEYRING, SUITE, keyring_fix
 
 # Command -> (Debian's package, Fedora's).
 _TOOLS = {
@@ -34,8 +34,15 @@ _FOR_THE_UPLINK = {"nft": ("nftables", "nftables"), "sysctl": ("procps", "procps
 _FOR_PEOPLE = {"ssh": ("openssh-client", "openssh-clients")}
 PROGRAMS = (*_TOOLS, "mmdebstrap", "gpg", *_FOR_THE_UPLINK, *_FOR_PEOPLE)
 """Programs that the checks look for."""
-FILES = {_KEYRING: Path("/usr/share/keyrings/debian-archive-keyring.gpg")}
+FILES = {_KEYRING: KEYRING}
 """Files that the checks look for. A missing one is reported like a missing program."""
+# Keys of which one must be there for each archive of the suite: those that sign its Release files,
+# of Debian 12 and of Debian 13 (gpgv on the files, November 2026; uid "Debian Archive Automatic
+# Signing Key" and "Debian Security Archive Automatic Signing Key").
+_SIGNERS = (
+    frozenset({"B7C5D7D6350947F8", "225629DF75B188BD"}),
+    frozenset({"254CF3B5AEC0A8F0", "9904613D4CCE68C6"}),
+)
 # File systems that cannot be the writable layer of an overlay (filesystems/overlayfs.rst in Linux:
 # it needs extended attributes and d_type).
 _NO_OVERLAY = ("overlay", "nfs", "cifs", "smb", "9p", "fuse", "vboxsf", "vfat", "exfat", "ntfs",
@@ -84,8 +91,8 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             "error",
             "machine",
             tr(
-                "this is a container whose root may not do what the machine's may: no network"
-                " namespaces, no overlay mounts"
+                "this is a container, and its root lacks rights: it cannot make network namespaces"
+                " or mount overlays"
             ),
             impact=tr("labctl can make no namespace and mount no file system"),
             fix=tr("run labctl on the machine itself, or in a privileged container"),
@@ -149,6 +156,16 @@ def _tools(facts: HostFacts, case: Case) -> Iterator[Finding]:
     if missing:
         yield _missing(
             facts, "nspawn-tools", "error", missing, needed, tr("labctl calls them to make the lab")
+        )
+    keys = frozenset(facts.archive_keys or ())
+    if facts.archive_keys is not None and not all(keys & signers for signers in _SIGNERS):
+        yield Finding(
+            "nspawn-keyring",
+            "error",
+            "programs",
+            tr("{file} is too old for Debian {suite}", file=KEYRING, suite=SUITE),
+            impact=tr("no image can be built: the signatures of its packages cannot be checked"),
+            fix=keyring_fix(),
         )
     if "ssh" not in facts.commands:
         yield _missing(
@@ -225,7 +242,7 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 "warning",
                 "labs",
                 tr("a lab still runs whose directory {path} was deleted", path=other.directory),
-                impact=tr("it keeps its memory, and nothing can destroy it by its lab.yaml"),
+                impact=tr("it still uses memory, and `labctl destroy` cannot find it any more"),
                 fix=tr("end its processes and remove its namespaces"),
                 commands=(
                     f"for n in $(ls /run/netns | grep ^labctl-{other.lab_id}-); do sudo ip netns"

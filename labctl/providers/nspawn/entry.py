@@ -31,5 +31,6 @@ ENTRY = ProviderEntry(
         programs=checks.PROGRAMS,
         files=checks.FILES,
         look=questions.look,
+        questions=(questions.keys,),
     ),
 )

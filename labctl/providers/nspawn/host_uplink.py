@@ -5,20 +5,21 @@ comes from there, and translates it. A table of nftables, named after the lab, h
 nothing of the lab reaches the host's own services, and nobody else reaches the transit links.
 """
 
-import fcntl
 import json
 import os
 import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl.engine.wait import WaitTimeout, wait_until
+from labctl.engine.wait import NotYet, WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
+from labctl.operating_system import locks
+from labctl.own_directory import open_text
 from labctl.providers import netns
 from labctl.run import run
 from labctl.state import write_atomic
@@ -31,6 +32,8 @@ _SETTINGS = Path("/proc/sys/net/ipv4")
 _FORWARDING = _SETTINGS / "ip_forward"
 _MEMORY = Path("/run/labctl")
 """What the host's settings were. It is gone after a reboot, as the settings are."""
+_LOCK_SECONDS = 10
+"""Who holds the lock reads and writes a few files, which takes milliseconds."""
 _PROBE_TARGET, _PROBE_PORT = "8.8.8.8", 9
 """Where the packet of `check_forwarding` goes; the lab's own rules drop it before it leaves."""
 
@@ -87,7 +90,7 @@ def check_forwarding(nat: str, lab_id: str) -> None:
     raise LabError(
         tr("this machine's firewall drops what the lab sends to the Internet: {where}",
            where=dropping_chain(trace, own=_table(lab_id))
-           or tr("no chain of nftables tells that it was there; perhaps one of iptables-legacy")),
+           or tr("no nftables chain counted the packet; a rule of iptables-legacy may drop it")),
         hint=tr(
             "`nat.uplink: host` needs a firewall that forwards from and to {network}:"
             " `iptables -I {chain} -s {network} -j ACCEPT` and the same with -d, or a rule in your"
@@ -241,10 +244,28 @@ def _record() -> Path:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One labctl at a time: another lab may begin or end now."""
+    """One labctl at a time: another lab may begin or end now. Raises WaitTimeout."""
     _MEMORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (_MEMORY / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = _MEMORY / "lock"
+    with ExitStack() as held:
+
+        def taken() -> bool:
+            who = tr("process {pid}", pid=os.getpid())
+            try:
+                held.enter_context(locks.holding(path, who, open_text))
+            except locks.HeldError:
+                raise NotYet(tr("another labctl changes this machine's network settings")) from None
+            except locks.GoneError:
+                return False
+            return True
+
+        wait_until(
+            tr("the lock is free: {path}", path=path),
+            taken,
+            deadline=_LOCK_SECONDS,
+            hint=tr("wait for it, or look for the process that holds {path}", path=path),
+            interval=0.05,
+        )
         yield
 
 

@@ -23,7 +23,7 @@ from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import host_uplink, uplink
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.providers.provider import Cancel, Features, HostEnd, Progress
-from labctl.run import run, spawn, stop_service
+from labctl.run import SYSTEMD, run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
 from labctl.topology import Node, Topology
 
@@ -98,18 +98,21 @@ class NspawnProvider:
 
     # -- network ---------------------------------------------------------------------------------
     def network_ready(self) -> bool:
-        """Whether every key, namespace and cable is in place."""
+        """Whether every key, namespace and cable is in place, and the cables are up."""
         return (
             self._state.known_hosts.exists()
-            and all(
-                netns.has_link(self.namespace(node), device)
-                for node in self._topology.nodes
-                for device in ("eth0", "eth1")
-            )
-            and all(
-                uplink.running(self.nat_namespace(node), self._topology)
-                for node in self._topology.nodes
-            )
+            and netns.link_ready(self.private_namespace, "switch")
+            and all(self._cabled(number, node) for number, node in enumerate(self._topology.nodes))
+        )
+
+    def _cabled(self, number: int, node: Node) -> bool:
+        own, nat = self.namespace(node), self.nat_namespace(node)
+        return (
+            netns.link_ready(own, "eth0")
+            and netns.link_ready(own, "eth1")
+            and netns.link_ready(self.private_namespace, f"port{number}", master="switch")
+            and netns.link_ready(nat, "nat0")
+            and uplink.running(nat, self._topology)
         )
 
     def create_network(self) -> None:
@@ -158,6 +161,9 @@ class NspawnProvider:
         """Mount the node's file system, write its keys and host name, boot it."""
         if self.running(node):
             return
+        # A node that ended by itself (poweroff, a crash) has left its file system mounted: perhaps
+        # read-only after an error, or of files that were exchanged since.
+        self.stop(node, deadline=0)
         image = self._image()
         if image is None:
             raise LabError(tr("the baked image is missing"), hint=tr("run `labctl create`"))
@@ -173,8 +179,6 @@ class NspawnProvider:
         files = self._state.node_files(node.name)
         for directory in (files.upper, files.work, files.root):
             directory.mkdir(parents=True, exist_ok=True)
-        if os.path.ismount(files.root):
-            return
         # Relative names: a comma or colon in the lab's path would split an option of mount(8).
         layers = ":".join(str(layer) for layer in image.layers)
         run(
@@ -225,6 +229,8 @@ class NspawnProvider:
             # in there too. A private copy would keep that overlay in use.
             argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _CGROUP2,
                     "sh", "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *argv[1:]]  # fmt: skip
+        if not SYSTEMD.is_dir():
+            argv = ["sh", "-c", _AGAIN_AFTER_REBOOT, "sh", *argv]
         log = self._state.console_log(node.name)
         begin = log.stat().st_size if log.exists() else 0
         _remove_leftovers(name)
@@ -233,8 +239,14 @@ class NspawnProvider:
             log=log,
             unit=name,
             # Delegate: the container manages its own control groups. KillMode: only its init gets
-            # the signal to stop, and stops the other processes itself.
-            properties=["Delegate=yes", "KillMode=mixed"],
+            # the signal to stop, and stops the other processes itself. The exit status: see
+            # _AGAIN_AFTER_REBOOT; systemd-nspawn@.service has the same two lines.
+            properties=[
+                "Delegate=yes",
+                "KillMode=mixed",
+                f"RestartForceExitStatus={_REBOOTED}",
+                f"SuccessExitStatus={_REBOOTED}",
+            ],
         )
 
         def started() -> bool:
@@ -272,6 +284,14 @@ class NspawnProvider:
         """Whether the container's init is there."""
         return self._init_pid(node) is not None
 
+    def stopped(self, node: Node) -> bool:
+        """Whether nothing of the node runs, and its file system is not mounted."""
+        return not (
+            netns.processes(self.namespace(node))
+            or self._processes(node)
+            or os.path.ismount(self._root(node))
+        )
+
     def stop(self, node: Node, *, deadline: float) -> None:
         """Ask the node's init to power off; kill the node after `deadline` seconds."""
         guest = self._guests.pop(node.name, None)
@@ -288,15 +308,23 @@ class NspawnProvider:
                     deadline=deadline,
                     hint="",
                 )
-        self._end(self.namespace(node))
+        self._end(self.namespace(node), node)
         self._unmount(self._root(node))
 
-    def _end(self, name: str) -> None:
-        """Kill all processes in a namespace, and wait until they are gone."""
-        netns.kill(name)
+    def _end(self, name: str, node: Node | None = None) -> None:
+        """Kill all processes in a namespace, and wait until they are gone.
+
+        With `node` wait for its systemd-nspawn too: that of a node which just reboots would start
+        it once more.
+        """
+
+        def ended() -> bool:
+            netns.kill(name)
+            return not (netns.processes(name) or (node and self._processes(node)))
+
         wait_until(
             tr("the processes in {namespace} end", namespace=name),
-            lambda: not netns.processes(name),
+            ended,
             deadline=20,
             hint=tr("`ip netns pids {namespace}` lists them", namespace=name),
         )
@@ -386,18 +414,20 @@ class NspawnProvider:
         ]
         return leftovers + self._processes()
 
-    def _processes(self) -> list[str]:
-        """The systemd-nspawn processes of this lab, which run outside its namespaces.
+    def _processes(self, node: Node | None = None) -> list[str]:
+        """The systemd-nspawn processes of this lab, or of one node, which run outside its
+        namespaces.
 
         That a command line contains the lab's ID is not enough: it may be a user who reads its log.
         """
+        machine = f" --machine={self.namespace(node)[:64] + ' ' if node else self._prefix}"
         processes = []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if "systemd-nspawn " in command and f" --machine={self._prefix}" in command:
+            if "systemd-nspawn " in command and machine in command:
                 processes.append(
                     tr("process {pid}: {command}", pid=process.parent.name, command=command)
                 )
@@ -420,6 +450,12 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 _CGROUP2 = (
     'mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
 )
+
+
+_REBOOTED = 133
+"""systemd-nspawn --keep-unit exits with this when the container wants to boot again
+(systemd-nspawn@.service)."""
+_AGAIN_AFTER_REBOOT = f'while "$@"; [ $? = {_REBOOTED} ]; do :; done'
 
 
 def _remove_leftovers(name: str) -> None:

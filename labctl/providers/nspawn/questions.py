@@ -1,18 +1,52 @@
-"""What the doctor asks about containers: which other labs of containers are on this host."""
+"""What the doctor asks about containers: other labs of containers, the keys for their image."""
 
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from labctl.host.facts import ContainerLab, HostFacts
 from labctl.host.files import PROC, RUN, read
 from labctl.host.questions import Host
+from labctl.images.debian import KEYRING
 from labctl.state import STATE_DIRECTORY
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
     """Adds the labs of containers on this machine to the facts."""
     return replace(facts, containers=containers())
+
+
+APT_KEYS = Path("/etc/apt/trusted.gpg.d")
+
+
+def keys(host: Host, facts: HostFacts) -> HostFacts:
+    """Adds the keys of Debian's archives, if the image is to be built of their packages.
+
+    mmdebstrap has packages checked with apt's own keys, or with the keyring if apt lacks some.
+    """
+    files = [file for file in (KEYRING, *sorted(APT_KEYS.glob("*"))) if file.is_file()]
+    if facts.image != "none" or "gpg" not in facts.commands or not KEYRING.exists():
+        return facts
+    # gpg makes the directory of its settings: not the user's, for the doctor changes nothing.
+    with tempfile.TemporaryDirectory() as home:
+        command = [
+            host.which("gpg") or "gpg",
+            "--batch",
+            "--homedir",
+            home,
+            "--with-colons",
+            "--show-keys",
+            *files,
+        ]
+        listed = host.answers({"keys": [str(word) for word in command]})["keys"].stdout
+    return replace(facts, archive_keys=key_ids(listed) or None)
+
+
+def key_ids(listed: str) -> tuple[str, ...]:
+    """The long IDs of the keys in `gpg --with-colons` (doc/DETAILS in GnuPG: field 5 of `pub`)."""
+    rows = [line.split(":") for line in listed.splitlines()]
+    return tuple(row[4] for row in rows if row[0] == "pub" and len(row) > 4)
 
 
 def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:

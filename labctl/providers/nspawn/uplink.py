@@ -1,8 +1,8 @@
 """What is behind a node's eth0: a simulated Internet, or the host's real uplink.
 
 Simulated (the default): the NAT namespace has the gateway's address and that of a well-known host,
-8.8.8.8, which answers ping and HTTP. No packet leaves the machine, so it needs no network. With
-`nat.uplink: host` the namespace is a router behind the host instead.
+8.8.8.8, which answers ping, HTTP and DNS. No packet leaves the machine, so it needs no network.
+With `nat.uplink: host` the namespace is a router behind the host instead.
 """
 
 from pathlib import Path
@@ -48,7 +48,10 @@ def ensure(nat: str, topology: Topology, *, number: int, lab_id: str, log: Path)
 
 
 def running(nat: str, topology: Topology) -> bool:
-    """Whether the HTTP server answers, or with `nat.uplink: host` whether the route is there."""
+    """Whether the HTTP server, which starts last, answers.
+
+    With `nat.uplink: host`: whether the route is there.
+    """
     if not netns.exists(nat):
         return False
     if topology.uplink == "host":
@@ -61,9 +64,13 @@ def running(nat: str, topology: Topology) -> bool:
 
 
 def resolver(topology: Topology) -> str:
-    """The content of a node's /etc/resolv.conf: the host's name servers that nodes can reach."""
+    """The content of a node's /etc/resolv.conf.
+
+    Simulated: the one host, asked once, so that a node whose eth0 is broken does not wait long for
+    a name. Otherwise the host's name servers that nodes can reach.
+    """
     if topology.uplink != "host":
-        return "# No names on the simulated Internet; nodes know each other by /etc/hosts.\n"
+        return f"nameserver {INTERNET_HOST}\noptions timeout:1 attempts:1\n"
     # What the host itself serves, on its loopback interface or elsewhere, no node can reach.
     own = host_uplink.own_addresses()
     for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):

@@ -206,7 +206,7 @@ class VagrantCommand:
             raise failed from error
         except (ValueError, IndexError) as error:
             raise LabError(
-                tr("Vagrant says what python-vagrant does not understand: {error}", error=error),
+                tr("Vagrant's answer cannot be read: {error}", error=error),
                 hint=tr("see {log}; run `vagrant status` yourself in {directory}",
                         log=self.log, directory=self.root),
             ) from error  # fmt: skip

@@ -68,7 +68,7 @@ def install_lab_key(
         if channel.recv_exit_status() != 0:
             raise LabError(
                 tr(
-                    "{node}: the box refuses to be prepared: {said}",
+                    "{node}: the box could not be prepared: {said}",
                     node=node,
                     said=output or tr("no reason given"),
                 ),

@@ -190,6 +190,10 @@ class VagrantProvider:
             return False
         return self.status().get(node.name) == "running"
 
+    def stopped(self, node: Node) -> bool:
+        """Whether the machine does not run."""
+        return not self.running(node)
+
     def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
         """`vagrant up` without provisioning; then install the lab's key for root."""
         with self.one_at_a_time:

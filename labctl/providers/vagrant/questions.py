@@ -12,6 +12,8 @@ from labctl.run import Completed
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
     """Adds to the facts where Vagrant is, and whether it is the distribution's package."""
+    if facts.vagrant is not None:
+        return facts  # two providers ask
     path = host.which("vagrant")
     # HashiCorp's packages also have /usr/bin/vagrant, but put everything else below /opt/vagrant.
     distribution = path == "/usr/bin/vagrant" and not Path("/opt/vagrant").is_dir()

@@ -86,7 +86,7 @@ class VagrantSnapshots:
                 return tr("the machine {node} is gone", node=node.name)
             machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
             if machine.strip() != proof.get("machine"):
-                return tr("{node} is another machine now", node=node.name)
+                return tr("{node} was made anew after the snapshot", node=node.name)
             if name not in self._names(node):
                 return tr("{node} has no snapshot {name}", node=node.name, name=name)
         return ""
@@ -121,8 +121,8 @@ class VagrantSnapshots:
                 # VirtualBox does not delete a snapshot on which both the machine's present disk and
                 # other snapshots are based.
                 error.hint = tr(
-                    "a snapshot that others stand on may have to stay until they are deleted;"
-                    " see {log}",
+                    "the hypervisor may not delete a snapshot that newer ones are based on:"
+                    " delete those first; see {log}",
                     log=self._machines.vagrant.log,
                 )
                 raise

@@ -153,7 +153,7 @@ def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
             tr("labctl was never tried with VirtualBox {version}", version=box.version),
             impact=tr("Vagrant refuses a VirtualBox that it does not know")
             if newer
-            else tr("it is too old: its makers mend nothing in it any more"),
+            else tr("it is too old: it gets no fixes any more"),
             fix=tr(
                 "if Vagrant refuses it, install VirtualBox {known}", known=dotted(max(_KNOWN_FROM))
             ),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.access.packets import PAYLOAD, Frame, Quoted, frames
+from labctl.access.packets import PAYLOAD, Frame, Quoted, exchange, frames
 from labctl.errors import LabError
 from tests.unit.golden import GOLDEN, expect_json
 
@@ -259,3 +259,36 @@ def test_frames_are_json() -> None:
     found = [asdict(one) for one in frames(pcap(PLAIN, geneve(PLAIN)), "gw", "eth0")]
     assert len(found) == 2
     assert json.loads(json.dumps(found)) == found
+
+
+# -- an exchange -----------------------------------------------------------------------------------
+def arp() -> bytes:
+    return MACS + b"\x08\x06" + bytes(28)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("nano", [False, True])
+def test_an_exchange_is_a_request_and_its_own_reply(order: str, nano: bool) -> None:
+    def sent(kind: int, sequence: int) -> bytes:
+        return geneve(MACS + IP_TYPE + ip(echo(kind, sequence=sequence)))
+
+    whole = pcap(arp(), sent(0, 1), sent(8, 2), sent(0, 1), sent(0, 2), sent(8, 3), order=order,
+                 nano=nano)  # fmt: skip
+    found = frames(exchange(whole), "gw", "eth1")
+    assert [(frame.kind, frame.sequence) for frame in found] == [("request", 2), ("reply", 2)]
+    assert found == [frames(whole, "gw", "eth1")[n] for n in (1, 3)]
+
+
+def test_an_exchange_without_a_reply_or_without_a_request() -> None:
+    request = MACS + IP_TYPE + ip(echo(8))
+    assert exchange(pcap(arp(), request, request)) == pcap(arp(), request)[:24] + record(1, request)
+    others = [MACS + IP_TYPE + ip(bytes(20), protocol=6) for _ in range(3)]
+    assert len(frames(exchange(pcap(*others)), "gw", "eth0")) == 2
+    assert frames(exchange(pcap(arp())), "gw", "eth0") == []
+    assert exchange(b"") == b""
+    assert frames(exchange(pcap(request)[:-1]), "gw", "eth0") == []
+
+
+def record(number: int, packet: bytes) -> bytes:
+    size = len(packet)
+    return struct.pack("<IIII", 100 + number, 500_000, size, size) + packet

@@ -9,17 +9,21 @@ from typing import Any, cast
 import pytest
 
 from labctl.access.guest import GuestError
+from labctl.actions import status
 from labctl.actions.status import Report, collect, show
 from labctl.i18n import set_language
 from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 from tests.documents import expect_document
-from tests.unit.fakes import FakeGuest, PlainPage, no_cloud, topology
+from tests.unit.fakes import FakeGuest, PlainPage, healthy, no_cloud, topology
 
 CONTROLLER, COMPUTE = "network-controller", "compute-01"
 CHASSIS = '{"headings": ["hostname", "encaps"], "data": [ROWS]}'
 ENCAPS = '{"headings": ["_uuid", "type", "ip"], "data": [ROWS]}'
+
+
+HEALTH = "^bash -c .*list-br"
 
 
 @dataclass
@@ -36,8 +40,7 @@ class FakeLab:
         self.state = LabState(self.directory)
         self.guests = {}
         for node in self.topology.nodes:
-            said = "\n".join("active" for _ in units_of(node, "openstack")) + "\n"
-            self.guests[node.name] = FakeGuest(node.name).on("^systemctl is-active", said)
+            self.guests[node.name] = FakeGuest(node.name).on(HEALTH, healthy(node, self.topology))
         self.registered(CONTROLLER, COMPUTE)
         server = {
             "name": "vm_1", "status": "ACTIVE", "compute_host": COMPUTE, "security_groups": [],
@@ -85,7 +88,15 @@ class FakeLab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> FakeLab:
+def between(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is wrong between nodes, which OVN, Neutron and Nova are asked for."""
+    troubles: list[str] = []
+    monkeypatch.setattr(status, "troubles_between_nodes", lambda lab: troubles)
+    return troubles
+
+
+@pytest.fixture
+def lab(tmp_path: Path, between: list[str]) -> FakeLab:
     return FakeLab(tmp_path).create()
 
 
@@ -141,21 +152,48 @@ log in: labctl ssh compute-01"""
 
 
 def test_a_service_that_is_not_active_is_named(lab: FakeLab) -> None:
-    units = units_of(lab.topology.node(COMPUTE), "openstack")
-    said = ["failed" if unit == "nova-compute" else "active" for unit in units]
-    lab.guests[COMPUTE].on("systemctl", "\n".join(said), exit=3)
+    compute = lab.topology.node(COMPUTE)
+    lab.guests[COMPUTE].on(HEALTH, healthy(compute, lab.topology, {"nova-compute": "failed"}))
     report = lab.report()
     assert report["state"] == "degraded"
     assert report["nodes"][1]["failed"] == ["nova-compute"]
     assert (report["instances"], report["login"]) == ([], {})
     assert "✗  compute-01" in lab.shown()
-    assert "compute-01: not active: nova-compute" in lab.shown()
+    assert "compute-01: nova-compute failed" in lab.shown()
 
 
 def test_a_node_that_does_not_answer_is_no_reason_to_fail(lab: FakeLab) -> None:
-    lab.guests[COMPUTE].on("systemctl", raises=GuestError("no SSH"))
+    lab.guests[COMPUTE].on(HEALTH, raises=GuestError("no SSH"))
     report = lab.report()
     assert (report["state"], report["nodes"][1]["failed"]) == ("degraded", ["ssh"])
+
+
+def test_services_that_run_are_not_all(lab: FakeLab) -> None:
+    said = healthy(lab.topology.node(COMPUTE), lab.topology)
+    lab.guests[COMPUTE].on(HEALTH, said.replace("mtu eth1 1500", "mtu eth1 1000"))
+    report = lab.report()
+    assert (report["state"], report["nodes"][1]["failed"]) == ("degraded", [])
+    assert report["nodes"][1]["troubles"] == ["eth1 has MTU 1000, not 1500"]
+    assert [instance["name"] for instance in report["instances"]] == ["vm_1"]
+    shown = lab.shown()
+    assert "✗  compute-01" in shown
+    assert "compute-01: eth1 has MTU 1000, not 1500" in shown
+    assert "to mend it: labctl reset" in shown
+
+
+def test_what_is_wrong_between_nodes(lab: FakeLab, between: list[str]) -> None:
+    between.append("router only in OVN: r")
+    assert (lab.report()["state"], lab.report()["troubles"]) == ("degraded", between)
+    assert "✗  router only in OVN: r" in lab.shown()
+
+
+def test_a_database_that_is_stopped_is_not_waited_for(lab: FakeLab) -> None:
+    controller = lab.topology.node(CONTROLLER)
+    said = healthy(controller, lab.topology) + "\nstopped ovn-ovsdb-server-sb.service\n"
+    lab.controller.on(HEALTH, said).on("ovn-sbctl", raises=AssertionError("it was asked"))
+    node = lab.report()["nodes"][0]
+    assert node["services"]["ovn-ovsdb-server-sb"] == "stopped"
+    assert node["troubles"] == ["ovn-ovsdb-server-sb is stopped (SIGSTOP)"]
 
 
 def test_a_chassis_that_is_missing(lab: FakeLab) -> None:

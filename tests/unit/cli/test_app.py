@@ -1,6 +1,7 @@
 """The command line without a lab: exit codes, messages, no traceback."""
 
 import errno
+import io
 import json
 import resource
 import subprocess
@@ -142,6 +143,30 @@ def test_verbs_that_need_a_lab_say_so(run: Run, verb: str) -> None:
 def test_destroy_without_a_lab_is_fine(run: Run) -> None:
     Path("lab.yaml").write_text("name: x\n")
     assert run("destroy")[0] == 0
+
+
+class Terminal(io.StringIO):
+    """Somebody at a terminal, who types what it holds."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "code"),
+    [("n\n", [], 1), ("", [], 130), ("y\n", [], 0), ("", ["--yes"], 0)],
+)
+def test_destroy_asks_before_snapshots_of_ones_own_go(
+    run: Run, monkeypatch: pytest.MonkeyPatch, typed: str, options: list[str], code: int
+) -> None:
+    Path("lab.yaml").write_text("name: x\n")
+    monkeypatch.setattr("labctl.actions.destroy.snapshots_of_the_user", lambda lab: ["mine"])
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    done, out, err = run("destroy", *options)
+    assert done == code, err
+    assert ("snapshots mine?" in out) is (not options)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert run("destroy")[0] == 0, "a script is not asked"
 
 
 def test_a_provider_that_is_not_there_is_not_ignored(

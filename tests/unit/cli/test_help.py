@@ -76,11 +76,11 @@ def test_help_in_chinese(
         (("craete",), "沒有 craete 這個指令；是不是 create"),
         (("create", "--nonsense"), "沒有 --nonsense 這個選項"),
         (("create", "--qiet"), "是不是 --file, --quiet？"),
-        (("ssh",), "缺少 node"),
+        (("ssh",), "缺少 NAME"),
         (("snapshot", "save"), "缺少 NAME"),
         (("logs", "--lines"), "--lines 需要一個值"),
-        (("halt", "all"), "多了 all"),
-        (("logs", "--lines", "x"), "--lines 的值不對"),
+        (("halt", "all"), "多餘的參數 all"),
+        (("logs", "--lines", "x"), "--lines 的值不正確"),
     ],
 )
 def test_wrong_use_in_chinese(

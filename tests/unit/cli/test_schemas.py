@@ -84,7 +84,7 @@ def test_what_real_labs_printed(name: str, path: str) -> None:
 
 
 def test_the_lessons() -> None:
-    rows = expect_document("lessons", [load_lesson(name).summary() for name in available()])
+    rows = expect_document("lessons", [load_lesson(name).to_json() for name in available()])
     assert [row["id"] for row in rows] == list(available())
     assert {type(row["title"]) for row in rows} == {str}
 

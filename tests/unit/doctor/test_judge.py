@@ -122,7 +122,7 @@ def test_create_is_told_everything_that_stops_it() -> None:
     with pytest.raises(LabError) as refused:
         case("nspawn-in-a-container").raise_if_not_ok()
     assert refused.value.code == 1
-    for said in ("a container whose root", "/dev/net/tun", "overlayfs"):
+    for said in ("a container, and its root", "/dev/net/tun", "overlayfs"):
         assert said in refused.value.message
     assert "labctl doctor" in refused.value.hint
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import labctl.images.baked
+import labctl.images.debian
 from labctl.errors import Cancelled, LabError
 from labctl.images.baked import BakedImage, ImageCache, exclusive
 from tests.unit.conftest import GROUP, USER
@@ -42,6 +43,8 @@ class Workshop:
     ran: list[list[str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     fail: Callable[[str], Exception | None] = lambda command: None
+    lines: Sequence[str] = ("Setting up nova-api (3.14) ...",)
+    """What mmdebstrap prints."""
 
     def stream(self, argv: Sequence[str | Path], *, log: Path, **how: Any) -> None:
         words = [str(word) for word in argv]
@@ -49,12 +52,13 @@ class Workshop:
         assert how["timeout"] >= 600
         command = self.commands[-1]
         if command == "mmdebstrap":
-            suite = words.index(labctl.images.baked.SUITE)
+            suite = words.index(labctl.images.debian.SUITE)
             root = Path(words[suite + 1])
             (root / "etc").mkdir(parents=True)
             (root / "etc" / "packages").write_text("from the packages layer")
             (root / "etc" / "both").write_text("below")
-            how["on_line"]("Setting up nova-api (3.14) ...")
+            for line in self.lines:
+                how["on_line"](line)
         else:
             lower, partial, _ = words[-3:]
             assert (Path(lower) / "etc" / "packages").exists()
@@ -361,7 +365,7 @@ def test_waiting_for_the_lock_comes_to_an_end(tmp_path: Path) -> None:
         assert f"process {os.getpid()} holds it" in error.value.hint
         with pytest.raises(Cancelled), exclusive(lock, said.append, cancelled=lambda: True):
             pass
-    assert said == ["another lab builds the image; waiting for it"] * 2
+    assert said == ["another labctl builds the image; waiting for it to finish"] * 2
     with exclusive(lock, said.append, deadline=0):
         assert len(said) == 2
 
@@ -373,3 +377,25 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot write"), exclusive(tmp_path / "lock", said.append):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+# -- the host's keys -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "line",
+    [
+        "W: GPG error: trixie InRelease: The following signatures couldn't be verified because the"
+        " public key is not available: NO_PUBKEY 6ED0E7B82643E131 NO_PUBKEY 78DBA3BC47EF2265",
+        "Sub-process /usr/bin/sqv returned an error code (1), error message is: Missing key"
+        " B8E5F13176D2A7A75220028078DBA3BC47EF2265, which is needed to verify signature.",
+    ],
+)
+def test_an_old_keyring_is_named_and_not_the_network(workshop: Workshop, line: str) -> None:
+    network = LabError("mmdebstrap failed", hint="is there a network?")
+    workshop.fail = lambda command: network
+    with pytest.raises(LabError) as error:
+        workshop.build()
+    assert error.value.hint == "is there a network?"
+    workshop.lines = (line, "E: The repository is not signed.")
+    with pytest.raises(LabError) as error:
+        workshop.build()
+    assert "debian-archive-keyring 2023.3" in error.value.hint

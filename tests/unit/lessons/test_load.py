@@ -50,7 +50,8 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 
 def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
     """What templates see, with a fact of its own kind for each name."""
-    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab"}
+    kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab",
+             "id": "56baaddf-32c2-4ab6-8762-6b5f199926c6"}  # fmt: skip
     facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
     return {
         "lab": lab,
@@ -451,8 +452,8 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     used = (lab.external_network, lab.external_subnet, lab.router, lab.security_group)
     if lesson.id == "floating-ip":
         assert set(used) <= words
-        listed = ["openstack", "network", "list", "--name", lab.external_network]
-        assert [*listed, "-f", "value", "-c", "ID"] in calls
+        listed = ["openstack", "network", "list", "--provider-physical-network"]
+        assert [*listed, lab.physical_network, "-f", "value", "-c", "ID"] in calls
     # A template inside quotes of the command would give such a name quotes of its own.
     for word in words:
         if re.search("pwned|public|外部|&&", word):
@@ -576,4 +577,6 @@ def test_a_lessons_own_mistakes_are_said() -> None:
     assert error.value.code == EXIT_USAGE
     with pytest.raises(LabError, match="regular expression") as error:
         matches("x", {"matches": "("})
+    with pytest.raises(LabError, match="comes to no end"):
+        matches("a" * 60 + "b", {"matches": "(a|aa)+"})
     assert error.value.code == EXIT_USAGE

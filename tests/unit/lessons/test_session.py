@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 
+from labctl.access.capture import Tap
+from labctl.access.packets import exchange, frames
 from labctl.engine.steps import RunResult, Step
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import set_language
 from labctl.lessons.commands import VARIABLES
-from labctl.lessons.model import Lesson
-from labctl.lessons.results import LessonOutcome
+from labctl.lessons.model import Lesson, Text
+from labctl.lessons.results import CheckpointResult, LessonOutcome
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import Scene, abbreviated, fenced, read_records, transcript
 from tests.documents import expect_document
 from tests.unit.fakes import FakeGuest
-from tests.unit.lessons.bench import COMPUTE, Bench, lesson
+from tests.unit.golden import GOLDEN
+from tests.unit.lessons.bench import COMPUTE, CONTROLLER, Bench, lesson
 
 DAY = """
   - id: net
@@ -169,7 +172,9 @@ def test_in_practice_the_learner_types(with_profile: Bench, day: Lesson) -> None
     # The learner types it.
     sees(bench, NET)
     assert position(room.check())["next"] == "ip"
-    assert printed(room.next())["task"].startswith("See to it that this holds:\n\n- There is an")
+    assert printed(room.next())["task"].startswith(
+        "Do what it takes to make all of this true:\n\n- There is an"
+    )
     sees(bench, NET, IP)
     assert position(room.check())["next"] == "look"
     assert made(bench) == []
@@ -201,7 +206,7 @@ def test_in_practice_what_is_only_to_be_seen_is_said_to_be_so(bench: Bench, day:
     assert printed(passed)["commands"] == ["echo looked at $IP"]
     assert printed(passed)["only_looks"] is True
     assert position(passed)["next"] is None
-    assert "There was nothing to do but look." in bench.page.text
+    assert "There was nothing to change." in bench.page.text
     assert "network-controller# echo looked at $IP" in bench.page.text
     again = room.check()
     assert again.words == {}, "it was passed already"
@@ -438,7 +443,9 @@ def test_another_lesson_with_the_id_of_one_that_was_begun_is_refused(
     session = bench.classroom(what)
     bench.lessons |= {str(path): what for path in (first, second, moved)}
     assert session.replay(str(first)).failure is None
-    with pytest.raises(LabError, match=f"^{first} was begun and has the id test, too$") as error:
+    with pytest.raises(
+        LabError, match=f"^the lesson {first} was begun, and its id is test, too$"
+    ) as error:
         session.replay(str(second))
     assert error.value.hint == f"give {second} another id"
     assert bench.progress()["attempted"] == ["one"]
@@ -677,3 +684,72 @@ def test_check_shows_each_claim_as_it_is_proved(bench: Bench) -> None:
     bench.rows = Watching(ask)
     assert room.check().failure is None
     assert shown == [0, 1, 2]
+
+
+# -- the summary -----------------------------------------------------------------------------------
+@pytest.fixture
+def ending(day: Lesson) -> Lesson:
+    """The day with a summary that uses a value of the lab."""
+    summary = Text.model_validate({"en": "It is {{ fact.ip }}.", "zh-TW": "就是 {{ fact.ip }}。"})
+    checkpoints = [*day.checkpoints[:2]]
+    return day.model_copy(update={"summary": summary, "checkpoints": checkpoints})
+
+
+def test_the_summary_comes_when_the_last_checkpoint_has_passed(
+    bench: Bench, ending: Lesson
+) -> None:
+    room = bench.classroom(ending)
+    room.start("test", practice=False)
+    sees(bench, NET)
+    assert "summary" not in printed(room.next())
+    assert "It is" not in bench.page.text
+    sees(bench, NET, IP)
+    room.next()
+    assert printed(room.next())["summary"] == "It is 10.0.2.9."
+    assert "Summary\nIt is 10.0.2.9." in bench.page.text
+    sees(bench)  # the address may be gone by the time somebody asks again
+    assert printed(room.next())["summary"] == "It is 10.0.2.9."
+    shown = transcript(ending, read_records(bench.state, ending), Scene("lab", []))
+    assert shown.endswith("## Summary\n\nIt is 10.0.2.9.\n")
+    set_language("zh-TW")
+    assert printed(room.next())["summary"] == "就是 10.0.2.9。"
+
+
+def test_a_replay_gives_the_summary_only_when_it_comes_to_its_end(
+    bench: Bench, ending: Lesson
+) -> None:
+    only = ending.model_copy(update={"checkpoints": [ending.checkpoints[1]]})
+    sees(bench, IP)
+    assert printed(bench.replay(only)[0])["summary"] == "It is 10.0.2.9."
+    sees(bench, NET)
+    assert "summary" not in printed(bench.replay(only)[0])
+    assert "Summary" not in transcript(only, read_records(bench.state, only), Scene("lab", []))
+
+
+def test_in_practice_the_last_check_gives_the_summary(with_profile: Bench, ending: Lesson) -> None:
+    room = with_profile.classroom(ending)
+    room.start("test", practice=True)
+    sees(with_profile, NET)
+    assert "summary" not in printed(room.check())
+    sees(with_profile, NET, IP)
+    assert printed(room.check())["summary"] == "It is 10.0.2.9."
+
+
+# -- what captures saw -----------------------------------------------------------------------------
+def test_a_request_and_its_reply_are_shown_as_tcpdump_prints_them(
+    bench: Bench, day: Lesson
+) -> None:
+    bench.node.stub("tcpdump", 'echo "$*: $(wc -c) bytes"')
+    commands, result = bench.runner(day).commands, CheckpointResult("ping", "Ping")
+    pcap = (GOLDEN / "pcap/ping-out.network-controller.eth1.pcap").read_bytes()
+    commands.show_frames({Tap(CONTROLLER, "eth1", "udp port 6081"): pcap}, result)
+    (shown,) = result.commands
+    assert (shown.prompt, shown.command) == (
+        "network-controller#", "tcpdump -vvneei eth1 'udp port 6081'",
+    )  # fmt: skip
+    assert shown.output == f"-vvneer -: {len(exchange(pcap))} bytes\n"
+    assert len(frames(exchange(pcap), "", "")) == 2 < len(frames(pcap, "", ""))
+    assert f"{shown.prompt} {shown.command}\n{shown.output.strip()}" in bench.page.text
+    bench.node.stub("tcpdump", "exit 1")
+    commands.show_frames({Tap(CONTROLLER, "eth1", "icmp"): pcap}, result)
+    assert len(result.commands) == 1, "where tcpdump prints nothing, nothing is shown"

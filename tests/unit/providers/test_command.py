@@ -206,7 +206,7 @@ def test_lines_that_python_vagrant_stumbles_over(
 ) -> None:
     program(tmp_path, f"echo '{line}'")
     with (
-        pytest.raises(LabError, match="does not understand") as error,
+        pytest.raises(LabError, match="cannot be read") as error,
         command.python() as vagrant,
     ):
         vagrant.status()

@@ -96,22 +96,25 @@ def test_resolvers() -> None:
 @pytest.mark.parametrize(
     ("value", "factor"), [(None, 3), ("", 3), ("1", 1), (" 7 ", 7), ("100", 100)]
 )
-def test_virtualbox_takes_its_timeout_factor_from_the_user(
+def test_the_timeout_factor_is_the_users(
     monkeypatch: pytest.MonkeyPatch, value: str | None, factor: int
 ) -> None:
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: True)
     monkeypatch.delenv("LABCTL_PATIENCE", raising=False)
     if value is not None:
         monkeypatch.setenv("LABCTL_PATIENCE", value)
     assert VirtualBox().timeout_factor == factor
+    assert Libvirt().timeout_factor == factor
 
 
 @pytest.mark.parametrize("value", ["abc", "-3", "inf", "101", "1_0", "0"])
-def test_virtualbox_refuses_a_timeout_factor_that_is_none(
-    monkeypatch: pytest.MonkeyPatch, value: str
+@pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
+def test_a_timeout_factor_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, hypervisor: type[VirtualBox | Libvirt]
 ) -> None:
     monkeypatch.setenv("LABCTL_PATIENCE", value)
     with pytest.raises(LabError, match=r"a whole number from 1 to 100") as caught:
-        _ = VirtualBox().timeout_factor
+        _ = hypervisor().timeout_factor
     assert caught.value.code == 2
 
 

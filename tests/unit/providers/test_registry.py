@@ -160,7 +160,7 @@ class TestToy:
     def test_its_life(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         code, said = run("create")
         assert code == EXIT_DONE, said
-        assert "no snapshot base" in said
+        assert "the snapshot base was not made" in said
         report = json.loads(run("status", "--json")[1])
         assert (report["provider"], report["state"]) == ("toy", "up")
         assert run("create")[0] == EXIT_DONE

@@ -651,7 +651,7 @@ def test_a_snapshot_there_and_back(
     assert "has no snapshot" in provider.snapshots.trouble(
         node(provider, A), "other", tmp_path, proof
     )
-    assert "another machine" in provider.snapshots.trouble(node(provider, A), "base", tmp_path, {})
+    assert "was made anew" in provider.snapshots.trouble(node(provider, A), "base", tmp_path, {})
     provider.snapshots.restore(node(provider, A), "base")
     assert world["machines"][f"labctl-x-{A}"]["restored"] == "base"
     provider.snapshots.delete(node(provider, A), "base")

@@ -23,7 +23,7 @@ from labctl.provisioning.services import units_of
 from labctl.provisioning.stages import scripts_of
 from labctl.state import LabState
 from labctl.topology import Topology
-from tests.unit.fakes import FakeGuest, no_cloud, topology
+from tests.unit.fakes import FakeGuest, healthy, no_cloud, topology
 
 LAB = topology("name: first-week\nstack: ovn\n")
 OPENSTACK = topology()
@@ -113,7 +113,10 @@ def test_units_are_those_of_ovn() -> None:
 def test_status_asks_no_cloud(tmp_path: Path) -> None:
     guests = {node.name: controller(*(one.name for one in LAB.nodes)) for node in LAB.nodes}
     for node in LAB.nodes:
-        guests[node.name].on("is-active", "\n".join("active" for _ in units_of(node, "ovn")))
+        guests[node.name].on("^bash -c .*list-br", healthy(node, LAB))
+        guests[node.name].on("^ip -4 -o address show", "1: eth0 inet 10.0.2.15/24 scope global")
+    address = '{"headings": ["external_ip"], "data": [["10.0.2.200"]]}'
+    guests[LAB.controller.name].on("list NAT", address)
     state = LabState(tmp_path)
     state.begin("first-week", "nspawn")
     state.created.touch()
@@ -127,6 +130,12 @@ def test_status_asks_no_cloud(tmp_path: Path) -> None:
     report = collect(cast(Any, lab))
     assert (report["state"], report["stack"], report["instances"]) == ("up", "ovn", [])
     assert set(report["login"]) == {"network-controller", "compute-01"}
+    # An address that a node took as well, which only this look finds.
+    mine = address.replace("10.0.2.200", "10.0.2.15")
+    guests[LAB.controller.name].on("list NAT", mine)
+    report = collect(cast(Any, lab))
+    assert (report["state"], len(report["troubles"])) == ("degraded", 1)
+    assert "10.0.2.15 on eth0, which is OVN's" in report["troubles"][0]
 
 
 # -- lessons ---------------------------------------------------------------------------------------

@@ -442,7 +442,7 @@ def test_only_what_the_caller_may_read_becomes_an_image(
         with pytest.raises(LabError, match="cannot be read: Permission denied") as error:
             source(name, tmp_path)
         assert error.value.code == EXIT_USAGE
-        assert "with the rights of who called labctl" in error.value.hint
+        assert "with your rights, not with root's" in error.value.hint
     for name in ("./pipe.img", "/dev/zero"):
         with pytest.raises(LabError, match="is no regular file"):
             source(name, tmp_path)
@@ -454,7 +454,7 @@ def test_an_url_is_downloaded_into_the_cache(
 ) -> None:
     asked: list[tuple[str, Path]] = []
 
-    def fake(url: str, directory: Path, *_: object) -> Path:
+    def fake(url: str, directory: Path, *_: object, **__: object) -> Path:
         asked.append((url, directory))
         return directory / "x"
 
@@ -506,15 +506,44 @@ def test_a_unit_that_is_not_told_of_is_not_active() -> None:
 
 
 def servers(*states: tuple[str, str, int]) -> Callable[[], Any]:
-    found = [SimpleNamespace(name=n, status=s, power_state=p) for n, s, p in states]
-    return lambda: SimpleNamespace(compute=SimpleNamespace(servers=lambda: found))
+    found = [
+        SimpleNamespace(
+            name=name, status=status, power_state=power, instance_name=f"instance-{name}",
+            compute_host="compute-01",
+        )
+        for name, status, power in states
+    ]  # fmt: skip
+    return lambda: SimpleNamespace(compute=SimpleNamespace(servers=lambda all_projects: found))
+
+
+def plugged(*names: str) -> dict[str, FakeGuest]:
+    """A compute node on which these instances run, with their interfaces."""
+    said = "".join(f"instance-{name}\n" for name in names)
+    return {"compute-01": FakeGuest("compute-01").on("virsh domiflist", said)}
 
 
 def test_instances_are_back_when_those_that_ran_run() -> None:
-    run("instances", cloud=servers(("a", "ACTIVE", 1), ("b", "SHUTOFF", 4)))
+    run(
+        "instances",
+        guests=plugged("a"),
+        cloud=servers(("a", "ACTIVE", 1), ("b", "SHUTOFF", 4)),
+    )
     run("instances", cloud=servers())
     with pytest.raises(LabError, match=r"last seen: b\n"):
-        run("instances", cloud=servers(("a", "ACTIVE", 1), ("b", "ACTIVE", 0)))
+        run(
+            "instances",
+            guests=plugged("a", "b"),
+            cloud=servers(("a", "ACTIVE", 1), ("b", "ACTIVE", 0)),
+        )
+
+
+def test_an_instance_that_only_nova_takes_to_run_is_waited_for() -> None:
+    with pytest.raises(LabError, match=r"last seen: b\n"):
+        run(
+            "instances",
+            guests=plugged("a"),
+            cloud=servers(("a", "ACTIVE", 1), ("b", "ACTIVE", 1)),
+        )
 
 
 def test_an_api_that_is_not_there_yet_is_asked_again() -> None:
@@ -527,6 +556,6 @@ def test_an_api_that_is_not_there_yet_is_asked_again() -> None:
             raise ConnectionRefusedError
         return next(answers)()
 
-    run("instances", cloud=cloud)
+    run("instances", guests=plugged("a"), cloud=cloud)
     assert failed
     assert list(answers) == []

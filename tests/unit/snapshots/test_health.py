@@ -1,4 +1,4 @@
-"""What the health check decides, from what nodes, Neutron and OVN say."""
+"""What the health check decides, from what Neutron and OVN say."""
 
 import json
 from types import SimpleNamespace
@@ -9,54 +9,16 @@ import pytest
 from labctl.access.guest import GuestError, GuestResult
 from labctl.access.instance import ConsoleInUseError
 from labctl.snapshots.health import (
-    NodeHealth,
+    alive_steps,
     answers,
     disagreements,
     expected_in_ovn,
     found_in_ovn,
-    node_troubles,
-    parse_node_health,
 )
-
-GOOD = NodeHealth(clock_behind=0.1, inactive={}, tunnels=frozenset({"192.168.33.20"}))
-PEERS = frozenset({"192.168.33.20"})
 
 
 def table(table: str, column: str, *values: str) -> str:
     return f"{table} " + json.dumps({"data": [[value] for value in values], "headings": [column]})
-
-
-@pytest.mark.parametrize(
-    ("health", "said"),
-    [
-        (GOOD, []),
-        (NodeHealth(3.04, {}, PEERS), ["its clock is 3.0 s off"]),
-        (NodeHealth(-9, {}, PEERS), ["its clock is -9.0 s off"]),
-        (NodeHealth(0, {"mariadb": "failed"}, PEERS), ["mariadb failed"]),
-        (NodeHealth(0, {}, frozenset()), ["no tunnel to 192.168.33.20"]),
-        (
-            NodeHealth(0, {}, PEERS | {"192.168.33.99"}),
-            ["a tunnel to 192.168.33.99, where no node is"],
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_node(health: NodeHealth, said: list[str]) -> None:
-    assert list(node_troubles(health, PEERS)) == said
-
-
-def test_what_a_node_says_of_itself() -> None:
-    tunnel = ["map", [["key", "flow"], ["remote_ip", "192.168.33.20"]]]
-    said = "\n".join(
-        [
-            "1795420886.5",
-            "active failed ",
-            json.dumps({"data": [[tunnel]], "headings": ["options"]}),
-        ]
-    )
-    health = parse_node_health(
-        said, ["mariadb", "nova-api"], lambda node_time: 1795420888.0 - node_time
-    )
-    assert health == NodeHealth(1.5, {"nova-api": "failed"}, PEERS)
 
 
 def thing(**fields: Any) -> SimpleNamespace:
@@ -123,3 +85,34 @@ def test_a_console_that_a_learner_has_open_is_no_fault_of_the_lab(
     outcome = GuestError("no way leads in")
     with pytest.raises(GuestError):
         answers(inside, warned.append)
+
+
+def test_after_a_boot_nova_must_have_said_anew_that_it_lives() -> None:
+    """It calls a service that went down with its node "up" for a minute, and then "down"."""
+    said = iter(["2026-11-28T11:59:00.000000", "2026-11-28T12:00:05.000000"])
+
+    def services() -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(
+                binary="nova-compute", host="compute-01", state="up", updated_at=next(said)
+            )
+        ]
+
+    cloud = SimpleNamespace(
+        network=SimpleNamespace(agents=list), compute=SimpleNamespace(services=services)
+    )
+    booted = SimpleNamespace(stdout="1795867200\n")  # 2026-11-28 12:00 UTC
+    lab: Any = SimpleNamespace(
+        topology=SimpleNamespace(stack="openstack"),
+        provider=SimpleNamespace(timeout_factor=1),
+        controller=SimpleNamespace(run=lambda command: booted),
+        cloud=lambda: cloud,
+    )
+    (step,) = alive_steps(lab, [])
+    told: list[str] = []
+    context: Any = SimpleNamespace(progress=told.append, cancelled=lambda: False)
+    step.run(context)
+    assert told[1] == "not alive: nova-compute compute-01"
+    assert next(said, None) is None
+    lab.topology.stack = "ovn"
+    assert alive_steps(lab, []) == []

@@ -69,6 +69,12 @@ class FakeProvider:
     def running(self, node: Node) -> bool:
         return node.name in self.world.running
 
+    def network_ready(self) -> bool:
+        return True
+
+    def stopped(self, node: Node) -> bool:
+        return not self.running(node)
+
     def stop(self, node: Node, *, deadline: float) -> None:
         self.world.touch()
         self.world.running.discard(node.name)
@@ -216,7 +222,7 @@ class Bench:
             for node in self.topology.nodes
         ]  # fmt: skip
 
-    def wait_until_healthy(self, context: StepContext) -> None:
+    def wait_until_healthy(self, context: StepContext, snapshot: str = "") -> None:
         if why := self.trouble():
             raise LabError(why)
 
@@ -336,7 +342,7 @@ def test_offline_when_live_does_not_make_it_whole(world: World, trouble: str) ->
     assert bench.restore("first") == "offline"
     assert bench.contents() == {"one"}
     assert world.running == set(bench.names)
-    assert any("taking the files" in text for text in bench.said)
+    assert any("files of all nodes are restored" in text for text in bench.said)
     assert not bench.state.snapshot_journal.exists()
 
 

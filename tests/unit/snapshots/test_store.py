@@ -144,7 +144,7 @@ def test_a_removed_snapshot_is_not_the_current_one(tmp_path: Path) -> None:
         ({"lab_id": "other"}, "another lab"),
         ({"offline": {NODES[0]: {}}}, "all nodes"),
         ({"live": {**MANIFEST.live, "compute-02": {}}}, "all nodes"),
-        ({"image": "older"}, "another baked image"),
+        ({"image": "older"}, "another version of the image"),
         ({"offline": {}, "live": {}}, "empty"),
         ({}, ""),
     ],

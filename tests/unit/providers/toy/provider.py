@@ -12,7 +12,7 @@ from labctl.providers.provider import Cancel, Features, HostEnd, NodeSnapshots, 
 from labctl.provisioning.services import units_of
 from labctl.state import LabState
 from labctl.topology import Node, Topology
-from tests.unit.fakes import FakeGuest
+from tests.unit.fakes import FakeGuest, healthy
 
 NO_FILES = "a toy has no files that could be kept"
 
@@ -83,6 +83,9 @@ class ToyProvider:
     def running(self, node: Node) -> bool:
         return self._up(node).exists()
 
+    def stopped(self, node: Node) -> bool:
+        return not self.running(node)
+
     def stop(self, node: Node, *, deadline: float) -> None:
         self._up(node).unlink()
 
@@ -99,6 +102,9 @@ class ToyProvider:
             .on("list Chassis", f'{{"headings": ["hostname", "encaps"], "data": [{chassis}]}}')
             .on("list Encap", f'{{"headings": ["_uuid", "type", "ip"], "data": [{encaps}]}}')
             .on("is-active", "\n".join("active" for _ in units))
+            .on("^bash -c .*list-br", healthy(node, self._topology))
+            .on("list NAT", '{"headings": ["external_ip"], "data": []}')
+            .on("^ip -4 -o address show", "")
         )
 
     def ssh_argv(self, node: Node) -> list[str]:

@@ -20,6 +20,7 @@ def box_build(
     quiet: Quiet = False,
 ) -> None:
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
+    from labctl.actions.box import require_builder
     from labctl.assets import assets
     from labctl.images.baked import ImageCache
     from labctl.images.box import BoxBuilder
@@ -34,6 +35,7 @@ def box_build(
                provider=provider, names=", ".join(sorted(formats))),
             code=EXIT_USAGE,
         )  # fmt: skip
+    require_builder()
     become_root()
     chosen = sorted(formats) if provider == "all" else [provider]
     provision = assets() / "provision"

@@ -146,7 +146,10 @@ class BoxMaker:
         file = self.directory / "lab.yaml"
         if not file.exists() or file.read_text(encoding="utf-8") != spec:
             file.write_text(spec, encoding="utf-8")
-        return Lab(file, self._subscriber)
+        lab = Lab(file, self._subscriber)
+        # libvirt's machines are booted together.
+        lab.topology = replace(lab.topology, nodes=(lab.topology.node(_NODE),))
+        return lab
 
     @property
     def _vagrant(self) -> VagrantCommand:

@@ -27,9 +27,7 @@ def make(target: Path, mirror: str) -> None:
     for name in ("root", "work", "merged", "out"):
         (area / name).mkdir()
     try:
-        image = images.build(
-            log=area / "log", progress=lambda text: None, cancel=lambda: False
-        )
+        image = images.build(log=area / "log", progress=lambda text: None, cancel=lambda: False)
         layers = list(image.layers)
 
         def run(*words: str) -> None:

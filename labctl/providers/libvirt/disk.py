@@ -54,7 +54,7 @@ def _with_bases(volume: str) -> list[str]:
 
 
 def from_vmdk(vmdk: Path, target: Path, log: Path, cancel: Callable[[], bool]) -> None:
-    """Write the disk in a VMDK as QCOW2, of which vagrant-libvirt takes no other. As export_disk."""
+    """Write the disk in a VMDK as QCOW2: vagrant-libvirt takes nothing else. As export_disk."""
     stream(
         ["qemu-img", "convert", "-f", "vmdk", "-O", "qcow2", vmdk, target],
         log=log, timeout=3600, cancel=cancel,

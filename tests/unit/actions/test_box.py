@@ -23,8 +23,10 @@ from labctl.engine.steps import StepFailed
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.images.box_file import CATALOGUE, BuiltBox, catalogue, sha256
 from labctl.lab import Lab
+from labctl.providers.vagrant.command import VagrantCommand
 from tests.unit.fakes import FakeGuest
 from tests.unit.images.test_cloud import archive
+from tests.unit.providers.fake_vagrant import UUID
 from tests.unit.providers.test_vagrant import HOST_KEY, World
 
 NODE = "labctl-lab"
@@ -34,7 +36,10 @@ FACTS = '"SATA Controller-0-0"="/vms/a b/disk.vmdk"\n"SATA Controller-1-0"="/vms
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path / "bin")
-    made.set(machine_facts=FACTS)
+    made.set(
+        machine_facts=FACTS, disks=["/pool/vm.img", "/pool/vm_1.img"],
+        bases={"/pool/vm.img": "/pool/box.img"},
+    )  # fmt: skip
     monkeypatch.setenv("PATH", str(made.directory))
     monkeypatch.setenv("VAGRANT_HOME", str(tmp_path / "vagrant-home"))
     monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "cache"))
@@ -74,26 +79,40 @@ def boxes(world: World) -> list[str]:
     return [f"{name} ({provider})" for name, provider, _ in world["boxes"]]
 
 
-def made_box(directory: Path) -> tuple[dict[str, Any], bytes]:
-    """metadata.json and the disk of the box that was kept."""
-    (file,) = directory.glob("*.box")
+def content(file: Path) -> dict[str, bytes]:
     with tarfile.open(file) as box:
-        content = {name: box.extractfile(name) for name in box.getnames()}
-        texts = {name: stream.read() for name, stream in content.items() if stream}
-    return json.loads(texts["metadata.json"]), texts["box-disk001.vmdk"]
+        members = {name: box.extractfile(name) for name in box.getnames()}
+        return {name: stream.read() for name, stream in members.items() if stream}
+
+
+@pytest.fixture(params=["virtualbox", "libvirt"])
+def provider(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: True)
+    return str(request.param)
 
 
 # -- get -------------------------------------------------------------------------------------------
 def test_a_box_is_made_of_a_cloud_image(
-    world: World, guest: FakeGuest, image: Path, tmp_path: Path
+    world: World, guest: FakeGuest, provider: str, image: Path, tmp_path: Path
 ) -> None:
-    version = BoxMaker("virtualbox", image=image, output=tmp_path / "out").make()
-    assert world["boxes"] == [["labctl/lab", "virtualbox", version]]
+    version = BoxMaker(provider, image=image, output=tmp_path / "out").make()
+    assert world["boxes"] == [["labctl/lab", provider, version]]
     assert world["machines"] == {}, "the machine was for this only"
     assert not (tmp_path / "cache" / "box-get").exists()
-    metadata, disk = made_box(tmp_path / "out")
-    assert (metadata["provider"], metadata["labctl"]["version"]) == ("virtualbox", version)
-    assert disk.endswith(b"the whole of /vms/a b/disk.vmdk"), "the first disk, not the seed"
+    (ups,) = {call for call in world.calls() if call.startswith("vagrant up")}
+    assert ups.split()[2:4] == [NODE, "--provider"], "one machine, whatever boots together"
+    (file,) = (tmp_path / "out").glob("*.box")
+    files = content(file)
+    metadata = json.loads(files["metadata.json"])
+    assert (metadata["provider"], metadata["labctl"]["version"]) == (provider, version)
+    if provider == "virtualbox":
+        disk = files["box-disk001.vmdk"]
+        assert disk.endswith(b"the whole of /vms/a b/disk.vmdk"), "the first disk, not the seed"
+        assert UUID in files["box.ovf"].decode(), "that of the disk, which VirtualBox compares"
+    else:
+        # The machine's own disk, and the box that it is based on.
+        assert files["box.img"] == b"all of /pool/vm.img on /pool/box.img"
+        assert "disks" not in metadata, "one disk: the seed has done its work"
     document = json.loads((tmp_path / "out" / CATALOGUE).read_text(encoding="utf-8"))
     assert document["versions"][0]["version"] == version
     (filled,) = (ran for ran in guest.ran if "make.sh" in ran.command)
@@ -129,10 +148,33 @@ def test_a_machine_that_may_be_sealed_is_made_anew(
     assert boxes(world) == ["labctl/lab (virtualbox)"]
 
 
-def test_a_machine_without_a_disk(world: World, guest: FakeGuest, image: Path) -> None:
-    world.set(machine_facts='"SATA Controller-0-0"="none"')
+def test_a_machine_without_a_disk(
+    world: World, guest: FakeGuest, provider: str, image: Path
+) -> None:
+    world.set(machine_facts='"SATA Controller-0-0"="none"', disks=[])
     with pytest.raises(StepFailed, match="has no disk"):
-        BoxMaker("virtualbox", image=image).make()
+        BoxMaker(provider, image=image).make()
+
+
+def test_libvirts_cloud_box_has_both_disks(
+    world: World, guest: FakeGuest, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: True)
+    kept: dict[str, bytes] = {}
+    run = VagrantCommand.run
+
+    def keep(self: VagrantCommand, *words: str, **how: Any) -> Any:
+        if words[:2] == ("box", "add") and "labctl/cloud" in words:
+            kept.update(content(Path(words[-1])))
+        return run(self, *words, **how)
+
+    monkeypatch.setattr(VagrantCommand, "run", keep)
+    BoxMaker("libvirt", image=image).make()
+    disks = json.loads(kept["metadata.json"])["disks"]
+    assert [disk["path"] for disk in disks] == ["box.img", "box-disk002.img"]
+    assert kept["box-disk002.img"] == b"all of box-disk002.partial.vmdk"
+    assert "box.ovf" not in kept
+    assert sorted(kept) == ["Vagrantfile", "box-disk002.img", "box.img", "metadata.json"]
 
 
 def test_the_doctor_is_asked_before_anything_is_made(
@@ -141,7 +183,7 @@ def test_the_doctor_is_asked_before_anything_is_made(
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))  # nothing is installed
     monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(LabError, match="the box cannot be made here: .*[Vv]agrant") as error:
+    with pytest.raises(LabError, match=r"the box cannot be made here: .*[Vv]agrant") as error:
         BoxMaker("virtualbox", image=image).make()
     assert error.value.hint
     assert not (tmp_path / "cache" / "box-get" / ".labctl").exists()
@@ -190,13 +232,13 @@ def lab_in(directory: Path, more: str = "") -> Lab:
     return Lab(directory / "lab.yaml")
 
 
-class Reached(Exception):
+class ReachedError(Exception):
     """The box is there and the lab itself would begin."""
 
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The providers for which a box is made; what comes after it in `create` raises Reached."""
+    """The providers for which a box is made; what comes after that in `create` is not done."""
     asked: list[str] = []
 
     class Maker:
@@ -207,7 +249,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return "1.2.3"
 
     def stop(lab: Lab) -> None:
-        raise Reached
+        raise ReachedError
 
     monkeypatch.setattr("labctl.actions.create.BoxMaker", Maker)
     monkeypatch.setattr("labctl.actions.create.provisioner", stop)
@@ -231,7 +273,7 @@ def test_create_makes_the_box_where_there_is_none(
     lab = lab_in(tmp_path / "lab", more)
     notes: list[str] = []
     lab.bus.subscribe(lambda event: notes.append(getattr(event, "message", "")))
-    with pytest.raises(Reached):
+    with pytest.raises(ReachedError):
         create(lab)
     assert stopped == made
     told = [note for note in notes if "has no box labctl/lab for virtualbox yet" in note]
@@ -363,7 +405,7 @@ def test_a_server_whose_certificate_nobody_knows(
 ) -> None:
     publish(school[0])
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    with pytest.raises(LabError, match="cannot be fetched: .*CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(LabError, match=r"cannot be fetched: .*CERTIFICATE_VERIFY_FAILED"):
         add(f"{school[1]}/{CATALOGUE}", "virtualbox", lambda text: None)
 
 

@@ -241,11 +241,33 @@ def virsh(words: list[str]) -> None:
             print("\n".join(world["machines"]))
         case ["vol-list", "default"]:
             print("".join(f" {name}   /var/lib/{name}\n" for name in world["volumes"]))
+        case ["domblklist", _, "--details"]:
+            print(" Type   Device   Target   Source\n------------------------------")
+            for number, file in enumerate(world["disks"]):
+                print(f" file   disk     vd{'ab'[number]}      {file}")
+        case ["vol-dumpxml", file]:
+            base = world["bases"].get(file)
+            inner = f"<backingStore>\n <path>{base}</path></backingStore>" if base else ""
+            print(f"<volume>{inner}</volume>")
+        case ["vol-download", "--sparse", file, target]:
+            write(target, file)
         case ["vol-delete", "--pool", "default", name]:
             world["volumes"].remove(name)
         case _:
             raise AssertionError(words)
     save(world)
+
+
+def qemu_img(words: "list[str]") -> None:
+    """Files that tell what they were made of."""
+    match words:
+        case ["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", base, file]:
+            write(file, f"{read(file)} on {read(base)}")
+        case ["convert", "-f", format, "-O", "qcow2", *_, source, target]:
+            text = read(source) if format == "qcow2" else os.path.basename(source)
+            write(target, f"all of {text}")
+        case _:
+            raise AssertionError(words)
 
 
 def vboxmanage(words: list[str]) -> None:
@@ -281,6 +303,8 @@ def main() -> None:
         Vagrant(words).run()
     elif program == "virsh":
         virsh(words)
+    elif program == "qemu-img":
+        qemu_img(words)
     else:
         vboxmanage(words)
 

@@ -37,7 +37,7 @@ class World:
         self.directory = directory
         self.file = directory / "world"
         directory.mkdir()
-        for name in ("vagrant", "virsh", "VBoxManage"):
+        for name in ("vagrant", "virsh", "VBoxManage", "qemu-img"):
             path = directory / name
             path.write_text(f"#!{sys.executable} -IS\n{PROGRAM.read_text()}", encoding="utf-8")
             path.chmod(0o755)

@@ -281,6 +281,8 @@ def vboxmanage(words: list[str]) -> None:
 
             for name in world["machines"]:
                 print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')
+        case ["list", "systemproperties"]:
+            print(f"Default machine folder:          {world['machine_folder']}")
         case ["showvminfo", _, "--machinereadable"]:
             print(world["machine_facts"])
         case ["clonemedium", "disk", source, target, "--format", "VMDK", "--variant", "Stream"]:

@@ -6,6 +6,7 @@ A killed one goes on where it was: the machine stays until the box is in Vagrant
 """
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -359,8 +360,6 @@ class BoxMaker:
 
 def _uuid_in(disk: Path) -> str:
     """The ID that a VMDK's descriptor gives to the disk, which VirtualBox compares; "" if none."""
-    import re
-
     with disk.open("rb") as source:
         found = re.search(rb'ddb\.uuid\.image\s*=\s*"([0-9a-fA-F-]{36})"', source.read(1 << 16))
     return found[1].decode() if found else ""

@@ -20,6 +20,7 @@ from labctl.actions.destroy import destroy
 from labctl.actions.held import held
 from labctl.assets import assets
 from labctl.doctor.examine import examine
+from labctl.doctor.judge import DoctorReport
 from labctl.engine.events import Event
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import wait_until
@@ -83,15 +84,28 @@ def require_builder() -> None:
     Raises LabError with all reasons if it cannot: it would notice them one after the other, and
     some after minutes.
     """
-    (entry,) = (entry for entry in entries() if entry.builds_boxes)
-    text = _SPEC.format(provider=entry.name, box=OWN_BOX, node=_NODE)
-    examine(
-        build_topology(parse_spec(text.encode(), "box build")),
-        LabState(cache_directory(roots=True) / "box-build"),  # there is none
-        provider=entry.name,
+    (name,) = (entry.name for entry in entries() if entry.builds_boxes)
+    _examine(name).raise_if_not_ok(box=True)
+
+
+def provider_here() -> str:
+    """The provider whose box `get` makes where none is named: the first that works on this host.
+
+    If none does it is the first of all, and what is missing for that will be told.
+    """
+    return next((name for name in makers() if _examine(name).ok), next(iter(makers())))
+
+
+def _examine(provider: str) -> DoctorReport:
+    """What the doctor says of the lab that a box is made in, or one as small."""
+    text = _SPEC.format(provider=provider, box=OWN_BOX, node=_NODE)
+    return examine(
+        build_topology(parse_spec(text.encode(), "lab.yaml")),
+        LabState(cache_directory() / "box-none"),  # there is no such lab
+        provider=provider,
         cache=cache_directory(roots=True),
         provision=assets() / "provision",
-    ).raise_if_not_ok(box=True)
+    )
 
 
 def expected_time() -> str:

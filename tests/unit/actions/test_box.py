@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from labctl.access.guest import GuestError
-from labctl.actions.box import BoxMaker, add, require_builder
+from labctl.actions.box import BoxMaker, add, provider_here, require_builder
 from labctl.actions.create import create
 from labctl.cli.app import app
 from labctl.doctor.judge import DoctorReport
@@ -221,6 +221,20 @@ def test_wrong_use(world: World, words: list[str], told: str) -> None:
     assert isinstance(done.exception, LabError)
     assert done.exception.code == EXIT_USAGE
     assert told in done.exception.message
+
+
+def test_the_provider_is_the_one_that_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    works: set[str] = set()
+
+    def judged(self: DoctorReport) -> bool:
+        return self.choice.provider in works
+
+    monkeypatch.setattr(DoctorReport, "ok", property(judged))
+    assert provider_here() == "virtualbox", "what is missing for it is told"
+    works.add("libvirt")
+    assert provider_here() == "libvirt"
+    works.add("virtualbox")
+    assert provider_here() == "virtualbox"
 
 
 # -- create's own step -----------------------------------------------------------------------------

@@ -39,6 +39,9 @@ class ProviderEntry:
     """`auto` tries the providers in the order of this number; None: `auto` never chooses it."""
     box: BoxFormat | None = None
     """The format of the box that `labctl box build` makes for it; None if it uses no box."""
+    export_disk: Callable[[str, Path, Path, Callable[[], bool]], None] | None = None
+    """Copies the disk of a machine (its ID) into a file, with a log, until it is cancelled; None
+    if `labctl box get` cannot make this provider's box by its machines."""
 
 
 def names() -> tuple[str, ...]:

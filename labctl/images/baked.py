@@ -81,17 +81,17 @@ class ImageCache:
     ) -> None:
         """Images for machines of `architecture` (default: this host's) and labs of `stack`.
 
-        Those for `ovn` have no OpenStack in them: for boxes, as nodes of containers share one image.
+        Those for `ovn` have no OpenStack in them. They are for boxes: containers share one image.
         """
         self.root = root
         self.architecture = architecture or host_architecture()
         self._packages = PACKAGES if stack == "openstack" else PACKAGES_OVN
-        self._stack = stack
+        self.stack = stack
         self._provision = provision
 
     def recipe_key(self, names: tuple[str, ...], *more: str) -> str:
         """Hash of files and directories below provision/, and of `more` that matters."""
-        start = (_RECIPE_VERSION, SUITE, self.architecture.name, self._stack, *more)
+        start = (_RECIPE_VERSION, SUITE, self.architecture.name, self.stack, *more)
         digest = hashlib.sha256("\0".join(start).encode())
         for name in names:
             top = self._provision / name
@@ -285,7 +285,7 @@ class ImageCache:
         script = self._provision / "image" / "enter.sh"
         stream(
             [*DIES_WITH_LABCTL, "bash", str(script),
-             str(packages / "root"), str(partial), str(self._provision), self._stack],
+             str(packages / "root"), str(partial), str(self._provision), self.stack],
             log=log,
             timeout=1800 * self.slowdown,
             cancel=cancel,
@@ -301,7 +301,8 @@ class ImageCache:
 def packages_in(text: str, architecture: str) -> list[str]:
     """The packages that a list of provision/packages has for an architecture, by Debian's name.
 
-    As `packages_of` in provision/lib.sh: one a line; `[amd64]` after it makes it for that alone.
+    As `packages_of` in provision/lib.sh: one a line; `[amd64]` or `[arm64]` after it makes it for
+    that alone.
     """
     lines = (line.partition("#")[0].split() for line in text.splitlines())
     return [words[0] for words in lines if len(words) == 1 or words[1:] == [f"[{architecture}]"]]

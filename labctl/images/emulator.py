@@ -39,7 +39,7 @@ def exit_program(architecture: Architecture) -> bytes:
 
 
 def require_emulator(architecture: Architecture, directory: Path) -> None:
-    """Raise LabError unless this host runs programs of the architecture; tries one in `directory`."""
+    """Raise LabError unless programs of the architecture run here; tries one in `directory`."""
     with tempfile.TemporaryDirectory(prefix="trial-", dir=directory) as name:
         program = Path(name) / f"exit-{architecture.name}"
         program.write_bytes(exit_program(architecture))
@@ -50,6 +50,6 @@ def require_emulator(architecture: Architecture, directory: Path) -> None:
             raise LabError(
                 tr("this machine runs no programs for {architecture}, which making an image for it"
                    " takes", architecture=architecture.name),
-                hint=tr("install qemu-user-static and binfmt-support, or make the image on a machine"
-                        " that is {architecture} itself", architecture=architecture.name),
+                hint=tr("install qemu-user-static and binfmt-support, or make the image on a"
+                        " machine of that architecture"),
             ) from error  # fmt: skip

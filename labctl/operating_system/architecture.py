@@ -1,4 +1,4 @@
-"""What differs between the processors that labctl runs on: amd64 (Intel, AMD) and arm64 (Apple, Ampere).
+"""The processors that labctl runs on: amd64 (Intel, AMD) and arm64 (Apple, Ampere).
 
 Nodes have the architecture of their host, except where a box is built for other machines. The
 scripts of provision/ ask `dpkg --print-architecture` and `uname -m` instead.
@@ -50,5 +50,5 @@ def architecture_of(machine: str) -> Architecture | None:
 
 
 def host_architecture() -> Architecture:
-    """This host's, as its nodes have it; where nodes cannot have it, amd64, and the doctor says so."""
+    """This host's, which its nodes have, too; amd64 if nodes cannot have it."""
     return architecture_of(platform.machine()) or AMD64

@@ -1,4 +1,4 @@
-"""An OVN-only lab in two machines with an Arm processor, which QEMU emulates: from box to lesson."""
+"""An OVN-only lab in two machines with an Arm processor that QEMU emulates, box and all."""
 
 from collections.abc import Callable
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 import labctl.images.emulator
-
 from labctl.errors import LabError
 from labctl.images.baked import packages_in
 from labctl.images.emulator import exit_program, require_emulator
@@ -60,7 +59,7 @@ def sources() -> Iterator[Path]:
 
 
 def alone(text: str) -> list[int]:
-    """The numbers of the lines that name one architecture, and whose neighbours do not the other."""
+    """The numbers of lines that name one architecture while their neighbours name no other."""
     lines = text.splitlines()
     amd64 = [number for number, line in enumerate(lines, 1) if AMD64_WORDS.search(line)]
     arm64 = [number for number, line in enumerate(lines, 1) if ARM64_WORDS.search(line)]

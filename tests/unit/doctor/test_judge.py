@@ -227,7 +227,9 @@ def test_quiet_is_quiet_where_all_is_well(run: Callable[..., tuple[int, str, str
     out = run("laptop", "--quiet")[1]
     assert out.strip() == "✓ the lab can be made here"
     assert "✓ the lab can be made here" in run("mac-arm", "--quiet", "-p", "virtualbox")[1]
-    assert "✗ the provider libvirt is for Linux hosts" in run("mac-arm", "--quiet", "-p", "libvirt")[1]
+    assert (
+        "✗ the provider libvirt is for Linux hosts" in run("mac-arm", "--quiet", "-p", "libvirt")[1]
+    )
 
 
 # -- where one version ends and the next begins ----------------------------------------------------

@@ -63,11 +63,16 @@ def text_files(
         "disk_uuid": disk_uuid or str(uuid.uuid5(uuid.UUID(root_uuid(key)), "virtualbox")),
         "os_type": hardware.os_type,
         "controller": hardware.disk_controller,
-    }
+    }  # fmt: skip
+    names["machine_uuid"] = str(uuid.uuid5(uuid.UUID(names["disk_uuid"]), "machine"))
 
     def fill(name: str) -> str:
         return Template((source / name).read_text(encoding="utf-8")).substitute(names)
 
+    # By the standard's part of an OVF VirtualBox 7.2 imports no machine for Arm: it sets up a PC, and
+    # fails with VBOX_E_PLATFORM_ARCH_NOT_SUPPORTED. It imports one by its own part.
+    own_part = f"machine.{architecture}.xml"
+    names["machine"] = fill(own_part) if (source / own_part).is_file() else ""
     files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
              "Vagrantfile": fill(f"Vagrantfile.{format.provider}")}  # fmt: skip
     return files | {name: fill(name) for name in format.templates}

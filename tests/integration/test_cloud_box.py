@@ -58,7 +58,8 @@ def test_virtualbox_gives_back_the_identical_disk(rig: tuple[Rig, Path], disk: b
     ("architecture", "expected"),
     [("amd64", {"firmware": "BIOS", "storagecontrollertype0": "IntelAhci"}),
      ("arm64", {"firmware": "EFI", "storagecontrollertype0": "VirtioSCSI",
-               "platformArchitecture": "ARM", "chipset": "armv8virtual"})],
+               "platformArchitecture": "ARM", "chipset": "armv8virtual",
+               "graphicscontroller": "vmsvga", "xhci": "on", "hidkeyboard": "usbkbd"})],
 )  # fmt: skip
 def test_virtualbox_imports_a_box_of_a_cloud_image(
     architecture: str, expected: dict[str, str], rig: tuple[Rig, Path], disk: bytes

@@ -134,7 +134,12 @@ def test_every_file_of_the_recipe_is_used_and_every_file_used_is_there() -> None
     script = (FILES.parent / "system.sh").read_text()
     used = set(re.findall(r"^put (\S+)", script, re.MULTILINE))
     used |= set(re.findall(r"\$box/files/([\w.-]+)", script))
-    used |= {"box.ovf", "Vagrantfile.libvirt", "Vagrantfile.virtualbox"}  # labctl fills them in
+    used |= {
+        "box.ovf",
+        "machine.arm64.xml",
+        "Vagrantfile.libvirt",
+        "Vagrantfile.virtualbox",
+    }  # labctl fills them in
     assert used == {path.name for path in FILES.iterdir()}
 
 

@@ -69,8 +69,8 @@ def text_files(
     def fill(name: str) -> str:
         return Template((source / name).read_text(encoding="utf-8")).substitute(names)
 
-    # By the standard's part of an OVF VirtualBox 7.2 imports no machine for Arm: it sets up a PC, and
-    # fails with VBOX_E_PLATFORM_ARCH_NOT_SUPPORTED. It imports one by its own part.
+    # By the standard's part of an OVF VirtualBox 7.2 sets up a PC, and fails for Arm with
+    # VBOX_E_PLATFORM_ARCH_NOT_SUPPORTED. It imports such a machine by its own part.
     own_part = f"machine.{architecture}.xml"
     names["machine"] = fill(own_part) if (source / own_part).is_file() else ""
     files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",

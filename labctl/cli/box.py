@@ -26,6 +26,7 @@ def box_build(
     quiet: Quiet = False,
 ) -> None:
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
+    from labctl.actions.box import require_builder
     from labctl.assets import assets
     from labctl.images.baked import ImageCache
     from labctl.images.box import BoxBuilder
@@ -54,6 +55,7 @@ def box_build(
             tr("--stack {stack}: choose {names}", stack=stack, names=", ".join(stacks)),
             code=EXIT_USAGE,
         )
+    require_builder()
     become_root()
     chosen = sorted(formats) if provider == "all" else [provider]
     provision = assets() / "provision"
@@ -83,9 +85,9 @@ def box_get(
     quiet: Quiet = False,
 ) -> None:
     """Make the box labctl/lab from Debian's cloud image, on any host; needs the Internet once."""
-    from labctl.actions.box import BoxMaker, expected_time, makers
+    from labctl.actions.box import BoxMaker, expected_time, makers, provider_here
 
-    chosen = provider or next(iter(makers()))
+    chosen = provider or provider_here()
     _require_one_of(chosen, list(makers()) if chosen in makers() else _box_takers())
     with open_console(quiet=quiet) as console:
         maker = BoxMaker(
@@ -106,9 +108,9 @@ def box_add(
     quiet: Quiet = False,
 ) -> None:
     """Add a box labctl/lab that somebody made to Vagrant; its checksum is compared."""
-    from labctl.actions.box import add, makers
+    from labctl.actions.box import add, provider_here
 
-    chosen = provider or next(iter(makers()))
+    chosen = provider or provider_here()
     _require_one_of(chosen, _box_takers())
     with open_console(quiet=quiet) as console:
         found = add(source, chosen, lambda text: None if quiet else console.say(text))

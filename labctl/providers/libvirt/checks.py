@@ -124,7 +124,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     known = (facts.libvirt.networks if facts.libvirt else None) or ()
     ours = tuple(bridge for name, bridge in known if bridge and name.startswith(_prefix(case)))
     yield from overlaps(facts, networks, ours)
-    yield from box(facts, case, NAME, made_here=False)
+    yield from box(facts, case, NAME)
     if facts.libvirt:
         virsh = "virsh -c qemu:///system"
         remove = (f"{virsh} destroy {{name}}", f"{virsh} undefine {{name}} --remove-all-storage")

@@ -97,7 +97,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
         # An existing host-only interface with this network is no overlap: VirtualBox uses it.
         yield from overlaps(facts, {"private.subnet": topology.private}, ("vboxnet",))
     yield from ports(facts, case)
-    yield from box(facts, case, NAME, made_here=True)
+    yield from box(facts, case, NAME)
     if facts.virtualbox:
         remove = (
             "VBoxManage controlvm {name} poweroff",

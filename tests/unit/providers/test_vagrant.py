@@ -37,13 +37,13 @@ class World:
         self.directory = directory
         self.file = directory / "world"
         directory.mkdir()
-        for name in ("vagrant", "virsh", "VBoxManage"):
+        for name in ("vagrant", "virsh", "VBoxManage", "qemu-img"):
             path = directory / name
             path.write_text(f"#!{sys.executable} -IS\n{PROGRAM.read_text()}", encoding="utf-8")
             path.chmod(0o755)
         self.set(
             machines={}, volumes=[], networks={}, boxes=[], fail={}, slow={}, ports={},
-            forgets_snapshots=False, held=0,
+            forgets_snapshots=False, held=0, machine_folder="",
         )  # fmt: skip
 
     def __getitem__(self, what: str) -> Any:
@@ -190,6 +190,37 @@ def test_virtualbox_boots_one_after_the_other(
     assert adopted[0]["user"] == "vagrant"
     assert adopted[0]["key"] == provider.state.ssh_key
     assert provider.running(node(provider, A))
+
+
+def test_every_key_that_vagrant_publishes_is_tried(
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "vagrant-home"
+    (home / "insecure_private_keys").mkdir(parents=True)
+    for name in ("vagrant.key.rsa", "vagrant.key.ed25519"):  # since Vagrant 2.4
+        (home / "insecure_private_keys" / name).touch()
+    start(make(VirtualBox), A)
+    tried = [str(file.relative_to(home)) for file in adopted[0]["insecure"]]
+    assert tried == [
+        "insecure_private_key",
+        "insecure_private_keys/vagrant.key.ed25519",
+        "insecure_private_keys/vagrant.key.rsa",
+    ]
+
+
+def test_directories_of_failed_imports_go(
+    world: World, make: Callable[..., Machines], tmp_path: Path
+) -> None:
+    folder = tmp_path / "VirtualBox VMs"
+    for name in ("labctl-lab_1764000000000_12345", "labctl-lab_1764000000001_9", "labctl-lab_x_1",
+                 "mine"):  # fmt: skip
+        (folder / name).mkdir(parents=True)
+    (folder / "labctl-lab_1764000000001_9" / "disk.vdi").write_text("a master machine's")
+    world.set(machine_folder=str(folder))
+    make(VirtualBox).destroy(lambda text: None)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "labctl-lab_1764000000001_9", "labctl-lab_x_1", "mine",
+    ]  # fmt: skip
 
 
 def test_libvirt_boots_all_together(world: World, make: Callable[..., Machines]) -> None:

@@ -3,15 +3,15 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from jinja2.nodes import Getattr, Name
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
@@ -104,6 +104,14 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
         # for text says both.
         problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
         problems += _text_problems(source)
+        # One mistake hides no other: what can be read is looked at as well.
+        told = tuple(problem.path for problem in problems)
+        below = tuple(f"{path}{end}" for path in told for end in ".[")
+        problems += [
+            problem
+            for problem in _lesson_problems(_readable(Lesson, source.data), source)
+            if problem.path not in told and not problem.path.startswith(below)
+        ]
     else:
         problems = [*_lesson_problems(lesson, source), *_text_problems(source)]
     problems += [problem for _, problem in source.repeated]
@@ -112,6 +120,37 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
     _remember(source)
     lesson.read_from(source)
     return lesson
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_PARTS: Mapping[str, type[BaseModel]] = {
+    "checkpoints": Checkpoint,
+    "claims": Claim,
+    "capture": Capture,
+    "facts": Fact,
+}
+"""{name of a field: the model of its elements}."""
+
+
+def _readable(model: type[_Model], data: Any) -> _Model:
+    """What can be read of data that pydantic refuses; everything else is empty."""
+    values: dict[str, Any] = {}
+    given = data if isinstance(data, dict) else {}
+    for name, field in model.model_fields.items():
+        value, part = given.get(field.alias or name), _PARTS.get(name)
+        if part is Fact:
+            facts = value.items() if isinstance(value, dict) else ()
+            values[name] = {key: _readable(part, item) for key, item in facts}
+        elif part is not None:
+            values[name] = [
+                _readable(part, item) for item in (value if isinstance(value, list) else ())
+            ]
+        else:
+            try:
+                values[name] = TypeAdapter[Any](field.annotation or Any).validate_python(value)
+            except ValidationError:
+                values[name] = "" if field.is_required() else field.default
+    return model.model_construct(**values)
 
 
 def _remember(source: YamlSource) -> None:

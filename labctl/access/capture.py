@@ -115,8 +115,10 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
         f"setsid {_tcpdump(tap, file)} </dev/null >/dev/null 2>{file}.log &\necho $! >{file}.pid"
         for tap, file in files.items()
     )
+    first = next((_tcpdump(tap, file).splitlines()[0] for tap, file in files.items()), "")
     result = guest.run(
         f"""
+        # {first}
         listens() {{
             for _ in $(seq {250 * guest.timeout_factor}); do
                 grep -q 'listening on' $1.log && return
@@ -157,6 +159,7 @@ def _stop(guest: Guest, files: Iterable[str]) -> tuple[float, list[bytes]]:
     """
     result = guest.run(
         f"""
+        # kill -INT tcpdump
         date +%s.%N
         files="{" ".join(files)}"
         # The packets have passed the interfaces, but tcpdump may not have read them yet. It sleeps

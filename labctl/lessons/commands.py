@@ -24,8 +24,6 @@ from labctl.topology import Topology
 VARIABLES = "/var/lib/labctl/lesson.sh"
 """On the nodes: the shell variables that checkpoints set. /etc/profile.d/labctl.sh reads this file
 at login."""
-COMMAND_SECONDS = 300
-"""How long one command of a checkpoint may take; our choice, not measured."""
 _MOST_OUTPUT = 262_144
 """Characters of a command's output that are shown and kept."""
 
@@ -102,12 +100,12 @@ class Commands:
                     completed = run_in_instance(
                         self._checker.probe_context(),
                         command,
-                        timeout=COMMAND_SECONDS,
+                        timeout=checkpoint.timeout,
                         cancelled=context.cancelled,
                     )
                 else:
                     sets = () if checking else tuple(checkpoint.sets)
-                    completed = self.shell(node, command, sets, context)
+                    completed = self.shell(checkpoint, node, command, sets, context)
             except LateError as error:
                 late, completed = error, error.result
             text = head_and_tail(completed.stdout + completed.stderr, completed.left_out)
@@ -172,11 +170,21 @@ class Commands:
                 )
 
     def shell(
-        self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
+        self,
+        checkpoint: Checkpoint,
+        node: str,
+        script: str,
+        sets: Sequence[str],
+        context: StepContext | None = None,
     ) -> GuestResult:
-        """Run a script on a node with the learner's variables; those in `sets` are saved."""
+        """Run a script on a node with the learner's variables; those in `sets` are saved.
+
+        It may take as long as the checkpoint's commands may. Raises LateError.
+        """
         save = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         lines = [
+            f"# {(script.strip().splitlines() or ['true'])[0]}",  # names it in messages
+            "mkdir -p /var/lib/labctl",
             ". /etc/profile.d/labctl.sh",
             "shopt -s expand_aliases",
             script,
@@ -185,8 +193,8 @@ class Commands:
             "exit $labctl_exit",
         ]
         return self._guest_of(node).run(
-            "mkdir -p /var/lib/labctl\n" + "\n".join(lines),
-            timeout=COMMAND_SECONDS,
+            "\n".join(lines),
+            timeout=checkpoint.timeout,
             check=False,
             cancelled=None if context is None else context.cancelled,
         )
@@ -199,7 +207,7 @@ class Commands:
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
         if lines:
-            self.shell(self.node_of(checkpoint), "\n".join(lines), tuple(variables))
+            self.shell(checkpoint, self.node_of(checkpoint), "\n".join(lines), tuple(variables))
             self.share(checkpoint)
 
     def node_of(self, checkpoint: Checkpoint) -> str:

@@ -184,7 +184,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
             return source.problem(path, *wrong)
         case kind:
             message = MESSAGES.get(kind)
-            return source.problem(path, tr(message) if message else error["msg"])
+            least = f"{error.get('ctx', {}).get('ge', 0):g}"
+            return source.problem(path, tr(message, least=least) if message else error["msg"])
 
 
 def _mistyped(value: Any) -> tuple[str, str] | None:
@@ -207,11 +208,12 @@ MESSAGES = {
     "sequence_str": mark("must be a list"),
     "is_instance_of": mark("must be a list"),
     "string_type": mark("must be text"),
+    "no_text": mark("must be text"),
     "float_type": mark("must be a number"),
     "float_parsing": mark("must be a number"),
     "too_short": mark("must not be empty"),
     "finite_number": mark("must be a number"),
-    "greater_than_equal": mark("must not be less than 0"),
+    "greater_than_equal": mark("must not be less than {least}"),
     "less_than_equal": mark("must not be more than 3600"),
 }
 """{type of a pydantic error: our message}; pydantic's own is shown for other types."""
@@ -417,6 +419,11 @@ def json_schema() -> dict[str, Any]:
                 field["description"] = " ".join(field["description"].split())
         if "probe" in definition["properties"]:
             definition["properties"]["probe"]["enum"] = sorted(PROBES)
+    text = schema["$defs"]["Text"]
+    schema["$defs"]["Text"] = {
+        "description": text.pop("description"),
+        "anyOf": [{"type": "string"}, {**text, "minProperties": 1}],
+    }
     schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
     dialect = "http://json-schema.org/draft-07/schema#"
     return {"$schema": dialect, **schema, "title": "a lesson of labctl"}

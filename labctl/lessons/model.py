@@ -1,6 +1,6 @@
 """A lesson: one tutorial day as data. The format is documented in docs/lessons.md.
 
-Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates that use the
+Text is written in `en`, in `zh-TW` or in both. Commands, facts and claims are Jinja2 templates that use the
 lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
 """
 
@@ -17,7 +17,9 @@ from pydantic import (
     Field,
     PrivateAttr,
     WithJsonSchema,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, current_language, tr
@@ -25,7 +27,7 @@ from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
 from labctl.spec.problems import KeyPath, SpecError, quoted
-from labctl.spec.source import YamlSource
+from labctl.spec.source import YamlSource, mistyped
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
@@ -88,21 +90,38 @@ class _Model(BaseModel):
 
 
 class Text(_Model):
-    """A text in both languages."""
+    """A text in one language or in both; a plain text is one in English.
 
-    en: str
+    A reader of the other language is shown the one that there is. The built-in lessons have both.
+    """
+
+    en: str = ""
     """English."""
-    zh_tw: str = Field(alias="zh-TW")
+    zh_tw: str = Field("", alias="zh-TW")
     """Traditional Chinese, as in Taiwan."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, given: Any) -> Any:
+        # `en：Floating IP`, with the colon of a Chinese keyboard, was meant to be a key.
+        key = isinstance(given, str) and given.startswith(("en", "zh-TW")) and mistyped(given)
+        return {"en": given} if isinstance(given, str) and not key else given
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Text":
+        if not (self.en.strip() or self.zh_tw.strip()):
+            raise PydanticCustomError("no_text", "must be text")
+        return self
 
     def __str__(self) -> str:
         return self.said_in(current_language())
 
     def said_in(self, language: Language) -> str:
-        """The text in that language."""
-        if language != "zh-TW":
-            return self.en.strip()
-        return without_gaps(self.zh_tw).strip()
+        """The text in that language; where there is none, in the other."""
+        chinese = without_gaps(self.zh_tw).strip()
+        if language == "zh-TW":
+            return chinese or self.en.strip()
+        return self.en.strip() or chinese
 
 
 class ProbeQuery(_Model):
@@ -175,6 +194,8 @@ class Checkpoint(_Model):
 
     A mapping gives a template for each value, which is used when the learner typed the commands.
     """
+    timeout: float = Field(300, ge=1, le=3600, allow_inf_nan=False)
+    """Seconds that each command of `run`, and `undo`, may take in a container."""
     capture: Sequence[Capture] = ()
     """Where to capture while `run` runs. `check` runs `run` again, so it must change nothing."""
     claims: Sequence[Claim] = Field(min_length=1)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from labctl.access.capture import Captured, Tap, capturing
-from labctl.access.guest import Guest
+from labctl.access.guest import Guest, LateError
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
@@ -164,7 +164,18 @@ class Runner:
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
             script = fill(checkpoint.undo, self.checker.values(), quoting=True)
-            completed = self.commands.shell(node, script, (), context)
+            try:
+                completed = self.commands.shell(checkpoint, node, script, (), context)
+            except LateError as error:
+                raise LabError(
+                    tr(
+                        "cannot take back {checkpoint} on {node}: not finished within {seconds} s",
+                        checkpoint=checkpoint.id,
+                        node=node,
+                        seconds=f"{error.result.seconds:.0f}",
+                    ),
+                    hint=error.hint,
+                ) from error
             if not completed.ok:
                 output = completed.stdout + completed.stderr
                 lines = [line for line in output.splitlines() if line.strip()]

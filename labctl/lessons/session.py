@@ -204,6 +204,8 @@ class Session:
     def _target(self, target: str) -> tuple[str, Lesson, int]:
         """What a target of `goto` names: the lesson's name, the lesson, index of the checkpoint."""
         lesson_name, _, checkpoint_id = target.rpartition("/")
+        if target not in available() and (begun := self._position().lessons.get(target)):
+            return begun.source, self._load(begun.source), 0
         if target in available() or Path(target).exists():
             return target, self._load(target), 0
         if not lesson_name:
@@ -220,6 +222,9 @@ class Session:
                         checkpoint_number(lesson, target)  # raises what names the checkpoints
                     raise
             return target, self._load(target), 0  # raises the error that lists the lessons
+        begun = self._position().lessons.get(lesson_name)
+        if begun is not None:  # a lesson of one's own has no id that finds its file
+            lesson_name = begun.source
         lesson = self._load(lesson_name)
         return lesson_name, lesson, checkpoint_number(lesson, checkpoint_id)
 

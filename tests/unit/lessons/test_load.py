@@ -82,6 +82,14 @@ def test_no_golden_text_is_an_orphan() -> None:
     assert {case.stem for case in CASES} == {p.stem for p in (GOLDEN / "lesson").glob("*.txt")}
 
 
+def test_a_key_with_the_colon_of_a_chinese_keyboard_is_no_text() -> None:
+    content = (GOLDEN / "lesson" / "smallest-is-valid.yaml").read_text(encoding="utf-8")
+    wrong = re.sub("^title: .*", "title:\n  en：Floating IP", content, flags=re.M)
+    assert wrong != content
+    with pytest.raises(SpecError, match="title: U\\+FF1A FULLWIDTH COLON stands where"):
+        parse_lesson(wrong.encode(), "own.yaml")
+
+
 def test_an_unknown_lesson_names_those_there_are() -> None:
     with pytest.raises(LabError, match="there is no lesson 'flaoting-ip'") as error:
         load_lesson("flaoting-ip")
@@ -156,6 +164,8 @@ def test_the_schema_names_every_key_and_probe() -> None:
         field.alias or name for name, field in Claim.model_fields.items()
     }
     assert schema["$defs"]["Claim"]["properties"]["probe"]["enum"] == sorted(PROBES)
+    text = schema["$defs"].pop("Text")
+    assert set(text["anyOf"][1]["properties"]) == {"en", "zh-TW"}
     assert all(its.get("description") for definition in (schema, *schema["$defs"].values())
                for its in definition["properties"].values())  # fmt: skip
 
@@ -325,6 +335,20 @@ def test_both_languages_speak_of_the_same_values(lesson: Lesson) -> None:
     for text in texts(lesson):
         used = [set(re.findall(r"\{\{.*?\}\}", words)) for words in (text.en, text.zh_tw)]
         assert used[0] == used[1], text.en
+
+
+@pytest.mark.parametrize(
+    ("written", "english", "chinese"),
+    [
+        ("A title", "A title", "A title"),
+        ({"en": "A title"}, "A title", "A title"),
+        ({"zh-TW": "標題"}, "標題", "標題"),
+        ({"en": "A title", "zh-TW": "標題"}, "A title", "標題"),
+    ],
+)
+def test_one_language_is_enough(written: Any, english: str, chinese: str) -> None:
+    text = Text.model_validate(written)
+    assert (text.said_in("en"), text.said_in("zh-TW")) == (english, chinese)
 
 
 def test_the_language_is_that_of_the_moment(lesson: Lesson) -> None:

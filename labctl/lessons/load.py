@@ -22,6 +22,7 @@ from labctl.lessons.model import (
     CAPTURED,
     NODES,
     PROBES,
+    Background,
     Capture,
     Checkpoint,
     Claim,
@@ -127,6 +128,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "checkpoints": Checkpoint,
     "claims": Claim,
     "capture": Capture,
+    "background": Background,
     "facts": Fact,
 }
 """{name of a field: the model of its elements}."""
@@ -221,7 +223,7 @@ MESSAGES = {
 
 def _keys() -> Iterator[str]:
     """Every key that may occur anywhere in a lesson."""
-    for model in (Lesson, Checkpoint, Capture, Claim, Fact, Text):
+    for model in (Lesson, Checkpoint, Background, Capture, Claim, Fact, Text):
         for name, field in model.model_fields.items():
             yield field.alias or name
 
@@ -348,6 +350,8 @@ def _capture_problems(
         message = tr("this checkpoint has no capture, so {probe} sees nothing", probe=claim.probe)
         yield source.problem((*path, "probe"), message, tr("add one"))
         return
+    if any("{" in capture.interface for capture in checkpoint.capture):
+        return  # known when the checkpoint is run
     interfaces = sorted({capture.interface for capture in checkpoint.capture})
     for part in ("where", "each"):
         asked = getattr(claim, part).get("interface")
@@ -419,11 +423,12 @@ def json_schema() -> dict[str, Any]:
                 field["description"] = " ".join(field["description"].split())
         if "probe" in definition["properties"]:
             definition["properties"]["probe"]["enum"] = sorted(PROBES)
-    text = schema["$defs"]["Text"]
-    schema["$defs"]["Text"] = {
-        "description": text.pop("description"),
-        "anyOf": [{"type": "string"}, {**text, "minProperties": 1}],
-    }
+    for name in ("Background", "Text"):  # a plain text stands for the first of its keys
+        whole = schema["$defs"][name]
+        schema["$defs"][name] = {
+            "description": whole.pop("description"),
+            "anyOf": [{"type": "string"}, {**whole, "minProperties": 1}],
+        }
     schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
     dialect = "http://json-schema.org/draft-07/schema#"
     return {"$schema": dialect, **schema, "title": "a lesson of labctl"}

@@ -1,7 +1,7 @@
 """A lesson: one tutorial day as data. The format is documented in docs/lessons.md.
 
-Text is written in `en`, in `zh-TW` or in both. Commands, facts and claims are Jinja2 templates that use the
-lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
+Text is written in `en`, in `zh-TW` or in both. Commands, facts and claims are Jinja2 templates that
+use the lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
 """
 
 import re
@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, current_language, tr
+from labctl.lessons.templates import fill
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
@@ -165,11 +166,25 @@ class Capture(_Model):
     """A tcpdump that runs while the checkpoint's commands run."""
 
     node: str
-    """As in a checkpoint, but not `instance`."""
+    """As in a checkpoint, but no instance; a template."""
     interface: str
-    """Its name in `ip link` on that node."""
+    """Its name in `ip link` on that node; a template."""
     filter: str
     """A pcap filter; a template."""
+
+
+class Background(_Model):
+    """A command that runs while the checkpoint's other commands run, and is ended after them."""
+
+    run: str = Field(min_length=1)
+    """A script for the shell; a template whose values are quoted for the shell."""
+    node: str = ""
+    """As in a checkpoint, but no instance; empty: the checkpoint's node. A template."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, given: Any) -> Any:
+        return {"run": given} if isinstance(given, str) and not mistyped(given) else given
 
 
 class Checkpoint(_Model):
@@ -186,9 +201,12 @@ class Checkpoint(_Model):
     hints: Sequence[Text] = ()
     """Each tells a little more than the one before; templates."""
     node: str = "controller"
-    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
+    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance` (the first), or the
+    name of a node or an instance; a template."""
     run: Sequence[str]
     """Shell commands, each a script of its own; templates whose values are quoted for the shell."""
+    background: Sequence[Background] = ()
+    """Commands that are started before the first of `run`, and ended after the last."""
     sets: Variables = {}
     """Shell variables of `run` that are kept for later checkpoints and for the learner's shell.
 
@@ -294,22 +312,50 @@ class Lesson(_Model):
     def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
         """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""
         names = [node.name for node in topology.nodes]
+        instances = instance_names(topology)
         for name, fact in self.facts.items():
-            yield from _unknown_sender(fact, ("facts", name), names)
+            yield from _unknown_sender(fact, ("facts", name), names, instances)
         for number, checkpoint in enumerate(self.checkpoints):
             path: KeyPath = ("checkpoints", number)
-            if checkpoint.node not in (*NODES, "instance", *names):
-                yield _no_node((*path, "node"), checkpoint.node, names)
-            captured: set[tuple[str, str]] = set()
+            node = _known_value(checkpoint.node, topology)
+            if node is not None and node not in (*NODES, "instance", *instances, *names):
+                yield _no_node((*path, "node"), node, names)
+            for index, command in enumerate(checkpoint.background):
+                node = _known_value(command.node, topology)
+                if node and node not in (*NODES, *names):
+                    yield _no_node((*path, "background", index, "node"), node, names)
+            captured: set[tuple[str, str]] | None = set()
             for index, capture in enumerate(checkpoint.capture):
-                if capture.node not in (*NODES, *names):
-                    yield _no_node((*path, "capture", index, "node"), capture.node, names)
-                nodes = _nodes_of(capture.node, topology)
-                captured |= {(name, capture.interface) for name in nodes}
+                node = _known_value(capture.node, topology)
+                interface = _known_value(capture.interface, topology)
+                if node is not None and node not in (*NODES, *names):
+                    yield _no_node((*path, "capture", index, "node"), node, names)
+                if node is None or interface is None:
+                    captured = None  # known when the checkpoint is run
+                elif captured is not None:
+                    captured |= {(name, interface) for name in _nodes_of(node, topology)}
             for index, claim in enumerate(checkpoint.claims):
                 claim_path = (*path, "claims", index)
-                yield from _unknown_sender(claim, claim_path, names)
-                yield from _deaf_places(claim, claim_path, captured, topology)
+                yield from _unknown_sender(claim, claim_path, names, instances)
+                if captured is not None:
+                    yield from _deaf_places(claim, claim_path, captured, topology)
+
+
+def instance_names(topology: Topology) -> tuple[str, ...]:
+    """The instances that commands may run in; none without OpenStack."""
+    if topology.stack != "openstack":
+        return ()
+    return tuple(instance.name for instance in topology.instances)
+
+
+def _known_value(template: str, topology: Topology) -> str | None:
+    """What a template becomes; None if only the running lab can tell, or if it becomes nothing."""
+    roles = {"controller": topology.controller, "gateway": topology.gateways[0]}
+    values = {"lab": topology, "instance": topology.instances[0], "node": roles}
+    try:
+        return fill(template, values).strip()
+    except LabError:
+        return None
 
 
 _NODE = re.compile(r"\{\{ *node\.(\w+)\.name *\}\}")
@@ -360,12 +406,13 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
 
 
 def _unknown_sender(
-    query: ProbeQuery, path: KeyPath, names: Sequence[str]
+    query: ProbeQuery, path: KeyPath, names: Sequence[str], instances: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
     if query.probe not in ("wire.ping", "wire.tcp"):
         return
     sender = query.arguments.get("from", "controller")
-    known = (*NODES, "instance", *names) if query.probe == "wire.ping" else (*NODES, *names)
+    inside = ("instance", *instances)
+    known = (*NODES, *inside, *names) if query.probe == "wire.ping" else (*NODES, *names)
     if "{" not in sender and sender not in known:
         yield _no_node((*path, "with", "from"), sender, names)
 

@@ -350,13 +350,11 @@ class Session:
     def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> TaskOrHint:
         runner = self._runner(lesson)
         # Note it as begun now: what the learner does from here on may have to be undone.
-        self._update_position(lambda position: position.attempting(lesson, checkpoint))
         with runner.checker.cached_reads():
+            node, instance = runner.commands.place_of(checkpoint)
+            self._update_position(lambda position: position.attempting(lesson, checkpoint, node))
             explanation = runner.explain(checkpoint)
             task = runner.task(checkpoint)
-            node = runner.checker.node_name(
-                "controller" if checkpoint.node == "instance" else checkpoint.node
-            )
         self._console.heading(tr("your task"))
         self._console.explain(task)
         if checkpoint.only_looks:
@@ -369,7 +367,7 @@ class Session:
                 )
             )
         labctl = self._labctl
-        login = self._topology.instances[0].name if checkpoint.node == "instance" else node
+        login = node if instance is None else instance.name
         self._console.say(tr("log in: {command}", command=f"{labctl} ssh {login}"))
         self._console.say(
             tr("done? {check}   stuck? {hint}", check=f"{labctl} check", hint=f"{labctl} hint")
@@ -396,7 +394,8 @@ class Session:
         """Show the commands of a checkpoint that only looks, which the learner may not have run."""
         values = runner.checker.values()
         listening = runner.commands.listening(checkpoint, values)
-        commands = [*listening, *runner.commands.of(checkpoint, values)]
+        behind = [(prompt, f"{c} &") for _, prompt, c in runner.commands.behind(checkpoint, values)]
+        commands = [*listening, *behind, *runner.commands.of(checkpoint, values)]
         self._console.say(
             tr("There was nothing to change. These commands show what there is to see:")
         )

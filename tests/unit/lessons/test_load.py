@@ -164,8 +164,11 @@ def test_the_schema_names_every_key_and_probe() -> None:
         field.alias or name for name, field in Claim.model_fields.items()
     }
     assert schema["$defs"]["Claim"]["properties"]["probe"]["enum"] == sorted(PROBES)
-    text = schema["$defs"].pop("Text")
-    assert set(text["anyOf"][1]["properties"]) == {"en", "zh-TW"}
+    plain_or_keys = {name: schema["$defs"].pop(name)["anyOf"] for name in ("Text", "Background")}
+    assert {name: set(either[1]["properties"]) for name, either in plain_or_keys.items()} == {
+        "Text": {"en", "zh-TW"},
+        "Background": {"run", "node"},
+    }
     assert all(its.get("description") for definition in (schema, *schema["$defs"].values())
                for its in definition["properties"].values())  # fmt: skip
 
@@ -220,7 +223,7 @@ checkpoints:
     run: [ping]
     capture:
       - {node: gateway, interface: eth0, filter: icmp}
-      - {node: "{{ node.gateway.name }}", interface: eth1, filter: icmp}
+      - {node: "{{ node.gateway.name }}x", interface: eth1, filter: icmp}
     claims:
       - {id: a, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: compute-01}, count: 0}
       - {id: b, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: network-controller}}
@@ -240,9 +243,9 @@ checkpoints:
         f"x.yaml:5: facts.f.with.from: this lab has no node 'vm_east'; {known}",
         f"x.yaml:10: checkpoints[0].node: this lab has no node 'compute-09'; {known}",
         "x.yaml:14: checkpoints[0].capture[1].node: this lab has no node "
-        f"'{{{{ node.gateway.name }}}}'; {known}",
+        f"'network-controllerx'; {known}",
         "x.yaml:16: checkpoints[0].claims[0].where.node: no capture of this checkpoint listens on "
-        "'compute-01'; known are network-controller, {{ node.gateway.name }}",
+        "'compute-01'; known are network-controller, network-controllerx",
     ]
 
 

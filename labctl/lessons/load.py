@@ -106,12 +106,12 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
         problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
         problems += _text_problems(source)
         # One mistake hides no other: what can be read is looked at as well.
-        told = tuple(problem.path for problem in problems)
-        below = tuple(f"{path}{end}" for path in told for end in ".[")
+        wrong = tuple(problem.path for problem in problems)
+        below = tuple(f"{path}{end}" for path in wrong for end in ".[")
         problems += [
             problem
             for problem in _lesson_problems(_readable(Lesson, source.data), source)
-            if problem.path not in told and not problem.path.startswith(below)
+            if problem.path not in wrong and not problem.path.startswith(below)
         ]
     else:
         problems = [*_lesson_problems(lesson, source), *_text_problems(source)]

@@ -4,7 +4,7 @@ import base64
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -107,6 +107,19 @@ def recording(
             recorded.update(contents)
         if windows is not None:
             windows.update((tap, (began[tap.node], ended[tap.node])) for tap in taps)
+
+
+def filter_trouble(guest: Guest, filter: str) -> str:
+    """What a node's tcpdump says of a filter that it does not take; "" if it does.
+
+    Also "" where nobody can be asked.
+    """
+    with suppress(GuestError):
+        asked = guest.run(["tcpdump", "-d", filter], timeout=20, check=False)  # opens no interface
+        said = [line for line in asked.stderr.splitlines() if line.startswith("tcpdump: ")]
+        if asked.returncode == 1 and said:
+            return said[-1].removeprefix("tcpdump: ")
+    return ""
 
 
 def _start(guest: Guest, files: Mapping[Tap, str]) -> float:

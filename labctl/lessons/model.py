@@ -5,7 +5,7 @@ use the lab's topology (`lab`, `instance`), so a lesson fits labs with other nam
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ from labctl.lessons.templates import fill
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
-from labctl.spec.problems import KeyPath, SpecError, quoted
+from labctl.spec.problems import KeyPath, Problem, SpecError, quoted
 from labctl.spec.source import YamlSource, mistyped
 from labctl.topology import Topology
 
@@ -308,6 +308,27 @@ class Lesson(_Model):
             )
         if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
             raise SpecError(self._source.problem(*problem) for problem in wrong)
+
+    def require_filters(
+        self, ids: Set[str], topology: Topology, trouble: Callable[[str], str]
+    ) -> None:
+        """Raise SpecError if a capture of these checkpoints has a filter that tcpdump refuses.
+
+        `trouble` gives tcpdump's words, or "" for a filter that it takes. Filters with facts are
+        left out: they are known when the checkpoint is run.
+        """
+        if self._source is None:
+            return
+        wrong: list[Problem] = []
+        for number, checkpoint in enumerate(self.checkpoints):
+            for index, capture in enumerate(checkpoint.capture if checkpoint.id in ids else ()):
+                filled = _known_value(capture.filter, topology)
+                if filled is not None and (said := trouble(filled)):
+                    path: KeyPath = ("checkpoints", number, "capture", index, "filter")
+                    message = tr("is no filter of tcpdump's: {error}", error=said)
+                    wrong.append(self._source.problem(path, message))
+        if wrong:
+            raise SpecError(wrong)
 
     def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
         """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""

@@ -5,10 +5,11 @@ route.py decides which checkpoints are undone and run; the engine does it, a ste
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.access.capture import filter_trouble
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
@@ -292,6 +293,7 @@ class Session:
         """Run and undo the checkpoints of a route in order, up to the first that fails."""
         if not route:
             return LessonOutcome(lesson, self._position())
+        self._refuse_filters(route)
         runners = {route_step.lesson.id: self._runner(route_step.lesson) for route_step in route}
         undone: list[str] = []
         steps: list[Step] = []
@@ -315,6 +317,14 @@ class Session:
         self._forget_undone(lesson)
         results = [result for runner in runners.values() for result in runner.results]
         return LessonOutcome(lesson, self._position(), result, results, undone)
+
+    def _refuse_filters(self, route: Sequence[RouteStep]) -> None:
+        """Raise SpecError, before anything changes, for filters that tcpdump does not take."""
+        controller = self._guest(self._topology.controller.name)
+        trouble = cache(partial(filter_trouble, controller))
+        for lesson in {step.lesson.id: step.lesson for step in route}.values():
+            run = {s.checkpoint.id for s in route if s.lesson is lesson and s.direction == "run"}
+            lesson.require_filters(run, self._topology, trouble)
 
     def _forget_undone(self, lesson: Lesson) -> None:
         """Remove the lessons that are wholly undone from the position, except this one."""

@@ -150,6 +150,35 @@ def test_what_the_labs_description_tells_is_told_at_once(checkpoint: str, messag
     assert message in str(error.value)
 
 
+def test_a_filter_that_tcpdump_refuses_is_told_before_anything_changes(bench: Bench) -> None:
+    # What Debian's tcpdump 4.99 says, and its exit code.
+    bench.node.stub(
+        "tcpdump",
+        """[ "$1" = -d ] || exit 9
+        echo 'Warning: assuming Ethernet' >&2
+        case $2 in icmp*) exit;; esac
+        echo "tcpdump: can't parse filter expression: syntax error" >&2; exit 1
+        """,
+    )
+    first = on("controller", "undo: rm done", "[touch done]")
+    listening = capturing("gateway", "eth1", CONTROLLER).replace("id: one", "id: two")
+    good, unknown = listening, listening.replace("filter: icmp", 'filter: "imcp {{ fact.n }}"')
+    bad = listening.replace("filter: icmp", 'filter: "imcp and host {{ lab.nat_gateway }}"')
+    bench.rows["rows"] = [{"n": 1}]
+    what = lesson(first + bad)
+    with pytest.raises(SpecError) as error:
+        bench.classroom(what).replay("test")
+    assert str(error.value) == (
+        "test.yaml:20: checkpoints[1].capture[0].filter: is no filter of tcpdump's:"
+        " can't parse filter expression: syntax error"
+    )
+    assert not bench.has("done")
+    facts = "{n: {probe: test.rows, column: n}}"
+    for other in (lesson(first + good), lesson(first + unknown, facts)):
+        bench.classroom(other).goto("test/two")
+        assert bench.has("done")
+
+
 def test_a_checkpoint_may_work_in_any_instance(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

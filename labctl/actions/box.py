@@ -6,6 +6,7 @@ A killed one goes on where it was: the machine stays until the box is in Vagrant
 """
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from labctl.actions.destroy import destroy
 from labctl.actions.held import held
 from labctl.assets import assets
+from labctl.doctor.examine import examine
+from labctl.doctor.judge import DoctorReport
 from labctl.engine.events import Event
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import wait_until
@@ -28,6 +31,7 @@ from labctl.images.baked import ImageCache, require_space
 from labctl.images.box_file import (
     CATALOGUE,
     BuiltBox,
+    box_name,
     catalogue,
     pack,
     root_uuid,
@@ -36,14 +40,16 @@ from labctl.images.box_file import (
     version_of,
 )
 from labctl.images.cloud import architecture, check_beside, fetch
-from labctl.images.cloud_box import make_cloud_box
+from labctl.images.cloud_box import Convert, make_cloud_box
 from labctl.lab import Lab
 from labctl.providers.registry import ProviderEntry, entries, find
 from labctl.providers.vagrant.command import VagrantCommand
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.provisioning.stages import REMOTE, Provisioner
 from labctl.spec.fields import OWN_BOX
-from labctl.state import as_json, cache_directory
+from labctl.spec.load import parse_spec
+from labctl.state import LabState, as_json, cache_directory
+from labctl.topology import build_topology
 from labctl.user_files import directory_for_user, replacing_for_user, write_for_user
 
 CLOUD = "labctl/cloud"
@@ -71,6 +77,36 @@ def makers() -> dict[str, ProviderEntry]:
 def box_takers() -> list[str]:
     """The names of all providers that use boxes."""
     return [entry.name for entry in entries() if entry.box is not None]
+
+
+def require_builder() -> None:
+    """Ask the doctor whether `labctl box build` can work here. Needs no root.
+
+    Raises LabError with all reasons if it cannot: it would notice them one after the other, and
+    some after minutes.
+    """
+    (name,) = (entry.name for entry in entries() if entry.builds_boxes)
+    _examine(name).raise_if_not_ok(box=True)
+
+
+def provider_here() -> str:
+    """The provider whose box `get` makes where none is named: the first that works on this host.
+
+    If none does it is the first of all, and what is missing for that will be told.
+    """
+    return next((name for name in makers() if _examine(name).ok), next(iter(makers())))
+
+
+def _examine(provider: str) -> DoctorReport:
+    """What the doctor says of the lab that a box is made in, or one as small."""
+    text = _SPEC.format(provider=provider, box=OWN_BOX, node=_NODE)
+    return examine(
+        build_topology(parse_spec(text.encode(), "lab.yaml")),
+        LabState(cache_directory() / "box-none"),  # there is no such lab
+        provider=provider,
+        cache=cache_directory(roots=True),
+        provision=assets() / "provision",
+    )
 
 
 def expected_time() -> str:
@@ -107,6 +143,7 @@ class BoxMaker:
         self._entry = entry
         self._format = entry.box
         self._export = entry.export_disk
+        self._from_vmdk = entry.from_vmdk
         self._image = image
         self._output = output
         self._architecture = architecture()
@@ -125,7 +162,10 @@ class BoxMaker:
         file = self.directory / "lab.yaml"
         if not file.exists() or file.read_text(encoding="utf-8") != spec:
             file.write_text(spec, encoding="utf-8")
-        return Lab(file, self._subscriber)
+        lab = Lab(file, self._subscriber)
+        # libvirt's machines are booted together.
+        lab.topology = replace(lab.topology, nodes=(lab.topology.node(_NODE),))
+        return lab
 
     @property
     def _vagrant(self) -> VagrantCommand:
@@ -142,6 +182,7 @@ class BoxMaker:
             directory_for_user(self._output)
         self._begin_anew_if_sealed()
         lab = self._lab
+        lab.examination.raise_if_not_ok(box=True)
         with held(lab, "box get", new=True):
             lab.state.begin(lab.spec.name, lab.provider_name)
             lab.run(tr("make the box {name}", name=OWN_BOX), self._steps()).raise_if_failed()
@@ -192,7 +233,7 @@ class BoxMaker:
 
     @property
     def _file(self) -> Path:
-        name = f"labctl-lab-{self._version}-{self._entry.name}.box"
+        name = box_name(self._version, self._entry.name, self._architecture)
         return (self._output or self.directory) / name
 
     def _steps(self) -> list[Step]:
@@ -238,13 +279,19 @@ class BoxMaker:
                            path=image.name)
             )  # fmt: skip
         box = self.directory / "cloud.box"
+        convert: Convert | None = None
+        if (from_vmdk := self._from_vmdk) is not None:
+
+            def convert(vmdk: Path, target: Path) -> None:
+                from_vmdk(vmdk, target, self._lab.state.image_log, context.cancelled)
+
         try:
             with box.open("wb") as sink:
                 make_cloud_box(
                     image, sink, box, self.directory,
                     format=self._format, files=self._files, architecture=self._architecture,
                     version=self._version, key=self.key, progress=context.progress,
-                    cancelled=context.cancelled,
+                    cancelled=context.cancelled, convert=convert,
                 )  # fmt: skip
             self._vagrant.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._vagrant.run(
@@ -328,8 +375,6 @@ class BoxMaker:
 
 def _uuid_in(disk: Path) -> str:
     """The ID that a VMDK's descriptor gives to the disk, which VirtualBox compares; "" if none."""
-    import re
-
     with disk.open("rb") as source:
         found = re.search(rb'ddb\.uuid\.image\s*=\s*"([0-9a-fA-F-]{36})"', source.read(1 << 16))
     return found[1].decode() if found else ""

@@ -1,23 +1,26 @@
-"""A cloud image as a Vagrant box for VirtualBox, made in plain Python on any host.
+"""A cloud image as a Vagrant box: for VirtualBox made in plain Python, on any host.
 
 The box has two disks: the system's, and the seed that cloud-init reads at the first boot. So the
 machine lets the user `vagrant` in as that of any other box.
 """
 
 import io
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from labctl.i18n import tr
 from labctl.images.box_file import pack, text_files
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.images.cloud import open_disk
 from labctl.images.seed import seed_disk
-from labctl.images.vmdk import write_vmdk
+from labctl.images.vmdk import Readable, write_vmdk
 
-SEED = "box-disk002.vmdk"
+Convert = Callable[[Path, Path], None]
+"""Writes the disk in a VMDK, the first file, in a provider's own format as the second."""
+SEED = "box-disk002"
 _UNIT = 64 * 2**10
 """Bytes of a grain: the size of a VMDK is a multiple of it."""
 _STEP = 100 * 2**20
@@ -37,14 +40,15 @@ def make_cloud_box(
     key: str,
     progress: Callable[[str], None],
     cancelled: Callable[[], bool],
+    convert: Convert | None = None,
 ) -> None:
     """Write a box of a cloud image into `box`; `target` is the name of its file, for messages.
 
-    `work` is a directory for the disk meanwhile, `files` is provision/image/box/files; `format` is
-    a provider's with an OVF. Raises LabError, OSError, Cancelled.
+    `work` is a directory for the disks meanwhile, `files` is provision/image/box/files. A provider
+    whose boxes hold no VMDK has `convert`. Raises LabError, OSError, Cancelled.
     """
     disk = work / format.disk
-    seed = work / SEED
+    seed = work / f"{SEED}{disk.suffix}"
     system_id, seed_id = (str(uuid.uuid4()) for _ in range(2))  # VirtualBox takes each ID once
 
     def tell(done: int, last: list[int] = [0]) -> None:  # noqa: B006
@@ -52,29 +56,46 @@ def make_cloud_box(
             last[0] = done
             progress(tr("{n} MB of the disk", n=done // 10**6))
 
+    def write(source: Readable, file: Path, capacity: int, uuid: str, **more: Any) -> None:
+        vmdk = file if convert is None else file.with_suffix(".partial.vmdk")
+        try:
+            with vmdk.open("wb") as sink:
+                write_vmdk(source, sink, capacity=capacity, uuid=uuid, name=vmdk.name, **more)
+            if convert is not None:
+                convert(vmdk, file)
+        finally:
+            if vmdk != file:
+                vmdk.unlink(missing_ok=True)
+
     try:
-        with open_disk(image) as (source, size), disk.open("wb") as sink:
+        with open_disk(image) as (source, size):
             # cloud-init enlarges the root file system to the size of the disk at the first boot.
             capacity = max(DISK_GIB * 2**30, -(-size // _UNIT) * _UNIT)
-            write_vmdk(source, sink, capacity=capacity, uuid=system_id, name=disk.name,
-                       progress=tell, cancelled=cancelled)  # fmt: skip
+            write(source, disk, capacity, system_id, progress=tell, cancelled=cancelled)
         keys = [line for line in (files / "vagrant.pub").read_text(encoding="utf-8").splitlines()
                 if line and not line.startswith("#")]  # fmt: skip
         data = seed_disk("labctl-lab", keys, f"labctl-{system_id}")
         seed_capacity = -(-len(data) // _UNIT) * _UNIT
-        with seed.open("wb") as sink:
-            write_vmdk(io.BytesIO(data), sink, capacity=seed_capacity, uuid=seed_id, name=SEED)
+        write(io.BytesIO(data), seed, seed_capacity, seed_id)
         texts = text_files(
             format, files, version=version, key=key, disk_size=disk.stat().st_size,
             disk_uuid=system_id, architecture=architecture,
         )  # fmt: skip
-        texts["box.ovf"] = with_second_disk(
-            texts["box.ovf"], SEED, seed.stat().st_size, seed_capacity, seed_id
-        )
+        if "box.ovf" in texts:
+            texts["box.ovf"] = with_second_disk(
+                texts["box.ovf"], seed.name, seed.stat().st_size, seed_capacity, seed_id
+            )
+        else:
+            texts["metadata.json"] = with_disks(texts["metadata.json"], [disk.name, seed.name])
         pack(box, target, texts, [disk, seed], cancelled)
     finally:
         disk.unlink(missing_ok=True)
         seed.unlink(missing_ok=True)
+
+
+def with_disks(metadata: str, names: list[str]) -> str:
+    """metadata.json of a box of vagrant-libvirt with these disks, its "box format version 2"."""
+    return json.dumps({**json.loads(metadata), "disks": [{"path": name} for name in names]}) + "\n"
 
 
 def with_second_disk(ovf: str, name: str, size: int, capacity: int, uuid: str) -> str:
@@ -100,6 +121,12 @@ def with_second_disk(ovf: str, name: str, size: int, capacity: int, uuid: str) -
       </Item>
 """,
     }
+    if "</StorageController>" in ovf:  # of VirtualBox's own part
+        parts["          </StorageController>"] = f"""\
+            <AttachedDevice type="HardDisk" hotpluggable="false" port="1" device="0">
+              <Image uuid="{{{uuid}}}"/>
+            </AttachedDevice>
+"""
     for end, part in parts.items():
         before, found, after = ovf.partition(end)
         if not found:

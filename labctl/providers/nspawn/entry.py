@@ -22,6 +22,7 @@ ENTRY = ProviderEntry(
     features=NspawnProvider.features,
     make=_make,
     auto=3,  # the last: it works nearly everywhere
+    builds_boxes=True,
     checks=HostChecks(
         usable=checks.usable,
         fits=checks.fits,
@@ -29,8 +30,7 @@ ENTRY = ProviderEntry(
         summary=checks.summary,
         decisive=frozenset({"architecture", "nspawn-linux"}),
         programs=checks.PROGRAMS,
-        files=checks.FILES,
         look=questions.look,
-        questions=(questions.keys,),
+        questions=(questions.firewall,),
     ),
 )

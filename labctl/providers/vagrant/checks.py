@@ -85,11 +85,8 @@ def _cached(facts: HostFacts, name: str, version: str, provider: str) -> bool:
     )
 
 
-def box(facts: HostFacts, case: Case, provider: str, *, made_here: bool) -> Iterator[Finding]:
-    """Whether Vagrant has the box, or where it can come from.
-
-    `made_here`: `create` makes labctl's own box with this provider, if there is none.
-    """
+def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
+    """Whether Vagrant has the box, or where it can come from."""
     if box_cached(facts, case, provider) is not False or case.here.machines:
         return
     name = case.topology.box.name
@@ -116,7 +113,7 @@ def box(facts: HostFacts, case: Case, provider: str, *, made_here: bool) -> Iter
                 name=f"{{name: {OWN_BOX}}}",
             ),
         )
-    elif made_here and not version:
+    elif not version:
         yield Finding(
             "box-make",
             "warning",

@@ -1,10 +1,13 @@
-"""The provider on Vagrant, with a Vagrant and hypervisors that are a file of text."""
+"""The provider on Vagrant, with a Vagrant and hypervisors that are a file of text.
+
+All of it here and on a Mac that is played: no program of Linux is called there, and no /proc read.
+"""
 
 import sys
 import threading
 import time
 from ast import literal_eval
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 from tests.unit.fakes import topology
+from tests.unit.macos import macos
 
 TEMPLATE = Path(__file__).parents[3] / "Vagrantfile.j2"
 PROGRAM = Path(__file__).parent / "fake_vagrant.py"
@@ -37,13 +41,13 @@ class World:
         self.directory = directory
         self.file = directory / "world"
         directory.mkdir()
-        for name in ("vagrant", "virsh", "VBoxManage"):
+        for name in ("vagrant", "virsh", "VBoxManage", "qemu-img"):
             path = directory / name
             path.write_text(f"#!{sys.executable} -IS\n{PROGRAM.read_text()}", encoding="utf-8")
             path.chmod(0o755)
         self.set(
             machines={}, volumes=[], networks={}, boxes=[], fail={}, slow={}, ports={},
-            forgets_snapshots=False, held=0,
+            forgets_snapshots=False, held=0, machine_folder="",
         )  # fmt: skip
 
     def __getitem__(self, what: str) -> Any:
@@ -108,6 +112,16 @@ class Guests:
                 outer.closed.append(name)
 
         return Guest()
+
+
+@pytest.fixture(params=["here", "macOS"], autouse=True)
+def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "here":
+        yield
+        return
+    # The suite's libvirt is played, too: it would be another program on no Mac.
+    with macos(monkeypatch, more_programs=frozenset({"virsh"})):
+        yield
 
 
 @pytest.fixture
@@ -190,6 +204,37 @@ def test_virtualbox_boots_one_after_the_other(
     assert adopted[0]["user"] == "vagrant"
     assert adopted[0]["key"] == provider.state.ssh_key
     assert provider.running(node(provider, A))
+
+
+def test_every_key_that_vagrant_publishes_is_tried(
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "vagrant-home"
+    (home / "insecure_private_keys").mkdir(parents=True)
+    for name in ("vagrant.key.rsa", "vagrant.key.ed25519"):  # since Vagrant 2.4
+        (home / "insecure_private_keys" / name).touch()
+    start(make(VirtualBox), A)
+    tried = [str(file.relative_to(home)) for file in adopted[0]["insecure"]]
+    assert tried == [
+        "insecure_private_key",
+        "insecure_private_keys/vagrant.key.ed25519",
+        "insecure_private_keys/vagrant.key.rsa",
+    ]
+
+
+def test_directories_of_failed_imports_go(
+    world: World, make: Callable[..., Machines], tmp_path: Path
+) -> None:
+    folder = tmp_path / "VirtualBox VMs"
+    for name in ("labctl-lab_1764000000000_12345", "labctl-lab_1764000000001_9", "labctl-lab_x_1",
+                 "mine"):  # fmt: skip
+        (folder / name).mkdir(parents=True)
+    (folder / "labctl-lab_1764000000001_9" / "disk.vdi").write_text("a master machine's")
+    world.set(machine_folder=str(folder))
+    make(VirtualBox).destroy(lambda text: None)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "labctl-lab_1764000000001_9", "labctl-lab_x_1", "mine",
+    ]  # fmt: skip
 
 
 def test_libvirt_boots_all_together(world: World, make: Callable[..., Machines]) -> None:

@@ -116,9 +116,9 @@ def filter_trouble(guest: Guest, filter: str) -> str:
     """
     with suppress(GuestError):
         asked = guest.run(["tcpdump", "-d", filter], timeout=20, check=False)  # opens no interface
-        said = [line for line in asked.stderr.splitlines() if line.startswith("tcpdump: ")]
-        if asked.returncode == 1 and said:
-            return said[-1].removeprefix("tcpdump: ")
+        errors = [line for line in asked.stderr.splitlines() if line.startswith("tcpdump: ")]
+        if asked.returncode == 1 and errors:
+            return errors[-1].removeprefix("tcpdump: ")
     return ""
 
 

@@ -323,9 +323,9 @@ class Lesson(_Model):
         for number, checkpoint in enumerate(self.checkpoints):
             for index, capture in enumerate(checkpoint.capture if checkpoint.id in ids else ()):
                 filled = _known_value(capture.filter, topology)
-                if filled is not None and (said := trouble(filled)):
+                if filled is not None and (words := trouble(filled)):
                     path: KeyPath = ("checkpoints", number, "capture", index, "filter")
-                    message = tr("is no filter of tcpdump's: {error}", error=said)
+                    message = tr("is no filter of tcpdump's: {error}", error=words)
                     wrong.append(self._source.problem(path, message))
         if wrong:
             raise SpecError(wrong)

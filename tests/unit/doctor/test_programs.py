@@ -50,10 +50,9 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Host
     """What a survey of one provider tells, where only the test's programs are installed."""
     monkeypatch.setattr(FactCollector, "which", _only(tmp_path / "bin"))
 
-    def collect(provider: str) -> HostFacts:
-        here = FactCollector(
-            tmp_path, tmp_path / "cache", {"VAGRANT_HOME": str(tmp_path / "boxes")}
-        )
+    def collect(provider: str, **more: str) -> HostFacts:
+        env = {"VAGRANT_HOME": str(tmp_path / "boxes"), **more}
+        here = FactCollector(tmp_path, tmp_path / "cache", env)
         return here.ask_all(provider, here.look())
 
     return collect
@@ -166,6 +165,22 @@ def test_programs_that_hang(
     assert told.virtualbox is not None
     assert "did not finish" in told.vagrant.trouble
     assert "did not finish" in told.virtualbox.trouble
+
+
+def test_a_slow_host_has_the_users_patience(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(programs, "SECONDS", 0.3)
+    program("VBoxManage", "sleep 1; echo 7.2.22r175245")
+    program("vagrant", VAGRANT)
+    too_slow = facts("virtualbox").virtualbox
+    assert too_slow is not None
+    assert "did not finish" in too_slow.trouble
+    patient = facts("virtualbox", LABCTL_PATIENCE="100").virtualbox
+    assert patient is not None
+    assert (patient.version, patient.trouble) == ("7.2.22", "")
 
 
 def test_vagrant_is_not_let_near_a_vagrantfile_or_the_network(

@@ -22,7 +22,7 @@ from labctl.host.questions import Question
 from labctl.operating_system import processes, rights
 from labctl.providers.kvm import kvm_works
 from labctl.providers.registry import entries, find
-from labctl.run import Completed, run
+from labctl.run import CommandTimeoutError, Completed, run
 
 SECONDS = 10.0
 """How long a program may take; Vagrant, written in Ruby, takes one or two seconds."""
@@ -138,7 +138,8 @@ class FactCollector:
             try:
                 return run(argv, check=False, timeout=SECONDS, cwd=Path("/"), env=env)
             except LabError as error:
-                return Completed(-1, "", error.message)
+                late = isinstance(error, CommandTimeoutError)
+                return Completed(-1, "", error.message, timed_out=late)
 
         with ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
             return dict(zip(questions, pool.map(answer, questions.values()), strict=True))

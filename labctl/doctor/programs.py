@@ -23,7 +23,7 @@ from labctl.operating_system import processes, rights
 from labctl.providers.kvm import kvm_works
 from labctl.providers.registry import entries, find
 from labctl.providers.timeout_factor import timeout_factor_from
-from labctl.run import Completed, run
+from labctl.run import CommandTimeoutError, Completed, run
 
 SECONDS = 10.0
 """How long a program may take, times LABCTL_PATIENCE if that is set.
@@ -146,7 +146,8 @@ class FactCollector:
             try:
                 return run(argv, check=False, timeout=seconds, cwd=Path("/"), env=env)
             except LabError as error:
-                return Completed(-1, "", error.message)
+                late = isinstance(error, CommandTimeoutError)
+                return Completed(-1, "", error.message, timed_out=late)
 
         with ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
             return dict(zip(questions, pool.map(answer, questions.values()), strict=True))

@@ -29,6 +29,7 @@ from labctl.providers.vagrant.checks import (
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.providers.virtualbox.service import end_service, hanging_fix
 
 PROGRAMS = ("vboxconfig",)
 """Programs that the checks look for."""
@@ -84,7 +85,17 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             tr("VBoxManage does not run: {said}", said=box.trouble),
             impact=tr("Vagrant makes every machine by VBoxManage"),
             fix=tr("run it by hand and mend what it complains of"),
-            commands=("VBoxManage --version",),
+            commands=("VBoxManage list vms",),
+        )
+    if box.hangs:
+        yield Finding(
+            "virtualbox-hangs",
+            "error",
+            "programs",
+            tr("VirtualBox hangs: `VBoxManage list vms` does not answer"),
+            impact=tr("labctl and Vagrant would wait for every answer of its service, VBoxSVC"),
+            fix=hanging_fix(),
+            commands=(end_service(facts.family), "VBoxManage list vms"),
         )
     yield from _arm(facts, box)
     yield from _versions(facts, box)

@@ -9,6 +9,7 @@ PATIENCE=1 # lab.env says more where nodes are slower than containers
 CHANGED=no # did this run of the script change a configuration file?
 ARCHITECTURE=$(dpkg --print-architecture) # amd64 or arm64
 MACHINE=$(uname -m)                       # the same as Linux and QEMU say it: x86_64 or aarch64
+export ARCHITECTURE MACHINE
 
 if [ -r /etc/labctl/lab.env ]; then
     set -a

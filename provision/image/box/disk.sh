@@ -30,6 +30,7 @@ partitions_arm64() { # EFI: a partition with FAT, and in it the one name that ne
 }
 
 loader_arm64() {
+    # shellcheck disable=SC2016 # $root is GRUB's
     printf '%s\n' "search --no-floppy --fs-uuid --set=root $uuid" 'set prefix=($root)/boot/grub' >early.cfg
     grub-mkimage -d /usr/lib/grub/arm64-efi -O arm64-efi -o grub.efi -c early.cfg -p /boot/grub \
         part_gpt "${modules[@]}"

@@ -1,11 +1,12 @@
 # `make lab` brings up the lab of ./lab.yaml and replays the tutorial's day; `make help` lists the rest.
-# Variables: YES=1 installs system packages without asking; PYTHON=python3.12 names an interpreter;
+# Variables: YES=1 installs system packages without asking; PROVIDER=virtualbox installs for machines of
+# VirtualBox (libvirt, nspawn: for those) whatever lab.yaml says; PYTHON=python3.12 names an interpreter;
 # ARGS='-k name' goes to pytest; DAY='2028-02-29 12:00' is the day of `make unit-ahead`.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-export YES PYTHON DAY
+export YES PYTHON DAY PROVIDER
 # Three runs of the same tests compile them once.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -23,12 +24,14 @@ lab: setup ## install what is needed, create the lab of ./lab.yaml and replay th
 	$(BIN)/labctl create
 	$(BIN)/labctl replay floating-ip
 
-setup: ## system packages, then .venv with the command labctl in it
+setup: ## what the nodes need, then .venv with the command labctl in it
 	@scripts/setup.sh system venv
 
 dev:
 	@scripts/setup.sh dev
 
+# Most of the real labs are of containers.
+test: PROVIDER := nspawn
 test: setup lint unit unit-surroundings messages-check integration e2e-short vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck

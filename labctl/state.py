@@ -554,6 +554,7 @@ def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
         return path
     if roots or rights.is_root():
         return Path("/var/cache/labctl")
+    # On macOS, too: ~/Library/Caches is for what may go at any time, and a lab stands on its image.
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
 
 

@@ -20,8 +20,9 @@ from typing import TextIO
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
-from labctl.images.debian import SUITE, keyring_fix
+from labctl.images.debian import SUITE, unknown_key_fix
 from labctl.images.emulator import require_emulator
+from labctl.images.keys import archive_keys
 from labctl.operating_system import closing, locks, rights
 from labctl.operating_system.architecture import Architecture, host_architecture
 from labctl.own_directory import open_text, owner
@@ -190,15 +191,17 @@ class ImageCache:
             report_progress(line)
 
         try:
-            self._bootstrap(target, log, progress, on_line, cancel)
+            with archive_keys(self._provision) as keys:
+                self._bootstrap(target, keys, log, progress, on_line, cancel)
         except LabError as error:
             if unknown_keys:
-                error.hint = keyring_fix()
+                error.hint = unknown_key_fix()
             raise
 
     def _bootstrap(
         self,
         target: Path,
+        keys: Path,
         log: Path,
         progress: Callable[[str], None],
         on_line: Callable[[str], None],
@@ -233,6 +236,7 @@ class ImageCache:
                 # would remove only one of them.
                 *DIES_WITH_LABCTL, "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
+                f"--keyring={keys}",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",
                 "--aptopt=Acquire::Check-Valid-Until \"false\"",

@@ -3,7 +3,7 @@
 # usage: disk.sh raw UUID GIB | qcow2 | vmdk, inside the image (enter.sh)
 . "$(dirname "$0")/../../lib.sh"
 cd /run/out
-modules=(ext2 search_fs_uuid linux normal echo test configfile ls) # of GRUB, on every machine
+modules=(ext2 search search_fs_uuid linux normal echo test configfile ls) # of GRUB, on every machine
 
 # partitions_*: set `start` of the root file system and what is `behind` it, in sectors.
 # loader_*: GRUB, in the way that the firmware of such machines looks for it.

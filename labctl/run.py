@@ -18,10 +18,11 @@ from typing import IO
 from labctl.assets import PACKAGE
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.operating_system.processes import end_group, start_group
+from labctl.operating_system.processes import OUTPUT_ENCODING, end_group, start_group
 
 __all__ = [
     "CommandFailed",
+    "CommandTimeoutError",
     "Completed",
     "build_environment",
     "python_module",
@@ -81,6 +82,10 @@ KILLED_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL")
 """Put before a command that must not go on writing files after labctl was killed."""
 
 
+class CommandTimeoutError(LabError):
+    """A command did not end within its time limit, and was killed."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """The result of a command: exit code and both streams as text."""
@@ -88,6 +93,8 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+    timed_out: bool = False
+    """Whether it was killed at its time limit; `run` itself raises then."""
 
 
 def run(
@@ -113,6 +120,7 @@ def run(
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
             text=True,
+            encoding=OUTPUT_ENCODING,
             errors="replace",
             timeout=timeout,
             cwd=cwd,
@@ -122,7 +130,7 @@ def run(
     except OSError as error:
         raise _cannot_start(words[0], error, hint) from error
     except subprocess.TimeoutExpired as error:
-        raise LabError(
+        raise CommandTimeoutError(
             tr("`{command}` did not finish within {seconds} s",
                command=shlex.join(words), seconds=f"{timeout:.0f}"),
             hint=hint,

@@ -17,12 +17,20 @@ from labctl import __version__
 from labctl.caller import give_to_caller
 from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
-from labctl.cli.lessons import lessons_app
+from labctl.cli.lessons import lesson_app, lessons_app
 from labctl.cli.options import Verbs
 from labctl.cli.process import prepare
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
-from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Cancelled, LabError
+from labctl.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Cancelled,
+    DiskFullError,
+    LabError,
+)
 from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
 
 # Typer contains its own click, and exports only some of its exceptions. This is the common base
@@ -67,6 +75,7 @@ def _language(asked: str) -> str:
 for group in (lab_app, lessons_app, snapshots_app, views_app):
     app.add_typer(group)
 app.add_typer(box_app, name="box")
+app.add_typer(lesson_app, name="lesson")
 
 
 # -- running, and errors -------------------------------------------------------------------------
@@ -115,7 +124,7 @@ def main() -> int:
         # Any write of a log or a record can find the disk full. Code that needs much space reports
         # that itself.
         return (
-            _show_error(_disk_full(error))
+            _show_error(DiskFullError(error.filename or error.strerror))
             if error.errno in (ENOSPC, EDQUOT)
             else _show_defect(error)
         )
@@ -159,13 +168,6 @@ def _end_broken_pipe() -> int:
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
-
-
-def _disk_full(error: OSError) -> LabError:
-    return LabError(
-        tr("the disk is full: {path}", path=error.filename or error.strerror),
-        hint=tr("free some space, then run the same command again; it goes on where it stopped"),
-    )
 
 
 def _show_defect(error: Exception) -> int:

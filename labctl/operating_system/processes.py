@@ -14,6 +14,10 @@ END_TIMEOUT = 5.0
 """Seconds that processes may take to end after a signal."""
 
 
+OUTPUT_ENCODING = "locale" if sys.platform == "win32" else "utf-8"
+"""How programs encode what they print. On Windows that is as the user's code page has it."""
+
+
 def usable_cpus() -> int:
     """Number of CPUs that this process may use, on macOS and Windows of all that are there."""
     if sys.platform == "linux":

@@ -54,6 +54,9 @@ class Libvirt:
             return {}
         return {"LABCTL_LIBVIRT_DRIVER": "qemu", "LABCTL_BOOT_SECONDS": "1800"}
 
+    def require_answer(self) -> None:
+        """Nothing to do: a libvirtd that hangs was not met yet."""
+
     def _virsh(self, *words: str, check: bool = True, input: str | None = None) -> str:
         hint = tr(
             "is libvirtd running, and are you in the group libvirt? `labctl doctor` tells more"
@@ -111,6 +114,10 @@ class Libvirt:
                 return
             for disk in disks:
                 self._virsh("vol-delete", "--pool", "default", disk)
+
+    def unknown(self) -> str:
+        """Never: a virsh that fails is an error wherever it is asked."""
+        return ""
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Domains, networks and volumes with the names of the lab's."""

@@ -32,6 +32,10 @@ class Hypervisor(Protocol):
         """Environment variables that the Vagrantfile reads."""
         ...
 
+    def require_answer(self) -> None:
+        """Raise LabError if the hypervisor does not answer: Vagrant would wait for it for ever."""
+        ...
+
     def network_ready(self, topology: Topology) -> bool:
         """Whether `create_network` has nothing to do."""
         ...
@@ -54,6 +58,10 @@ class Hypervisor(Protocol):
 
     def clean_up(self, topology: Topology, node: Node) -> None:
         """Remove what a killed Vagrant has left of a machine that does not exist."""
+        ...
+
+    def unknown(self) -> str:
+        """Why the hypervisor cannot tell which machines it has; "" if it can, or asks elsewhere."""
         ...
 
     def leftovers(self, topology: Topology) -> list[str]:

@@ -29,6 +29,7 @@ from labctl.providers.vagrant.checks import (
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.providers.virtualbox.service import end_service, hanging_fix
 
 PROGRAMS = ("vboxconfig",)
 """Programs that the checks look for."""
@@ -45,6 +46,24 @@ _KNOWN_FROM: Mapping[tuple[int, ...], tuple[int, ...]] = {
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
     """Whether VirtualBox can run machines here, whatever lab they belong to."""
+    if facts.family == "wsl":
+        # 127.0.0.1: hashicorp/vagrant issues 11716 and 12081, microsoft/WSL issues 4619 and 7971.
+        yield Finding(
+            "wsl-virtualbox",
+            "error",
+            "programs",
+            tr("in WSL labctl cannot use the VirtualBox of Windows"),
+            impact=tr(
+                "Windows forwards the nodes' ports to its own 127.0.0.1, which is not that of"
+                " WSL 2; Vagrant asks for a vagrant.exe of the same version; and VBoxManage is"
+                " called VBoxManage.exe here"
+            ),
+            fix=tr(
+                "make the lab of containers: write `provider: nspawn`; or use labctl in Windows"
+                " itself, in PowerShell"
+            ),
+        )
+        return
     yield from architecture(facts)
     yield from vagrant(facts)
     box = facts.virtualbox
@@ -66,22 +85,22 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             tr("VBoxManage does not run: {said}", said=box.trouble),
             impact=tr("Vagrant makes every machine by VBoxManage"),
             fix=tr("run it by hand and mend what it complains of"),
-            commands=("VBoxManage --version",),
+            commands=("VBoxManage list vms",),
+        )
+    if box.hangs:
+        yield Finding(
+            "virtualbox-hangs",
+            "error",
+            "programs",
+            tr("VirtualBox hangs: `VBoxManage list vms` does not answer"),
+            impact=tr("labctl and Vagrant would wait for every answer of its service, VBoxSVC"),
+            fix=hanging_fix(),
+            commands=(end_service(facts.family), "VBoxManage list vms"),
         )
     yield from _arm(facts, box)
     yield from _versions(facts, box)
     yield from _driver(facts)
     yield from _processor(facts, numbers(box.version))
-    if facts.family == "wsl" and not facts.windows_access:
-        yield Finding(
-            "wsl-access",
-            "error",
-            "programs",
-            tr("Vagrant in WSL may not use the VirtualBox of Windows"),
-            impact=tr("Vagrant refuses every command"),
-            fix=tr("allow it, and keep the lab below /mnt/c"),
-            commands=("export VAGRANT_WSL_ENABLE_WINDOWS_ACCESS=1",),
-        )
 
 
 def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -249,8 +268,8 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
             tr("Hyper-V holds the processor (WSL 2 and Windows' own protections use it)"),
             impact=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
             fix=tr(
-                "WSL 2 cannot be without it: make the lab in WSL with `provider: nspawn`, or,"
-                " to use VirtualBox, switch it off in Windows as administrator and reboot"
+                "to do without it, switch it off in Windows as administrator and reboot: then WSL 2"
+                " does not start any more"
             ),
             commands=("bcdedit /set hypervisorlaunchtype off",),
         )
@@ -261,8 +280,11 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
     """Whether KVM leaves VT-x or AMD-V to VirtualBox.
 
     Since Linux 6.12 KVM occupies them as soon as its module is loaded. Since Linux 6.16 it can lend
-    them, and VirtualBox borrows them since 7.2.2; since 7.2.10 it works only if KVM has occupied
-    them. (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.)
+    them, and VirtualBox borrows them since 7.2.2; 7.2.10 worked only if KVM had occupied them.
+    (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.) The driver of 7.2.22 makes a virtual
+    machine of KVM's for each of its own, for which KVM occupies them. It starts machines with
+    enable_virt_at_load=0, as Debian's virtualbox-dkms sets it (tests/vm/test_virtualbox_full.py).
+    Which release between the two was the first to do so was not found out.
     """
     kernel = numbers(facts.kernel)
     module = next((name for name in ("kvm_intel", "kvm_amd") if name in facts.modules), None)
@@ -270,7 +292,7 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
         return
     held = facts.kvm.virt_at_load is not False
     if kernel >= (6, 16) and version >= (7, 2, 2):
-        if version >= (7, 2, 10) and not held:
+        if (7, 2, 10) <= version < (7, 2, 22) and not held:
             yield Finding(
                 "kvm-off",
                 "error",

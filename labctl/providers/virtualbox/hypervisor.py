@@ -14,6 +14,9 @@ from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
 from labctl.topology import Node, Topology
 
+ANSWER_SECONDS = 10
+"""Seconds for VBoxSVC to start and to list its machines, times the timeout factor."""
+
 
 class VirtualBox:
     """Machines of VirtualBox, each with a NAT of its own behind eth0."""
@@ -42,6 +45,11 @@ class VirtualBox:
     def environment(self) -> dict[str, str]:
         """None are needed."""
         return {}
+
+    def require_answer(self) -> None:
+        """Raise LabError, with the cure, if VirtualBox's service VBoxSVC does not answer."""
+        if shutil.which("VBoxManage") is not None:
+            vboxmanage("list", "vms", check=False, timeout=ANSWER_SECONDS * self.timeout_factor)
 
     def network_ready(self, topology: Topology) -> bool:
         """Always: Vagrant makes the networks with the machines."""
@@ -85,6 +93,14 @@ class VirtualBox:
 
     def clean_up(self, topology: Topology, node: Node) -> None:
         """Nothing to do: VirtualBox deletes disks with their machine."""
+
+    def unknown(self) -> str:
+        """Whether VBoxManage is there and lists machines; in WSL it is called VBoxManage.exe."""
+        if shutil.which("VBoxManage") is None:
+            return tr("the command {command!r} is not installed", command="VBoxManage")
+        if machines() is None:
+            return tr("`VBoxManage list vms` fails")
+        return ""
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Machines of VirtualBox with the names of the lab's."""

@@ -86,7 +86,7 @@ arm64_disk() { # EFI, GRUB; the kernel is some 35 MB
     printf 'label: gpt\nstart=2048, size=%s, type=uefi\n' $(((disk_mib - 2) * 2048)) | sfdisk -q disk.raw
     fat
     grub-mkimage -d /usr/lib/grub/arm64-efi -O arm64-efi -o grub.efi -p / \
-        -c "$PROVISION/image/instance/grub.cfg" part_gpt fat search_fs_file linux
+        -c "$PROVISION/image/instance/grub.cfg" part_gpt fat search search_fs_file linux
     mmd -i disk.raw@@1M ::EFI ::EFI/BOOT
     mcopy -i disk.raw@@1M grub.efi ::EFI/BOOT/BOOTAA64.EFI
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command on a machine that runs programs for arm64, too: by QEMU's user mode, for as long as
-# the command runs. binfmt_misc is mounted in a mount namespace of its own; the setting in it is the
-# kernel's, and taken out again if it was not there before.
+# the command runs. binfmt_misc is mounted in a mount namespace of its own; where nothing else has it
+# mounted, the setting goes with it.
 # usage: emulated.sh COMMAND…      as root; needs qemu-aarch64-static
 set -euo pipefail
 

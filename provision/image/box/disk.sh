@@ -3,7 +3,7 @@
 # usage: disk.sh raw UUID GIB | qcow2 | vmdk, inside the image (enter.sh)
 . "$(dirname "$0")/../../lib.sh"
 cd /run/out
-modules=(ext2 search_fs_uuid linux normal echo test configfile ls) # of GRUB, on every machine
+modules=(ext2 search search_fs_uuid linux normal echo test configfile ls) # of GRUB, on every machine
 
 # partitions_*: set `start` of the root file system and what is `behind` it, in sectors.
 # loader_*: GRUB, in the way that the firmware of such machines looks for it.
@@ -30,7 +30,7 @@ partitions_arm64() { # EFI: a partition with FAT, and in it the one name that ne
 }
 
 loader_arm64() {
-    # shellcheck disable=SC2016 # GRUB fills that in
+    # shellcheck disable=SC2016 # $root is GRUB's
     printf '%s\n' "search --no-floppy --fs-uuid --set=root $uuid" 'set prefix=($root)/boot/grub' >early.cfg
     grub-mkimage -d /usr/lib/grub/arm64-efi -O arm64-efi -o grub.efi -c early.cfg -p /boot/grub \
         part_gpt "${modules[@]}"

@@ -65,7 +65,7 @@ def refuse_other_topology(lab: Lab) -> None:
     built = lab.state.built_spec
     if not built.exists():
         write_atomic(built, now)
-    elif built.read_text() != now:
+    elif built.read_text(encoding="utf-8") != now:
         raise LabError(
             tr("{file} describes another lab than the one that exists here", file=lab.file.name),
             hint=tr("`labctl destroy` first, or undo the edit"),

@@ -4,4 +4,4 @@ Every other room asks here, and behaves the same everywhere. On Windows labctl w
 virtual machines: containers, and all that needs root, are Linux's.
 """
 
-__all__ = ["closing", "files", "locks", "processes", "rights"]
+__all__ = ["closing", "files", "language", "locks", "memory", "processes", "programs", "rights"]

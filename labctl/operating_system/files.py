@@ -11,7 +11,7 @@ CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)  # Python's descriptors are not inher
 NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # making a link needs an administrator on Windows
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)  # on Windows a pipe has no place in a directory
 NOCTTY: int = getattr(os, "O_NOCTTY", 0)
-DIRECTORY: int = getattr(os, "ODIRECTORY", 0)
+DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
 
 
 def open_directory(path: Path, *, follow: bool = True) -> int | None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from labctl.i18n import mark, tr
+from labctl.operating_system.programs import find
 from labctl.providers.provider import Features
 from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.vagrantfile import machine_names
@@ -55,7 +56,7 @@ class VirtualBox:
         VirtualBox may have left a copy of a machine's settings in an older format there. Because of
         it no new machine of that name could be made.
         """
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return
         properties = vboxmanage("list", "systemproperties", check=False)
         parent = re.search(r"^Default machine folder: +(.+)$", properties.stdout, flags=re.M)
@@ -81,7 +82,7 @@ class VirtualBox:
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Machines of VirtualBox with the names of the lab's."""
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return []  # not installed, so it has no machines
         known = set((machines() or {}).values())
         names = [name for name in machine_names(topology) if name in known]

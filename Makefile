@@ -14,7 +14,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ vm: dev ## an OVN-only lab in virtual machines, emulated if need be
 
 vm-openstack: dev ## the whole lab in virtual machines: half an hour where they are emulated
 	$(BIN)/pytest tests/vm -m openstack $(ARGS)
+
+windows: dev ## labctl as a program of Windows, under wine: root
+	$(BIN)/pytest tests/windows --durations 10 $(ARGS)
 
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix

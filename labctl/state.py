@@ -98,7 +98,7 @@ class Identity:
             "lab_id": r"[0-9a-f]{8}",
             "provider": r"[a-z0-9-]+",
             "image": r"[0-9a-z]*",
-            "directory": r"(/.*)?",
+            "directory": r"(/.*|[A-Za-z]:[\\/].*|\\\\.*)?",  # Windows: C:\lab, \\server\share\lab
         }
         for name, pattern in texts.items():
             if not re.fullmatch(pattern, getattr(identity, name), re.DOTALL):

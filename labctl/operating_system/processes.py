@@ -76,7 +76,7 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     """
     if sys.platform == "win32":
         subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)],
+            command_line(["taskkill", "/T", "/F", "/PID", str(process.pid)]),
             stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
         )  # fmt: skip
     else:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _INSTALLED = (
@@ -42,10 +43,14 @@ def find(name: str, path: str | None = None) -> str | None:
     directories = os.environ.get("PATH", "") if path is None else path
     for directory in directories.split(os.pathsep):
         place = Path(directory.strip('"'))
-        if place.is_absolute():
-            for candidate in (place / each for each in names):
-                if candidate.is_file():
-                    return str(candidate)
+        if not place.is_absolute():
+            continue
+        with suppress(OSError):
+            # To look once is quicker than to ask for each name.
+            there = {entry.upper(): entry for entry in os.listdir(place)}  # noqa: PTH208
+            for entry in (there.get(each.upper()) for each in names):
+                if entry is not None and (place / entry).is_file():
+                    return str(place / entry)
     return None
 
 

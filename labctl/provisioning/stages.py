@@ -248,7 +248,9 @@ class Provisioner:
             if not script.confirm:
                 command += f" && {mark}"
             with log.open("a", encoding="utf-8") as sink:
-                sink.write(f"--- {time.strftime('%F %T')} {script.file} on {node.name}\n")
+                sink.write(
+                    f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {script.file} on {node.name}\n"
+                )
 
                 def on_line(line: str, stream: str) -> None:
                     sink.write(line + "\n")

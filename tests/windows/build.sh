@@ -23,10 +23,18 @@ wine=(env LC_CTYPE=zh_TW.UTF-8 chroot "$root" /usr/local/bin/wine.sh)
 "${wine[@]}" wineboot --init
 "${wine[@]}" wineserver --wait
 
+# wine has copied all its libraries; one of each is enough.
+for file in "$root"/home/learner/wine/drive_c/windows/system32/*; do
+    builtin=$root/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/${file##*/}
+    if cmp -s "$builtin" "$file"; then
+        ln -f "$builtin" "$file"
+    fi
+done
+
 # Where python.org's installer puts it, for one user: with the user's name in the path.
 home="$root/home/learner/wine/drive_c/users/王 小明/AppData/Local/Programs/Python/Python311"
 mkdir -p "$home/Scripts" "$home/Lib"
 cp -r "$python/." "$home"
 rm "$home"/python*._pth # without it this Python starts as an installed one does
 cp -r "$libraries" "$home/Lib/site-packages"
-chown -R 1000:1000 "$root/home/learner"
+chown -R 1000:1000 "${home%/Programs/*}"

@@ -76,9 +76,10 @@ def ssh(words: list[str]) -> int:
 def main() -> None:
     fake_vagrant.HERE = PLACE
     fake_vagrant.WORLD = rf"{PLACE}\world"
-    assert isinstance(sys.stdout, TextIOWrapper)
-    sys.stdout.reconfigure(encoding="utf-8")  # as Ruby's
-    program, words = sys.argv.pop(1), sys.argv[2:]
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, TextIOWrapper)
+        stream.reconfigure(encoding="utf-8")  # as Ruby's
+    program, words = sys.argv.pop(1), sys.argv[1:]
     if program == "ssh":
         sys.exit(ssh(words))
     sys.argv[0] = program

@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 import threading
+import time
 from ast import literal_eval
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,15 @@ class FakeNode:
         transport.add_server_key(self._host_key)
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             transport.start_server(server=Server(self))
+            channels = []  # paramiko closes a channel that nobody holds
             while transport.is_active():
-                transport.accept(0.5)
+                channels.append(transport.accept(0.5))
                 if not self._world.runs(self.node.name):
                     break
         transport.close()
 
     def run(self, channel: paramiko.Channel, command: str, user: str) -> None:
+        time.sleep(0.1)  # the answer that a command was started goes out before its end
         with contextlib.suppress(OSError, EOFError):
             words = shlex.split(command)
             if words[:4] == ["sudo", "-n", "sh", "-s"]:

@@ -14,17 +14,20 @@ import hashlib
 import io
 import json
 import os
+import pty
 import queue
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
 from types import TracebackType
@@ -173,6 +176,54 @@ class Done:
         return (self.stdout + self.stderr).decode("utf-8").replace("\r\n", "\n")
 
 
+class Terminal:
+    """A console window of Windows on a pseudo-terminal of 100 columns, while the block lasts."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = argv
+        self._output = bytearray()
+
+    def __enter__(self) -> "Terminal":
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
+        self._process = subprocess.Popen(
+            self._argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def _read(self) -> None:
+        with suppress(OSError):  # EIO: everybody has closed the other end
+            while data := os.read(self._master, 65536):
+                self._output += data
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(timeout=10)
+        os.close(self._master)
+
+    def press(self, keys: bytes) -> None:
+        """Type something."""
+        os.write(self._master, keys)
+
+    def end(self, timeout: float = 240) -> str:
+        """Wait for the end, and return all that was shown, without the codes that place it."""
+        self._process.wait(timeout)
+        self._reader.join(timeout=10)
+        return self.shown
+
+    @property
+    def shown(self) -> str:
+        """All that was shown until now."""
+        text = self._output.decode(errors="replace")
+        text = re.sub(r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)", "", text)
+        return re.sub(r"\x1b\[\d*C", " ", re.sub(r"\x1b\[[?\d;]*[A-BD-Za-z]|\x1b[=>]", "\n", text))
+
+
 class Windows:
     """One Windows, pristine, while the `with` block lasts; labctl of this checkout is installed."""
 
@@ -278,8 +329,8 @@ class Windows:
         place = "/" + "/".join(parts[parts.index("home", len(Path(inside).parts)) :])
         return [
             "nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--", "env",
-            f"LEARNER_DIRECTORY={place}", "LC_CTYPE=zh_TW.UTF-8", "-u", "LC_ALL", "-u", "LANG",
-            "chroot", inside, "/usr/local/bin/wine.sh", *argv,
+            "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_CTYPE=zh_TW.UTF-8",
+            f"LEARNER_DIRECTORY={place}", "chroot", inside, "/usr/local/bin/wine.sh", *argv,
         ]  # fmt: skip
 
     def run(
@@ -315,6 +366,13 @@ class Windows:
         for line in self._agent.stdout:
             told = json.loads(line)
             self._answers[told["number"]].put(told)
+        for waiting in self._answers.values():
+            waiting.put({"error": "this Windows has ended"})
+
+    def terminal(self, *argv: str | PurePath, directory: str | PurePath = HOME) -> Terminal:
+        """A console in which a program of Windows runs."""
+        words = [str(word) for word in argv]
+        return Terminal(self.argv(["wine", *words], directory))
 
     def labctl(self, *words: str, directory: str | PurePath = HOME, **environment: str) -> Done:
         """Run labctl.exe; nothing that a user does may make it show a traceback."""

@@ -61,9 +61,9 @@ def answers(node: Node, lab: Topology) -> FakeGuest:
         .on("list Chassis", f'{{"headings": ["hostname", "encaps"], "data": [{chassis}]}}')
         .on("list Encap", f'{{"headings": ["_uuid", "type", "ip"], "data": [{encaps}]}}')
         .on("is-active", "\n".join("active" for _ in units_of(node, lab.stack)))
-        .on("list-br", healthy(node, lab))
+        .on("^bash -c .*list-br", healthy(node, lab))
         .on("list NAT", '{"headings": ["external_ip"], "data": []}')
-        .on("ip -4 -o address show", "")
+        .on("^ip -4 -o address show", "")
         .on("labctl-test-greeting", "你好，這裡是 " + node.name)
     )
 

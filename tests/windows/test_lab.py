@@ -1,8 +1,11 @@
 """A lab from create to destroy, with a Vagrant, a VBoxManage and an ssh of Windows."""
 
 import json
+import time
+from collections.abc import Callable
 
-from tests.windows.conftest import NODES, Laptop
+from tests.windows.conftest import NODES, WORLD, Laptop
+from tests.windows.rig import LABCTL, PYTHON, Terminal
 
 
 def test_the_life_of_a_lab(laptop: Laptop) -> None:
@@ -41,3 +44,37 @@ def test_the_life_of_a_lab(laptop: Laptop) -> None:
     assert laptop.states == {}
     left = sorted(path.name for path in laptop.system.path(laptop.lab).iterdir())
     assert left == ["lab.yaml"], "the lock beside .labctl goes with it"
+
+
+def test_ctrl_c_ends_vagrant_and_what_it_started(laptop: Laptop) -> None:
+    laptop.set(hangs=True)
+    pids = laptop.system.path(WORLD.parent / "pids")
+    with laptop.system.terminal(LABCTL, "create", directory=laptop.lab) as console:
+        wait_for(pids.exists, console)
+        time.sleep(2)  # Vagrant's child has started, too
+
+        second = laptop.labctl("halt")  # meanwhile
+        assert second.code == 1, second.text
+        assert "another labctl is at work on this lab: `labctl create`" in second.text
+
+        console.press(b"\x03")
+        shown = console.end()
+    assert "interrupted" in shown, shown
+    code = f"import psutil; print([psutil.pid_exists(pid) for pid in {pids.read_text().split()!r}])"
+    code = code.replace("pid_exists(pid)", "pid_exists(int(pid))")
+    done = laptop.system.run(PYTHON / "python.exe", "-I", "-c", code)
+    assert done.text.strip() == "[False, False]"
+
+    laptop.set(hangs=False)
+    done = laptop.labctl("destroy", "--yes")
+    assert done.code == 0, done.text
+    left = sorted(path.name for path in laptop.system.path(laptop.lab).iterdir())
+    assert left == ["lab.yaml"]
+
+
+def wait_for(happened: Callable[[], bool], console: Terminal) -> None:
+    """Wait until it has happened, for two minutes."""
+    until = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < until, console.shown
+        time.sleep(0.3)

@@ -217,6 +217,11 @@ class Terminal:
         return self.shown
 
     @property
+    def code(self) -> int | None:
+        """The exit code of what ran; None while it runs."""
+        return self._process.poll()
+
+    @property
     def shown(self) -> str:
         """All that was shown until now."""
         text = self._output.decode(errors="replace")

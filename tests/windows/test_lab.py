@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 
+from labctl.errors import EXIT_INTERRUPTED
 from tests.windows.conftest import NODES, WORLD, Laptop
 from tests.windows.rig import LABCTL, PYTHON, Terminal
 
@@ -20,6 +21,7 @@ def test_the_life_of_a_lab(laptop: Laptop) -> None:
     assert done.code == 0, done.text
     status = json.loads(done.stdout.decode())
     assert [node["name"] for node in status["nodes"]] == list(NODES)
+    assert status["state"] == "up", status
 
     done = laptop.labctl("ssh", NODES[1], "--", "labctl-test-greeting", "王 小明")
     assert (done.code, done.text) == (0, f"你好，這裡是 {NODES[1]}"), done.text
@@ -60,6 +62,7 @@ def test_ctrl_c_ends_vagrant_and_what_it_started(laptop: Laptop) -> None:
         console.press(b"\x03")
         shown = console.end()
     assert "interrupted" in shown, shown
+    assert console.code == EXIT_INTERRUPTED
     code = f"import psutil; print([psutil.pid_exists(pid) for pid in {pids.read_text().split()!r}])"
     code = code.replace("pid_exists(pid)", "pid_exists(int(pid))")
     done = laptop.system.run(PYTHON / "python.exe", "-I", "-c", code)

@@ -493,16 +493,24 @@ class LabState:
         """Delete the whole `.labctl/` directory.
 
         The note that the lab is being destroyed goes last, for labctl may be killed meanwhile.
+        Raises LabError when the system does not let a file be deleted.
         """
         self.note_destroying()
-        for path in list(self.root.iterdir()):
-            if path == self.destroying:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        shutil.rmtree(self.root)
+        try:
+            for path in list(self.root.iterdir()):
+                if path == self.destroying:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            shutil.rmtree(self.root)
+        except OSError as error:
+            # Busy: a file system is mounted there, that of a node whose lab.json was deleted.
+            raise LabError(
+                tr("{path} cannot be deleted: {error}", path=self.root, error=error.strerror),
+                hint=tr("`labctl doctor` names a lab that still runs there, and how to end it"),
+            ) from error
 
     def note_destroying(self) -> None:
         """Note that the lab is being destroyed. Raises LabError."""

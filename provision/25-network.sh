@@ -40,7 +40,7 @@ fi
 
 systemctl daemon-reload
 systemctl enable --quiet openvswitch-switch labctl-network
-systemctl start openvswitch-switch
+running start openvswitch-switch || die "Open vSwitch did not start; its last words are above"
 if [ "$IS_GATEWAY" = yes ] && ! ip -4 -o addr show dev br-ex 2>/dev/null | grep -qF " $ETH0_ADDRESS "; then
     # The session that runs this may come by eth0. Unless labctl comes back and says "keep" the
     # address goes back to where it was.
@@ -52,10 +52,7 @@ if [ "$IS_GATEWAY" = yes ] && ! ip -4 -o addr show dev br-ex 2>/dev/null | grep 
 fi
 verb=start
 [ "$CHANGED" = no ] || verb=restart
-systemctl "$verb" labctl-network || {
-    # systemctl only says that it failed; what it printed is in the journal.
-    journalctl --no-pager --quiet --output cat --unit labctl-network --lines 15 >&2 || true
+running "$verb" labctl-network ||
     die "labctl-network, which sets this node's bridges and addresses, failed; its last words are above"
-}
 say "Open vSwitch $(ovs-vsctl get open . ovs_version), datapath $DATAPATH"
 ip -br addr

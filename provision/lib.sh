@@ -69,6 +69,22 @@ up() {
     if [ "$CHANGED" = yes ]; then systemctl restart --no-block "$@"; else systemctl start --no-block "$@"; fi
 }
 
+# running start|restart UNIT: begin it and wait until it runs. When it fails, its last words come
+# from the journal: systemctl itself only says that it failed. With the result "resources" systemd
+# could not even make a process: seen once in hundreds of starts, on a busy machine, and no fault of
+# the unit's, so that is tried three times.
+running() {
+    local attempt
+    for attempt in 1 2 3; do
+        systemctl "$1" "$2" && return
+        journalctl --no-pager --quiet --output cat --unit "$2" --lines 15 >&2 || true
+        [ "$(systemctl show --value --property Result "$2")" = resources ] || break
+        systemctl reset-failed "$2"
+        sleep "$attempt"
+    done
+    return 1
+}
+
 # until_ok SECONDS WHAT COMMAND...: wait for COMMAND to succeed; on expiry say what was awaited.
 # SECONDS are those of a container: slow machines get PATIENCE times as many.
 until_ok() {

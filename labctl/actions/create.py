@@ -2,6 +2,7 @@
 
 import time
 
+from labctl.actions.box import BoxMaker, expected_time, makers
 from labctl.actions.held import held
 from labctl.engine.steps import RunResult
 from labctl.errors import EXIT_USAGE, LabError
@@ -11,6 +12,8 @@ from labctl.provisioning.boot import provisioner
 from labctl.provisioning.seed import Seed
 from labctl.snapshots.save import save
 from labctl.snapshots.store import BASE, SnapshotStore
+from labctl.spec.fields import OWN_BOX
+from labctl.spec.load import load_built
 from labctl.state import write_atomic
 
 
@@ -24,6 +27,7 @@ def create(lab: Lab) -> RunResult:
     with held(lab, "create", new=True):
         lab.state.begin(lab.spec.name, lab.provider_name)
         refuse_other_topology(lab)
+        _make_box(lab)
         stages = provisioner(lab)
         steps = [*stages.host_steps(), *stages.node_steps(), *Seed(lab).steps()]
         result = lab.run(tr("create {lab}", lab=lab.topology.lab), steps)
@@ -31,6 +35,24 @@ def create(lab: Lab) -> RunResult:
         write_atomic(lab.state.created, f"{time.time()}\n")
         _save_base(lab)
     return result
+
+
+def _make_box(lab: Lab) -> None:
+    """Make labctl's own box, if the lab's machines are made from it and Vagrant has none.
+
+    Raises LabError, StepFailed.
+    """
+    box = lab.topology.box
+    if (
+        lab.provider_name not in makers()
+        or (box.name, box.version) != (OWN_BOX, "")
+        or lab.provider.prepared()
+    ):
+        return
+    lab.note("info", tr("Vagrant has no box {box} for {provider} yet",
+                        box=box.name, provider=lab.provider_name))  # fmt: skip
+    lab.note("info", expected_time())
+    BoxMaker(lab.provider_name, subscriber=lab.bus.emit).make()
 
 
 def _save_base(lab: Lab) -> None:
@@ -56,6 +78,12 @@ def _save_base(lab: Lab) -> None:
         lab.note("info", text)
 
 
+def _as_read_today(lab: Lab) -> str:
+    """The spec the lab was made from, by today's labctl: an older one wrote other defaults."""
+    spec = load_built(lab.state.built_spec)
+    return spec.model_dump_json(indent=1) if spec else ""
+
+
 def refuse_other_topology(lab: Lab) -> None:
     """Raises LabError (wrong use) if lab.yaml was edited after the lab was made from it.
 
@@ -65,7 +93,7 @@ def refuse_other_topology(lab: Lab) -> None:
     built = lab.state.built_spec
     if not built.exists():
         write_atomic(built, now)
-    elif built.read_text(encoding="utf-8") != now:
+    elif built.read_text(encoding="utf-8") != now and _as_read_today(lab) != now:
         raise LabError(
             tr("{file} describes another lab than the one that exists here", file=lab.file.name),
             hint=tr("`labctl destroy` first, or undo the edit"),

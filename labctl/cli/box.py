@@ -20,9 +20,11 @@ def box_build(
     quiet: Quiet = False,
 ) -> None:
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
+    from labctl.actions.box import require_builder
     from labctl.assets import assets
     from labctl.images.baked import ImageCache
-    from labctl.images.box import CATALOGUE, BoxBuilder
+    from labctl.images.box import BoxBuilder
+    from labctl.images.box_file import CATALOGUE
     from labctl.providers.registry import entries
     from labctl.state import cache_directory
 
@@ -33,6 +35,7 @@ def box_build(
                provider=provider, names=", ".join(sorted(formats))),
             code=EXIT_USAGE,
         )  # fmt: skip
+    require_builder()
     become_root()
     chosen = sorted(formats) if provider == "all" else [provider]
     provision = assets() / "provision"
@@ -47,3 +50,69 @@ def box_build(
         for name in chosen:
             command = f"vagrant box add {CATALOGUE} --provider {name}"
             console.say(tr("in {directory}: {command}", directory=output, command=command))
+
+
+@box_app.command("get")
+def box_get(
+    provider: Annotated[str, typer.Option(help="What the box is for.")] = "",
+    image: Annotated[
+        Path | None,
+        typer.Option("--from", help="Debian's cloud image, downloaded before (.tar.xz or .raw)."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Keep the box and its catalogue here, for others.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make the box labctl/lab from Debian's cloud image, on any host; needs the Internet once."""
+    from labctl.actions.box import BoxMaker, expected_time, makers, provider_here
+
+    chosen = provider or provider_here()
+    _require_one_of(chosen, list(makers()) if chosen in makers() else _box_takers())
+    with open_console(quiet=quiet) as console:
+        maker = BoxMaker(
+            chosen,
+            image=image,
+            output=output and output.absolute(),
+            subscriber=console,
+        )
+        console.say(expected_time())
+        version = maker.make()
+        console.say(tr("Vagrant has the box {box}", box=f"labctl/lab {version}"))
+
+
+@box_app.command("add")
+def box_add(
+    source: Annotated[str, typer.Argument(help="A .box or its catalogue (.json): file or URL.")],
+    provider: Annotated[str, typer.Option(help="Which box of a catalogue to take.")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Add a box labctl/lab that somebody made to Vagrant; its checksum is compared."""
+    from labctl.actions.box import add, provider_here
+
+    chosen = provider or provider_here()
+    _require_one_of(chosen, _box_takers())
+    with open_console(quiet=quiet) as console:
+        found = add(source, chosen, lambda text: None if quiet else console.say(text))
+        if not found.checked:
+            console.say(
+                tr("{path}: not compared with a checksum, for there is none beside it",
+                   path=found.box.file.name)
+            )  # fmt: skip
+        console.say(tr("Vagrant has the box {box}", box=f"{found.name} {found.version}"))
+
+
+def _box_takers() -> list[str]:
+    from labctl.actions.box import box_takers
+
+    return box_takers()
+
+
+def _require_one_of(provider: str, names: list[str]) -> None:
+    """Raises LabError (wrong use) for a provider that has no box."""
+    if provider not in names:
+        raise LabError(
+            tr("--provider {provider}: choose {names}",
+               provider=provider, names=", ".join(sorted(names))),
+            code=EXIT_USAGE,
+        )  # fmt: skip

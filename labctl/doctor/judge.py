@@ -62,15 +62,20 @@ class DoctorReport:
         """Whether the lab can be made."""
         return bool(self.choice.provider) and not self.errors
 
-    def raise_if_not_ok(self) -> None:
-        """Raises LabError with every reason, when the lab cannot be made."""
+    def raise_if_not_ok(self, *, box: bool = False) -> None:
+        """Raises LabError with every reason, when the lab cannot be made.
+
+        `box`: the lab is the one that a box is made in, of which the user knows nothing.
+        """
         if self.ok:
             return
         first, *more = self.errors
-        reasons = [first.what, *(finding.what for finding in more)]
+        reasons = "\n".join([first.what, *(finding.what for finding in more)])
         fix = tr(": ").join(filter(None, [first.fix, "; ".join(first.commands)]))
+        if box:
+            raise LabError(tr("the box cannot be made here: {reasons}", reasons=reasons), hint=fix)
         raise LabError(
-            tr("this lab cannot be made here: {reasons}", reasons="\n".join(reasons)),
+            tr("this lab cannot be made here: {reasons}", reasons=reasons),
             hint=fix + ("\n" if fix else "") + tr("`labctl doctor` tells more"),
         )
 

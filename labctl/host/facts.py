@@ -126,7 +126,7 @@ class ContainerLab:
     directory: str = ""
     """The directory of its lab.yaml; empty when none of its nodes runs."""
     gone: bool = False
-    """Whether that directory was deleted while the lab runs."""
+    """Whether labctl's files there were deleted while the lab runs."""
 
 
 @dataclass(frozen=True)

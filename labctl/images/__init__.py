@@ -1,3 +1,14 @@
 """The files that nodes and instances boot from: baked images, Vagrant boxes, downloads."""
 
-__all__ = ["baked", "box", "box_format", "debian", "download", "own_file"]
+__all__ = [
+    "add_box",
+    "baked",
+    "box",
+    "box_file",
+    "box_format",
+    "cloud",
+    "cloud_box",
+    "debian",
+    "download",
+    "own_file",
+]

@@ -6,24 +6,17 @@ layer, so the host needs no other programs than for a lab of containers. Unfinis
 cache as `boxes/*.partial`; the next build deletes it and keeps what was finished.
 """
 
-import hashlib
-import io
 import json
 import shutil
-import tarfile
 import time
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import IO, Any, BinaryIO
 
 from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
-from labctl.errors import Cancelled, LabError, cannot_write
+from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.baked import (
     DIES_WITH_LABCTL,
@@ -31,6 +24,16 @@ from labctl.images.baked import (
     exclusive,
     make_cache,
     require_space,
+)
+from labctl.images.box_file import (
+    CATALOGUE,
+    BuiltBox,
+    catalogue,
+    pack,
+    root_uuid,
+    sha256,
+    text_files,
+    version_of,
 )
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.operating_system import rights
@@ -42,22 +45,7 @@ from labctl.user_files import (
     write_for_user,
 )
 
-NAME = "labctl/lab"
-"""The name of the box in Vagrant."""
-CATALOGUE = "labctl-lab.json"
-"""The file, in the directory of the boxes, that tells Vagrant their versions and checksums."""
 RECIPE = ("packages/box.list", "image/box")
-
-
-@dataclass(frozen=True)
-class BuiltBox:
-    """A finished box."""
-
-    provider: str
-    file: Path
-    size: int
-    """Bytes."""
-    sha256: str
 
 
 class BoxBuilder:
@@ -232,38 +220,22 @@ class BoxBuilder:
         self._run_in_layers(context, self._disk, "disk.sh", format.kind, timeout=3600)
         disk = self._disk / "out" / format.disk
         context.progress(target.name)
-        files = self._text_files(format, disk.stat().st_size)
+        files = text_files(
+            format,
+            self._provision / "image" / "box" / "files",
+            version=self.version,
+            key=self.key,
+            disk_size=disk.stat().st_size,
+        )
         with replacing_for_user(target) as stream:
-            pack(stream, target, files, disk, context.cancelled)
+            pack(stream, target, files, [disk], context.cancelled)
         disk.unlink()
-
-    def _text_files(self, format: BoxFormat, disk_size: int) -> dict[str, str]:
-        source = self._provision / "image" / "box" / "files"
-        metadata: dict[str, Any] = {
-            "provider": format.provider, "architecture": "amd64",
-            "labctl": {"version": self.version, "recipe": self.key},
-            **format.metadata,
-        }  # fmt: skip
-        names = {
-            "version": self.version,
-            "mac": f"080027{self.key[:6].upper()}",
-            "capacity": str(DISK_GIB * 2**30),
-            "disk_size": str(disk_size),
-            "disk_uuid": str(uuid.uuid5(uuid.UUID(root_uuid(self.key)), "virtualbox")),
-        }
-
-        def fill(name: str) -> str:
-            return Template((source / name).read_text(encoding="utf-8")).substitute(names)
-
-        files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
-                 "Vagrantfile": fill(f"Vagrantfile.{format.provider}")}  # fmt: skip
-        return files | {name: fill(name) for name in format.templates}
 
     # -- what was built --------------------------------------------------------------------------
     def _boxes(self) -> list[BuiltBox]:
         """All boxes of this version in the directory, also those of an earlier command."""
         return [
-            BuiltBox(provider, file, file.stat().st_size, _sha256(file))
+            BuiltBox(provider, file, file.stat().st_size, sha256(file))
             for provider in sorted(self._formats)
             if (file := self.file(provider)).is_file()
         ]
@@ -280,92 +252,3 @@ class BoxBuilder:
             file = self._output / entry["url"]
             boxes.append(BuiltBox(entry["name"], file, file.stat().st_size, entry["checksum"]))
         return boxes
-
-
-def version_of(key: str, now: time.struct_time) -> str:
-    """The version of a box: 20261123.704.9831204 was made on 23 November 2026, 7:04 UTC.
-
-    The last number is made from the recipe's hash: equal recipes have equal numbers.
-    """
-    minutes = now.tm_hour * 100 + now.tm_min
-    return f"{now.tm_year}{now.tm_mon:02}{now.tm_mday:02}.{minutes}.{int(key[:6], 16)}"
-
-
-def root_uuid(key: str) -> str:
-    """The UUID of the root file system, made from the recipe's hash: builds are repeatable."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"labctl-box-{key}"))
-
-
-def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
-    """The content of the catalogue.
-
-    The URLs are file names: without a scheme Vagrant looks for a file in its current directory.
-    """
-    return {
-        "name": NAME,
-        "description": "Debian 13 with OpenStack, OVN and the tools of labctl's lessons",
-        "versions": [
-            {
-                "version": version,
-                "providers": [
-                    {
-                        "name": box.provider, "url": box.file.name,
-                        "checksum": box.sha256, "checksum_type": "sha256",
-                        "architecture": "amd64", "default_architecture": True,
-                    }
-                    for box in boxes
-                ],
-            }
-        ],
-    }  # fmt: skip
-
-
-def pack(
-    stream: BinaryIO,
-    target: Path,
-    files: dict[str, str],
-    disk: Path,
-    cancelled: Callable[[], bool],
-) -> None:
-    """Write a box: an uncompressed tar, for the disk in it is compressed already.
-
-    It goes to `stream`; `target` is for messages. The same files give the same bytes. Raises
-    LabError, Cancelled.
-    """
-    try:
-        with (
-            tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive,
-            disk.open("rb") as disk_content,
-        ):
-            for name, text in files.items():
-                data = text.encode()
-                archive.addfile(_member(name, len(data)), io.BytesIO(data))
-            archive.addfile(
-                _member(disk.name, disk.stat().st_size), _Interruptible(disk_content, cancelled)
-            )
-    except OSError as error:
-        hint = tr("free some disk space, or choose another directory with --output")
-        raise cannot_write(target, error, hint=hint) from error
-
-
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o644
-    return member
-
-
-class _Interruptible:
-    """A file whose `read` raises Cancelled once the work was cancelled."""
-
-    def __init__(self, file: IO[bytes], cancelled: Callable[[], bool]) -> None:
-        self._file, self._cancelled = file, cancelled
-
-    def read(self, size: int = -1) -> bytes:
-        if self._cancelled():
-            raise Cancelled("box")
-        return self._file.read(size)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

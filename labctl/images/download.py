@@ -1,4 +1,4 @@
-"""Images that lab.yaml names by URL: downloaded once, and kept in the cache if complete."""
+"""Images and boxes that are named by URL: downloaded once, and kept in the cache if complete."""
 
 import hashlib
 import os
@@ -11,17 +11,24 @@ from labctl.i18n import tr
 
 
 def download(
-    url: str, directory: Path, progress: Callable[[str], None], cancelled: Callable[[], bool]
+    url: str,
+    directory: Path,
+    progress: Callable[[str], None],
+    cancelled: Callable[[], bool],
+    *,
+    keep: bool = True,
+    field: str = "",
 ) -> Path:
-    """The file at an http(s) URL, from the cache if it was downloaded before.
+    """The file at an http(s) URL, from the cache if it was downloaded before, unless not `keep`.
 
-    Uses the proxy of the environment. Raises LabError, which names the URL, and Cancelled.
+    `field` is that of lab.yaml which names the URL, if one does, for the error. Uses the proxy of
+    the environment. Raises LabError, which names the URL, and Cancelled.
     """
     import requests
 
     name = Path(urlsplit(url).path).name[-100:] or "image"
     target = directory / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
-    if target.exists():
+    if keep and target.exists():
         return target
     directory.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + f".{os.getpid()}.partial")
@@ -52,7 +59,9 @@ def download(
         partial.replace(target)
     except (OSError, ValueError, requests.RequestException) as error:
         raise LabError(
-            tr("image.source: {url} cannot be fetched: {error}", url=url, error=error),
+            tr("{field}: {url} cannot be fetched: {error}", field=field, url=url, error=error)
+            if field
+            else tr("{url} cannot be fetched: {error}", url=url, error=error),
             hint=tr("check the address and the network, or name a file on this machine"),
         ) from error
     finally:

@@ -11,5 +11,7 @@ __all__ = [
     "kvm",
     "registry",
     "timeout_factor",
+    "vagrant.command",
+    "vagrant.provider",
     "vagrant.vagrantfile",
 ]

@@ -37,8 +37,16 @@ class ProviderEntry:
     """What the doctor finds out and checks for it."""
     auto: int | None = None
     """`auto` tries the providers in the order of this number; None: `auto` never chooses it."""
+    builds_boxes: bool = False
+    """A host that can make its labs can build boxes, too: they are made of the same image."""
     box: BoxFormat | None = None
     """The format of the box that `labctl box build` makes for it; None if it uses no box."""
+    export_disk: Callable[[str, Path, Path, Callable[[], bool]], None] | None = None
+    """Copies the disk of a machine (its ID) into a file, with a log, until it is cancelled; None
+    if `labctl box get` cannot make this provider's box by its machines."""
+    from_vmdk: Callable[[Path, Path, Path, Callable[[], bool]], None] | None = None
+    """Converts a VMDK into the format of the box's disk, with a log, until it is cancelled; None
+    where that is a VMDK."""
 
 
 def names() -> tuple[str, ...]:

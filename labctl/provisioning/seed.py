@@ -326,8 +326,9 @@ class Seed:
             yield self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
         elif source.startswith(("http://", "https://")):
             yield download(
-                source, self._lab.cache / "downloads", context.progress, context.cancelled
-            )
+                source, self._lab.cache / "downloads", context.progress, context.cancelled,
+                field="image.source",
+            )  # fmt: skip
         else:
             path = self._lab.file.parent / source
             with opened_for_caller(path, self._lab.file.name) as opened:

@@ -221,6 +221,11 @@ def _matching(pattern: str, message: str, fix: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _own_box(name: str) -> str:
+    """`auto`, the default up to version 0.1, is labctl's own box."""
+    return OWN_BOX if name == "auto" else name
+
+
 def _source(value: Any) -> Any:
     if not isinstance(value, str) or value == "builtin":
         return value
@@ -269,6 +274,8 @@ _PHYSICAL_NETWORK = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _KEYPAIR = "^[A-Za-z0-9_][A-Za-z0-9 _-]{0,63}$"
 _USER = "^[a-z_][a-z0-9_-]{0,31}$"
 # Both go into a Vagrantfile: no characters that have a meaning in Ruby or in a shell.
+OWN_BOX = "labctl/lab"
+"""Vagrant's name of the box that labctl makes, and the default."""
 _BOX_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$"
 _BOX_VERSION = "^([0-9][0-9A-Za-z.+~-]{0,63})?$"
 _MAC = "^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$"
@@ -338,8 +345,9 @@ BoxName = Annotated[
     _matching(
         _BOX_NAME,
         mark("{value} is not the name of a Vagrant box"),
-        mark("write it as Vagrant does, as in debian/bookworm64, or auto"),
+        mark("write it as Vagrant does, as in debian/bookworm64, or labctl/lab"),
     ),
+    AfterValidator(_own_box),
     Field(json_schema_extra={"pattern": _BOX_NAME}),
 ]
 BoxVersion = Annotated[

@@ -13,6 +13,7 @@ from labctl.spec.defaults import LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaul
 from labctl.spec.fields import (
     INSTANCE_NAME,
     NODE_NAME,
+    OWN_BOX,
     Address,
     BoxName,
     BoxVersion,
@@ -222,9 +223,9 @@ class BoxSpec(_Model):
     """The Vagrant box that virtual machines begin as. Containers have no use for it."""
 
     name: BoxName = Field(
-        "auto",
-        description="Name of the box. auto: labctl/lab, the one that labctl box build made, if "
-        "Vagrant has it, else a public box of Debian 13. Default: auto.",
+        OWN_BOX,
+        description="Name of the box. labctl/lab is the one that labctl makes (labctl box get, "
+        "labctl box build) or somebody gave you (labctl box add). Default: labctl/lab.",
     )
     version: BoxVersion = Field(
         "", description="Version of the box, such as 13.20251117.1. Left empty, any will do."

@@ -97,7 +97,19 @@ def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
         for cli in (other, neighbour)
     }
     assert len(ids) == 2
+    doctor = other.json("doctor")
+    (found,) = [one for one in doctor["findings"] if one["id"] == "other-lab"]
+    assert str(neighbour.directory) in found["what"]
+    # `rm -rf .labctl` beside running nodes: it leaves what is mounted, and destroy cannot know it.
+    shutil.rmtree(neighbour.directory / ".labctl", ignore_errors=True)
+    neighbour("destroy", expect=1)
+    assert "labctl doctor" in neighbour.stderr
+    doctor = neighbour.json("doctor")
+    (found,) = [one for one in doctor["findings"] if one["id"] == "leftover-containers"]
+    for command in found["commands"]:
+        subprocess.run(["bash", "-c", command.replace("sudo ", "")], check=True)
     neighbour("destroy")
+    assert not (neighbour.directory / ".labctl").exists()
     assert other.json("status")["state"] == "up"
 
 

@@ -196,6 +196,16 @@ def test_the_key_all_the_world_has_opens_nothing_any_more(
     assert public
 
 
+def test_a_box_that_knows_another_of_vagrants_keys(box: Box, key: Path, tmp_path: Path) -> None:
+    """Since Vagrant 2.4 there are two; a box may let in one only."""
+    rsa = tmp_path / "vagrant.key.rsa"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(rsa))
+    public = box.host_key("ed25519")
+    box.start("ed25519")
+    assert enter(box, key, tmp_path / "missing", rsa) == public
+    assert box.authorized.read_text() == keys.public(key)
+
+
 def test_twice_is_once(box: Box, key: Path) -> None:
     """An attempt that was cut off after the script is done again, by the lab's own key."""
     public = box.host_key("ed25519")
@@ -249,7 +259,7 @@ def test_no_key_fits(box: Box, key: Path, tmp_path: Path) -> None:
     box.start("ed25519")
     with pytest.raises(LabError, match="node-1: the box lets vagrant in neither") as error:
         enter(box, key)
-    assert "labctl box build" in (error.value.hint or "")
+    assert "labctl box get" in (error.value.hint or "")
     assert not (box.directory / "root/.ssh").exists()
 
 

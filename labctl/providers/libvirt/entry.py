@@ -6,6 +6,7 @@ from labctl.host.questions import HostChecks
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import DISK_GIB, BoxFormat
 from labctl.providers.libvirt import NAME, checks, questions
+from labctl.providers.libvirt.disk import export_disk, from_vmdk
 from labctl.providers.libvirt.hypervisor import Libvirt
 from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
@@ -37,4 +38,6 @@ ENTRY = ProviderEntry(
         questions=(questions.try_kvm, questions.ask),
     ),
     box=BoxFormat(NAME, "qcow2", "box.img", {"format": "qcow2", "virtual_size": DISK_GIB}),
+    export_disk=export_disk,
+    from_vmdk=from_vmdk,
 )

@@ -234,19 +234,20 @@ def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:
     """Other labs of containers on this host: they use its memory."""
     here = facts.disks["lab"].path if "lab" in facts.disks else ""
     for other in facts.containers:
-        if other.lab_id == case.here.lab_id or other.directory == here:
+        if other.lab_id == case.here.lab_id or (other.directory == here and not other.gone):
             continue
         if other.gone:
             yield Finding(
                 "leftover-containers",
                 "warning",
                 "labs",
-                tr("a lab still runs whose directory {path} was deleted", path=other.directory),
+                tr("a lab still runs whose files in {path} were deleted", path=other.directory),
                 impact=tr("it still uses memory, and `labctl destroy` cannot find it any more"),
-                fix=tr("end its processes and remove its namespaces"),
+                fix=tr("end its processes, remove its namespaces, unmount its nodes"),
                 commands=(
                     f"for n in $(ls /run/netns | grep ^labctl-{other.lab_id}-); do sudo ip netns"
                     " pids $n | xargs -r sudo kill -9; sudo ip netns delete $n; done",
+                    f"findmnt -nlo TARGET -S labctl-{other.lab_id} | xargs -r -d '\\n' sudo umount",
                 ),
             )
         elif other.directory:

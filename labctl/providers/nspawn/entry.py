@@ -22,6 +22,7 @@ ENTRY = ProviderEntry(
     features=NspawnProvider.features,
     make=_make,
     auto=3,  # the last: it works nearly everywhere
+    builds_boxes=True,
     checks=HostChecks(
         usable=checks.usable,
         fits=checks.fits,

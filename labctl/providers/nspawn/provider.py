@@ -21,6 +21,7 @@ from labctl.images.baked import BakedImage, ImageCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import host_uplink, uplink
+from labctl.providers.nspawn.questions import DIRECTORY_OPTION
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.providers.provider import Cancel, Features, HostEnd, Progress
 from labctl.run import SYSTEMD, run, spawn, stop_service
@@ -212,7 +213,7 @@ class NspawnProvider:
     def _boot(self, node: Node) -> None:
         name = self.namespace(node)
         nspawn: list[str | Path] = [
-            "systemd-nspawn", "--quiet", "--boot", "--directory", self._root(node),
+            "systemd-nspawn", "--quiet", "--boot", f"{DIRECTORY_OPTION}{self._root(node)}",
             f"--machine={name[:64]}", f"--hostname={node.name}",
             "--register=no", "--keep-unit", "--console=read-only", "--link-journal=no",
             "--resolv-conf=off", "--timezone=off",

@@ -9,7 +9,7 @@ from labctl.host.facts import ContainerLab, HostFacts
 from labctl.host.files import PROC, RUN, read
 from labctl.host.questions import Host
 from labctl.images.debian import KEYRING
-from labctl.state import STATE_DIRECTORY
+from labctl.state import STATE_DIRECTORY, LabState
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
@@ -49,6 +49,10 @@ def key_ids(listed: str) -> tuple[str, ...]:
     return tuple(row[4] for row in rows if row[0] == "pub" and len(row) > 4)
 
 
+DIRECTORY_OPTION = "--directory="
+"""How the command line of a node's systemd-nspawn says which directory is its root."""
+
+
 def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:
     """The labs of containers on this machine.
 
@@ -62,7 +66,7 @@ def containers(proc: Path = PROC, run: Path = RUN) -> tuple[ContainerLab, ...]:
     for file in proc.glob("[0-9]*/cmdline"):
         command = (read(file) or "").split("\0")
         match = re.match(r"--machine=labctl-([0-9a-f]{8})-", _option(command, "--machine="))
-        root = _option(command, "--directory=").removeprefix("--directory=")
+        root = _option(command, DIRECTORY_OPTION).removeprefix(DIRECTORY_OPTION)
         if match and f"/{STATE_DIRECTORY}/" in root:
             directories.setdefault(match[1], root.rpartition(f"/{STATE_DIRECTORY}/")[0])
     return tuple(
@@ -77,6 +81,6 @@ def _option(command: list[str], name: str) -> str:
 
 def _gone(directory: str | None) -> bool:
     try:
-        return directory is not None and not (Path(directory) / STATE_DIRECTORY).exists()
+        return directory is not None and not LabState(Path(directory)).identity_file.exists()
     except PermissionError:
         return False

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from labctl.host.facts import HostFacts, Machine, numbers
 from labctl.host.findings import Case, Finding
 from labctl.i18n import tr, tr_n
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, machine_names
+from labctl.providers.vagrant.vagrantfile import machine_names
+from labctl.spec.fields import OWN_BOX
 
-BUILT_BOX = "labctl/lab"
-"""Name of the box that `labctl box build` makes."""
 DOWNLOAD = "https://developer.hashicorp.com/vagrant/install"
 LEAST_VAGRANT = (2, 3, 4)
 """That of Debian 12, the oldest that labctl was run with."""
@@ -71,20 +70,11 @@ def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def box_name(facts: HostFacts, case: Case, provider: str) -> str:
-    """The name of the box that nodes are made from: lab.yaml's, or what `auto` chooses here."""
-    wanted = case.topology.box
-    if wanted.name != "auto":
-        return wanted.name
-    return BUILT_BOX if _cached(facts, BUILT_BOX, wanted.version, provider) else PUBLIC_BOX
-
-
 def box_cached(facts: HostFacts, case: Case, provider: str) -> bool | None:
     """Whether Vagrant has that box; None when that is not known."""
     if facts.vagrant is None or facts.vagrant.boxes is None:
         return None
-    name = box_name(facts, case, provider)
-    return _cached(facts, name, case.topology.box.version, provider)
+    return _cached(facts, case.topology.box.name, case.topology.box.version, provider)
 
 
 def _cached(facts: HostFacts, name: str, version: str, provider: str) -> bool:
@@ -99,43 +89,53 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
     """Whether Vagrant has the box, or where it can come from."""
     if box_cached(facts, case, provider) is not False or case.here.machines:
         return
-    name = box_name(facts, case, provider)
+    name = case.topology.box.name
     version = case.topology.box.version
-    if name == BUILT_BOX:
+    boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
+    others = sorted({box.provider for box in boxes if box.name == name} - {provider})
+    elsewhere = tr("; it has one for {providers}", providers=", ".join(others)) if others else ""
+    missing = (
+        tr("Vagrant has no box {box} for {provider} yet",
+           box=_named(name, version), provider=provider) + elsewhere
+    )  # fmt: skip
+    if name != OWN_BOX:
+        yield Finding(
+            "box-registry",
+            "warning",
+            "image",
+            missing,
+            impact=tr(
+                "create looks for it in Vagrant's public registry, which closes on 2026-12-31;"
+                " after that such a name is found nowhere"
+            ),
+            fix=tr(
+                "write `box: {name}` into lab.yaml: labctl makes that box itself",
+                name=f"{{name: {OWN_BOX}}}",
+            ),
+        )
+    elif not version:
+        yield Finding(
+            "box-make",
+            "warning",
+            "image",
+            missing,
+            impact=tr(
+                "create makes it first, from Debian's cloud image: that needs the Internet (1 GB)"
+                " and, once on this machine, a quarter of an hour to an hour"
+            ),
+            fix=tr("nothing has to be done; or add one that somebody made"),
+            commands=("labctl box add FILE",),
+        )
+    else:
         yield Finding(
             "box-missing",
             "error",
             "image",
-            tr(
-                "Vagrant has no box {box} for {provider}",
-                box=_named(name, version),
-                provider=provider,
-            ),
-            impact=tr("the box exists on machines only that built it: nobody offers a download"),
-            fix=tr("build it, on a Linux machine, or carry its file here and add it"),
-            commands=("labctl box build",),
+            missing,
+            impact=tr("nobody offers this box in a registry"),
+            fix=tr("make it, on a Linux machine, or add one that somebody made"),
+            commands=("labctl box build", "labctl box add FILE"),
         )
-        return
-    boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
-    others = sorted({box.provider for box in boxes if box.name == name} - {provider})
-    elsewhere = tr("; it has one for {providers}", providers=", ".join(others)) if others else ""
-    yield Finding(
-        "box-download",
-        "warning",
-        "image",
-        tr(
-            "Vagrant has no box {box} for {provider} yet",
-            box=_named(name, version),
-            provider=provider,
-        )
-        + elsewhere,
-        impact=tr(
-            "create downloads it, and then every package inside each node: that needs the"
-            " Internet and takes long"
-        ),
-        fix=tr("build labctl's own box, once, with everything in it"),
-        commands=("labctl box build",) if case.topology.box.name == "auto" else (),
-    )
 
 
 def leftovers(
@@ -179,7 +179,7 @@ def disk_needs(facts: HostFacts, case: Case, provider: str) -> dict[str, tuple[i
     nodes = len(case.topology.nodes)
     needs: dict[str, tuple[int, str]] = {}
     # Without labctl's own box every node downloads and installs its packages.
-    own = box_name(facts, case, provider) == BUILT_BOX
+    own = case.topology.box.name == OWN_BOX
     node = _NODE_DISK[case.topology.stack, own]
     if not case.here.machines:
         # All nodes share one copy of the box's disk (VirtualBox: linked clones; libvirt: overlays).
@@ -205,4 +205,4 @@ def box_summary(facts: HostFacts, case: Case, provider: str) -> list[str]:
     """A line that Vagrant has the box, if it has it."""
     if not box_cached(facts, case, provider):
         return []
-    return [tr("Vagrant has the box {box}", box=box_name(facts, case, provider))]
+    return [tr("Vagrant has the box {box}", box=case.topology.box.name)]

@@ -101,5 +101,5 @@ def _log_in(transport: paramiko.Transport, node: str, user: str, files: Sequence
             node=node,
             user=user,
         ),
-        hint=tr("is it a box for Vagrant? `labctl box build` makes one that fits"),
+        hint=tr("is it a box for Vagrant? `labctl box get` makes one that fits"),
     )

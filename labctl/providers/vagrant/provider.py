@@ -27,12 +27,11 @@ from labctl.providers.vagrant.command import OutputLine, VagrantCommand
 from labctl.providers.vagrant.first_login import install_lab_key
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.snapshots import VagrantSnapshots
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX, lab_vagrantfile
+from labctl.providers.vagrant.vagrantfile import lab_vagrantfile
+from labctl.spec.fields import OWN_BOX
 from labctl.state import LabState, write_atomic
 from labctl.topology import Node, Topology
 
-OWN_BOX = "labctl/lab"
-"""The name that `labctl box build` gives to the box in Vagrant."""
 _FRESH = 2.0
 """Seconds for which an answer of `vagrant status` is used again; asking takes seconds."""
 _HALT = 120
@@ -76,12 +75,6 @@ class VagrantProvider:
         return self._hypervisor.resolver(self._topology)
 
     # -- box -------------------------------------------------------------------------------------
-    def _command(self) -> VagrantCommand:
-        """Vagrant with an environment that tells the Vagrantfile which box `auto` has chosen."""
-        own = self._topology.spec.box.name == "auto" and self._box() == OWN_BOX
-        more = {"LABCTL_BOX": OWN_BOX} if own else {}
-        return VagrantCommand(self._state.vagrant, self.vagrant.log, {**self._environment, **more})
-
     def _boxes(self) -> set[str]:
         """Names of Vagrant's boxes for this hypervisor, in the version that lab.yaml asks for.
 
@@ -103,10 +96,7 @@ class VagrantProvider:
 
     def _box(self) -> str:
         """The name of the box that this lab's machines are made from."""
-        name = self._topology.spec.box.name
-        if name != "auto":
-            return name
-        return OWN_BOX if OWN_BOX in self._boxes() else PUBLIC_BOX
+        return self._topology.spec.box.name
 
     def prepared(self) -> bool:
         """Whether Vagrant has the box, or all machines exist already."""
@@ -119,9 +109,22 @@ class VagrantProvider:
         return self._state.machine_id(node.name, self._hypervisor.name).exists()
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
-        """Download the box, unless Vagrant has it."""
+        """Download the box, unless Vagrant has it. Nobody offers labctl's own: see actions/box.py.
+
+        Raises LabError, Cancelled.
+        """
         version = self._topology.spec.box.version
         box = self._box()
+        self._listed = None
+        if box == OWN_BOX:
+            if box in self._boxes():  # made a moment ago
+                return
+            raise LabError(
+                tr("Vagrant has no box {box} for {provider}",
+                   box=f"{box} {version}".strip(), provider=self._hypervisor.name),
+                hint=tr("add one that somebody made (`labctl box add FILE`), or make it: see"
+                        " docs/boxes.md"),
+            )  # fmt: skip
         progress(box)
         self._listed = None
         try:
@@ -134,8 +137,9 @@ class VagrantProvider:
             )  # fmt: skip
         except LabError as error:
             error.hint = tr(
-                "no network, or no such box: `labctl box build` on a Linux machine makes one,"
-                " see docs/boxes.md"
+                "no network, or no such box: Vagrant's public registry closes on 2026-12-31."
+                " `labctl box get` makes one: write `box: {name}` into lab.yaml",
+                name=f"{{name: {OWN_BOX}}}",
             )
             raise
 
@@ -212,7 +216,7 @@ class VagrantProvider:
 
     def _up(self, names: list[str], progress: Progress, cancel: Cancel) -> None:
         try:
-            self._command().run(
+            self.vagrant.run(
                 "up", *names, "--provider", self._hypervisor.name, "--no-provision",
                 timeout=_BOOT * self.timeout_factor * len(names),
                 cancel=cancel,
@@ -357,19 +361,13 @@ class VagrantProvider:
         shutil.rmtree(self._state.vagrant, ignore_errors=True)
         shutil.rmtree(self._state.ssh_key.parent, ignore_errors=True)
 
-    def _any_box(self) -> tuple[str, ...]:
-        """The boxes that the lab may have used: which one `auto` had chosen is not recorded."""
-        name = self._topology.spec.box.name
-        return (OWN_BOX, PUBLIC_BOX) if name == "auto" else (name,)
-
     def cached(self) -> list[str]:
         """What Vagrant keeps of the box for the next lab."""
-        return [item for box in self._any_box() for item in self._hypervisor.cached(_home(), box)]
+        return self._hypervisor.cached(_home(), self._box())
 
     def purge(self, progress: Progress) -> None:
         """Remove what is cached. Raises LabError while another lab uses it."""
-        for box in self._any_box():
-            self._hypervisor.purge(_home(), box)
+        self._hypervisor.purge(_home(), self._box())
 
     def leftovers(self) -> list[str]:
         """Machines, networks and disks that have the lab's name in theirs."""

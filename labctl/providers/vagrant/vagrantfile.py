@@ -7,11 +7,6 @@ from pathlib import Path
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 
-PUBLIC_BOX = "cloud-image/debian-13"
-"""Debian 13 for both VirtualBox and libvirt, of those that publish one in 2026. Debian itself
-makes no boxes any more, and Vagrant's public registry closes at the end of 2026: `labctl box build`
-is the way that lasts."""
-
 
 def vagrant_prefix(topology: Topology) -> str:
     """What the names of all virtual machines and networks of a lab begin with."""
@@ -54,7 +49,6 @@ def vagrantfile(topology: Topology, template: Path, key: str) -> str:
         prefix=vagrant_prefix(topology),
         key=key,
         box=topology.box,
-        public_box=PUBLIC_BOX,
         nested=topology.nested,
         attach=topology.attach,
         nat=str(topology.nat),

@@ -9,6 +9,7 @@ from labctl.providers.provider import Provider
 from labctl.providers.registry import ProviderEntry
 from labctl.providers.vagrant.provider import VagrantProvider
 from labctl.providers.virtualbox import NAME, checks, questions
+from labctl.providers.virtualbox.disk import export_disk
 from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Topology
@@ -35,4 +36,5 @@ ENTRY = ProviderEntry(
         questions=(questions.ask,),
     ),
     box=BoxFormat(NAME, "vmdk", "box-disk001.vmdk", templates=("box.ovf",)),
+    export_disk=export_disk,
 )

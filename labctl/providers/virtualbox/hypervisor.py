@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from labctl.i18n import mark, tr
@@ -68,6 +69,12 @@ class VirtualBox:
             disks = [path for kind in ("vdi", "vmdk", "vhd") for path in folder.rglob(f"*.{kind}")]
             if name not in known.values() and not disks:
                 shutil.rmtree(folder, ignore_errors=True)
+        # An import that failed leaves the empty directory of its machine, which Vagrant names after
+        # the OVF's, the time and a number.
+        for folder in Path(parent[1]).glob("labctl-lab_*_*"):
+            if re.fullmatch(r"labctl-lab_\d+_\d+", folder.name):
+                with suppress(OSError):  # rmdir: never one that holds anything
+                    folder.rmdir()
 
     def power_off(self, topology: Topology, node: Node) -> bool:
         """Never: Vagrant does it."""

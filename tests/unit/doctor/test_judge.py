@@ -25,8 +25,6 @@ from labctl.errors import LabError
 from labctl.host.facts import HostFacts, LabHere, numbers
 from labctl.host.findings import Case, Group
 from labctl.i18n import set_language
-from labctl.images import box
-from labctl.providers.vagrant.checks import BUILT_BOX
 from labctl.terminal.plain import PlainConsole
 from labctl.terminal.text import cell_width
 from tests.documents import expect_document
@@ -106,10 +104,6 @@ def finding_ids() -> set[str]:
 
 def test_every_group_has_a_title() -> None:
     assert set(TITLES) == set(get_args(Group))
-
-
-def test_the_box_is_the_one_that_box_build_makes() -> None:
-    assert box.NAME == BUILT_BOX
 
 
 # -- the report ------------------------------------------------------------------------------------

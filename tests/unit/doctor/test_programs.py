@@ -370,13 +370,17 @@ def test_a_socket_is_not_yet_a_daemon(tmp_path: Path) -> None:
 def test_labs_of_containers(tmp_path: Path) -> None:
     lab = tmp_path / "here"
     (lab / ".labctl").mkdir(parents=True)
+    (lab / ".labctl" / "lab.json").touch()
+    half = tmp_path / "without-its-state"  # what `rm -rf .labctl` leaves: a mounted root is busy
+    (half / ".labctl/nodes/a/root").mkdir(parents=True)
     nspawn = "systemd-nspawn\0--directory={0}/.labctl/nodes/a/root\0--machine=labctl-{1}-a\0"
     put(tmp_path, {
         "run/netns/labctl-0badcafe-a": "", "run/netns/labctl-0badcafe-a.nat": "",
         "run/netns/labctl-11112222-a": "", "run/netns/labctl-33334444-a": "",
-        "run/netns/other": "",
+        "run/netns/labctl-55556666-a": "", "run/netns/other": "",
         "proc/10/cmdline": nspawn.format(lab, "0badcafe"),
         "proc/11/cmdline": nspawn.format(tmp_path / "deleted", "11112222"),
+        "proc/13/cmdline": nspawn.format(half, "55556666"),
         "proc/12/cmdline": "journalctl\0--machine=labctl-33334444-a\0",
     })  # fmt: skip
     found = containers(tmp_path / "proc", tmp_path / "run")
@@ -384,6 +388,7 @@ def test_labs_of_containers(tmp_path: Path) -> None:
         ("0badcafe", str(lab), False),
         ("11112222", str(tmp_path / "deleted"), True),
         ("33334444", "", False),
+        ("55556666", str(half), True),
     ]
 
 

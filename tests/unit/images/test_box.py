@@ -26,7 +26,8 @@ import labctl.images.box
 from labctl.engine.steps import StepFailed
 from labctl.errors import Cancelled, LabError
 from labctl.images.baked import BakedImage, ImageCache
-from labctl.images.box import BoxBuilder, pack, root_uuid, version_of
+from labctl.images.box import BoxBuilder
+from labctl.images.box_file import pack, root_uuid, version_of
 from labctl.providers.registry import entries
 from tests.unit.golden import GOLDEN
 
@@ -346,7 +347,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     disk.write_bytes(os.urandom(100_000))
     for name in ("one", "two"):
         with (tmp_path / name).open("wb") as stream:
-            pack(stream, tmp_path / name, {"metadata.json": "{}"}, disk, lambda: False)
+            pack(stream, tmp_path / name, {"metadata.json": "{}"}, [disk], lambda: False)
         os.utime(disk, (1, 1))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
@@ -355,7 +356,7 @@ def test_packing_can_be_interrupted(tmp_path: Path) -> None:
     disk = tmp_path / "box.img"
     disk.write_bytes(bytes(100_000))
     with (tmp_path / "box").open("wb") as stream, pytest.raises(Cancelled):
-        pack(stream, tmp_path / "box", {}, disk, lambda: True)
+        pack(stream, tmp_path / "box", {}, [disk], lambda: True)
 
 
 def test_a_box_that_cannot_be_written_says_where(tmp_path: Path) -> None:
@@ -365,7 +366,7 @@ def test_a_box_that_cannot_be_written_says_where(tmp_path: Path) -> None:
         Path("/dev/full").open("wb", buffering=0) as stream,
         pytest.raises(LabError, match=r"cannot write .*/box: No space left") as error,
     ):
-        pack(stream, tmp_path / "box", {}, disk, lambda: False)
+        pack(stream, tmp_path / "box", {}, [disk], lambda: False)
     assert "--output" in error.value.hint
 
 

@@ -57,7 +57,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 def get(url: str, directory: Path, said: list[str] | None = None) -> Path:
     progress: list[str] = [] if said is None else said
-    return download(url, directory, progress.append, lambda: False)
+    return download(url, directory, progress.append, lambda: False, field="image.source")
 
 
 def test_a_file_is_fetched_once_and_kept(site: Site, tmp_path: Path) -> None:

@@ -158,9 +158,33 @@ class Vagrant:
                     "", "ui", "warn", "There are no installed boxes! Use `vagrant box add`, please."
                 )
             return
+        if words[0] == "remove":
+            assert words[2:] == ["--all", "--force"]
+            self.world["boxes"] = [one for one in self.world["boxes"] if one[0] != words[1]]
+            return
         assert words[0] == "add"
+        if words[1] == "--name":  # a file that is in no catalogue
+            assert os.path.isfile(words[-1])
+            self.world["boxes"].append([words[2], words[words.index("--provider") + 1], "0"])
+            return
+        if words[1].endswith(".json"):
+            self.world["boxes"].append(self.from_catalogue(words))
+            return
         version = words[words.index("--box-version") + 1] if "--box-version" in words else "9"
         self.world["boxes"].append([words[1], words[words.index("--provider") + 1], version])
+
+    def from_catalogue(self, words: list[str]) -> list[str]:
+        import hashlib
+        import json
+
+        document = json.loads(read(words[1]))
+        (version,) = document["versions"]
+        (box,) = version["providers"]
+        assert box["name"] == words[words.index("--provider") + 1]
+        # As Vagrant: a name without a scheme is a file of the working directory.
+        with open(f"{os.environ['VAGRANT_CWD']}/{box['url']}", "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == box["checksum"]
+        return [document["name"], box["name"], version["version"]]
 
     def snapshot(self, words: list[str]) -> None:
         verb, name, *rest = words
@@ -217,11 +241,60 @@ def virsh(words: list[str]) -> None:
             print("\n".join(world["machines"]))
         case ["vol-list", "default"]:
             print("".join(f" {name}   /var/lib/{name}\n" for name in world["volumes"]))
+        case ["domblklist", _, "--details"]:
+            print(" Type   Device   Target   Source\n------------------------------")
+            for number, file in enumerate(world["disks"]):
+                print(f" file   disk     vd{'ab'[number]}      {file}")
+        case ["vol-dumpxml", file]:
+            base = world["bases"].get(file)
+            inner = f"<backingStore>\n <path>{base}</path></backingStore>" if base else ""
+            print(f"<volume>{inner}</volume>")
+        case ["vol-download", "--sparse", file, target]:
+            write(target, file)
         case ["vol-delete", "--pool", "default", name]:
             world["volumes"].remove(name)
         case _:
             raise AssertionError(words)
     save(world)
+
+
+def qemu_img(words: "list[str]") -> None:
+    """Files that tell what they were made of."""
+    match words:
+        case ["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", base, file]:
+            write(file, f"{read(file)} on {read(base)}")
+        case ["convert", "-f", format, "-O", "qcow2", *_, source, target]:
+            text = read(source) if format == "qcow2" else os.path.basename(source)
+            write(target, f"all of {text}")
+        case _:
+            raise AssertionError(words)
+
+
+def vboxmanage(words: list[str]) -> None:
+    world = load()
+    if world["fail"].get(f"VBoxManage {words[0]}"):
+        print(f"VBoxManage: error: {world['fail'][f'VBoxManage {words[0]}']}", file=sys.stderr)
+        sys.exit(1)
+    match words:
+        case ["list", "vms"]:
+            import uuid
+
+            for name in world["machines"]:
+                print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')
+        case ["list", "systemproperties"]:
+            print(f"Default machine folder:          {world['machine_folder']}")
+        case ["showvminfo", _, "--machinereadable"]:
+            print(world["machine_facts"])
+        case ["clonemedium", "disk", source, target, "--format", "VMDK", "--variant", "Stream"]:
+            assert not os.path.exists(target)
+            write(target, f'# ddb.uuid.image = "{UUID}"\nthe whole of {source}')
+        case ["closemedium", "disk", _]:
+            pass
+        case _:
+            raise AssertionError(words)
+
+
+UUID = "5f0e1c2d-3b4a-4958-8776-655443322110"
 
 
 def main() -> None:
@@ -232,12 +305,10 @@ def main() -> None:
         Vagrant(words).run()
     elif program == "virsh":
         virsh(words)
+    elif program == "qemu-img":
+        qemu_img(words)
     else:
-        import uuid
-
-        assert words == ["list", "vms"]
-        for name in load()["machines"]:
-            print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')
+        vboxmanage(words)
 
 
 if __name__ == "__main__":

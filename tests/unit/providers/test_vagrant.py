@@ -19,7 +19,6 @@ from labctl.lab import Lab
 from labctl.providers.libvirt.hypervisor import Libvirt
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.provider import VagrantProvider
-from labctl.providers.vagrant.vagrantfile import PUBLIC_BOX
 from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Node, Topology
@@ -38,13 +37,13 @@ class World:
         self.directory = directory
         self.file = directory / "world"
         directory.mkdir()
-        for name in ("vagrant", "virsh", "VBoxManage"):
+        for name in ("vagrant", "virsh", "VBoxManage", "qemu-img"):
             path = directory / name
             path.write_text(f"#!{sys.executable} -IS\n{PROGRAM.read_text()}", encoding="utf-8")
             path.chmod(0o755)
         self.set(
             machines={}, volumes=[], networks={}, boxes=[], fail={}, slow={}, ports={},
-            forgets_snapshots=False, held=0,
+            forgets_snapshots=False, held=0, machine_folder="",
         )  # fmt: skip
 
     def __getitem__(self, what: str) -> Any:
@@ -191,6 +190,37 @@ def test_virtualbox_boots_one_after_the_other(
     assert adopted[0]["user"] == "vagrant"
     assert adopted[0]["key"] == provider.state.ssh_key
     assert provider.running(node(provider, A))
+
+
+def test_every_key_that_vagrant_publishes_is_tried(
+    world: World, make: Callable[..., Machines], adopted: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "vagrant-home"
+    (home / "insecure_private_keys").mkdir(parents=True)
+    for name in ("vagrant.key.rsa", "vagrant.key.ed25519"):  # since Vagrant 2.4
+        (home / "insecure_private_keys" / name).touch()
+    start(make(VirtualBox), A)
+    tried = [str(file.relative_to(home)) for file in adopted[0]["insecure"]]
+    assert tried == [
+        "insecure_private_key",
+        "insecure_private_keys/vagrant.key.ed25519",
+        "insecure_private_keys/vagrant.key.rsa",
+    ]
+
+
+def test_directories_of_failed_imports_go(
+    world: World, make: Callable[..., Machines], tmp_path: Path
+) -> None:
+    folder = tmp_path / "VirtualBox VMs"
+    for name in ("labctl-lab_1764000000000_12345", "labctl-lab_1764000000001_9", "labctl-lab_x_1",
+                 "mine"):  # fmt: skip
+        (folder / name).mkdir(parents=True)
+    (folder / "labctl-lab_1764000000001_9" / "disk.vdi").write_text("a master machine's")
+    world.set(machine_folder=str(folder))
+    make(VirtualBox).destroy(lambda text: None)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "labctl-lab_1764000000001_9", "labctl-lab_x_1", "mine",
+    ]  # fmt: skip
 
 
 def test_libvirt_boots_all_together(world: World, make: Callable[..., Machines]) -> None:
@@ -443,10 +473,8 @@ def test_paused_is_not_running(world: World, make: Callable[..., Machines]) -> N
 @pytest.mark.parametrize(
     ("boxes", "spec", "wanted"),
     [
-        ([], "", PUBLIC_BOX),
         ([["labctl/lab", "virtualbox", "1"]], "", None),
-        ([["labctl/lab", "libvirt", "1"]], "", PUBLIC_BOX),  # for the other hypervisor
-        ([[PUBLIC_BOX, "virtualbox", "1"]], "", None),
+        ([["labctl/lab", "virtualbox", "1"]], "box: {name: auto}\n", None),  # up to 0.1
         ([], "box: {name: my/box}\n", "my/box"),
         ([["my/box", "virtualbox", "1"]], "box: {name: my/box}\n", None),
         ([["my/box", "virtualbox", "1"]], "box: {name: my/box, version: '2'}\n", "my/box"),
@@ -481,16 +509,22 @@ def test_vagrant_is_asked_for_its_boxes_once(world: World, make: Callable[..., M
     start(provider, B)
     assert provider.prepared()
     assert len(world.calls(verb="box list")) == 1
-    assert world["machines"][f"labctl-x-{A}"]["box"] == "labctl/lab"
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_auto_is_our_own_box_if_it_is_there(
-    world: World, make: Callable[..., Machines], own: bool
+@pytest.mark.parametrize("boxes", [[], [["labctl/lab", "libvirt", "1"]]])
+def test_our_own_box_is_looked_for_in_no_registry(
+    world: World, make: Callable[..., Machines], boxes: list[list[str]]
 ) -> None:
-    world.set(boxes=[["labctl/lab", "virtualbox", "1"]] if own else [])
-    start(make(VirtualBox), A)
-    assert world["machines"][f"labctl-x-{A}"]["box"] == ("labctl/lab" if own else "")
+    provider = make(VirtualBox, boots=False)
+    world.set(boxes=boxes)
+    assert not provider.prepared()
+    with pytest.raises(LabError, match="no box labctl/lab for virtualbox") as error:
+        provider.prepare(lambda text: None, lambda: False)
+    assert "labctl box add FILE" in (error.value.hint or "")
+    assert world.calls(verb="box add") == []
+    world.set(boxes=[["labctl/lab", "virtualbox", "1"]])  # made meanwhile
+    provider.prepare(lambda text: None, lambda: False)
+    assert provider.prepared()
 
 
 def test_machines_that_are_made_need_no_box(world: World, make: Callable[..., Machines]) -> None:
@@ -509,7 +543,7 @@ def test_a_box_that_cannot_be_had(world: World, make: Callable[..., Machines]) -
     with pytest.raises(LabError) as error:
         provider.prepare(lambda text: None, lambda: False)
     assert error.value.message == "`vagrant box` failed: no such box, sorry"
-    assert "labctl box build" in (error.value.hint or "")
+    assert "labctl box get" in (error.value.hint or "")
 
 
 # -- networks and the Vagrantfile ------------------------------------------------------------------

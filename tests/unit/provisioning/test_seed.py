@@ -454,7 +454,7 @@ def test_an_url_is_downloaded_into_the_cache(
 ) -> None:
     asked: list[tuple[str, Path]] = []
 
-    def fake(url: str, directory: Path, *_: object) -> Path:
+    def fake(url: str, directory: Path, *_: object, **__: object) -> Path:
         asked.append((url, directory))
         return directory / "x"
 

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 from labctl.errors import EXIT_INTERRUPTED
+from tests.unit.actions.test_box import box_file
 from tests.windows.conftest import NODES, WORLD, Laptop
-from tests.windows.rig import LABCTL, PYTHON, Terminal
+from tests.windows.rig import HOME, LABCTL, PYTHON, Terminal
 
 
 def test_the_life_of_a_lab(laptop: Laptop) -> None:
@@ -81,3 +82,18 @@ def wait_for(happened: Callable[[], bool], console: Terminal) -> None:
     while not happened():
         assert time.monotonic() < until, console.shown
         time.sleep(0.3)
+
+
+def test_a_box_from_a_place_that_vagrant_cannot_name(laptop: Laptop) -> None:
+    """Vagrant takes no blank and nothing but ASCII in the path of a box: it gets a copy."""
+    file = HOME / "下載" / "老師的 box.box"
+    laptop.system.write(file.with_name("empty"), b"")
+    box_file(laptop.system.path(file))
+    laptop.set(boxes=[])
+    done = laptop.labctl("box", "add", str(file))
+    assert done.code == 0, done.text
+    assert laptop["boxes"] == [["labctl/lab", "virtualbox", "20261128.9.1"]]
+    calls = laptop.system.path(WORLD.parent / "calls").read_text(encoding="utf-8").splitlines()
+    (added,) = (line for line in calls if "box add" in line)
+    assert added.isascii(), added
+    assert " box add C:" in added

@@ -5,9 +5,11 @@ Runs as a program, in the network namespace of that Windows: nodes.py WORLD LAB.
 """
 
 import contextlib
+import io
 import shlex
 import socket
 import sys
+import tarfile
 import threading
 import time
 from ast import literal_eval
@@ -68,6 +70,19 @@ def answers(node: Node, lab: Topology) -> FakeGuest:
     )
 
 
+def fault_of_archive(content: bytes) -> str:
+    """What is wrong with files that came as a tar archive; "" if nothing."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = archive.getnames()
+        if wrong := [name for name in names if "\\" in name or name.startswith("/")]:
+            return f"names of another system: {wrong}"
+        for member in archive:
+            extracted = archive.extractfile(member)
+            if extracted is not None and b"\r\n" in extracted.read():
+                return f"line ends of another system: {member.name}"
+    return "" if names else "nothing in it"
+
+
 class Server(paramiko.ServerInterface):
     """One connection to a node."""
 
@@ -104,7 +119,7 @@ class FakeNode:
         self.node = node
         self.keys: list[str] = []
         self._world = world
-        self._guest = answers(node, lab)
+        self._lab = lab
         self._host_key = paramiko.RSAKey.generate(2048)
         self._listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -149,7 +164,11 @@ class FakeNode:
             channel.sendall_stderr(b"no such file")
             channel.send_exit_status(1)
             return
-        done = self._guest.run(script, check=False)
+        if "tar " in script and (fault := fault_of_archive(channel.makefile("rb").read())):
+            channel.sendall_stderr(fault.encode())
+            channel.send_exit_status(1)
+            return
+        done = answers(self.node, self._lab).run(script, check=False)
         threading.Thread(target=channel.makefile("rb").read, daemon=True).start()
         channel.sendall(done.stdout.encode())
         channel.sendall_stderr(done.stderr.encode())

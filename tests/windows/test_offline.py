@@ -27,7 +27,8 @@ def lab(system: Windows) -> PureWindowsPath:
 def test_the_system_is_what_it_plays(system: Windows) -> None:
     code = (
         "import locale, os, sys;"
-        "print(sys.platform, locale.getencoding(), os.environ['USERPROFILE'] == os.getcwd(),"
+        "print(sys.platform, locale.getencoding(),"
+        " os.path.samefile(os.environ['USERPROFILE'], '.'),"
         " 'LANG' in os.environ, 'LC_ALL' in os.environ)"
     )
     done = system.run(PYTHON / "python.exe", "-I", "-c", code)

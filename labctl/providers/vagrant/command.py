@@ -214,7 +214,7 @@ class VagrantCommand:
     @contextmanager
     def _sink(self) -> Iterator[TextIO]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as sink:
+        with self.log.open("a", encoding="utf-8", newline="\n") as sink:
             yield sink
 
 

@@ -41,8 +41,8 @@ def detect_language(env: Mapping[str, str], desktop: str = "") -> Language:
     LABCTL_LANG, LC_ALL, LC_MESSAGES, LANG. A locale of Simplified Chinese gives English, because
     its readers use other technical terms than Taiwan's.
     """
-    told = (env.get(name) for name in ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
-    wanted = (next(filter(None, told), desktop)).replace("-", "_").lower()
+    values = (env.get(name) for name in ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
+    wanted = (next(filter(None, values), desktop)).replace("-", "_").lower()
     return "zh-TW" if wanted.startswith(("zh_tw", "zh_hk", "zh_hant")) else "en"
 
 

@@ -1,11 +1,12 @@
 # `make lab` brings up the lab of ./lab.yaml and replays the tutorial's day; `make help` lists the rest.
-# Variables: YES=1 installs system packages without asking; PYTHON=python3.12 names an interpreter;
+# Variables: YES=1 installs system packages without asking; PROVIDER=virtualbox installs for machines of
+# VirtualBox (libvirt, nspawn: for those) whatever lab.yaml says; PYTHON=python3.12 names an interpreter;
 # ARGS='-k name' goes to pytest; DAY='2028-02-29 12:00' is the day of `make unit-ahead`.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-export YES PYTHON DAY
+export YES PYTHON DAY PROVIDER
 # Three runs of the same tests compile them once.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -14,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box windows format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,12 +24,14 @@ lab: setup ## install what is needed, create the lab of ./lab.yaml and replay th
 	$(BIN)/labctl create
 	$(BIN)/labctl replay floating-ip
 
-setup: ## system packages, then .venv with the command labctl in it
+setup: ## what the nodes need, then .venv with the command labctl in it
 	@scripts/setup.sh system venv
 
 dev:
 	@scripts/setup.sh dev
 
+# Most of the real labs are of containers.
+test: PROVIDER := nspawn
 test: setup lint unit unit-surroundings messages-check integration e2e-short vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
@@ -78,6 +81,9 @@ vm-openstack: dev ## the whole lab in virtual machines: half an hour where they 
 
 vm-box: dev ## `labctl box get` in a virtual machine, and a lab of its box: half an hour
 	$(BIN)/pytest tests/vm -m cloud $(ARGS)
+
+arm64: dev ## a box for arm64 and an OVN-only lab of such machines, emulated: an hour and more
+	$(BIN)/pytest tests/arm64 --durations 10 $(ARGS)
 
 windows: dev ## labctl as a program of Windows, under wine: root
 	$(BIN)/pytest tests/windows --durations 10 $(ARGS)

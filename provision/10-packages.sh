@@ -9,7 +9,7 @@ if [ "$LAB_STACK" = openstack ]; then
     has_role controller && lists+=("$PROVISION/packages/controller.list")
     has_role compute && lists+=("$PROVISION/packages/compute.list")
 fi
-mapfile -t wanted < <(sed 's/#.*//' "${lists[@]}" | xargs -n1)
+mapfile -t wanted < <(packages_of "${lists[@]}")
 
 mapfile -t missing < <(
     comm -13 <(dpkg-query -Wf '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii  *//p' | sort) \

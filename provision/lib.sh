@@ -7,6 +7,8 @@ PROVISION=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PROVISION DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 PATIENCE=1 # lab.env says more where nodes are slower than containers
 CHANGED=no # did this run of the script change a configuration file?
+ARCHITECTURE=$(dpkg --print-architecture) # amd64 or arm64
+MACHINE=$(uname -m)                       # the same as Linux and QEMU say it: x86_64 or aarch64
 
 if [ -r /etc/labctl/lab.env ]; then
     set -a
@@ -28,6 +30,12 @@ die() {
 }
 
 has_role() { [[ " ${NODE_ROLES:-} " == *" $1 "* ]]; }
+
+# packages_of LIST...: the packages that the files list for this architecture. A line is a package;
+# `[amd64]` after it, as in Debian's control files: for that architecture only.
+packages_of() {
+    sed 's/#.*//' "$@" | awk -v only="[$ARCHITECTURE]" 'NF == 1 || $2 == only { print $1 }'
+}
 
 # verbatim SOURCE TARGET OWNER:GROUP MODE: install a file of files/ as it is.
 # template SOURCE TARGET OWNER:GROUP MODE: the same with ${VARIABLES} filled in.

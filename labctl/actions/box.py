@@ -31,6 +31,7 @@ from labctl.images.baked import ImageCache, require_space
 from labctl.images.box_file import (
     CATALOGUE,
     BuiltBox,
+    box_name,
     catalogue,
     pack,
     root_uuid,
@@ -232,7 +233,7 @@ class BoxMaker:
 
     @property
     def _file(self) -> Path:
-        name = f"labctl-lab-{self._version}-{self._entry.name}.box"
+        name = box_name(self._version, self._entry.name, self._architecture)
         return (self._output or self.directory) / name
 
     def _steps(self) -> list[Step]:

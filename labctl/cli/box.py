@@ -1,7 +1,7 @@
 """The verbs of Vagrant boxes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -17,6 +17,12 @@ box_app = typer.Typer(cls=Verbs, help="Boxes for virtual machines.", no_args_is_
 def box_build(
     provider: Annotated[str, typer.Option(help="libvirt, virtualbox or all.")] = "all",
     output: Annotated[Path, typer.Option(help="Directory for the finished boxes.")] = Path(),
+    architecture: Annotated[
+        str, typer.Option(help="amd64 or arm64; another than this machine's takes an emulator.")
+    ] = "",
+    stack: Annotated[
+        str, typer.Option(help="openstack, or ovn for a smaller box without OpenStack.")
+    ] = "openstack",
     quiet: Quiet = False,
 ) -> None:
     """Make the Vagrant box labctl/lab of today's recipe, with every package in it."""
@@ -25,7 +31,9 @@ def box_build(
     from labctl.images.baked import ImageCache
     from labctl.images.box import BoxBuilder
     from labctl.images.box_file import CATALOGUE
+    from labctl.operating_system.architecture import ARCHITECTURES
     from labctl.providers.registry import entries
+    from labctl.spec.model import Stack
     from labctl.state import cache_directory
 
     formats = {entry.name: entry.box for entry in entries() if entry.box is not None}
@@ -35,12 +43,24 @@ def box_build(
                provider=provider, names=", ".join(sorted(formats))),
             code=EXIT_USAGE,
         )  # fmt: skip
+    if architecture not in ("", *ARCHITECTURES):
+        raise LabError(
+            tr("--architecture {architecture}: choose {names}",
+               architecture=architecture, names=", ".join(sorted(ARCHITECTURES))),
+            code=EXIT_USAGE,
+        )  # fmt: skip
+    stacks = get_args(Stack)
+    if stack not in stacks:
+        raise LabError(
+            tr("--stack {stack}: choose {names}", stack=stack, names=", ".join(stacks)),
+            code=EXIT_USAGE,
+        )
     require_builder()
     become_root()
     chosen = sorted(formats) if provider == "all" else [provider]
     provision = assets() / "provision"
     with open_console(quiet=quiet) as console:
-        images = ImageCache(cache_directory(), provision)
+        images = ImageCache(cache_directory(), provision, ARCHITECTURES.get(architecture), stack)
         builder = BoxBuilder(
             images, provision, output.absolute(), formats.values(), chosen, console
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from labctl.errors import LabError
 from labctl.host import files
 from labctl.host.facts import Disk, Family, HostFacts, Route
-from labctl.host.files import disk_of, mounts
+from labctl.host.files import disk_of
 from labctl.host.questions import Question
 from labctl.operating_system import memory, processes, programs, rights
 from labctl.providers.kvm import kvm_works
@@ -51,27 +51,31 @@ class FactCollector:
             family=family,
             machine=platform.machine(),
             kernel=platform.release(),
-            distribution=files.distribution(),
             root=rights.is_root(),
             sudo=self.which("sudo") is not None and not self.env.get("LABCTL_NO_SUDO"),
-            containers_allowed=files.capable(),
-            tun=not linux or Path("/dev/net/tun").exists(),
             cpus=processes.usable_cpus(),
-            virtualization=files.virtualization() if linux else None,
             memory_mib=total,
             available_mib=available,
-            modules=files.modules(),
-            vboxdrv=Path("/dev/vboxdrv").exists(),
-            secure_boot=files.secure_boot(),
             hyperv=family == "wsl",  # WSL 2 is a virtual machine of Hyper-V
             windows_access=bool(self.env.get("VAGRANT_WSL_ENABLE_WINDOWS_ACCESS")),
-            kvm=files.kvm(),
             commands=self._commands(),
             networks_conf=files.read("/etc/vbox/networks.conf"),
-            disks=self._disks(),
-            ports=files.taken(self._ports),
-            routes=self._macos_routes() if family == "macos" else files.routes(),
+            disks=self._disks(files.mounts() if linux else {}),
+            ports=files.taken(self._ports, files.PROC if linux else None),
+            routes=self._macos_routes() if family == "macos" else files.routes() if linux else (),
         )
+        if linux:
+            facts = replace(
+                facts,
+                distribution=files.distribution(),
+                containers_allowed=files.capable(),
+                tun=Path("/dev/net/tun").exists(),
+                virtualization=files.virtualization(),
+                modules=files.modules(),
+                vboxdrv=Path("/dev/vboxdrv").exists(),
+                secure_boot=files.secure_boot(),
+                kvm=files.kvm(),
+            )
         for entry in entries():
             facts = entry.checks.look(self, facts)
         return facts
@@ -98,17 +102,12 @@ class FactCollector:
     def _commands(self) -> tuple[str, ...]:
         checks = [entry.checks for entry in entries()]
         wanted = dict.fromkeys(name for check in checks for name in check.programs)
-        needed_files = {name: file for check in checks for name, file in check.files.items()}
-        return (
-            *(name for name in wanted if self.which(name)),
-            *(name for name, file in needed_files.items() if file.exists()),
-        )
+        return tuple(name for name in wanted if self.which(name))
 
-    def _disks(self) -> dict[str, Disk]:
+    def _disks(self, mounted: Mapping[str, str]) -> dict[str, Disk]:
         places = {"lab": self._directory, "cache": self._cache}
         for entry in entries():
             places |= entry.checks.places(self.env)
-        mounted = mounts()
         disks = {place: disk_of(path, mounted) for place, path in places.items()}
         return {place: disk for place, disk in disks.items() if disk}
 

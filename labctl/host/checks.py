@@ -9,19 +9,20 @@ from ipaddress import IPv4Network
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, size
 from labctl.i18n import tr, tr_n
+from labctl.operating_system.architecture import ARCHITECTURES, architecture_of
 
 
 def architecture(facts: HostFacts) -> Iterator[Finding]:
-    """The host must be x86-64, as everything that labctl makes."""
-    if facts.machine.lower() in ("x86_64", "amd64"):
+    """The host must have an architecture that nodes can have, which is then theirs."""
+    if architecture_of(facts.machine) is not None:
         return
     yield Finding(
         "architecture", "error", "machine",
-        tr("this machine is {machine}, and the lab's image and boxes are x86-64",
-           machine=facts.machine),
-        impact=tr("an x86-64 machine does not start in VirtualBox on Apple silicon or any other Arm"
-                  " host") if facts.family == "macos" else tr("nodes would not start"),
-        fix=tr("make the lab on a PC with an Intel or AMD processor, or on a virtual server"),
+        tr("this machine is {machine}, and nodes can be {architectures}",
+           machine=facts.machine or "?", architectures=", ".join(sorted(ARCHITECTURES))),
+        impact=tr("nodes would not start"),
+        fix=tr("make the lab on a machine with an Intel, AMD or 64-bit Arm processor, or on a"
+               " virtual server"),
     )  # fmt: skip
 
 

@@ -164,8 +164,6 @@ class HostFacts:
     """Which of the programs that labctl calls are installed."""
     networks_conf: str | None = None
     """Content of /etc/vbox/networks.conf; None if there is no such file."""
-    archive_keys: tuple[str, ...] | None = None
-    """Long IDs of the keys that apt may check Debian's archives with; None: not read."""
     disks: dict[str, Disk] = field(default_factory=dict)
     """By place: `lab`, `cache`, `boxes` (VAGRANT_HOME), and `virtualbox` and `libvirt`, where they
     store the disks of machines."""
@@ -174,6 +172,11 @@ class HostFacts:
     ports: tuple[TakenPort, ...] = ()
     """Which of the lab's forwarded ports are in use."""
     routes: tuple[Route, ...] = ()
+    docker: bool = False
+    """Whether Docker's bridge is there: then Docker has set up the firewall."""
+    forward_drops: tuple[tuple[str, str], ...] | None = None
+    """(table, chain) of nftables that drop what the host forwards for a lab, unless a rule accepts
+    it; None: not asked, which takes root."""
     containers: tuple[ContainerLab, ...] = ()
     vagrant: Vagrant | None = None
     """None: not installed."""

@@ -141,10 +141,13 @@ def _address(hexadecimal: str) -> IPv4Address:
     return IPv4Address(int(hexadecimal, 16).to_bytes(4, "little"))
 
 
-def taken(ports: Iterable[int], proc: Path = PROC) -> tuple[TakenPort, ...]:
-    """Which of the ports are in use, on 127.0.0.1 or on all addresses."""
+def taken(ports: Iterable[int], proc: Path | None = PROC) -> tuple[TakenPort, ...]:
+    """Which of the ports are in use, on 127.0.0.1 or on all addresses.
+
+    Without a /proc (None) they are tried, and who uses them is not known.
+    """
     wanted = frozenset(ports)
-    if not (proc / "net/tcp").exists():
+    if proc is None or not (proc / "net/tcp").exists():
         return tuple(TakenPort(port) for port in sorted(wanted) if not _free(port))
     inodes: dict[int, str] = {}
     for family in ("tcp", "tcp6"):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,8 +70,6 @@ class HostChecks:
     """Ids of findings after which no other finding about this provider is of interest."""
     programs: tuple[str, ...] = ()
     """Commands to look for; those that exist are in `facts.commands`."""
-    files: Mapping[str, Path] = field(default_factory=dict)
-    """Name -> file that is needed like a command; if it exists the name is in `facts.commands`."""
     places: Callable[[Mapping[str, str]], Mapping[str, Path]] = _no_places
     """Takes the environment; returns name -> directory whose disk to look at for `facts.disks`."""
     look: Question = _unchanged

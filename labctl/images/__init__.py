@@ -8,7 +8,6 @@ __all__ = [
     "box_format",
     "cloud",
     "cloud_box",
-    "debian",
     "download",
     "own_file",
 ]

@@ -23,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
-from labctl.images.box_file import CATALOGUE, BuiltBox, catalogue, sha256
+from labctl.images.box_file import CATALOGUE, BuiltBox, box_name, catalogue, sha256
 from labctl.images.download import download
 from labctl.spec.fields import OWN_BOX
 
@@ -206,7 +206,7 @@ def for_vagrant(found: FoundBox, places: Iterable[Path]) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="labctl-box-", dir=ascii_directory(places)) as name:
         directory = Path(name)
-        file = directory / f"labctl-lab-{found.version}-{found.box.provider}.box"
+        file = directory / box_name(found.version, found.box.provider, found.box.architecture)
         try:
             os.link(found.box.file, file)  # as good as a copy, at once, where it is possible
         except OSError:

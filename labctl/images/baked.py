@@ -20,17 +20,23 @@ from typing import TextIO
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
-from labctl.images.debian import SUITE, keyring_fix
+from labctl.images.debian import SUITE, unknown_key_fix
+from labctl.images.emulator import require_emulator
+from labctl.images.keys import archive_keys
 from labctl.operating_system import closing, locks, rights
+from labctl.operating_system.architecture import Architecture, host_architecture
 from labctl.own_directory import open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
 from labctl.state import cache_directory
 
-_RECIPE_VERSION = "1"
+_RECIPE_VERSION = "2"
 """Part of the hash. Increase it when a change to this module changes the image."""
 PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
              "image/before-packages.sh")  # fmt: skip
+PACKAGES_OVN = ("packages/base.list", "packages/ovn-central.list", "files/debconf.seed",
+                "image/before-packages.sh")  # fmt: skip
+"""As PACKAGES, for `stack: ovn`."""
 BAKED = ("lib.sh", "12-quiet.sh", "15-instance-image.sh", "17-schema.sh",
           "files/journald.conf", "image/bake.sh", "image/enter.sh", "image/instance")  # fmt: skip
 
@@ -67,13 +73,27 @@ class BakedImage:
 class ImageCache:
     """All baked images of this machine, under one directory shared by its labs."""
 
-    def __init__(self, root: Path, provision: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        provision: Path,
+        architecture: Architecture | None = None,
+        stack: str = "openstack",
+    ) -> None:
+        """Images for machines of `architecture` (default: this host's) and labs of `stack`.
+
+        Those for `ovn` have no OpenStack in them. They are for boxes: containers share one image.
+        """
         self.root = root
+        self.architecture = architecture or host_architecture()
+        self._packages = PACKAGES if stack == "openstack" else PACKAGES_OVN
+        self.stack = stack
         self._provision = provision
 
     def recipe_key(self, names: tuple[str, ...], *more: str) -> str:
         """Hash of files and directories below provision/, and of `more` that matters."""
-        digest = hashlib.sha256("\0".join((_RECIPE_VERSION, SUITE, *more)).encode())
+        start = (_RECIPE_VERSION, SUITE, self.architecture.name, self.stack, *more)
+        digest = hashlib.sha256("\0".join(start).encode())
         for name in names:
             top = self._provision / name
             for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -86,7 +106,7 @@ class ImageCache:
     @property
     def packages_key(self) -> str:
         """Hash of everything the packages layer is made from."""
-        return self.recipe_key(PACKAGES)
+        return self.recipe_key(self._packages)
 
     @property
     def key(self) -> str:
@@ -149,6 +169,8 @@ class ImageCache:
                 return image
             for leftover in self.root.glob("*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
+            if self._foreign():
+                require_emulator(self.architecture, self.root)
             packages = self.root / f"packages-{self.packages_key}"
             require_space(self.root, 1 if packages.is_dir() else 5, tr("the baked image"))
             if not packages.is_dir():
@@ -170,15 +192,17 @@ class ImageCache:
             report_progress(line)
 
         try:
-            self._bootstrap(target, log, progress, on_line, cancel)
+            with archive_keys(self._provision) as keys:
+                self._bootstrap(target, keys, log, progress, on_line, cancel)
         except LabError as error:
             if unknown_keys:
-                error.hint = keyring_fix()
+                error.hint = unknown_key_fix()
             raise
 
     def _bootstrap(
         self,
         target: Path,
+        keys: Path,
         log: Path,
         progress: Callable[[str], None],
         on_line: Callable[[str], None],
@@ -188,11 +212,12 @@ class ImageCache:
         partial.mkdir(mode=0o700)
         (partial / "root").mkdir()
         wanted = [
-            word
-            for name in PACKAGES
+            package
+            for name in self._packages
             if name.endswith(".list")
-            for line in (self._provision / name).read_text().splitlines()
-            for word in line.partition("#")[0].split()
+            for package in packages_in(
+                (self._provision / name).read_text(encoding="utf-8"), self.architecture.name
+            )
         ]
         hook = self._provision / "image" / "before-packages.sh"
         progress(
@@ -212,19 +237,22 @@ class ImageCache:
                 # would remove only one of them.
                 *DIES_WITH_LABCTL, "--",
                 "mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
+                f"--keyring={keys}",
                 "--aptopt=APT::Install-Recommends \"false\"",
                 "--aptopt=Acquire::Languages \"none\"",
                 "--aptopt=Acquire::Check-Valid-Until \"false\"",
                 "--dpkgopt=force-unsafe-io",
+                # Names of hardware that nodes do not have; compiling them takes minutes, emulated.
+                "--dpkgopt=path-exclude=/usr/lib/udev/hwdb.d/*",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
                 "--dpkgopt=path-exclude=/usr/share/doc/*",
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 f"--essential-hook=sh {_shell_word(hook)} \"$1\" {_shell_word(self._provision)}",
-                f"--include={','.join(wanted)}",
+                f"--include={','.join(wanted)}", *self._foreign(),
                 SUITE, str(partial / "root"), *([mirror] if mirror else []),
             ],
             log=log,
-            timeout=3600,
+            timeout=3600 * self.slowdown,
             cancel=cancel,
             env=build_environment(),
             on_line=on_line,
@@ -232,6 +260,21 @@ class ImageCache:
                     " mirror (LABCTL_MIRROR chooses another one)"),
         )  # fmt: skip
         partial.rename(target)
+
+    @property
+    def slowdown(self) -> int:
+        """How many times as long programs of the image may take as the host's own."""
+        return 10 if self._foreign() else 1
+
+    def _foreign(self) -> list[str]:
+        """What mmdebstrap must be told for another architecture than this host's.
+
+        It looks for an emulator among the host's own settings of binfmt_misc, and those of another
+        mount namespace work as well; require_emulator has tried one.
+        """
+        if self.architecture == host_architecture():
+            return []
+        return [f"--architectures={self.architecture.name}", "--skip=check/qemu"]
 
     def _bake(
         self,
@@ -249,9 +292,9 @@ class ImageCache:
         script = self._provision / "image" / "enter.sh"
         stream(
             [*DIES_WITH_LABCTL, "bash", str(script),
-             str(packages / "root"), str(partial), str(self._provision)],
+             str(packages / "root"), str(partial), str(self._provision), self.stack],
             log=log,
-            timeout=1800,
+            timeout=1800 * self.slowdown,
             cancel=cancel,
             env=build_environment(),
             on_line=progress,
@@ -260,6 +303,16 @@ class ImageCache:
         (partial / "merged").rmdir()
         (partial / "packages").write_text(packages.name.removeprefix("packages-") + "\n")
         partial.rename(target)
+
+
+def packages_in(text: str, architecture: str) -> list[str]:
+    """The packages that a list of provision/packages has for an architecture, by Debian's name.
+
+    As `packages_of` in provision/lib.sh: one a line; `[amd64]` or `[arm64]` after it makes it for
+    that alone.
+    """
+    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    return [words[0] for words in lines if len(words) == 1 or words[1:] == [f"[{architecture}]"]]
 
 
 def make_cache(directory: Path) -> None:

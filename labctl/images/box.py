@@ -28,7 +28,9 @@ from labctl.images.baked import (
 from labctl.images.box_file import (
     CATALOGUE,
     BuiltBox,
+    box_name,
     catalogue,
+    other_versions,
     pack,
     root_uuid,
     sha256,
@@ -75,7 +77,8 @@ class BoxBuilder:
         self._cache = images.root / "boxes"
         self.key = images.recipe_key(RECIPE, images.key, str(DISK_GIB))
         """Hash of everything the box is made from."""
-        self._layer = self._cache / f"layer-{self.key}"
+        kind = f"{images.architecture.name}-{images.stack}"
+        self._layer = self._cache / f"layer-{kind}-{self.key}"
         self._disk = self._cache / f"disk-{self.key}.partial"
 
     # -- names -----------------------------------------------------------------------------------
@@ -91,7 +94,7 @@ class BoxBuilder:
 
     def file(self, provider: str) -> Path:
         """The file of the box for a provider; it exists only when it is finished."""
-        return self._output / f"labctl-lab-{self.version}-{provider}.box"
+        return self._output / box_name(self.version, provider, self._images.architecture.name)
 
     @property
     def catalogue(self) -> Path:
@@ -121,7 +124,10 @@ class BoxBuilder:
             run_steps(
                 self._steps(), bus=self._bus, timings=timings, workers=2, title=tr("make the box")
             ).raise_if_failed()
-            for leftover in (self._disk, *self._cache.glob("layer-*")):
+            # The second pattern is for those of labctl before it knew architectures.
+            names = (self._layer.name.replace(self.key, "*"), f"layer-{'[0-9a-f]' * len(self.key)}")
+            older = [layer for name in names for layer in self._cache.glob(name)]
+            for leftover in (self._disk, *older):
                 if leftover != self._layer:  # of an older recipe: nothing uses it any more
                     shutil.rmtree(leftover, ignore_errors=True)
         return self._read_catalogue()
@@ -182,7 +188,7 @@ class BoxBuilder:
              "bash", self._provision / "image" / "box" / "enter.sh",
              lower, area.relative_to(root), self._provision, script, *arguments],
             log=self.log,
-            timeout=timeout,
+            timeout=timeout * self._images.slowdown,
             cancel=context.cancelled,
             env=build_environment(),
             on_line=context.progress,
@@ -226,6 +232,7 @@ class BoxBuilder:
             version=self.version,
             key=self.key,
             disk_size=disk.stat().st_size,
+            architecture=self._images.architecture.name,
         )
         with replacing_for_user(target) as stream:
             pack(stream, target, files, [disk], context.cancelled)
@@ -235,14 +242,17 @@ class BoxBuilder:
     def _boxes(self) -> list[BuiltBox]:
         """All boxes of this version in the directory, also those of an earlier command."""
         return [
-            BuiltBox(provider, file, file.stat().st_size, sha256(file))
+            BuiltBox(
+                provider, file, file.stat().st_size, sha256(file), self._images.architecture.name
+            )
             for provider in sorted(self._formats)
             if (file := self.file(provider)).is_file()
         ]
 
     def _make_catalogue(self, context: StepContext) -> None:
         boxes = self._boxes()
-        text = json.dumps(catalogue(self.version, boxes), indent=1) + "\n"
+        others = other_versions(self.catalogue, self._images.architecture.name)
+        text = json.dumps(catalogue(self.version, boxes, others), indent=1) + "\n"
         write_for_user(self.catalogue, text)
 
     def _read_catalogue(self) -> list[BuiltBox]:
@@ -250,5 +260,10 @@ class BoxBuilder:
         boxes = []
         for entry in catalogue["versions"][0]["providers"]:
             file = self._output / entry["url"]
-            boxes.append(BuiltBox(entry["name"], file, file.stat().st_size, entry["checksum"]))
+            boxes.append(
+                BuiltBox(
+                    entry["name"], file, file.stat().st_size, entry["checksum"],
+                    entry["architecture"],
+                )
+            )  # fmt: skip
         return boxes

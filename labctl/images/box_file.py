@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO
 from labctl.errors import Cancelled, cannot_write
 from labctl.i18n import tr
 from labctl.images.box_format import DISK_GIB, BoxFormat
+from labctl.operating_system.architecture import ARCHITECTURES
 from labctl.spec.fields import OWN_BOX
 
 CATALOGUE = "labctl-lab.json"
@@ -30,7 +31,7 @@ class BuiltBox:
     size: int
     """Bytes."""
     sha256: str
-    architecture: str = "amd64"
+    architecture: str
 
 
 def text_files(
@@ -40,14 +41,15 @@ def text_files(
     version: str,
     key: str,
     disk_size: int,
+    architecture: str,
     disk_uuid: str = "",
-    architecture: str = "amd64",
 ) -> dict[str, str]:
     """{name: text} of all that is in a box besides its disk.
 
     `source` is provision/image/box/files, `key` the hash of the recipe, `disk_size` the size of the
     disk's file in bytes, `disk_uuid` that of the disk itself (default: made from the key).
     """
+    hardware = ARCHITECTURES[architecture]
     metadata: dict[str, Any] = {
         "provider": format.provider, "architecture": architecture,
         "labctl": {"version": version, "recipe": key},
@@ -59,24 +61,21 @@ def text_files(
         "capacity": str(DISK_GIB * 2**30),
         "disk_size": str(disk_size),
         "disk_uuid": disk_uuid or str(uuid.uuid5(uuid.UUID(root_uuid(key)), "virtualbox")),
-        **_HARDWARE[architecture],
-    }
+        "os_type": hardware.os_type,
+        "controller": hardware.disk_controller,
+    }  # fmt: skip
+    names["machine_uuid"] = str(uuid.uuid5(uuid.UUID(names["disk_uuid"]), "machine"))
 
     def fill(name: str) -> str:
         return Template((source / name).read_text(encoding="utf-8")).substitute(names)
 
+    # By the standard's part of an OVF VirtualBox 7.2 sets up a PC, and fails for Arm with
+    # VBOX_E_PLATFORM_ARCH_NOT_SUPPORTED. It imports such a machine by its own part.
+    own_part = f"machine.{architecture}.xml"
+    names["machine"] = fill(own_part) if (source / own_part).is_file() else ""
     files = {"metadata.json": json.dumps(metadata, indent=1) + "\n",
              "Vagrantfile": fill(f"Vagrantfile.{format.provider}")}  # fmt: skip
     return files | {name: fill(name) for name in format.templates}
-
-
-_HARDWARE = {
-    # VirtualBox on ARM has no SATA controller, and its guests boot by EFI only (VirtualBox's
-    # manual 7.2, "Known Limitations"). Not tried: see docs/boxes.md.
-    "amd64": {"os_type": "Debian_64", "controller": "AHCI"},
-    "arm64": {"os_type": "Debian_arm64", "controller": "VirtioSCSI"},
-}
-"""What box.ovf says differently for each architecture."""
 
 
 def version_of(key: str, now: time.struct_time) -> str:
@@ -93,8 +92,31 @@ def root_uuid(key: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"labctl-box-{key}"))
 
 
-def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
-    """The content of the catalogue.
+def box_name(version: str, provider: str, architecture: str) -> str:
+    """The file name of a box."""
+    return f"labctl-lab-{version}-{provider}-{architecture}.box"
+
+
+def other_versions(file: Path, architecture: str) -> list[dict[str, Any]]:
+    """What a catalogue says of boxes for other architectures that are beside it."""
+    try:
+        versions = json.loads(file.read_text(encoding="utf-8"))["versions"]
+        return [
+            version
+            for version in versions
+            if all(
+                entry["architecture"] != architecture and (file.parent / entry["url"]).is_file()
+                for entry in version["providers"]
+            )
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def catalogue(
+    version: str, boxes: Sequence[BuiltBox], others: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """The content of the catalogue; `others` are versions that are in it, too.
 
     The URLs are file names: without a scheme Vagrant looks for a file in its current directory.
     """
@@ -112,7 +134,8 @@ def catalogue(version: str, boxes: Sequence[BuiltBox]) -> dict[str, Any]:
                     }
                     for box in boxes
                 ],
-            }
+            },
+            *others,
         ],
     }  # fmt: skip
 

@@ -16,11 +16,10 @@ from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
 from labctl.images.download import download
 from labctl.images.vmdk import Readable
+from labctl.operating_system.architecture import ARCHITECTURES, architecture_of
 
 SITE = "https://cloud.debian.org/images/cloud/trixie/latest"
 SUMS = "SHA512SUMS"
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-"""What hosts call their processor -> what Debian calls it."""
 _BLOCK = 1 << 20
 
 
@@ -30,12 +29,12 @@ def architecture(machine: str | None = None) -> str:
     Raises LabError where virtual machines of labctl cannot run.
     """
     machine = platform.machine() if machine is None else machine
-    if (known := _ARCHITECTURES.get(machine.lower())) is None:
+    if (known := architecture_of(machine)) is None:
         raise LabError(
             tr("there is no box for the processor of this machine, {name}", name=machine or "?"),
-            hint=tr("labctl knows {names}", names=", ".join(sorted({*_ARCHITECTURES.values()}))),
+            hint=tr("labctl knows {names}", names=", ".join(sorted(ARCHITECTURES))),
         )
-    return known
+    return known.name
 
 
 def image_name(architecture: str) -> str:

@@ -121,6 +121,12 @@ def with_second_disk(ovf: str, name: str, size: int, capacity: int, uuid: str) -
       </Item>
 """,
     }
+    if "</StorageController>" in ovf:  # of VirtualBox's own part
+        parts["          </StorageController>"] = f"""\
+            <AttachedDevice type="HardDisk" hotpluggable="false" port="1" device="0">
+              <Image uuid="{{{uuid}}}"/>
+            </AttachedDevice>
+"""
     for end, part in parts.items():
         before, found, after = ovf.partition(end)
         if not found:

@@ -1,16 +1,14 @@
-"""The Debian that the nodes are made of, and the keys that its packages are checked with. Pure."""
-
-from pathlib import Path
+"""The Debian that the nodes are made of. Pure."""
 
 from labctl.i18n import tr
 
 SUITE = "trixie"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
-def keyring_fix() -> str:
-    """How to get the keys of the suite, on a host whose keyring ends before them."""
+def unknown_key_fix() -> str:
+    """What to do about a mirror's key that neither labctl nor the host's apt has."""
     return tr(
-        "install debian-archive-keyring 2023.3 or newer: where apt offers an older one (Ubuntu"
-        " 22.04), take the package from Debian and install the file with apt"
+        "the mirror signs with a key that labctl does not bring along: install a newer labctl; if"
+        " LABCTL_MIRROR names a mirror with a key of its own, put that key into"
+        " /etc/apt/trusted.gpg.d"
     )

@@ -55,4 +55,5 @@ def cache_home() -> Path:
     """Where this user's programs keep what can be made again."""
     if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local)
+    # On macOS, too: ~/Library/Caches is for what may go at any time, and a lab stands on its image.
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

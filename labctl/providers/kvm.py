@@ -8,15 +8,18 @@ start an instance.
 import ctypes
 import mmap
 import os
+import platform
 import struct
 import sys
 
 from labctl.errors import LabError
+from labctl.operating_system.architecture import ARM64, architecture_of
 from labctl.run import python_module, run
 
 # Request numbers of <linux/kvm.h>; the size of the structure is part of the number.
 _GET_API_VERSION, _CREATE_VM, _GET_VCPU_MMAP_SIZE = 0xAE00, 0xAE01, 0xAE04
-_CREATE_VCPU, _SET_USER_MEMORY_REGION, _RUN = 0xAE41, 0x4020AE46, 0xAE80
+_CHECK_EXTENSION, _CREATE_VCPU, _SET_USER_MEMORY_REGION, _RUN = 0xAE03, 0xAE41, 0x4020AE46, 0xAE80
+# Of x86-64.
 _GET_SREGS, _SET_SREGS, _SET_REGS = 0x8138AE83, 0x4138AE84, 0x4090AE82
 _EXIT_HLT = 5  # KVM_EXIT_HLT
 _ADDRESS = 0x1000  # of our two pages of memory, as the virtual machine sees them
@@ -26,6 +29,12 @@ CODE = bytes.fromhex("9c 0e 68 10 10 00 00 cf").ljust(16, b"\xf4") + b"\xf4"
 # this table.
 GDT = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
 _GDT_OFFSET = 0x100
+# Of arm64.
+_ARM_PREFERRED_TARGET, _ARM_VCPU_INIT = 0x8020AEAF, 0x4020AEAE
+_CAP_ARM_VM_IPA_SIZE = 165
+_EXIT_MMIO = 6  # KVM_EXIT_MMIO
+# mov x0, #0x10000000; str w0, [x0]; b . : a write to where there is no memory.
+ARM_CODE = bytes.fromhex("0000a2d2 000000b9 00000014")
 
 
 def kvm_works(seconds: float = 5) -> bool:
@@ -43,24 +52,29 @@ def kvm_works(seconds: float = 5) -> bool:
         return False
 
 
-def _trial() -> int:
-    """Run CODE on a virtual CPU. Returns KVM's exit reason; _EXIT_HLT if all is well."""
+def _trial() -> bool:
+    """Run a few instructions on a virtual CPU. True if it ends where they should."""
     if sys.platform != "linux":
-        return -1
+        return False
     import fcntl
 
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     if fcntl.ioctl(kvm, _GET_API_VERSION) != 12:  # the only version since Linux 2.6.22
-        return -1
+        return False
+    return _trial_arm64(kvm) if architecture_of(platform.machine()) == ARM64 else _trial_amd64(kvm)
+
+
+def _trial_amd64(kvm: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
     machine = fcntl.ioctl(kvm, _CREATE_VM, 0)
     memory = mmap.mmap(-1, 8192)
     memory[: len(CODE)] = CODE
     memory[_GDT_OFFSET : _GDT_OFFSET + len(GDT)] = GDT
-    where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    region = struct.pack("=IIQQQ", 0, 0, _ADDRESS, len(memory), where)
-    fcntl.ioctl(machine, _SET_USER_MEMORY_REGION, region)
+    _give_memory(machine, memory, _ADDRESS)
     cpu = fcntl.ioctl(machine, _CREATE_VCPU, 0)
-    run = mmap.mmap(cpu, fcntl.ioctl(kvm, _GET_VCPU_MMAP_SIZE, 0))
     state = bytearray(312)
     fcntl.ioctl(cpu, _GET_SREGS, state)
     for number in range(6):  # cs ds es fs gs ss, 24 bytes each: base limit selector type flags
@@ -76,11 +90,50 @@ def _trial() -> int:
     # rflags is always set).
     registers = [0] * 6 + [_ADDRESS + 0x1F00] + [0] * 9 + [_ADDRESS, 2]
     fcntl.ioctl(cpu, _SET_REGS, struct.pack("=18Q", *registers))
+    return _exit_reason(kvm, cpu) == _EXIT_HLT
+
+
+def _trial_arm64(kvm: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    # 0 asks for addresses of 40 bits; some processors have less, as Apple's.
+    bits = fcntl.ioctl(kvm, _CHECK_EXTENSION, _CAP_ARM_VM_IPA_SIZE)
+    machine = fcntl.ioctl(kvm, _CREATE_VM, bits if 0 < bits < 40 else 0)
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[: len(ARM_CODE)] = ARM_CODE
+    _give_memory(machine, memory, 0)  # where a processor begins
+    cpu = fcntl.ioctl(machine, _CREATE_VCPU, 0)
+    target = bytearray(32)
+    fcntl.ioctl(machine, _ARM_PREFERRED_TARGET, target)
+    fcntl.ioctl(cpu, _ARM_VCPU_INIT, target)
+    return _exit_reason(kvm, cpu) == _EXIT_MMIO
+
+
+def _give_memory(machine: int, memory: mmap.mmap, address: int) -> None:
+    """Let a virtual machine have the memory, at `address`."""
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    region = struct.pack("=IIQQQ", 0, 0, address, len(memory), where)
+    fcntl.ioctl(machine, _SET_USER_MEMORY_REGION, region)
+
+
+def _exit_reason(kvm: int, cpu: int) -> int:
+    """Run a virtual CPU; KVM's reason why it stopped."""
+    if sys.platform != "linux":
+        return -1
+    import fcntl
+
+    run = mmap.mmap(cpu, fcntl.ioctl(kvm, _GET_VCPU_MMAP_SIZE, 0))
     fcntl.ioctl(cpu, _RUN, 0)
     return int(struct.unpack_from("=I", run, 8)[0])
 
 
 if __name__ == "__main__":
-    reason = _trial()
-    sys.stdout.write(f"exit reason {reason}\n")
-    sys.exit(0 if reason == _EXIT_HLT else 1)
+    works = _trial()
+    sys.stdout.write("KVM works\n" if works else "KVM does not work\n")
+    sys.exit(0 if works else 1)

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Runs once inside the fresh root file system (all packages installed, nothing running): what every
 # lab would compute alike is computed here. No secret and no address goes into the image.
+# usage: bake.sh openstack | ovn, the stack of the labs that it is for.
 . "$(dirname "$0")/../lib.sh"
 
 bash "$PROVISION/12-quiet.sh"
-bash "$PROVISION/15-instance-image.sh"
-
-install -d -o mysql -g mysql /run/mysqld
-mariadbd --user=mysql --skip-networking --innodb-flush-log-at-trx-commit=0 --innodb-log-file-size=16M --socket=/run/mysqld/mysqld.sock >/tmp/mariadb.log 2>&1 &
-server=$!
-until_ok 60 "MariaDB (see /tmp/mariadb.log in the image)" mariadb -e 'select 1'
-bash "$PROVISION/17-schema.sh"
-mariadb-admin shutdown
-wait "$server"
+if [ "$1" = openstack ]; then
+    bash "$PROVISION/15-instance-image.sh"
+    install -d -o mysql -g mysql /run/mysqld
+    mariadbd --user=mysql --skip-networking --innodb-flush-log-at-trx-commit=0 --innodb-log-file-size=16M --socket=/run/mysqld/mysqld.sock >/tmp/mariadb.log 2>&1 &
+    server=$!
+    until_ok 60 "MariaDB (see /tmp/mariadb.log in the image)" mariadb -e 'select 1'
+    bash "$PROVISION/17-schema.sh"
+    mariadb-admin shutdown
+    wait "$server"
+fi
 
 # Identity belongs to a node, not to an image.
 rm -f /etc/ssh/ssh_host_* /etc/openvswitch/conf.db /etc/openvswitch/system-id.conf /var/lib/openvswitch/conf.db

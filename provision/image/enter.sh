@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs bake.sh inside the packages layer, with an overlay that catches what it writes.
-# usage: enter.sh LOWER PARTIAL PROVISION, in a mount and PID namespace of its own.
+# usage: enter.sh LOWER PARTIAL PROVISION STACK, in a mount and PID namespace of its own.
 set -euo pipefail
 cd "$2"
 mount --make-rprivate /
@@ -21,7 +21,7 @@ cp -r "$3" opt/labctl/provision
 # The names of the mirrors must resolve while the kernel package is fetched.
 rm -f etc/resolv.conf
 cp -L /etc/resolv.conf etc/resolv.conf
-chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /opt/labctl/provision/image/bake.sh
+chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /opt/labctl/provision/image/bake.sh "$4"
 # Nodes resolve by /etc/hosts and, with an uplink, by the resolver their NAT network offers.
 : >etc/resolv.conf
 rm -f usr/sbin/policy-rc.d

@@ -57,9 +57,19 @@ def test_virtualbox_gives_back_the_identical_disk(rig: tuple[Rig, Path], disk: b
     assert raw.read_bytes() == disk
 
 
-def test_virtualbox_imports_a_box_of_a_cloud_image(rig: tuple[Rig, Path], disk: bytes) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [("amd64", {"firmware": "BIOS", "storagecontrollertype0": "IntelAhci"}),
+     ("arm64", {"firmware": "EFI", "storagecontrollertype0": "VirtioSCSI",
+               "platformArchitecture": "ARM", "chipset": "armv8virtual",
+               "graphicscontroller": "vmsvga", "xhci": "on", "hidkeyboard": "usbkbd"})],
+)  # fmt: skip
+def test_virtualbox_imports_a_box_of_a_cloud_image(
+    architecture: str, expected: dict[str, str], rig: tuple[Rig, Path], disk: bytes
+) -> None:
     virtualbox, seen = rig
-    image, box = seen / "cloud.tar.xz", seen / "cloud.box"
+    name = f"cloud-{architecture}"
+    image, box = seen / f"{name}.tar.xz", seen / f"{name}.box"
     with tarfile.open(image, "w:xz") as archive:
         member = tarfile.TarInfo("disk.raw")
         member.size = len(disk)
@@ -67,33 +77,36 @@ def test_virtualbox_imports_a_box_of_a_cloud_image(rig: tuple[Rig, Path], disk: 
     (format,) = (entry.box for entry in entries() if entry.box and entry.box.kind == "vmdk")
     with box.open("wb") as sink:
         make_cloud_box(
-            image, sink, box, seen, format=format, files=FILES, architecture="amd64",
+            image, sink, box, seen, format=format, files=FILES, architecture=architecture,
             version="20261128.1.2", key="ab" * 8, progress=lambda text: None,
             cancelled=lambda: False,
         )  # fmt: skip
-    virtualbox.run(["vagrant", "box", "add", "--name", "labctl/cloud", box])
-    assert "labctl/cloud (virtualbox, 0" in virtualbox.run(["vagrant", "box", "list"]).stdout
-    (ovf,) = (virtualbox.work / "vagrant" / "boxes").rglob("box.ovf")
-    virtualbox.run(["VBoxManage", "import", ovf, "--vsys", "0", "--vmname", "cloud"])
-    facts = virtualbox.run(["VBoxManage", "showvminfo", "cloud", "--machinereadable"]).stdout
+    virtualbox.run(["vagrant", "box", "add", "--name", f"labctl/{name}", box])
+    assert f"labctl/{name} (virtualbox, 0" in virtualbox.run(["vagrant", "box", "list"]).stdout
+    (ovf,) = (virtualbox.work / "vagrant" / "boxes").glob(f"*{name}/**/box.ovf")
+    virtualbox.run(["VBoxManage", "import", ovf, "--vsys", "0", "--vmname", name])
+    facts = virtualbox.run(["VBoxManage", "showvminfo", name, "--machinereadable"]).stdout
+    told = dict(line.split("=", 1) for line in facts.splitlines() if "=" in line)
+    assert {key: told.get(key, "").strip('"') for key in expected} == expected, facts
     attached = [line for line in facts.splitlines() if line.endswith(('.vmdk"', '.vdi"'))]
     assert len(attached) == 2, facts
     system = attached[0].partition("=")[2].strip('"')
-    told = virtualbox.run(["VBoxManage", "showmediuminfo", "disk", system]).stdout
-    assert f"{DISK_GIB * 1024} MBytes" in told
+    medium = virtualbox.run(["VBoxManage", "showmediuminfo", "disk", system]).stdout
+    assert f"{DISK_GIB * 1024} MBytes" in medium
 
     # As Vagrant does: a linked clone of a snapshot. labctl copies its disk whole, for the box.
-    virtualbox.run(["VBoxManage", "snapshot", "cloud", "take", "base"])
+    linked = f"linked-{architecture}"
+    virtualbox.run(["VBoxManage", "snapshot", name, "take", "base"])
     virtualbox.run(
-        ["VBoxManage", "clonevm", "cloud", "--snapshot", "base", "--options", "link", "--name",
-         "linked", "--register"]
+        ["VBoxManage", "clonevm", name, "--snapshot", "base", "--options", "link", "--name",
+         linked, "--register"]
     )  # fmt: skip
-    vmdk, raw = seen / "box-disk001.vmdk", seen / "exported.raw"
+    vmdk, raw = seen / f"{name}.vmdk", seen / f"{name}.raw"
     program = (
         "import sys; from pathlib import Path; from labctl.providers.virtualbox.disk import *;"
-        "export_disk('linked', Path(sys.argv[1]), Path(sys.argv[2]), lambda: False)"
+        "export_disk(sys.argv[3], Path(sys.argv[1]), Path(sys.argv[2]), lambda: False)"
     )
-    virtualbox.run([sys.executable, "-c", program, vmdk, seen / "log"], cwd=REPOSITORY)
+    virtualbox.run([sys.executable, "-c", program, vmdk, seen / "log", linked], cwd=REPOSITORY)
     assert "streamOptimized" in vmdk.read_bytes()[:65536].decode(errors="replace")
     disks = virtualbox.run(["VBoxManage", "list", "hdds"]).stdout
     assert str(vmdk) not in disks, "VirtualBox keeps no account of it"

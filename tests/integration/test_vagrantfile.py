@@ -31,9 +31,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vagrant-home")
 
 
-def vagrant(directory: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def vagrant(
+    directory: Path, home: Path, *words: str, **more: str
+) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
+        **more,
         "VAGRANT_HOME": str(home),
         "VAGRANT_CWD": str(directory),
         "VAGRANT_CHECKPOINT_DISABLE": "1",
@@ -56,6 +59,19 @@ def test_vagrant_accepts_it(case: Path, home: Path, tmp_path: Path) -> None:
     done = vagrant(tmp_path, home, "validate")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "validated successfully" in done.stdout
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64"])  # Linux, macOS
+def test_vagrant_accepts_it_on_arm(machine: str, home: Path, tmp_path: Path) -> None:
+    text = CASES[0].with_suffix(".Vagrantfile").read_text(encoding="utf-8")
+    assert text.count("    if arm\n") == 1
+    shown = text.replace("    if arm\n", '    if arm\n      puts "a machine for arm64"\n')
+    (tmp_path / "Vagrantfile").write_text(shown, encoding="utf-8")
+    done = vagrant(tmp_path, home, "validate", LABCTL_MACHINE=machine)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a machine for arm64" in done.stdout
+    done = vagrant(tmp_path, home, "validate", LABCTL_MACHINE="x86_64")
+    assert "a machine for arm64" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from labctl.host.checks import (
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install
 from labctl.i18n import tr
+from labctl.operating_system.architecture import AMD64, ARM64, architecture_of
 from labctl.providers.libvirt import NAME
 from labctl.providers.vagrant.checks import (
     box,
@@ -26,7 +27,7 @@ from labctl.providers.vagrant.checks import (
 )
 from labctl.providers.vagrant.vagrantfile import vagrant_prefix
 
-PROGRAMS = ("virsh", "qemu-system-x86_64", "libvirtd", "virtqemud")
+PROGRAMS = ("virsh", AMD64.qemu, ARM64.qemu, "libvirtd", "virtqemud")
 """Programs that the checks look for."""
 
 
@@ -55,15 +56,16 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             fix=tr("install it"),
             commands=install(facts, ("libvirt-clients",), ("libvirt-client",)),
         )
-    if "qemu-system-x86_64" not in facts.commands:
+    own = architecture_of(facts.machine) or AMD64
+    if own.qemu not in facts.commands:
         yield Finding(
             "qemu-missing",
             "error",
             "programs",
-            tr("QEMU is not installed: there is no qemu-system-x86_64"),
+            tr("QEMU is not installed: there is no {program}", program=own.qemu),
             impact=tr("there is nothing that could run the nodes"),
             fix=tr("install it"),
-            commands=install(facts, ("qemu-system-x86",), ("qemu-kvm",)),
+            commands=install(facts, own.qemu_packages, ("qemu-kvm",)),
         )
     yield from _daemon(facts)
 
@@ -75,9 +77,13 @@ def accelerated(facts: HostFacts) -> Iterator[Finding]:
         return
     if not kvm.device:
         what = tr("there is no /dev/kvm")
+        commands: tuple[str, ...] = ()
         fix = tr("switch virtualization on in the firmware's setup and load the module")
-        intel = facts.virtualization != "svm"
-        commands: tuple[str, ...] = (f"sudo modprobe {'kvm_intel' if intel else 'kvm_amd'}",)
+        if architecture_of(facts.machine) == ARM64:  # KVM is no module in its kernels
+            fix = tr("let the firmware, or the hypervisor that this machine runs on, offer it")
+        else:
+            intel = facts.virtualization != "svm"
+            commands = (f"sudo modprobe {'kvm_intel' if intel else 'kvm_amd'}",)
     elif not kvm.accessible:
         what = tr("this user may not open /dev/kvm")
         fix = tr("join the group kvm, then log out and in again")
@@ -125,6 +131,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
         yield from leftovers(case, facts.libvirt.machines, remove)
     yield from _networks(case, known)
     if topology.nested and facts.kvm.works and facts.kvm.nested is False:
+        # Never on arm64, whose KVM has no such switch: there `nested` is None.
         module = "kvm_amd" if facts.virtualization == "svm" else "kvm_intel"
         yield Finding(
             "nested",

@@ -13,7 +13,7 @@ from labctl.host.checks import (
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install, with_package_manager
 from labctl.i18n import tr
-from labctl.images.debian import KEYRING, SUITE, keyring_fix
+from labctl.providers.nspawn import TRANSIT
 
 # Command -> (Debian's package, Fedora's).
 _TOOLS = {
@@ -24,25 +24,11 @@ _TOOLS = {
     "mount": ("mount", "util-linux"),
     "ethtool": ("ethtool", "ethtool"),
 }
-_KEYRING = "debian-archive-keyring"  # mmdebstrap checks the signatures of packages with it
-_FOR_THE_IMAGE = {
-    "mmdebstrap": ("mmdebstrap", "mmdebstrap"),
-    "gpg": ("gpg", "gnupg2"),
-    _KEYRING: (_KEYRING, "debian-keyring"),
-}
+_FOR_THE_IMAGE = {"mmdebstrap": ("mmdebstrap", "mmdebstrap")}
 _FOR_THE_UPLINK = {"nft": ("nftables", "nftables"), "sysctl": ("procps", "procps-ng")}
 _FOR_PEOPLE = {"ssh": ("openssh-client", "openssh-clients")}
-PROGRAMS = (*_TOOLS, "mmdebstrap", "gpg", *_FOR_THE_UPLINK, *_FOR_PEOPLE)
+PROGRAMS = (*_TOOLS, *_FOR_THE_IMAGE, *_FOR_THE_UPLINK, *_FOR_PEOPLE)
 """Programs that the checks look for."""
-FILES = {_KEYRING: KEYRING}
-"""Files that the checks look for. A missing one is reported like a missing program."""
-# Keys of which one must be there for each archive of the suite: those that sign its Release files,
-# of Debian 12 and of Debian 13 (gpgv on the files, November 2026; uid "Debian Archive Automatic
-# Signing Key" and "Debian Security Archive Automatic Signing Key").
-_SIGNERS = (
-    frozenset({"B7C5D7D6350947F8", "225629DF75B188BD"}),
-    frozenset({"254CF3B5AEC0A8F0", "9904613D4CCE68C6"}),
-)
 # File systems that cannot be the writable layer of an overlay (filesystems/overlayfs.rst in Linux:
 # it needs extended attributes and d_type).
 _NO_OVERLAY = ("overlay", "nfs", "cifs", "smb", "9p", "fuse", "vboxsf", "vfat", "exfat", "ntfs",
@@ -143,6 +129,8 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
                 " and larger ones do"
             ),
         )
+    if case.topology.uplink == "host":
+        yield from _forwarding(facts)
     yield from _others(facts, case)
 
 
@@ -156,16 +144,6 @@ def _tools(facts: HostFacts, case: Case) -> Iterator[Finding]:
     if missing:
         yield _missing(
             facts, "nspawn-tools", "error", missing, needed, tr("labctl calls them to make the lab")
-        )
-    keys = frozenset(facts.archive_keys or ())
-    if facts.archive_keys is not None and not all(keys & signers for signers in _SIGNERS):
-        yield Finding(
-            "nspawn-keyring",
-            "error",
-            "programs",
-            tr("{file} is too old for Debian {suite}", file=KEYRING, suite=SUITE),
-            impact=tr("no image can be built: the signatures of its packages cannot be checked"),
-            fix=keyring_fix(),
         )
     if "ssh" not in facts.commands:
         yield _missing(
@@ -228,6 +206,37 @@ def _file_system(facts: HostFacts) -> Iterator[Finding]:
             continue
         id = "nspawn-overlay" if place == "lab" else "nspawn-cache"
         yield Finding(id, "error", "disk", text, impact=impact, fix=fix)
+
+
+def _forwarding(facts: HostFacts) -> Iterator[Finding]:
+    """Whether the firewall lets through what the host forwards for `nat.uplink: host`."""
+    if facts.forward_drops:
+        table, chain = facts.forward_drops[0]
+        what = tr(
+            "chain {chain} of the table `{table}` drops what this machine forwards, unless a rule"
+            " accepts it",
+            chain=chain,
+            table=table,
+        )
+    elif facts.forward_drops is None and facts.docker:
+        what = tr("Docker is here: it sets the policy of the firewall's chain FORWARD to DROP")
+    else:
+        return
+    chain = "DOCKER-USER" if facts.docker else "FORWARD"
+    yield Finding(
+        "uplink-forward",
+        "warning",
+        "network",
+        what,
+        impact=tr("create fails where `nat.uplink: host` leads through that chain"),
+        fix=tr(
+            "accept what comes from the lab and goes to it, by these or in your firewall's own"
+            " language; or leave nat.uplink at `simulated`"
+        ),
+        commands=tuple(
+            f"sudo iptables -I {chain} {way} {TRANSIT} -j ACCEPT" for way in ("-s", "-d")
+        ),
+    )
 
 
 def _others(facts: HostFacts, case: Case) -> Iterator[Finding]:

@@ -30,8 +30,7 @@ ENTRY = ProviderEntry(
         summary=checks.summary,
         decisive=frozenset({"architecture", "nspawn-linux"}),
         programs=checks.PROGRAMS,
-        files=checks.FILES,
         look=questions.look,
-        questions=(questions.keys,),
+        questions=(questions.firewall,),
     ),
 )

@@ -21,13 +21,11 @@ from labctl.i18n import tr
 from labctl.operating_system import locks
 from labctl.own_directory import open_text
 from labctl.providers import netns
+from labctl.providers.nspawn import TRANSIT
 from labctl.run import run
 from labctl.state import write_atomic
 from labctl.topology import Topology
 
-TRANSIT = IPv4Network("100.127.0.0/16")
-"""For the links between the host and NAT namespaces: a part of RFC 6598's shared address space,
-which private networks seldom use."""
 _SETTINGS = Path("/proc/sys/net/ipv4")
 _FORWARDING = _SETTINGS / "ip_forward"
 _MEMORY = Path("/run/labctl")

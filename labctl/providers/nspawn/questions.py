@@ -1,52 +1,52 @@
-"""What the doctor asks about containers: other labs of containers, the keys for their image."""
+"""What the doctor asks about containers: other labs of containers, and the host's firewall."""
 
 import re
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from labctl.host.facts import ContainerLab, HostFacts
-from labctl.host.files import PROC, RUN, read
+from labctl.host.files import PROC, RUN, SYS, read
 from labctl.host.questions import Host
-from labctl.images.debian import KEYRING
+from labctl.providers.nspawn import TRANSIT
 from labctl.state import STATE_DIRECTORY, LabState
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Adds the labs of containers on this machine to the facts."""
-    return replace(facts, containers=containers())
-
-
-APT_KEYS = Path("/etc/apt/trusted.gpg.d")
-
-
-def keys(host: Host, facts: HostFacts) -> HostFacts:
-    """Adds the keys of Debian's archives, if the image is to be built of their packages.
-
-    mmdebstrap has packages checked with apt's own keys, or with the keyring if apt lacks some.
-    """
-    files = [file for file in (KEYRING, *sorted(APT_KEYS.glob("*"))) if file.is_file()]
-    if facts.image != "none" or "gpg" not in facts.commands or not KEYRING.exists():
+    """Adds the labs of containers on this machine, and whether Docker is here."""
+    if facts.family not in ("linux", "wsl"):
         return facts
-    # gpg makes the directory of its settings: not the user's, for the doctor changes nothing.
-    with tempfile.TemporaryDirectory() as home:
-        command = [
-            host.which("gpg") or "gpg",
-            "--batch",
-            "--homedir",
-            home,
-            "--with-colons",
-            "--show-keys",
-            *files,
-        ]
-        listed = host.answers({"keys": [str(word) for word in command]})["keys"].stdout
-    return replace(facts, archive_keys=key_ids(listed) or None)
+    docker = (SYS / "class/net/docker0").exists()
+    return replace(facts, containers=containers(), docker=docker)
 
 
-def key_ids(listed: str) -> tuple[str, ...]:
-    """The long IDs of the keys in `gpg --with-colons` (doc/DETAILS in GnuPG: field 5 of `pub`)."""
-    rows = [line.split(":") for line in listed.splitlines()]
-    return tuple(row[4] for row in rows if row[0] == "pub" and len(row) > 4)
+def firewall(host: Host, facts: HostFacts) -> HostFacts:
+    """Adds which chains of the firewall drop what is forwarded; only root may see them."""
+    if not facts.root or "nft" not in facts.commands:
+        return facts
+    answer = host.answers({"rules": [host.which("nft") or "nft", "list", "ruleset"]})["rules"]
+    return replace(
+        facts, forward_drops=forward_drops(answer.stdout) if answer.returncode == 0 else None
+    )
+
+
+def forward_drops(ruleset: str) -> tuple[tuple[str, str], ...]:
+    """(table, chain) of the chains for forwarded packets in `nft list ruleset` that end in a drop.
+
+    None of them if a rule accepts the transit links of labs: somebody has taken our advice.
+    """
+    if re.search(rf"saddr {re.escape(str(TRANSIT))} .*\baccept\b", ruleset):
+        return ()
+    found, table, chain = [], "", ""
+    for line in ruleset.splitlines():
+        words = line.split()
+        match words:
+            case ["table", family, name, "{"]:
+                table = f"{family} {name}"
+            case ["chain", name, "{"]:
+                chain = name
+            case ["type", "filter", "hook", "forward", *_] if line.endswith("policy drop;"):
+                found.append((table, chain))
+    return tuple(found)
 
 
 DIRECTORY_OPTION = "--directory="

@@ -26,7 +26,8 @@ def machine_names(topology: Topology) -> list[str]:
 def lab_vagrantfile(topology: Topology, state: LabState, template: Path) -> str:
     """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
     # Vagrant runs in the directory of the Vagrantfile, so the key's path is relative to that.
-    return vagrantfile(topology, template, Path(os.path.relpath(state.ssh_key, state.vagrant)).as_posix())
+    key = Path(os.path.relpath(state.ssh_key, state.vagrant))
+    return vagrantfile(topology, template, key.as_posix())
 
 
 def vagrantfile(topology: Topology, template: Path, key: str) -> str:

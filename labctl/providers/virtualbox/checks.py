@@ -14,6 +14,7 @@ from labctl.host.checks import (
 from labctl.host.facts import HostFacts, VirtualBox, numbers
 from labctl.host.findings import Case, Finding, Group, install
 from labctl.i18n import tr
+from labctl.operating_system.architecture import ARM64, architecture_of
 from labctl.providers.vagrant.checks import (
     DOWNLOAD,
     box,
@@ -67,6 +68,7 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             fix=tr("run it by hand and mend what it complains of"),
             commands=("VBoxManage --version",),
         )
+    yield from _arm(facts, box)
     yield from _versions(facts, box)
     yield from _driver(facts)
     yield from _processor(facts, numbers(box.version))
@@ -181,6 +183,22 @@ def _versions(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
                 url=DOWNLOAD,
             ),
         )
+
+
+def _arm(facts: HostFacts, box: VirtualBox) -> Iterator[Finding]:
+    """Whether this VirtualBox runs on Arm: 7.1 is the first that does (its change log)."""
+    version = numbers(box.version)
+    if architecture_of(facts.machine) != ARM64 or not version or version >= (7, 1):
+        return
+    yield Finding(
+        "virtualbox-arm",
+        "error",
+        "programs",
+        tr("VirtualBox {version} starts no machine on an Arm processor", version=box.version),
+        impact=tr("there is nothing that could run the nodes"),
+        fix=tr("install VirtualBox {known} for Arm: {url}",
+               known=dotted(max(_KNOWN_FROM)), url=VIRTUALBOX_DOWNLOAD),
+    )  # fmt: skip
 
 
 def _driver(facts: HostFacts) -> Iterator[Finding]:

@@ -49,7 +49,8 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
     version = re.search(r"^(\d+\.\d+\.\d+)\S*\s*$", answers["version"].stdout, re.MULTILINE)
     disks = dict(facts.disks)
     folder = re.search(r"^Default machine folder: +(.+)$", answers["properties"].stdout, re.M)
-    if folder and (disk := disk_of(Path(folder[1].strip()), mounts())):
+    mounted = mounts() if facts.family in ("linux", "wsl") else {}
+    if folder and (disk := disk_of(Path(folder[1].strip()), mounted)):
         disks[NAME] = disk
     return replace(
         facts,

@@ -17,7 +17,7 @@ put initramfs.conf /etc/initramfs-tools/conf.d/labctl-box
 put initramfs-modules /usr/share/initramfs-tools/modules.d/labctl-box
 put initramfs-hook /etc/initramfs-tools/hooks/zz-labctl-box 755
 put interfaces /etc/network/interfaces
-mapfile -t wanted < <(sed 's/#.*//' "$PROVISION/packages/box.list" | xargs -n1)
+mapfile -t wanted < <(packages_of "$PROVISION/packages/box.list")
 fetch() { apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "${wanted[@]}"; }
 # The lists are as old as the packages layer; what they name may have left the mirror since.
 fetch || {
@@ -51,8 +51,13 @@ echo labctl-lab >/etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 labctl-lab\n::1 localhost ip6-localhost ip6-loopback\n' >/etc/hosts
 echo "UUID=$uuid / ext4 noatime,errors=remount-ro 0 1" >/etc/fstab
 mkdir -p /boot/grub /etc/labctl
-# shellcheck disable=SC2016 # envsubst is told the name
-UUID=$uuid envsubst '$UUID' <"$box/files/grub.cfg" >/boot/grub/grub.cfg
+case $ARCHITECTURE in
+amd64) disk='(hd0,msdos1)' serial=ttyS0 timer=no_timer_check ;;
+arm64) disk='(hd0,gpt2)' serial=ttyAMA0 timer= ;;
+esac
+# shellcheck disable=SC2016 # envsubst is told the names
+UUID=$uuid DISK=$disk SERIAL=$serial TIMER=$timer envsubst '$UUID $DISK $SERIAL $TIMER' \
+    <"$box/files/grub.cfg" >/boot/grub/grub.cfg
 echo "$version" >/etc/labctl/box
 [ -e /boot/vmlinuz ] && [ -e /boot/initrd.img ] || die "the kernel left no /boot/vmlinuz and initrd.img"
 modinfo -k "$(basename "$(realpath /boot/vmlinuz)" | sed 's/^vmlinuz-//')" \

@@ -13,7 +13,7 @@ put() { install -D -m "${3:-644}" "$box/files/$1" "$2"; }
 printf 'NODE_ROLES="controller gateway compute"\nLAB_STACK=openstack\n' >>/etc/labctl/lab.env
 bash "$PROVISION/10-packages.sh"
 say "instance image and database schemas"
-bash "$PROVISION/image/bake.sh"
+bash "$PROVISION/image/bake.sh" openstack
 
 # cloud-init has done its work, and would take the next machine for a new one; what it wrote names
 # this machine's network card.

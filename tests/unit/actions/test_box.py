@@ -370,7 +370,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def publish(directory: Path, *, checksum: str = "", **more: Any) -> Path:
     """Put a box and its catalogue into a directory; returns the box."""
     file = box_file(directory / "labctl-lab-20261128.9.1-virtualbox.box", **more)
-    box = BuiltBox("virtualbox", file, file.stat().st_size, checksum or sha256(file))
+    size = file.stat().st_size
+    box = BuiltBox("virtualbox", file, size, checksum or sha256(file), "amd64")
     document = catalogue("20261128.9.1", [box])
     (directory / CATALOGUE).write_text(json.dumps(document), encoding="utf-8")
     return file

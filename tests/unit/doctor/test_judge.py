@@ -152,7 +152,8 @@ def test_where_nothing_works_each_provider_says_what_it_lacks() -> None:
         ("wsl-auto", "nspawn"),
         ("nspawn-ready", "nspawn"),
         ("existing-lab-keeps-its-provider", "nspawn"),
-        ("mac-arm", ""),
+        ("mac-arm", "virtualbox"),
+        ("linux-riscv", ""),
     ],
 )
 def test_auto_chooses(name: str, provider: str) -> None:
@@ -225,7 +226,10 @@ def test_the_provider_named_stands_in_for_that_of_lab_yaml(
 def test_quiet_is_quiet_where_all_is_well(run: Callable[..., tuple[int, str, str]]) -> None:
     out = run("laptop", "--quiet")[1]
     assert out.strip() == "✓ the lab can be made here"
-    assert "✗ this machine is arm64" in run("mac-arm", "--quiet", "-p", "virtualbox")[1]
+    assert "✓ the lab can be made here" in run("mac-arm", "--quiet", "-p", "virtualbox")[1]
+    assert (
+        "✗ the provider libvirt is for Linux hosts" in run("mac-arm", "--quiet", "-p", "libvirt")[1]
+    )
 
 
 # -- where one version ends and the next begins ----------------------------------------------------

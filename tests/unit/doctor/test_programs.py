@@ -16,8 +16,8 @@ from labctl.doctor.judge import IGNORE, DoctorReport
 from labctl.doctor.programs import FactCollector
 from labctl.host import files
 from labctl.host.facts import HostFacts, Kvm, Libvirt, Machine, Route, TakenPort, VagrantBox
+from labctl.operating_system import rights
 from labctl.providers.libvirt.questions import libvirt_daemon, libvirt_socket
-from labctl.providers.nspawn import questions as container_questions
 from labctl.providers.nspawn.questions import containers
 from labctl.providers.vagrant.questions import vagrant_boxes, vagrant_plugins
 from labctl.run import Completed
@@ -458,29 +458,33 @@ def test_auto_takes_what_the_programs_say_and_not_that_they_are_there(
     assert report.choice.provider == "virtualbox"
 
 
-# -- the keys of Debian's archives -----------------------------------------------------------------
-def test_the_keys_of_the_image_are_read_where_it_is_to_be_built(
-    facts: Callable[..., HostFacts],
+# -- the firewall ----------------------------------------------------------------------------------
+def test_only_root_asks_for_the_firewalls_chains(
     program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keyring = tmp_path / "keyring.gpg"
-    keyring.write_bytes(b"")
-    (tmp_path / "apt").mkdir()
-    (tmp_path / "apt" / "more.asc").write_text("")
-    monkeypatch.setattr(container_questions, "KEYRING", keyring)
-    monkeypatch.setattr(container_questions, "APT_KEYS", tmp_path / "apt")
-    assert facts("nspawn").archive_keys is None  # without gpg
     asked = tmp_path / "asked"
     program(
-        "gpg",
-        f'''echo "$*" >{asked}
-        echo "pub:-:4096:1:B7C5D7D6350947F8:1674252000:::-:::scSC::::::23::0:"
-        echo "fpr:::::::::B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8:"
-        echo "sub:-:4096:1:6ED0E7B82643E131:1674252000::::::s::::::23:"''',
+        "nft",
+        f"""echo "$*" >{asked}
+        printf '%s\\n' 'table ip filter {{' ' chain FORWARD {{' \\
+            '  type filter hook forward priority filter; policy drop;' ' }}' '}}'""",
     )
-    assert facts("nspawn").archive_keys == ("B7C5D7D6350947F8",)
-    assert asked.read_text().split()[-2:] == [str(keyring), str(tmp_path / "apt" / "more.asc")]
-    program("gpg", "exit 2")
-    assert facts("nspawn").archive_keys is None
+    monkeypatch.setattr(rights, "is_root", lambda: False)
+    assert facts("nspawn").forward_drops is None
+    assert not asked.exists()
+    monkeypatch.setattr(rights, "is_root", lambda: True)
+    assert facts("nspawn").forward_drops == (("ip filter", "FORWARD"),)
+    program("nft", "exit 1")
+    assert facts("nspawn").forward_drops is None
+
+
+def test_docker_is_seen_by_its_bridge(
+    facts: Callable[..., HostFacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.providers.nspawn.questions.SYS", tmp_path)
+    assert not facts("nspawn").docker
+    (tmp_path / "class/net/docker0").mkdir(parents=True)
+    assert facts("nspawn").docker

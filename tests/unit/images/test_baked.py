@@ -19,6 +19,7 @@ import labctl.images.baked
 import labctl.images.debian
 from labctl.errors import Cancelled, LabError
 from labctl.images.baked import BakedImage, ImageCache, exclusive
+from labctl.operating_system.architecture import ARCHITECTURES, host_architecture
 from tests.unit.conftest import GROUP, USER
 from tests.unit.golden import GOLDEN
 
@@ -60,7 +61,8 @@ class Workshop:
             for line in self.lines:
                 how["on_line"](line)
         else:
-            lower, partial, _ = words[-3:]
+            lower, partial, _, stack = words[-4:]
+            assert stack == self.cache.stack
             assert (Path(lower) / "etc" / "packages").exists()
             (Path(partial) / "root" / "etc").mkdir()
             (Path(partial) / "root" / "etc" / "both").write_text("above")
@@ -198,7 +200,10 @@ def test_what_is_asked_of_mmdebstrap(
 ) -> None:
     for name in ("ovn-central", "controller", "compute", "image"):
         (provision / "packages" / f"{name}.list").write_text("")
-    (provision / "packages" / "base.list").write_text("# comment\none two # more\n\n  three\n")
+    other = next(name for name in ARCHITECTURES if name != host_architecture().name)
+    (provision / "packages" / "base.list").write_text(
+        f"# comment\none # more\n\ntwo [{host_architecture().name}]\nfour [{other}]\n  three\n"
+    )
     monkeypatch.setenv("LABCTL_MIRROR", "http://mirror.example/debian")
     workshop.build()
     words = workshop.ran[0]
@@ -211,6 +216,29 @@ def test_what_is_asked_of_mmdebstrap(
     assert provision.name not in hook
     assert "'\"'\"'s provision" in hook
     assert "3 packages and what they need, from Debian trixie" in workshop.said
+
+
+def test_an_image_for_another_architecture(
+    workshop: Workshop, provision: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = next(one for one in ARCHITECTURES.values() if one != host_architecture())
+    own = workshop.cache.key
+    tried: list[str] = []
+    monkeypatch.setattr(
+        labctl.images.baked, "require_emulator", lambda which, directory: tried.append(which.name)
+    )
+    workshop.build()
+    assert not [word for word in workshop.ran[0] if word.startswith("--arch")]
+    assert tried == []
+    workshop.cache = ImageCache(workshop.cache.root, provision, other, "ovn")
+    assert workshop.cache.key != own
+    workshop.build()
+    words = workshop.ran[-2]
+    assert f"--architectures={other.name}" in words
+    assert tried == [other.name]
+    (packages,) = [word for word in words if word.startswith("--include=")]
+    assert "ovn-central" in packages
+    assert "nova" not in packages
 
 
 def test_a_changed_bake_script_keeps_the_packages(workshop: Workshop, provision: Path) -> None:
@@ -379,7 +407,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-# -- the host's keys -------------------------------------------------------------------------------
+# -- unknown keys ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "line",
     [
@@ -389,7 +417,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
         " B8E5F13176D2A7A75220028078DBA3BC47EF2265, which is needed to verify signature.",
     ],
 )
-def test_an_old_keyring_is_named_and_not_the_network(workshop: Workshop, line: str) -> None:
+def test_a_mirrors_own_key_is_named_and_not_the_network(workshop: Workshop, line: str) -> None:
     network = LabError("mmdebstrap failed", hint="is there a network?")
     workshop.fail = lambda command: network
     with pytest.raises(LabError) as error:
@@ -398,4 +426,4 @@ def test_an_old_keyring_is_named_and_not_the_network(workshop: Workshop, line: s
     workshop.lines = (line, "E: The repository is not signed.")
     with pytest.raises(LabError) as error:
         workshop.build()
-    assert "debian-archive-keyring 2023.3" in error.value.hint
+    assert "the mirror signs with a key" in error.value.hint

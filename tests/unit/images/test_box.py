@@ -28,6 +28,13 @@ from labctl.errors import Cancelled, LabError
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.images.box import BoxBuilder
 from labctl.images.box_file import pack, root_uuid, version_of
+from labctl.operating_system.architecture import (
+    AMD64,
+    ARCHITECTURES,
+    ARM64,
+    Architecture,
+    host_architecture,
+)
 from labctl.providers.registry import entries
 from tests.unit.golden import GOLDEN
 
@@ -127,7 +134,12 @@ def test_every_file_of_the_recipe_is_used_and_every_file_used_is_there() -> None
     script = (FILES.parent / "system.sh").read_text()
     used = set(re.findall(r"^put (\S+)", script, re.MULTILINE))
     used |= set(re.findall(r"\$box/files/([\w.-]+)", script))
-    used |= {"box.ovf", "Vagrantfile.libvirt", "Vagrantfile.virtualbox"}  # labctl fills them in
+    used |= {
+        "box.ovf",
+        "machine.arm64.xml",
+        "Vagrantfile.libvirt",
+        "Vagrantfile.virtualbox",
+    }  # labctl fills them in
     assert used == {path.name for path in FILES.iterdir()}
 
 
@@ -173,7 +185,8 @@ def test_both_boxes_and_what_is_in_them(workshop: Workshop) -> None:
     version = builder.version
     assert workshop.ran[0] == ("system", version, root_uuid(builder.key))
     assert workshop.ran[1] == ("raw", "raw", root_uuid(builder.key), "20")
-    names = {f"labctl-lab-{version}-{box.provider}.box" for box in boxes}
+    architecture = host_architecture().name
+    names = {f"labctl-lab-{version}-{box.provider}-{architecture}.box" for box in boxes}
     assert {path.name for path in workshop.output.iterdir()} == {*names, "labctl-lab.json"}
     for box in boxes:
         assert box.sha256 == hashlib.sha256(box.file.read_bytes()).hexdigest()
@@ -242,7 +255,10 @@ def test_a_box_is_built_once(workshop: Workshop) -> None:
     assert len(workshop.ran) == count
     # What is left in the cache is the layer: neither disks nor anything unfinished.
     left = {path.name for path in (workshop.images.root / "boxes").iterdir()}
-    assert left - {"box.log"} == {"lock", f"layer-{workshop.builder().key}"}
+    assert left - {"box.log"} == {
+        "lock",
+        f"layer-{host_architecture().name}-openstack-{workshop.builder().key}",
+    }
 
 
 def test_the_other_box_later_is_of_the_same_version(workshop: Workshop) -> None:
@@ -286,7 +302,7 @@ def test_the_layer_of_an_older_recipe_goes_when_there_is_a_new_box(workshop: Wor
     builder = workshop.builder("libvirt")
     (new,) = builder.build()
     (layer,) = (workshop.images.root / "boxes").glob("layer-*")
-    assert layer.name == f"layer-{builder.key}"
+    assert layer.name.endswith(f"-{builder.key}")
     assert new.file != old.file
     assert old.file.is_file()  # the user's, who may be using it
 
@@ -374,3 +390,54 @@ def _read(archive: tarfile.TarFile, name: str) -> str:
     member = archive.extractfile(name)
     assert member is not None
     return member.read().decode()
+
+
+# -- architectures ---------------------------------------------------------------------------------
+def test_boxes_for_both_architectures_are_side_by_side(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = workshop.builder().build()
+    other = next(one for one in ARCHITECTURES.values() if one != host_architecture())
+    images = workshop.images
+    workshop.images = ImageCache(images.root, workshop.provision, other)
+    theirs = workshop.builder("virtualbox").build()
+    assert {box.architecture for box in theirs} == {other.name}
+    assert all(box.file.is_file() for box in (*own, *theirs))
+    written = json.loads((workshop.output / "labctl-lab.json").read_text(encoding="utf-8"))
+    listed = {
+        (entry["name"], entry["architecture"], entry["url"])
+        for version in written["versions"]
+        for entry in version["providers"]
+    }
+    assert listed == {(box.provider, box.architecture, box.file.name) for box in (*own, *theirs)}
+    # The layer of the other architecture is none of an older recipe.
+    ran = len(workshop.ran)
+    workshop.images = images
+    assert [box.sha256 for box in workshop.builder().build()] == [box.sha256 for box in own]
+    assert len(workshop.ran) == ran
+
+
+@pytest.mark.parametrize(
+    ("architecture", "os_type", "controller"),
+    [(AMD64, "Debian_64", "AHCI"), (ARM64, "Debian_arm64", "VirtioSCSI")],
+)
+def test_what_virtualbox_is_told_of_the_architecture(
+    architecture: Architecture, os_type: str, controller: str, workshop: Workshop
+) -> None:
+    workshop.images = ImageCache(workshop.images.root, workshop.provision, architecture)
+    (box,) = workshop.builder("virtualbox").build()
+    with tarfile.open(box.file) as archive:
+        ovf = archive.extractfile("box.ovf")
+        metadata = archive.extractfile("metadata.json")
+        assert ovf is not None
+        assert metadata is not None
+        text = ovf.read().decode()
+        assert json.loads(metadata.read())["architecture"] == architecture.name
+    assert f">{os_type}</vbox:OSType>" in text
+    assert f"<rasd:ResourceSubType>{controller}</rasd:ResourceSubType>" in text
+
+
+def test_a_box_without_openstack_is_another_one(workshop: Workshop) -> None:
+    whole = workshop.builder().key
+    workshop.images = ImageCache(workshop.images.root, workshop.provision, stack="ovn")
+    assert workshop.builder().key != whole

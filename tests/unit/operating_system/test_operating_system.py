@@ -103,6 +103,15 @@ def test_without_open_directories_files_are_found_by_their_path(
         files.open_directory(tmp_path / "missing")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="directories are not opened there")
+def test_what_is_no_directory_is_not_opened_as_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # opening it would wait for a writer
+    for name in ("fifo", "file"):
+        (tmp_path / "file").touch()
+        with pytest.raises(NotADirectoryError):
+            files.open_directory(tmp_path / name)
+
+
 def test_a_group_of_zombies_has_ended_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     """There killpg(2) of a group with nothing but zombies is not permitted."""
     process = processes.start_group(["sleep", "60"], output=subprocess.DEVNULL)

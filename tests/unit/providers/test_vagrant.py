@@ -1,10 +1,13 @@
-"""The provider on Vagrant, with a Vagrant and hypervisors that are a file of text."""
+"""The provider on Vagrant, with a Vagrant and hypervisors that are a file of text.
+
+All of it here and on a Mac that is played: no program of Linux is called there, and no /proc read.
+"""
 
 import sys
 import threading
 import time
 from ast import literal_eval
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from labctl.providers.virtualbox.hypervisor import VirtualBox
 from labctl.state import LabState
 from labctl.topology import Node, Topology
 from tests.unit.fakes import topology
+from tests.unit.macos import macos
 
 TEMPLATE = Path(__file__).parents[3] / "Vagrantfile.j2"
 PROGRAM = Path(__file__).parent / "fake_vagrant.py"
@@ -108,6 +112,16 @@ class Guests:
                 outer.closed.append(name)
 
         return Guest()
+
+
+@pytest.fixture(params=["here", "macOS"], autouse=True)
+def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "here":
+        yield
+        return
+    # The suite's libvirt is played, too: it would be another program on no Mac.
+    with macos(monkeypatch, more_programs=frozenset({"virsh"})):
+        yield
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from typing import IO
 from labctl.assets import PACKAGE
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.operating_system.processes import command_line, decoded, end_group, start_group
+from labctl.operating_system.processes import end_group, start_group
+from labctl.operating_system.programs import command_line, decoded
 
 __all__ = [
     "CommandFailed",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from labctl.operating_system.files import CLOEXEC, DIRECTORY, NOFOLLOW
-from labctl.operating_system.processes import command_line, decoded
+from labctl.operating_system.programs import command_line, decoded
 
 
 def close_directory_to_others(directory: Path) -> None:

@@ -1,7 +1,5 @@
 """Processes and their groups, CPUs, output."""
 
-import errno
-import locale
 import os
 import signal
 import subprocess
@@ -12,7 +10,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import IO, NoReturn
 
-from labctl.operating_system.programs import find
+from labctl.operating_system.programs import command_line
 
 END_TIMEOUT = 5.0
 """Seconds that processes may take to end after a signal."""
@@ -23,33 +21,6 @@ def usable_cpus() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 0
-
-
-def command_line(argv: list[str]) -> list[str]:
-    """argv with the program's path, where the system would look for it in the current directory.
-
-    That is Windows, which also finds no script (.bat, .cmd) by its name alone. Raises
-    FileNotFoundError.
-    """
-    if sys.platform == "win32":
-        program = find(argv[0])
-        if program is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
-        return [program, *argv[1:]]
-    return argv
-
-
-def decoded(output: bytes) -> str:
-    """What a program printed, as text with plain line ends.
-
-    Not every program prints UTF-8: on Windows some take the user's code page, in Taiwan cp950.
-    Text of that which is no ASCII is not valid UTF-8, but for rare accidents.
-    """
-    try:
-        text = output.decode()
-    except UnicodeDecodeError:
-        text = output.decode(locale.getencoding(), errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def start_group(

@@ -1,5 +1,7 @@
-"""Where programs are: in the directories of PATH, and where Windows' installers put them."""
+"""Programs: where they are, on PATH or where Windows' installers put them; what they print."""
 
+import errno
+import locale
 import os
 import shutil
 import sys
@@ -66,3 +68,30 @@ def complete_path() -> None:
         if place.rstrip("\\").upper() not in known and Path(place).is_dir():
             path.append(place)
     os.environ["PATH"] = os.pathsep.join(directory for directory in path if directory)
+
+
+def command_line(argv: list[str]) -> list[str]:
+    """argv with the program's path, where the system would look for it in the current directory.
+
+    That is Windows, which also finds no script (.bat, .cmd) by its name alone. Raises
+    FileNotFoundError.
+    """
+    if sys.platform == "win32":
+        program = find(argv[0])
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+        return [program, *argv[1:]]
+    return argv
+
+
+def decoded(output: bytes) -> str:
+    """What a program printed, as text with plain line ends.
+
+    Not every program prints UTF-8: on Windows some take the user's code page, in Taiwan cp950.
+    Text of that which is no ASCII is not valid UTF-8, but for rare accidents.
+    """
+    try:
+        text = output.decode()
+    except UnicodeDecodeError:
+        text = output.decode(locale.getencoding(), errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -149,8 +149,8 @@ def test_a_program_of_windows_is_found_on_path_alone(on_windows: Path) -> None:
     assert programs.find("tool.txt") is None
     assert programs.find("VBoxManage") is None
     with pytest.raises(FileNotFoundError):
-        processes.command_line(["VBoxManage", "list", "vms"])
-    assert processes.command_line(["tool", "a b"]) == [str(on_windows / "tool.cmd"), "a b"]
+        programs.command_line(["VBoxManage", "list", "vms"])
+    assert programs.command_line(["tool", "a b"]) == [str(on_windows / "tool.cmd"), "a b"]
 
 
 def test_installers_that_leave_path_alone(
@@ -172,6 +172,6 @@ def test_installers_that_leave_path_alone(
 def test_output_in_another_code_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locale, "getencoding", lambda: "cp950")
     text = r"Default machine folder: C:\Users\王 小明\VirtualBox VMs"
-    assert processes.decoded(f"{text}\r\n".encode("cp950")) == f"{text}\n"
-    assert processes.decoded(f"{text}\r\n".encode()) == f"{text}\n"
-    assert processes.decoded(b"\xff\xff") == "\ufffd\ufffd"
+    assert programs.decoded(f"{text}\r\n".encode("cp950")) == f"{text}\n"
+    assert programs.decoded(f"{text}\r\n".encode()) == f"{text}\n"
+    assert programs.decoded(b"\xff\xff") == "\ufffd\ufffd"

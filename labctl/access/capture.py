@@ -4,7 +4,7 @@ import base64
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -109,14 +109,29 @@ def recording(
             windows.update((tap, (began[tap.node], ended[tap.node])) for tap in taps)
 
 
+def filter_trouble(guest: Guest, filter: str) -> str:
+    """What a node's tcpdump says of a filter that it does not take; "" if it does.
+
+    Also "" where nobody can be asked.
+    """
+    with suppress(GuestError):
+        asked = guest.run(["tcpdump", "-d", filter], timeout=20, check=False)  # opens no interface
+        errors = [line for line in asked.stderr.splitlines() if line.startswith("tcpdump: ")]
+        if asked.returncode == 1 and errors:
+            return errors[-1].removeprefix("tcpdump: ")
+    return ""
+
+
 def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
     """Start the tcpdumps; the node's time when all of them capture. Raises GuestError."""
     starts = "\n".join(
         f"setsid {_tcpdump(tap, file)} </dev/null >/dev/null 2>{file}.log &\necho $! >{file}.pid"
         for tap, file in files.items()
     )
+    first = next((_tcpdump(tap, file).splitlines()[0] for tap, file in files.items()), "")
     result = guest.run(
         f"""
+        # {first}
         listens() {{
             for _ in $(seq {250 * guest.timeout_factor}); do
                 grep -q 'listening on' $1.log && return
@@ -157,6 +172,7 @@ def _stop(guest: Guest, files: Iterable[str]) -> tuple[float, list[bytes]]:
     """
     result = guest.run(
         f"""
+        # kill -INT tcpdump
         date +%s.%N
         files="{" ".join(files)}"
         # The packets have passed the interfaces, but tcpdump may not have read them yet. It sleeps

@@ -67,6 +67,7 @@ class Guest(Protocol):
     ) -> GuestResult:
         """Run a command: a list is quoted word by word, a string is a script for bash.
 
+        Messages name a script by its first line, which may be a comment that says what it is for.
         `timeout` is the seconds a container gets; every node gets that times `timeout_factor`.
         """
         ...

@@ -199,7 +199,9 @@ class SSHGuest:
         node take a lock there.
         """
         script = command if isinstance(command, str) else shlex.join(command)
-        shown = script.strip().splitlines()[0][:120] if script.strip() else "(nothing)"
+        # A script's first line names it in messages, also as a comment.
+        lines = script.strip().splitlines() or ["(nothing)"]
+        shown = lines[0].removeprefix("# ")[:120]
         timeout *= self.timeout_factor
         began = time.monotonic()
         ended: float | None = None

@@ -17,7 +17,7 @@ from labctl import __version__
 from labctl.caller import give_to_caller
 from labctl.cli.box import box_app
 from labctl.cli.lab import lab_app
-from labctl.cli.lessons import lessons_app
+from labctl.cli.lessons import lesson_app, lessons_app
 from labctl.cli.options import Verbs
 from labctl.cli.process import prepare
 from labctl.cli.snapshots import snapshots_app
@@ -69,6 +69,7 @@ def _language(asked: str) -> str:
 for group in (lab_app, lessons_app, snapshots_app, views_app):
     app.add_typer(group)
 app.add_typer(box_app, name="box")
+app.add_typer(lesson_app, name="lesson")
 
 
 # -- running, and errors -------------------------------------------------------------------------

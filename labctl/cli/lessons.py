@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.elevate import command_name
-from labctl.cli.options import DEFAULT, File, Json, Quiet, open_console, open_lab
+from labctl.cli.options import DEFAULT, File, Json, Quiet, Verbs, open_console, open_lab
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import current_language, set_language, tr, tr_n
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labctl.lessons.session import Session
 
 lessons_app = typer.Typer()
+lesson_app = typer.Typer(cls=Verbs, help="Lessons of your own.", no_args_is_help=True)
 
 LessonName = Annotated[
     str,
@@ -47,6 +48,33 @@ def lessons(json: Json = False) -> None:
             f"{command_name()} start {all_lessons[0].id if len(all_lessons) == 1 else 'LESSON'}"
         )
         console.say(tr("next: {command}", command=command))
+
+
+@lesson_app.command("new")
+def lesson_new(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id: small letters, digits and hyphens.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", readable=False, help="A file; default: ID.yaml."),
+    ] = None,
+) -> None:
+    """Write a lesson that runs, to make your own of."""
+    from labctl.lessons.new import new_lesson
+    from labctl.user_files import write_for_user
+
+    text = new_lesson(id)
+    path = output or Path(f"{id}.yaml")
+    if path.exists() or path.is_symlink():
+        raise LabError(
+            tr("{file} is there already", file=path),
+            hint=tr("delete it, or choose another file with -o"),
+            code=EXIT_USAGE,
+        )
+    write_for_user(path, text)
+    command = f"{command_name()} replay {path}"
+    typer.echo(tr("{file} is written; run it with {command}", file=path, command=command))
 
 
 @lessons_app.command()

@@ -57,7 +57,6 @@ class FactCollector:
             memory_mib=total,
             available_mib=available,
             hyperv=family == "wsl",  # WSL 2 is a virtual machine of Hyper-V
-            windows_access=bool(self.env.get("VAGRANT_WSL_ENABLE_WINDOWS_ACCESS")),
             commands=self._commands(),
             networks_conf=files.read("/etc/vbox/networks.conf"),
             disks=self._disks(files.mounts() if linux else {}),

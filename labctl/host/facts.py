@@ -157,8 +157,6 @@ class HostFacts:
     secure_boot: bool | None = None
     hyperv: bool = False
     """Whether Hyper-V uses the processor's virtualization."""
-    windows_access: bool = False
-    """Whether Vagrant in WSL may use the VirtualBox of Windows."""
     kvm: Kvm = Kvm()
     commands: tuple[str, ...] = ()
     """Which of the programs that labctl calls are installed."""

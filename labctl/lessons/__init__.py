@@ -1,3 +1,3 @@
 """Lessons: their format, claims, progress, and a session with a learner."""
 
-__all__ = ["evidence", "load", "model", "progress", "results", "session", "transcript"]
+__all__ = ["evidence", "load", "model", "new", "progress", "results", "session", "transcript"]

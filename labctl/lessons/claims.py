@@ -19,6 +19,7 @@ from labctl.lessons.matching import matches
 from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact
 from labctl.lessons.templates import fill, fill_all
 from labctl.probes import ProbeContext, ReadCache
+from labctl.spec.problems import quoted
 from labctl.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -289,6 +290,21 @@ class ClaimChecker:
                 return self._hypervisor()
             case _:
                 return name
+
+    def place(self, template: str) -> str:
+        """The name of the node that a template names or an alias stands for.
+
+        Raises LabError when the lab has none of that name, as long as a fact in it is not known.
+        """
+        filled = fill(template, self.values()).strip()
+        name, names = self.node_name(filled), [node.name for node in self._topology.nodes]
+        if name not in names:
+            known = ", ".join((*NODES, *names))
+            raise LabError(
+                tr("this lab has no node {name}", name=quoted(filled)),
+                hint=tr("known are {names}", names=known),
+            )
+        return name
 
     def _hypervisor(self) -> str:
         """The node that runs the first instance; the first compute node when none does."""

@@ -4,28 +4,27 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from labctl.access.capture import Tap
 from labctl.access.guest import Guest, GuestResult, LateError
 from labctl.access.packets import exchange
 from labctl.engine.steps import StepContext
-from labctl.errors import LabError
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.lessons.background import BackgroundCommand
 from labctl.lessons.claims import ClaimChecker
-from labctl.lessons.model import Checkpoint
+from labctl.lessons.model import Checkpoint, instance_names
 from labctl.lessons.results import CheckpointResult, CommandResult
 from labctl.lessons.templates import fill
 from labctl.probes.in_instance import run_in_instance
 from labctl.terminal.console import Console
-from labctl.topology import Topology
+from labctl.topology import Instance, Topology
 
 VARIABLES = "/var/lib/labctl/lesson.sh"
 """On the nodes: the shell variables that checkpoints set. /etc/profile.d/labctl.sh reads this file
 at login."""
-COMMAND_SECONDS = 300
-"""How long one command of a checkpoint may take; our choice, not measured."""
 _MOST_OUTPUT = 262_144
 """Characters of a command's output that are shown and kept."""
 
@@ -50,6 +49,10 @@ def _tcpdump(interface: str, filter: str) -> str:
     return f"tcpdump -vvneei {interface} {shlex.quote(filter)}"
 
 
+def _first_line(command: CommandResult) -> str:
+    return command.command.splitlines()[0]
+
+
 class Commands:
     """Runs the commands of one lesson's checkpoints on one lab."""
 
@@ -68,10 +71,8 @@ class Commands:
 
     def of(self, checkpoint: Checkpoint, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(prompt, command) for each command of the checkpoint, in the order they are run."""
-        if checkpoint.node == "instance":
-            prompt = f"{self._topology.image.user}@{self._topology.instances[0].name}$"
-        else:
-            prompt = f"{self.node_of(checkpoint)}#"
+        node, instance = self.place_of(checkpoint)
+        prompt = f"{node}#" if instance is None else f"{self._topology.image.user}@{instance.name}$"
         for template in checkpoint.run:
             yield prompt, fill(template, values, quoting=True).strip()
 
@@ -89,25 +90,116 @@ class Commands:
         Raises LabError when a command fails. `checking`: the commands run only to cause packets
         that a claim looks at, so they are not shown, may fail, and keep no variables.
         """
-        inside = checkpoint.node == "instance"
-        node = self.node_of(checkpoint)
-        name = self._topology.instances[0].name if inside else node
+        with self._in_background(checkpoint, values, result, checking):
+            self._run_in_turn(checkpoint, values, result, context, checking)
+
+    @contextmanager
+    def _in_background(
+        self,
+        checkpoint: Checkpoint,
+        values: Mapping[str, Any],
+        result: CheckpointResult,
+        checking: bool,
+    ) -> Iterator[None]:
+        """The checkpoint's commands in the background run while the body does.
+
+        Raises LabError when one of them failed before it was ended.
+        """
+        running: list[tuple[BackgroundCommand, CommandResult]] = []
+        try:
+            for number, (node, prompt, script) in enumerate(self.behind(checkpoint, values)):
+                command = BackgroundCommand(
+                    self._guest_of(node), script, f"{checkpoint.id}-{number}"
+                )
+                command.start()
+                shown = f"{script} &"
+                if not checking:
+                    self._console.command(shown, prompt)
+                running.append((command, CommandResult(node, shown, "", 0, 0.0, prompt)))
+            result.commands.extend(ran for _, ran in running)
+            yield
+        except BaseException:
+            for command, _ in running:
+                with suppress(LabError):  # the first error is raised
+                    command.end()
+            raise
+        failed: CommandResult | None = None
+        for command, ran in running:
+            ended = command.end()
+            ran.output, ran.seconds = head_and_tail(ended.output), ended.seconds
+            # What is ended by a signal need not exit 0.
+            ran.exit_code = ended.exit_code if ended.by_itself else 0
+            if not checking:
+                self._console.say(tr("in the background: {command}", command=_first_line(ran)))
+                self._console.output(ran.output)
+            failed = failed or (ran if ran.exit_code else None)
+        if failed is not None and not checking:
+            raise LabError(
+                tr(
+                    "`{command}` failed on {node} (exit {code})",
+                    command=_first_line(failed),
+                    node=failed.node,
+                    code=failed.exit_code,
+                ),
+                hint=tr("it was to run until the others were over; its output is above"),
+            )
+
+    def behind(
+        self, checkpoint: Checkpoint, values: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str, str]]:
+        """(node, prompt, command) for each of the checkpoint's commands in the background.
+
+        Raises LabError when it is to run in an instance.
+        """
+        for background in checkpoint.background:
+            if background.node:
+                node = self._checker.place(background.node)
+            else:
+                node, instance = self.place_of(checkpoint)
+                if instance is not None:
+                    raise LabError(
+                        tr("in an instance nothing runs in the background"),
+                        hint=tr("say `node:` at the command"),
+                        code=EXIT_USAGE,
+                    )
+            yield node, f"{node}#", fill(background.run, values, quoting=True).strip()
+
+    def end_background(self, checkpoint: Checkpoint) -> None:
+        """End what a labctl that was killed left in the background of this checkpoint's nodes."""
+        if checkpoint.background:
+            for node in self._topology.nodes:
+                with suppress(LabError):  # a node that does not answer runs nothing
+                    for number in range(len(checkpoint.background)):
+                        guest = self._guest_of(node.name)
+                        BackgroundCommand(guest, "", f"{checkpoint.id}-{number}").end()
+
+    def _run_in_turn(
+        self,
+        checkpoint: Checkpoint,
+        values: Mapping[str, Any],
+        result: CheckpointResult,
+        context: StepContext,
+        checking: bool,
+    ) -> None:
+        node, instance = self.place_of(checkpoint)
+        name = node if instance is None else instance.name
         for prompt, command in self.of(checkpoint, values):
             if not checking:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
             late: LateError | None = None
             try:
-                if inside:
+                if instance is not None:
                     completed = run_in_instance(
                         self._checker.probe_context(),
                         command,
-                        timeout=COMMAND_SECONDS,
+                        timeout=checkpoint.timeout,
                         cancelled=context.cancelled,
+                        instance=instance,
                     )
                 else:
                     sets = () if checking else tuple(checkpoint.sets)
-                    completed = self.shell(node, command, sets, context)
+                    completed = self.shell(checkpoint, node, command, sets, context)
             except LateError as error:
                 late, completed = error, error.result
             text = head_and_tail(completed.stdout + completed.stderr, completed.left_out)
@@ -147,8 +239,8 @@ class Commands:
     ) -> Iterator[tuple[str, str]]:
         """(prompt, command) by which a learner sees what the checkpoint's captures see."""
         for capture in checkpoint.capture:
-            node = self._checker.node_name(capture.node)
-            yield f"{node}#", _tcpdump(capture.interface, fill(capture.filter, values))
+            node, interface = self._checker.place(capture.node), fill(capture.interface, values)
+            yield f"{node}#", _tcpdump(interface.strip(), fill(capture.filter, values))
 
     def show_frames(self, captured: Mapping[Tap, bytes], result: CheckpointResult) -> None:
         """Show a request and its reply as tcpdump prints them, for each capture that has any.
@@ -172,11 +264,21 @@ class Commands:
                 )
 
     def shell(
-        self, node: str, script: str, sets: Sequence[str], context: StepContext | None = None
+        self,
+        checkpoint: Checkpoint,
+        node: str,
+        script: str,
+        sets: Sequence[str],
+        context: StepContext | None = None,
     ) -> GuestResult:
-        """Run a script on a node with the learner's variables; those in `sets` are saved."""
+        """Run a script on a node with the learner's variables; those in `sets` are saved.
+
+        It may take as long as the checkpoint's commands may. Raises LateError.
+        """
         save = f"for v in {' '.join(sets)}; do declare -p $v; done >>{VARIABLES} 2>/dev/null"
         lines = [
+            f"# {(script.strip().splitlines() or ['true'])[0]}",  # names it in messages
+            "mkdir -p /var/lib/labctl",
             ". /etc/profile.d/labctl.sh",
             "shopt -s expand_aliases",
             script,
@@ -185,8 +287,8 @@ class Commands:
             "exit $labctl_exit",
         ]
         return self._guest_of(node).run(
-            "mkdir -p /var/lib/labctl\n" + "\n".join(lines),
-            timeout=COMMAND_SECONDS,
+            "\n".join(lines),
+            timeout=checkpoint.timeout,
             check=False,
             cancelled=None if context is None else context.cancelled,
         )
@@ -199,13 +301,25 @@ class Commands:
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
         if lines:
-            self.shell(self.node_of(checkpoint), "\n".join(lines), tuple(variables))
+            self.shell(checkpoint, self.node_of(checkpoint), "\n".join(lines), tuple(variables))
             self.share(checkpoint)
 
     def node_of(self, checkpoint: Checkpoint) -> str:
         """The node that a checkpoint works on; the controller if it works in an instance."""
-        inside = checkpoint.node == "instance"
-        return self._checker.node_name("controller" if inside else checkpoint.node)
+        return self.place_of(checkpoint)[0]
+
+    def place_of(self, checkpoint: Checkpoint) -> tuple[str, Instance | None]:
+        """Where a checkpoint's commands run: a node, or (with the controller) an instance.
+
+        Raises LabError when the lab has no node of that name.
+        """
+        name = fill(checkpoint.node, self._checker.values()).strip()
+        if name == "instance":
+            return self._topology.controller.name, self._topology.instances[0]
+        for instance in self._topology.instances:
+            if instance.name == name and name in instance_names(self._topology):
+                return self._topology.controller.name, instance
+        return self._checker.place(checkpoint.node), None
 
     def share(self, checkpoint: Checkpoint) -> None:
         """Copy the variables that the checkpoint set to the other nodes.

@@ -3,15 +3,15 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from jinja2.nodes import Getattr, Name
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
@@ -22,6 +22,7 @@ from labctl.lessons.model import (
     CAPTURED,
     NODES,
     PROBES,
+    Background,
     Capture,
     Checkpoint,
     Claim,
@@ -104,6 +105,14 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
         # for text says both.
         problems = [_problem(source, error) for error in errors if error["loc"][-1:] != ("int",)]
         problems += _text_problems(source)
+        # One mistake hides no other: what can be read is looked at as well.
+        wrong = tuple(problem.path for problem in problems)
+        below = tuple(f"{path}{end}" for path in wrong for end in ".[")
+        problems += [
+            problem
+            for problem in _lesson_problems(_readable(Lesson, source.data), source)
+            if problem.path not in wrong and not problem.path.startswith(below)
+        ]
     else:
         problems = [*_lesson_problems(lesson, source), *_text_problems(source)]
     problems += [problem for _, problem in source.repeated]
@@ -112,6 +121,38 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
     _remember(source)
     lesson.read_from(source)
     return lesson
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_PARTS: Mapping[str, type[BaseModel]] = {
+    "checkpoints": Checkpoint,
+    "claims": Claim,
+    "capture": Capture,
+    "background": Background,
+    "facts": Fact,
+}
+"""{name of a field: the model of its elements}."""
+
+
+def _readable(model: type[_Model], data: Any) -> _Model:
+    """What can be read of data that pydantic refuses; everything else is empty."""
+    values: dict[str, Any] = {}
+    given = data if isinstance(data, dict) else {}
+    for name, field in model.model_fields.items():
+        value, part = given.get(field.alias or name), _PARTS.get(name)
+        if part is Fact:
+            facts = value.items() if isinstance(value, dict) else ()
+            values[name] = {key: _readable(part, item) for key, item in facts}
+        elif part is not None:
+            values[name] = [
+                _readable(part, item) for item in (value if isinstance(value, list) else ())
+            ]
+        else:
+            try:
+                values[name] = TypeAdapter[Any](field.annotation or Any).validate_python(value)
+            except ValidationError:
+                values[name] = "" if field.is_required() else field.default
+    return model.model_construct(**values)
 
 
 def _remember(source: YamlSource) -> None:
@@ -145,7 +186,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
             return source.problem(path, *wrong)
         case kind:
             message = MESSAGES.get(kind)
-            return source.problem(path, tr(message) if message else error["msg"])
+            least = f"{error.get('ctx', {}).get('ge', 0):g}"
+            return source.problem(path, tr(message, least=least) if message else error["msg"])
 
 
 def _mistyped(value: Any) -> tuple[str, str] | None:
@@ -168,11 +210,12 @@ MESSAGES = {
     "sequence_str": mark("must be a list"),
     "is_instance_of": mark("must be a list"),
     "string_type": mark("must be text"),
+    "no_text": mark("must be text"),
     "float_type": mark("must be a number"),
     "float_parsing": mark("must be a number"),
     "too_short": mark("must not be empty"),
     "finite_number": mark("must be a number"),
-    "greater_than_equal": mark("must not be less than 0"),
+    "greater_than_equal": mark("must not be less than {least}"),
     "less_than_equal": mark("must not be more than 3600"),
 }
 """{type of a pydantic error: our message}; pydantic's own is shown for other types."""
@@ -180,7 +223,7 @@ MESSAGES = {
 
 def _keys() -> Iterator[str]:
     """Every key that may occur anywhere in a lesson."""
-    for model in (Lesson, Checkpoint, Capture, Claim, Fact, Text):
+    for model in (Lesson, Checkpoint, Background, Capture, Claim, Fact, Text):
         for name, field in model.model_fields.items():
             yield field.alias or name
 
@@ -307,6 +350,8 @@ def _capture_problems(
         message = tr("this checkpoint has no capture, so {probe} sees nothing", probe=claim.probe)
         yield source.problem((*path, "probe"), message, tr("add one"))
         return
+    if any("{" in capture.interface for capture in checkpoint.capture):
+        return  # known when the checkpoint is run
     interfaces = sorted({capture.interface for capture in checkpoint.capture})
     for part in ("where", "each"):
         asked = getattr(claim, part).get("interface")
@@ -378,6 +423,12 @@ def json_schema() -> dict[str, Any]:
                 field["description"] = " ".join(field["description"].split())
         if "probe" in definition["properties"]:
             definition["properties"]["probe"]["enum"] = sorted(PROBES)
+    for name in ("Background", "Text"):  # a plain text stands for the first of its keys
+        whole = schema["$defs"][name]
+        schema["$defs"][name] = {
+            "description": whole.pop("description"),
+            "anyOf": [{"type": "string"}, {**whole, "minProperties": 1}],
+        }
     schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
     dialect = "http://json-schema.org/draft-07/schema#"
     return {"$schema": dialect, **schema, "title": "a lesson of labctl"}

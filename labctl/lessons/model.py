@@ -1,11 +1,11 @@
 """A lesson: one tutorial day as data. The format is documented in docs/lessons.md.
 
-Text is written in `en` and `zh-TW`. Commands, facts and claims are Jinja2 templates that use the
-lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
+Text is written in `en`, in `zh-TW` or in both. Commands, facts and claims are Jinja2 templates that
+use the lab's topology (`lab`, `instance`), so a lesson fits labs with other names and addresses.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,15 +17,18 @@ from pydantic import (
     Field,
     PrivateAttr,
     WithJsonSchema,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import Language, current_language, tr
+from labctl.lessons.templates import fill
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
 from labctl.probes.wire import PROBES as WIRE
-from labctl.spec.problems import KeyPath, SpecError, quoted
-from labctl.spec.source import YamlSource
+from labctl.spec.problems import KeyPath, Problem, SpecError, quoted
+from labctl.spec.source import YamlSource, mistyped
 from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **WIRE}
@@ -88,21 +91,38 @@ class _Model(BaseModel):
 
 
 class Text(_Model):
-    """A text in both languages."""
+    """A text in one language or in both; a plain text is one in English.
 
-    en: str
+    A reader of the other language is shown the one that there is. The built-in lessons have both.
+    """
+
+    en: str = ""
     """English."""
-    zh_tw: str = Field(alias="zh-TW")
+    zh_tw: str = Field("", alias="zh-TW")
     """Traditional Chinese, as in Taiwan."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, given: Any) -> Any:
+        # `en：Floating IP`, with the colon of a Chinese keyboard, was meant to be a key.
+        key = isinstance(given, str) and given.startswith(("en", "zh-TW")) and mistyped(given)
+        return {"en": given} if isinstance(given, str) and not key else given
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Text":
+        if not (self.en.strip() or self.zh_tw.strip()):
+            raise PydanticCustomError("no_text", "must be text")
+        return self
 
     def __str__(self) -> str:
         return self.said_in(current_language())
 
     def said_in(self, language: Language) -> str:
-        """The text in that language."""
-        if language != "zh-TW":
-            return self.en.strip()
-        return without_gaps(self.zh_tw).strip()
+        """The text in that language; where there is none, in the other."""
+        chinese = without_gaps(self.zh_tw).strip()
+        if language == "zh-TW":
+            return chinese or self.en.strip()
+        return self.en.strip() or chinese
 
 
 class ProbeQuery(_Model):
@@ -146,11 +166,25 @@ class Capture(_Model):
     """A tcpdump that runs while the checkpoint's commands run."""
 
     node: str
-    """As in a checkpoint, but not `instance`."""
+    """As in a checkpoint, but no instance; a template."""
     interface: str
-    """Its name in `ip link` on that node."""
+    """Its name in `ip link` on that node; a template."""
     filter: str
     """A pcap filter; a template."""
+
+
+class Background(_Model):
+    """A command that runs while the checkpoint's other commands run, and is ended after them."""
+
+    run: str = Field(min_length=1)
+    """A script for the shell; a template whose values are quoted for the shell."""
+    node: str = ""
+    """As in a checkpoint, but no instance; empty: the checkpoint's node. A template."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, given: Any) -> Any:
+        return {"run": given} if isinstance(given, str) and not mistyped(given) else given
 
 
 class Checkpoint(_Model):
@@ -167,14 +201,19 @@ class Checkpoint(_Model):
     hints: Sequence[Text] = ()
     """Each tells a little more than the one before; templates."""
     node: str = "controller"
-    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance`, or a node."""
+    """`controller`, `gateway`, `hypervisor` (of the first instance), `instance` (the first), or the
+    name of a node or an instance; a template."""
     run: Sequence[str]
     """Shell commands, each a script of its own; templates whose values are quoted for the shell."""
+    background: Sequence[Background] = ()
+    """Commands that are started before the first of `run`, and ended after the last."""
     sets: Variables = {}
     """Shell variables of `run` that are kept for later checkpoints and for the learner's shell.
 
     A mapping gives a template for each value, which is used when the learner typed the commands.
     """
+    timeout: float = Field(300, ge=1, le=3600, allow_inf_nan=False)
+    """Seconds that each command of `run`, and `undo`, may take in a container."""
     capture: Sequence[Capture] = ()
     """Where to capture while `run` runs. `check` runs `run` again, so it must change nothing."""
     claims: Sequence[Claim] = Field(min_length=1)
@@ -270,25 +309,74 @@ class Lesson(_Model):
         if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
             raise SpecError(self._source.problem(*problem) for problem in wrong)
 
+    def require_filters(
+        self, ids: Set[str], topology: Topology, trouble: Callable[[str], str]
+    ) -> None:
+        """Raise SpecError if a capture of these checkpoints has a filter that tcpdump refuses.
+
+        `trouble` gives tcpdump's words, or "" for a filter that it takes. Filters with facts are
+        left out: they are known when the checkpoint is run.
+        """
+        if self._source is None:
+            return
+        wrong: list[Problem] = []
+        for number, checkpoint in enumerate(self.checkpoints):
+            for index, capture in enumerate(checkpoint.capture if checkpoint.id in ids else ()):
+                filled = _known_value(capture.filter, topology)
+                if filled is not None and (words := trouble(filled)):
+                    path: KeyPath = ("checkpoints", number, "capture", index, "filter")
+                    message = tr("is no filter of tcpdump's: {error}", error=words)
+                    wrong.append(self._source.problem(path, message))
+        if wrong:
+            raise SpecError(wrong)
+
     def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
         """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""
         names = [node.name for node in topology.nodes]
+        instances = instance_names(topology)
         for name, fact in self.facts.items():
-            yield from _unknown_sender(fact, ("facts", name), names)
+            yield from _unknown_sender(fact, ("facts", name), names, instances)
         for number, checkpoint in enumerate(self.checkpoints):
             path: KeyPath = ("checkpoints", number)
-            if checkpoint.node not in (*NODES, "instance", *names):
-                yield _no_node((*path, "node"), checkpoint.node, names)
-            captured: set[tuple[str, str]] = set()
+            node = _known_value(checkpoint.node, topology)
+            if node is not None and node not in (*NODES, "instance", *instances, *names):
+                yield _no_node((*path, "node"), node, names)
+            for index, command in enumerate(checkpoint.background):
+                node = _known_value(command.node, topology)
+                if node and node not in (*NODES, *names):
+                    yield _no_node((*path, "background", index, "node"), node, names)
+            captured: set[tuple[str, str]] | None = set()
             for index, capture in enumerate(checkpoint.capture):
-                if capture.node not in (*NODES, *names):
-                    yield _no_node((*path, "capture", index, "node"), capture.node, names)
-                nodes = _nodes_of(capture.node, topology)
-                captured |= {(name, capture.interface) for name in nodes}
+                node = _known_value(capture.node, topology)
+                interface = _known_value(capture.interface, topology)
+                if node is not None and node not in (*NODES, *names):
+                    yield _no_node((*path, "capture", index, "node"), node, names)
+                if node is None or interface is None:
+                    captured = None  # known when the checkpoint is run
+                elif captured is not None:
+                    captured |= {(name, interface) for name in _nodes_of(node, topology)}
             for index, claim in enumerate(checkpoint.claims):
                 claim_path = (*path, "claims", index)
-                yield from _unknown_sender(claim, claim_path, names)
-                yield from _deaf_places(claim, claim_path, captured, topology)
+                yield from _unknown_sender(claim, claim_path, names, instances)
+                if captured is not None:
+                    yield from _deaf_places(claim, claim_path, captured, topology)
+
+
+def instance_names(topology: Topology) -> tuple[str, ...]:
+    """The instances that commands may run in; none without OpenStack."""
+    if topology.stack != "openstack":
+        return ()
+    return tuple(instance.name for instance in topology.instances)
+
+
+def _known_value(template: str, topology: Topology) -> str | None:
+    """What a template becomes; None if only the running lab can tell, or if it becomes nothing."""
+    roles = {"controller": topology.controller, "gateway": topology.gateways[0]}
+    values = {"lab": topology, "instance": topology.instances[0], "node": roles}
+    try:
+        return fill(template, values).strip()
+    except LabError:
+        return None
 
 
 _NODE = re.compile(r"\{\{ *node\.(\w+)\.name *\}\}")
@@ -339,12 +427,13 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
 
 
 def _unknown_sender(
-    query: ProbeQuery, path: KeyPath, names: Sequence[str]
+    query: ProbeQuery, path: KeyPath, names: Sequence[str], instances: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
     if query.probe not in ("wire.ping", "wire.tcp"):
         return
     sender = query.arguments.get("from", "controller")
-    known = (*NODES, "instance", *names) if query.probe == "wire.ping" else (*NODES, *names)
+    inside = ("instance", *instances)
+    known = (*NODES, *inside, *names) if query.probe == "wire.ping" else (*NODES, *names)
     if "{" not in sender and sender not in known:
         yield _no_node((*path, "with", "from"), sender, names)
 

@@ -36,6 +36,8 @@ class Progress:
     """How many checkpoints the lesson has."""
     at: float = 0.0
     """When this last changed, in seconds since the epoch."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """{checkpoint id: the node it was begun on}, where it is undone."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Position:
         chosen = self.practice if practice is None else practice
         return replace(position, current=lesson.id, practice=chosen)
 
-    def attempting(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
-        """After the checkpoint was begun: from now on it may have to be undone."""
+    def attempting(self, lesson: Lesson, checkpoint: Checkpoint, node: str = "") -> "Position":
+        """After the checkpoint was begun: from now on it may have to be undone, on `node`."""
         progress = self.progress(lesson)
         position = self
         if not progress.attempted:
@@ -111,6 +113,7 @@ class Position:
             lesson,
             attempted=(*(id for id in progress.attempted if id != checkpoint.id), checkpoint.id),
             passed=tuple(id for id in progress.passed if id != checkpoint.id),
+            nodes={**progress.nodes, checkpoint.id: node} if node else progress.nodes,
         )
 
     def passing(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
@@ -127,6 +130,7 @@ class Position:
             attempted=tuple(id for id in progress.attempted if id != checkpoint.id),
             passed=tuple(id for id in progress.passed if id != checkpoint.id),
             hints={id: given for id, given in progress.hints.items() if id != checkpoint.id},
+            nodes={id: node for id, node in progress.nodes.items() if id != checkpoint.id},
         )
 
     def hinted(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
@@ -142,9 +146,13 @@ class Position:
 
 
 def _require(data: Mapping[str, Any], of: type) -> None:
-    """Raises KeyError unless every field is there, also those with defaults."""
+    """Raises KeyError unless every field is there, also those with defaults.
+
+    `nodes` is newer than some files.
+    """
     for field_ in fields(of):
-        data[field_.name]
+        if field_.name != "nodes":
+            data[field_.name]
 
 
 # -- within one lesson -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from labctl.access.capture import Captured, Tap, capturing
-from labctl.access.guest import Guest
+from labctl.access.guest import Guest, LateError
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
 from labctl.errors import LabError
@@ -91,12 +91,17 @@ class Runner:
         began = time.monotonic()
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
-        self.update_position(lambda position: position.attempting(self.lesson, checkpoint))
         previous, self._previous = self._previous, None
         with self.checker.cached_reads(previous) as before:
             explain = checkpoint.explain.model_dump()  # the record has both languages
-            self.checker.prefetch([], [explain, *checkpoint.run, *checkpoint.capture])
+            self.checker.prefetch(
+                [], [explain, checkpoint.node, *checkpoint.run, *checkpoint.capture]
+            )
             values = self.checker.values()
+            node = self.commands.node_of(checkpoint)
+            self.update_position(
+                lambda position: position.attempting(self.lesson, checkpoint, node)
+            )
             result.explain = self.explain(checkpoint)
             captured: dict[Tap, bytes] = {}
             capture = self._capture(checkpoint, captured)
@@ -129,8 +134,8 @@ class Runner:
         values = self.checker.values()
         taps = [
             Tap(
-                self.checker.node_name(capture.node),
-                capture.interface,
+                self.checker.place(capture.node),
+                fill(capture.interface, values).strip(),
                 fill(capture.filter, values),
             )
             for capture in checkpoint.capture
@@ -159,12 +164,24 @@ class Runner:
         context.progress(str(checkpoint.title))
         self._previous = None
         # No longer passed, still begun: if labctl is killed now, the next route undoes it again.
-        self.update_position(lambda position: position.attempting(self.lesson, checkpoint))
-        node = self.commands.node_of(checkpoint)
+        node = self._begun_on(checkpoint) or self.commands.node_of(checkpoint)
+        self.update_position(lambda position: position.attempting(self.lesson, checkpoint, node))
+        self.commands.end_background(checkpoint)
         forget = [f"unset -v {' '.join(checkpoint.sets)}"] if checkpoint.sets else []
         if checkpoint.undo:
             script = fill(checkpoint.undo, self.checker.values(), quoting=True)
-            completed = self.commands.shell(node, script, (), context)
+            try:
+                completed = self.commands.shell(checkpoint, node, script, (), context)
+            except LateError as error:
+                raise LabError(
+                    tr(
+                        "cannot take back {checkpoint} on {node}: not finished within {seconds} s",
+                        checkpoint=checkpoint.id,
+                        node=node,
+                        seconds=f"{error.result.seconds:.0f}",
+                    ),
+                    hint=error.hint,
+                ) from error
             if not completed.ok:
                 output = completed.stdout + completed.stderr
                 lines = [line for line in output.splitlines() if line.strip()]
@@ -187,6 +204,14 @@ class Runner:
             )
             self.commands.share(checkpoint)
         self.update_position(lambda position: position.without(self.lesson, checkpoint))
+
+    def _begun_on(self, checkpoint: Checkpoint) -> str:
+        """The node on which the checkpoint was begun; empty: not known, or not there any more.
+
+        The facts that its name was made of may not be there any more.
+        """
+        node = read_position(self._state).progress(self.lesson).nodes.get(checkpoint.id, "")
+        return node if node in [other.name for other in self._topology.nodes] else ""
 
     # -- proving ---------------------------------------------------------------------------------
     def check(

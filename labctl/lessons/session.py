@@ -5,10 +5,11 @@ route.py decides which checkpoints are undone and run; the engine does it, a ste
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.access.capture import filter_trouble
 from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
@@ -204,6 +205,8 @@ class Session:
     def _target(self, target: str) -> tuple[str, Lesson, int]:
         """What a target of `goto` names: the lesson's name, the lesson, index of the checkpoint."""
         lesson_name, _, checkpoint_id = target.rpartition("/")
+        if target not in available() and (begun := self._position().lessons.get(target)):
+            return begun.source, self._load(begun.source), 0
         if target in available() or Path(target).exists():
             return target, self._load(target), 0
         if not lesson_name:
@@ -220,6 +223,9 @@ class Session:
                         checkpoint_number(lesson, target)  # raises what names the checkpoints
                     raise
             return target, self._load(target), 0  # raises the error that lists the lessons
+        begun = self._position().lessons.get(lesson_name)
+        if begun is not None:  # a lesson of one's own has no id that finds its file
+            lesson_name = begun.source
         lesson = self._load(lesson_name)
         return lesson_name, lesson, checkpoint_number(lesson, checkpoint_id)
 
@@ -287,6 +293,7 @@ class Session:
         """Run and undo the checkpoints of a route in order, up to the first that fails."""
         if not route:
             return LessonOutcome(lesson, self._position())
+        self._refuse_filters(route)
         runners = {route_step.lesson.id: self._runner(route_step.lesson) for route_step in route}
         undone: list[str] = []
         steps: list[Step] = []
@@ -310,6 +317,14 @@ class Session:
         self._forget_undone(lesson)
         results = [result for runner in runners.values() for result in runner.results]
         return LessonOutcome(lesson, self._position(), result, results, undone)
+
+    def _refuse_filters(self, route: Sequence[RouteStep]) -> None:
+        """Raise SpecError, before anything changes, for filters that tcpdump does not take."""
+        controller = self._guest(self._topology.controller.name)
+        trouble = cache(partial(filter_trouble, controller))
+        for lesson in {step.lesson.id: step.lesson for step in route}.values():
+            run = {s.checkpoint.id for s in route if s.lesson is lesson and s.direction == "run"}
+            lesson.require_filters(run, self._topology, trouble)
 
     def _forget_undone(self, lesson: Lesson) -> None:
         """Remove the lessons that are wholly undone from the position, except this one."""
@@ -345,13 +360,11 @@ class Session:
     def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> TaskOrHint:
         runner = self._runner(lesson)
         # Note it as begun now: what the learner does from here on may have to be undone.
-        self._update_position(lambda position: position.attempting(lesson, checkpoint))
         with runner.checker.cached_reads():
+            node, instance = runner.commands.place_of(checkpoint)
+            self._update_position(lambda position: position.attempting(lesson, checkpoint, node))
             explanation = runner.explain(checkpoint)
             task = runner.task(checkpoint)
-            node = runner.checker.node_name(
-                "controller" if checkpoint.node == "instance" else checkpoint.node
-            )
         self._console.heading(tr("your task"))
         self._console.explain(task)
         if checkpoint.only_looks:
@@ -364,7 +377,7 @@ class Session:
                 )
             )
         labctl = self._labctl
-        login = self._topology.instances[0].name if checkpoint.node == "instance" else node
+        login = node if instance is None else instance.name
         self._console.say(tr("log in: {command}", command=f"{labctl} ssh {login}"))
         self._console.say(
             tr("done? {check}   stuck? {hint}", check=f"{labctl} check", hint=f"{labctl} hint")
@@ -391,7 +404,8 @@ class Session:
         """Show the commands of a checkpoint that only looks, which the learner may not have run."""
         values = runner.checker.values()
         listening = runner.commands.listening(checkpoint, values)
-        commands = [*listening, *runner.commands.of(checkpoint, values)]
+        behind = [(prompt, f"{c} &") for _, prompt, c in runner.commands.behind(checkpoint, values)]
+        commands = [*listening, *behind, *runner.commands.of(checkpoint, values)]
         self._console.say(
             tr("There was nothing to change. These commands show what there is to see:")
         )

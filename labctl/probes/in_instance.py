@@ -1,4 +1,4 @@
-"""Run a command inside the first instance, for lessons and probes.
+"""Run a command inside an instance, for lessons and probes.
 
 The guest agent of the built-in image is the quickest, and needs no network: it works before a
 lesson has made one and after a learner has broken it. Other images are asked by SSH to a floating
@@ -13,6 +13,7 @@ from labctl.access.guest import GuestResult
 from labctl.access.instance import instance_guest
 from labctl.errors import LabError
 from labctl.probes.context import ProbeContext
+from labctl.topology import Instance
 
 _SSH_FAILED = re.compile(r"^(ssh: |Connection |kex_|Permission denied|Host key)|port 22: ", re.M)
 
@@ -23,12 +24,14 @@ def run_in_instance(
     *,
     timeout: float = 60,
     cancelled: Callable[[], bool] | None = None,
+    instance: Instance | None = None,
 ) -> GuestResult:
-    """Run a command for a shell in the first instance; its exit code may be anything.
+    """Run a command for a shell in an instance (the first); its exit code may be anything.
 
     `timeout` is in seconds. Raises LabError when no way into it works, Cancelled.
     """
-    instance, user = context.topology.instances[0], context.topology.image.user
+    instance = instance or context.topology.instances[0]
+    user = context.topology.image.user
     missing: LabError | None = None
     try:
         inside = instance_guest(instance.name, context.topology, context.cloud, context.guest)

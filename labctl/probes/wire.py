@@ -25,13 +25,19 @@ def parse_ping(text: str) -> tuple[int, int]:
 def ping(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
     """sent, received, answered; `from` a node, `to` an address, `count` echo requests (1).
 
-    With `namespace` it is sent from that network namespace of the node. `from` may be `instance`:
-    then it is sent inside the first instance, with or without a floating IP.
+    With `namespace` it is sent from that network namespace of the node. `from` may be the name
+    of an instance, or `instance` for the first: then it is sent inside, with or without a floating
+    IP.
     """
     count = arguments.get("count", "1")
-    if arguments["from"] == "instance":
+    instances = {"instance": context.topology.instances[0]}
+    if context.topology.stack == "openstack":
+        instances |= {instance.name: instance for instance in context.topology.instances}
+    if (instance := instances.get(arguments["from"])) is not None:
         command = f"ping -c {int(count)} -W 2 {shlex.quote(arguments['to'])}"
-        return [_ping_row(arguments["to"], run_in_instance(context, command).stdout)]
+        return [
+            _ping_row(arguments["to"], run_in_instance(context, command, instance=instance).stdout)
+        ]
     result = context.guest(arguments["from"]).run(
         [*_enter(arguments), "ping", "-n", "-c", count, "-i", "0.3", "-W", "2", arguments["to"]],
         timeout=30,

@@ -112,6 +112,10 @@ class Libvirt:
             for disk in disks:
                 self._virsh("vol-delete", "--pool", "default", disk)
 
+    def unknown(self) -> str:
+        """Never: a virsh that fails is an error wherever it is asked."""
+        return ""
+
     def leftovers(self, topology: Topology) -> list[str]:
         """Domains, networks and volumes with the names of the lab's."""
         names = machine_names(topology)

@@ -56,6 +56,10 @@ class Hypervisor(Protocol):
         """Remove what a killed Vagrant has left of a machine that does not exist."""
         ...
 
+    def unknown(self) -> str:
+        """Why the hypervisor cannot tell which machines it has; "" if it can, or asks elsewhere."""
+        ...
+
     def leftovers(self, topology: Topology) -> list[str]:
         """Machines, networks and disks of the lab that still exist, in words for the user."""
         ...

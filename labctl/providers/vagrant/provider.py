@@ -347,6 +347,14 @@ class VagrantProvider:
             guest.close()
         self._guests.clear()
         if any(self.made(node) for node in self._topology.nodes):
+            if reason := self._hypervisor.unknown():
+                # Vagrant takes a machine that it cannot ask for as one that is gone.
+                raise LabError(
+                    tr("nobody can tell whether the lab's machines are gone: {reason}",
+                       reason=reason),
+                    hint=tr("mend that and run `labctl destroy` again; if the hypervisor went with"
+                            " all its machines, delete {path}", path=self._state.root),
+                )  # fmt: skip
             if not self._file_is_current():  # Vagrant removes only what it names
                 write_atomic(self._state.vagrant / "Vagrantfile", self.render())
             self.vagrant.run(

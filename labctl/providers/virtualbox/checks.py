@@ -45,6 +45,24 @@ _KNOWN_FROM: Mapping[tuple[int, ...], tuple[int, ...]] = {
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
     """Whether VirtualBox can run machines here, whatever lab they belong to."""
+    if facts.family == "wsl":
+        # 127.0.0.1: hashicorp/vagrant issues 11716 and 12081, microsoft/WSL issues 4619 and 7971.
+        yield Finding(
+            "wsl-virtualbox",
+            "error",
+            "programs",
+            tr("in WSL labctl cannot use the VirtualBox of Windows"),
+            impact=tr(
+                "Windows forwards the nodes' ports to its own 127.0.0.1, which is not that of"
+                " WSL 2; Vagrant asks for a vagrant.exe of the same version; and VBoxManage is"
+                " called VBoxManage.exe here"
+            ),
+            fix=tr(
+                "make the lab of containers: write `provider: nspawn`; or use labctl in Windows"
+                " itself, in PowerShell"
+            ),
+        )
+        return
     yield from architecture(facts)
     yield from vagrant(facts)
     box = facts.virtualbox
@@ -72,16 +90,6 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from _versions(facts, box)
     yield from _driver(facts)
     yield from _processor(facts, numbers(box.version))
-    if facts.family == "wsl" and not facts.windows_access:
-        yield Finding(
-            "wsl-access",
-            "error",
-            "programs",
-            tr("Vagrant in WSL may not use the VirtualBox of Windows"),
-            impact=tr("Vagrant refuses every command"),
-            fix=tr("allow it, and keep the lab below /mnt/c"),
-            commands=("export VAGRANT_WSL_ENABLE_WINDOWS_ACCESS=1",),
-        )
 
 
 def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -249,8 +257,8 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
             tr("Hyper-V holds the processor (WSL 2 and Windows' own protections use it)"),
             impact=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
             fix=tr(
-                "WSL 2 cannot be without it: make the lab in WSL with `provider: nspawn`, or,"
-                " to use VirtualBox, switch it off in Windows as administrator and reboot"
+                "to do without it, switch it off in Windows as administrator and reboot: then WSL 2"
+                " does not start any more"
             ),
             commands=("bcdedit /set hypervisorlaunchtype off",),
         )

@@ -30,6 +30,7 @@ ENTRY = ProviderEntry(
         fits=checks.fits,
         why_auto=checks.why_auto,
         summary=checks.summary,
+        decisive=frozenset({"architecture", "wsl-virtualbox"}),
         programs=checks.PROGRAMS,
         places=questions.places,
         look=questions.look,

@@ -87,6 +87,14 @@ class VirtualBox:
     def clean_up(self, topology: Topology, node: Node) -> None:
         """Nothing to do: VirtualBox deletes disks with their machine."""
 
+    def unknown(self) -> str:
+        """Whether VBoxManage is there and lists machines; in WSL it is called VBoxManage.exe."""
+        if shutil.which("VBoxManage") is None:
+            return tr("the command {command!r} is not installed", command="VBoxManage")
+        if machines() is None:
+            return tr("`VBoxManage list vms` fails")
+        return ""
+
     def leftovers(self, topology: Topology) -> list[str]:
         """Machines of VirtualBox with the names of the lab's."""
         if find("VBoxManage") is None:

@@ -69,9 +69,7 @@ def host_only(
     It allows only certain ranges since 6.1.28 on Linux, and on macOS before 7.0. Vagrant finds out
     late, after it has imported the box.
     """
-    free_choice = facts.family in ("wsl", "windows") or (
-        facts.family == "macos" and version >= (7,)
-    )
+    free_choice = facts.family == "windows" or (facts.family == "macos" and version >= (7,))
     if free_choice or (version and version < (6, 1, 28)):
         return
     allowed, wrong = _allowed(facts.networks_conf)

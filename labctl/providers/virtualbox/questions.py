@@ -16,8 +16,6 @@ from labctl.providers.vagrant.questions import (
 )
 from labctl.providers.virtualbox import NAME
 
-_WINDOWS_VBOXMANAGE = Path("/mnt/c/Program Files/Oracle/VirtualBox/VBoxManage.exe")
-
 
 def places(env: Mapping[str, str]) -> dict[str, Path]:
     """Where boxes and machines are stored, by default; `ask` finds out if the user changed it."""
@@ -25,11 +23,8 @@ def places(env: Mapping[str, str]) -> dict[str, Path]:
 
 
 def look(host: Host, facts: HostFacts) -> HostFacts:
-    """Adds where Vagrant and VirtualBox are; in WSL it may be VirtualBox for Windows."""
+    """Adds where Vagrant and VirtualBox are."""
     path = host.which("VBoxManage")
-    if path is None and facts.family == "wsl":
-        windows = str(_WINDOWS_VBOXMANAGE) if _WINDOWS_VBOXMANAGE.exists() else None
-        path = host.which("VBoxManage.exe") or windows
     return replace(vagrant.look(host, facts), virtualbox=VirtualBox(path) if path else None)
 
 

@@ -307,7 +307,7 @@ def test_emulated_processors_are_counted_together(cpus: int, kvm: bool, expected
         ("linux", "7.2.8", False),
         ("macos", "6.1.50", False),
         ("macos", "7.0.0", True),
-        ("wsl", "7.2.8", True),
+        ("windows", "7.2.8", True),
     ],
 )
 def test_where_host_only_networks_are_restricted(family: str, version: str, allowed: bool) -> None:

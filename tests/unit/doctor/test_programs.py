@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -488,3 +489,18 @@ def test_docker_is_seen_by_its_bridge(
     assert not facts("nspawn").docker
     (tmp_path / "class/net/docker0").mkdir(parents=True)
     assert facts("nspawn").docker
+
+
+# -- WSL -------------------------------------------------------------------------------------------
+def test_in_wsl_the_virtualbox_of_windows_is_none_of_ours(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """WSL puts Windows' PATH behind its own, and there is VBoxManage.exe."""
+    monkeypatch.setattr(platform, "release", lambda: "6.6.87.2-microsoft-standard-WSL2")
+    program("VBoxManage.exe", MANAGE)
+    program("vagrant.exe", VAGRANT)
+    told = facts("virtualbox")
+    assert (told.family, told.virtualbox, told.vagrant) == ("wsl", None, None)
+    assert told.memory_mib > 0

@@ -82,6 +82,14 @@ def test_no_golden_text_is_an_orphan() -> None:
     assert {case.stem for case in CASES} == {p.stem for p in (GOLDEN / "lesson").glob("*.txt")}
 
 
+def test_a_key_with_the_colon_of_a_chinese_keyboard_is_no_text() -> None:
+    content = (GOLDEN / "lesson" / "smallest-is-valid.yaml").read_text(encoding="utf-8")
+    wrong = re.sub("^title: .*", "title:\n  en：Floating IP", content, flags=re.M)
+    assert wrong != content
+    with pytest.raises(SpecError, match="title: U\\+FF1A FULLWIDTH COLON stands where"):
+        parse_lesson(wrong.encode(), "own.yaml")
+
+
 def test_an_unknown_lesson_names_those_there_are() -> None:
     with pytest.raises(LabError, match="there is no lesson 'flaoting-ip'") as error:
         load_lesson("flaoting-ip")
@@ -156,6 +164,11 @@ def test_the_schema_names_every_key_and_probe() -> None:
         field.alias or name for name, field in Claim.model_fields.items()
     }
     assert schema["$defs"]["Claim"]["properties"]["probe"]["enum"] == sorted(PROBES)
+    plain_or_keys = {name: schema["$defs"].pop(name)["anyOf"] for name in ("Text", "Background")}
+    assert {name: set(either[1]["properties"]) for name, either in plain_or_keys.items()} == {
+        "Text": {"en", "zh-TW"},
+        "Background": {"run", "node"},
+    }
     assert all(its.get("description") for definition in (schema, *schema["$defs"].values())
                for its in definition["properties"].values())  # fmt: skip
 
@@ -210,7 +223,7 @@ checkpoints:
     run: [ping]
     capture:
       - {node: gateway, interface: eth0, filter: icmp}
-      - {node: "{{ node.gateway.name }}", interface: eth1, filter: icmp}
+      - {node: "{{ node.gateway.name }}x", interface: eth1, filter: icmp}
     claims:
       - {id: a, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: compute-01}, count: 0}
       - {id: b, text: {en: x, zh-TW: 甲}, probe: wire.packets, where: {node: network-controller}}
@@ -230,9 +243,9 @@ checkpoints:
         f"x.yaml:5: facts.f.with.from: this lab has no node 'vm_east'; {known}",
         f"x.yaml:10: checkpoints[0].node: this lab has no node 'compute-09'; {known}",
         "x.yaml:14: checkpoints[0].capture[1].node: this lab has no node "
-        f"'{{{{ node.gateway.name }}}}'; {known}",
+        f"'network-controllerx'; {known}",
         "x.yaml:16: checkpoints[0].claims[0].where.node: no capture of this checkpoint listens on "
-        "'compute-01'; known are network-controller, {{ node.gateway.name }}",
+        "'compute-01'; known are network-controller, network-controllerx",
     ]
 
 
@@ -325,6 +338,20 @@ def test_both_languages_speak_of_the_same_values(lesson: Lesson) -> None:
     for text in texts(lesson):
         used = [set(re.findall(r"\{\{.*?\}\}", words)) for words in (text.en, text.zh_tw)]
         assert used[0] == used[1], text.en
+
+
+@pytest.mark.parametrize(
+    ("written", "english", "chinese"),
+    [
+        ("A title", "A title", "A title"),
+        ({"en": "A title"}, "A title", "A title"),
+        ({"zh-TW": "標題"}, "標題", "標題"),
+        ({"en": "A title", "zh-TW": "標題"}, "A title", "標題"),
+    ],
+)
+def test_one_language_is_enough(written: Any, english: str, chinese: str) -> None:
+    text = Text.model_validate(written)
+    assert (text.said_in("en"), text.said_in("zh-TW")) == (english, chinese)
 
 
 def test_the_language_is_that_of_the_moment(lesson: Lesson) -> None:

@@ -147,6 +147,29 @@ def test_a_command_that_takes_too_long_is_named_and_what_it_printed_is_shown(
     assert report.checkpoints[0].commands[0].output == "ten lines\n"
 
 
+def test_a_lesson_says_how_long_its_commands_may_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def late(script: str, *, timeout: float, **_: object) -> GuestResult:
+        asked.append((script.splitlines()[0], timeout))
+        raise LateError("late", GuestResult(-1, "", "", timeout), hint="look there")
+
+    monkeypatch.setattr(bench.node, "run", late)
+    what = lesson(
+        ONE.replace("run:", "undo: |-\n      sleep 9\n      true\n    timeout: 7\n    run:")
+    )
+    _, result = bench.replay(what)
+    assert failure(result).message == "`echo hello` on network-controller did not finish within 7 s"
+    _, result = bench.replay(what)
+    error = failure(result)
+    assert error.message == ("cannot take back one on network-controller: not finished within 7 s")
+    assert error.hint == "look there"
+    # The first line is what messages of the way in call the script by.
+    assert asked == [("# echo hello", 7), ("# sleep 9", 7)]
+
+
 def test_a_claim_that_fails_is_named_with_what_was_expected_and_seen(bench: Bench) -> None:
     what = lesson("""
   - id: one

@@ -525,6 +525,24 @@ def test_goto_names_what_can_be_meant(bench: Bench, day: Lesson) -> None:
             room.goto(a_lesson)
 
 
+def test_goto_finds_the_lesson_that_was_begun_from_a_file(
+    bench: Bench, day: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.yaml"
+    room = bench.classroom()
+    bench.lessons[str(file)] = day
+    sees(bench, NET)
+    room.start(str(file), practice=False)
+    room.next()
+    monkeypatch.chdir("/")
+    for target in ("test/net", "test"):
+        room.goto(target)
+        assert bench.progress()["passed"] == []
+        assert bench.progress()["source"] == str(file)
+        room.next()
+        assert bench.progress()["passed"] == ["net"]
+
+
 def test_check_says_at_once_that_it_works(bench: Bench, day: Lesson) -> None:
     room = bench.classroom(day)
     room.start("test", practice=False)

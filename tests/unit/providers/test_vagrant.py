@@ -743,6 +743,27 @@ def test_destroy_of_half_a_lab(world: World, make: Callable[..., Machines]) -> N
     assert provider.leftovers() == []
 
 
+@pytest.mark.parametrize("script", [None, "exit 1"], ids=["missing", "broken"])
+def test_destroy_does_not_say_gone_where_nobody_can_tell(
+    world: World, make: Callable[..., Machines], script: str | None
+) -> None:
+    """As in WSL, where VirtualBox's command is VBoxManage.exe."""
+    provider = make(VirtualBox)
+    start(provider, A)
+    manage = world.directory / "VBoxManage"
+    manage.rename(world.directory / "VBoxManage.exe")
+    if script:
+        manage.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        manage.chmod(0o755)
+    with pytest.raises(LabError, match=r"whether the lab's machines are gone: .*VBoxManage"):
+        provider.destroy(lambda text: None)
+    assert world.calls(verb="destroy") == []
+    assert provider.state.vagrant.exists()
+    (world.directory / "VBoxManage.exe").replace(manage)
+    provider.destroy(lambda text: None)
+    assert world.states == {}
+
+
 def test_destroy_with_a_vagrantfile_that_names_others(
     world: World, make: Callable[..., Machines]
 ) -> None:

@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 windows format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,13 +71,16 @@ e2e-short: dev ## the part of `make e2e` that CI runs
 	$(BIN)/pytest tests/e2e -m 'not long' --durations 20 $(ARGS)
 
 vm-short: dev ## the part of `make vm` that CI runs
-	$(BIN)/pytest tests/vm -m 'not openstack and not cloud and not long' --durations 10 $(ARGS)
+	$(BIN)/pytest tests/vm -m 'not openstack and not cloud and not virtualbox and not long' --durations 10 $(ARGS)
 
 vm: dev ## an OVN-only lab in virtual machines, emulated if need be
-	$(BIN)/pytest tests/vm -m 'not openstack and not cloud' --durations 10 $(ARGS)
+	$(BIN)/pytest tests/vm -m 'not openstack and not cloud and not virtualbox' --durations 10 $(ARGS)
 
 vm-openstack: dev ## the whole lab in virtual machines: half an hour where they are emulated
 	$(BIN)/pytest tests/vm -m openstack $(ARGS)
+
+virtualbox-full: dev ## an OVN-only lab in VirtualBox with its driver, on an emulated laptop: hours
+	nice -n 10 $(BIN)/pytest tests/vm -m virtualbox --durations 10 $(ARGS)
 
 vm-box: dev ## `labctl box get` in a virtual machine, and a lab of its box: half an hour
 	$(BIN)/pytest tests/vm -m cloud $(ARGS)

@@ -1,5 +1,6 @@
 """Errors for users: what happened and how to fix it, never a traceback. Exit codes."""
 
+import re
 from pathlib import Path
 
 from labctl.i18n import tr
@@ -25,6 +26,24 @@ class LabError(Exception):
         self.code = code
         self.log: Path | None = None
         """The file with more details, if there is one."""
+
+
+class DiskFullError(LabError):
+    """A disk of this machine is full."""
+
+    def __init__(self, what: object, *, hint: str | None = None) -> None:
+        """`what` is the path that could not be written, or the words of the program that met it."""
+        again = tr("free some space, then run the same command again; it goes on where it stopped")
+        super().__init__(tr("the disk is full: {path}", path=what), hint=hint or again)
+
+
+_DISK_FULL = re.compile(r"VERR_DISK_FULL|DrvVD_DISKFULL|No space left|Disk quota exceeded|ENOSPC")
+"""As VirtualBox (twice), the system's library (ENOSPC, EDQUOT) and Ruby name a full disk."""
+
+
+def says_disk_full(text: str) -> bool:
+    """Whether the output of a program says that a disk is full."""
+    return _DISK_FULL.search(text) is not None
 
 
 class Cancelled(Exception):  # noqa: N818 - a state, not a mistake

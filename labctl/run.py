@@ -23,6 +23,7 @@ from labctl.operating_system.programs import command_line, decoded
 
 __all__ = [
     "CommandFailed",
+    "CommandTimeoutError",
     "Completed",
     "build_environment",
     "python_module",
@@ -82,6 +83,10 @@ KILLED_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL")
 """Put before a command that must not go on writing files after labctl was killed."""
 
 
+class CommandTimeoutError(LabError):
+    """A command did not end within its time limit, and was killed."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """The result of a command: exit code and both streams as text."""
@@ -89,6 +94,8 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+    timed_out: bool = False
+    """Whether it was killed at its time limit; `run` itself raises then."""
 
 
 def run(
@@ -121,7 +128,7 @@ def run(
     except OSError as error:
         raise _cannot_start(words[0], error, hint) from error
     except subprocess.TimeoutExpired as error:
-        raise LabError(
+        raise CommandTimeoutError(
             tr("`{command}` did not finish within {seconds} s",
                command=shlex.join(words), seconds=f"{timeout:.0f}"),
             hint=hint,

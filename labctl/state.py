@@ -186,6 +186,10 @@ class LabState:
         """The output of a node's console."""
         return self.node_logs(node) / "console.log"
 
+    def earlier_console_log(self, node: str) -> Path:
+        """The output of a virtual machine's console at the boot before this one."""
+        return self.node_logs(node) / "console-before.log"
+
     def stage_log(self, node: str, stage: str) -> Path:
         """The output of a stage on a node."""
         return self.node_logs(node) / f"{stage}.log"

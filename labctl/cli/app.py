@@ -22,7 +22,15 @@ from labctl.cli.options import Verbs
 from labctl.cli.process import prepare
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
-from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Cancelled, LabError
+from labctl.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Cancelled,
+    DiskFullError,
+    LabError,
+)
 from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
 from labctl.operating_system.language import user_language
 
@@ -118,7 +126,7 @@ def main() -> int:
         # Any write of a log or a record can find the disk full. Code that needs much space reports
         # that itself.
         return (
-            _show_error(_disk_full(error))
+            _show_error(DiskFullError(error.filename or error.strerror))
             if error.errno in (ENOSPC, EDQUOT)
             else _show_defect(error)
         )
@@ -162,13 +170,6 @@ def _end_broken_pipe() -> int:
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
-
-
-def _disk_full(error: OSError) -> LabError:
-    return LabError(
-        tr("the disk is full: {path}", path=error.filename or error.strerror),
-        hint=tr("free some space, then run the same command again; it goes on where it stopped"),
-    )
 
 
 def _show_defect(error: Exception) -> int:

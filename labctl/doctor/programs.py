@@ -21,10 +21,14 @@ from labctl.host.questions import Question
 from labctl.operating_system import memory, processes, programs, rights
 from labctl.providers.kvm import kvm_works
 from labctl.providers.registry import entries, find
-from labctl.run import Completed, run
+from labctl.providers.timeout_factor import timeout_factor_from
+from labctl.run import CommandTimeoutError, Completed, run
 
 SECONDS = 10.0
-"""How long a program may take; Vagrant, written in Ruby, takes one or two seconds."""
+"""How long a program may take, times LABCTL_PATIENCE if that is set.
+
+Vagrant, written in Ruby, takes one or two seconds; on an emulated host 22 were measured.
+"""
 
 
 class FactCollector:
@@ -128,17 +132,23 @@ class FactCollector:
         return replace(facts, kvm=replace(facts.kvm, works=kvm_works()))
 
     def answers(self, questions: Mapping[str, Sequence[str]]) -> dict[str, Completed]:
-        """The result of each command; all run at the same time."""
+        """The result of each command; all run at the same time.
+
+        Raises LabError (wrong use) if LABCTL_PATIENCE is no usable number.
+        """
         # VAGRANT_CHECKPOINT_DISABLE: Vagrant does not look for a newer version of itself. The
         # directory is / so that it loads no Vagrantfile. LC_ALL: without UTF-8 some versions of
         # VBoxManage list nothing.
         env = {**self.env, "VAGRANT_CHECKPOINT_DISABLE": "1", "LC_ALL": "C.UTF-8"}
 
+        seconds = SECONDS * (timeout_factor_from(self.env) or 1)
+
         def answer(argv: Sequence[str]) -> Completed:
             try:
-                return run(argv, check=False, timeout=SECONDS, cwd=Path("/"), env=env)
+                return run(argv, check=False, timeout=seconds, cwd=Path("/"), env=env)
             except LabError as error:
-                return Completed(-1, "", error.message)
+                late = isinstance(error, CommandTimeoutError)
+                return Completed(-1, "", error.message, timed_out=late)
 
         with ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
             return dict(zip(questions, pool.map(answer, questions.values()), strict=True))

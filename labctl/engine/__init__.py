@@ -1,3 +1,3 @@
 """The engine: steps with needs, the events they emit, waiting with a deadline."""
 
-__all__ = ["events", "steps", "timings", "wait"]
+__all__ = ["events", "lock", "steps", "timings", "wait"]

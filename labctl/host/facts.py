@@ -33,6 +33,11 @@ class Vagrant:
     """Whether it is from a package of the Linux distribution, and not of HashiCorp."""
     plugins: tuple[str, ...] | None = None
     boxes: tuple[VagrantBox, ...] | None = None
+    home_file: str = ""
+    """The Vagrantfile of its home directory, which it merges into that of every lab; "" if there is
+    none."""
+    home_settings: tuple[str, ...] = ()
+    """The settings in it that change machines, such as `vm.network`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class VirtualBox:
     path: str
     version: str | None = None
     trouble: str = ""
-    """Its output when it did not print its version."""
+    """Its output when it did not print its version, or not list its machines."""
+    hangs: bool = False
+    """Whether it did not list its machines in time: its service VBoxSVC does not answer."""
     machines: tuple[Machine, ...] | None = None
     folders: tuple[str, ...] = ()
     """Directories of labctl's machines in VirtualBox's folder for machines."""

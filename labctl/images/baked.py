@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from labctl.engine.wait import NotYet, wait_until
+from labctl.engine.lock import hold_when_free
 from labctl.errors import LabError, cannot_write
 from labctl.i18n import tr, tr_n
 from labctl.images.debian import SUITE, unknown_key_fix
 from labctl.images.emulator import require_emulator
 from labctl.images.keys import archive_keys
-from labctl.operating_system import closing, locks, rights
+from labctl.operating_system import closing, rights
 from labctl.operating_system.architecture import Architecture, host_architecture
 from labctl.own_directory import open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
@@ -117,7 +117,9 @@ class ImageCache:
         """The finished image with this key (default: of the current recipe), or None."""
         baked = self.root / f"baked-{key or self.key}"
         try:
-            packages = self.root / f"packages-{(baked / 'packages').read_text().strip()}"
+            packages = (
+                self.root / f"packages-{(baked / 'packages').read_text(encoding='utf-8').strip()}"
+            )
         except OSError:
             return None
         if not (packages / "root").is_dir():
@@ -301,7 +303,9 @@ class ImageCache:
         )  # fmt: skip
         shutil.rmtree(partial / "work")
         (partial / "merged").rmdir()
-        (partial / "packages").write_text(packages.name.removeprefix("packages-") + "\n")
+        (partial / "packages").write_text(
+            packages.name.removeprefix("packages-") + "\n", encoding="utf-8"
+        )
         partial.rename(target)
 
 
@@ -346,31 +350,21 @@ def exclusive(
         return stream
 
     with ExitStack() as held:
-
-        def taken() -> bool:
-            who = tr("process {pid}", pid=os.getpid())
-            try:
-                held.enter_context(locks.holding(lock, who, opened))
-            except locks.HeldError as holder:
-                raise NotYet(str(holder)) from None
-            except locks.GoneError:
-                return False
-            except OSError as error:
-                raise _unwritable(lock, error) from error
-            return True
-
         try:
-            taken()
-        except NotYet as holder:
-            progress(tr("another labctl builds the image; waiting for it to finish"))
-            wait_until(
-                tr("the lock of the images is free: {path}", path=lock),
-                taken,
-                deadline=deadline,
-                hint=tr("{holder} holds it: wait for it or stop it, then run the same command"
-                        " again", holder=holder),
-                cancelled=cancelled,
-            )  # fmt: skip
+            held.enter_context(
+                hold_when_free(
+                    tr("the lock of the images is free: {path}", path=lock),
+                    lock,
+                    opened,
+                    deadline=deadline,
+                    on_wait=lambda: progress(
+                        tr("another labctl builds the image; waiting for it to finish")
+                    ),
+                    cancelled=cancelled,
+                )
+            )
+        except OSError as error:
+            raise _unwritable(lock, error) from error
         yield
 
 

@@ -90,7 +90,7 @@ class BoxBuilder:
     @property
     def version(self) -> str:
         """Day, time and recipe of the layer as three numbers, by which Vagrant sorts versions."""
-        return (self._layer / "version").read_text().strip()
+        return (self._layer / "version").read_text(encoding="utf-8").strip()
 
     def file(self, provider: str) -> Path:
         """The file of the box for a provider; it exists only when it is finished."""
@@ -207,7 +207,7 @@ class BoxBuilder:
         )
         for name in ("work", "merged", "out"):
             shutil.rmtree(partial / name)
-        (partial / "version").write_text(version + "\n")
+        (partial / "version").write_text(version + "\n", encoding="utf-8")
         partial.rename(self._layer)
 
     def _make_disk(self, context: StepContext) -> None:

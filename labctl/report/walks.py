@@ -34,13 +34,12 @@ _ADAPTER: TypeAdapter[Walk] = TypeAdapter(Walk)
 def walk_of(data: object) -> Walk | None:
     """A walk as `labctl walk` stored it, to be played.
 
-    None where another version of labctl wrote it, or where the packet did not leave its sender.
+    None where another version of labctl wrote it.
     """
     try:
-        walk = _ADAPTER.validate_python(data)
+        return _ADAPTER.validate_python(data)
     except ValidationError:
         return None
-    return walk if walk.request.hops else None
 
 
 # -- on the picture --------------------------------------------------------------------------------
@@ -58,6 +57,8 @@ def with_walk(graph: Graph, walk: Walk) -> Graph:
     roles = {(hop.node, hop.interface): hop.role for hop in _sightings(walk)}
     for point in (*walk.way, *((walk.lost.expected,) if walk.lost and walk.lost.expected else ())):
         roles.setdefault((point.node, point.interface), point.role)
+    if walk.source.interface:
+        roles.setdefault((walk.source.node, walk.source.interface), "instance")
     hosts = list(graph.hosts)
     for number, host in enumerate(hosts):
         for (node, interface), role in roles.items():
@@ -173,7 +174,7 @@ class WalkShown:
     command: str
     paths: tuple[PathShown, ...]
     last: str
-    """The place where it was seen last."""
+    """The place where it was seen last; where it did not leave its sender, that."""
     expected: str
     """The place where a lost packet should have been seen next; empty if it was not lost."""
     notes: tuple[Both, ...]
@@ -193,7 +194,6 @@ def walk_shown(walk: Walk, graph: Graph, number: int = 1) -> WalkShown:
         title = both(partial(title_of, path))
         paths.append(PathShown(path.direction, title, steps, _explanation(path, walk)))
     expected: Point | None = walk.lost.expected if walk.lost is not None else None
-    last = (walk.reply or walk.request).last
     return WalkShown(
         number=number,
         title=_heading(walk),
@@ -202,10 +202,19 @@ def walk_shown(walk: Walk, graph: Graph, number: int = 1) -> WalkShown:
         verdict=both(lambda: verdict(walk)),
         command=walk.attempts[-1].command if walk.attempts else "",
         paths=tuple(paths),
-        last=place_of(last.node, last.interface),
+        last=_last_place(walk),
         expected=place_of(expected.node, expected.interface) if expected is not None else "",
         notes=_notes(walk),
     )
+
+
+def _last_place(walk: Walk) -> str:
+    path = walk.reply or walk.request
+    if path.hops:
+        return place_of(path.last.node, path.last.interface)
+    if walk.source.interface:
+        return place_of(walk.source.node, walk.source.interface)
+    return next((place_of(point.node, point.interface) for point in walk.way), "")
 
 
 def _heading(walk: Walk) -> str:

@@ -221,12 +221,22 @@ class _HealthCheck:
         if silent := live_snapshots(self._lab).silent(self._snapshot):
             raise NotYet(tr("no answer yet from {addresses}", addresses=", ".join(silent)))
 
+    def _ask(
+        self, nodes: Sequence[Node], command: Sequence[str], *, timeout: float
+    ) -> list[tuple[Node, str]]:
+        """Each node with what the command prints on it; all are asked at the same time."""
+
+        def ask(node: Node) -> str:
+            return self._lab.provider.guest(node).run(command, timeout=timeout).stdout
+
+        with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
+            return list(zip(nodes, pool.map(ask, nodes), strict=True))
+
     def _check_addresses(self) -> None:
         """No node has an address that OVN answers for: then two would answer ARP."""
         rules = self._lab.controller.run(_NAT, timeout=15).stdout
         virtual = {row["external_ip"] for row in parse_table(rules)}
-        for node in self._lab.topology.nodes:
-            shown = self._lab.provider.guest(node).run(_ADDRESSES, timeout=15).stdout
+        for node, shown in self._ask(self._lab.topology.nodes, _ADDRESSES, timeout=15):
             for line in shown.splitlines():
                 interface, address = line.split()[1], line.split()[3].partition("/")[0]
                 if address in virtual:
@@ -287,9 +297,9 @@ class _HealthCheck:
                 raise NotYet(f"{server.name}: {server.task_state}")
             if server.status == "ACTIVE":
                 running[server.compute_host].add(server.instance_name)
-        for node in self._lab.topology.computes:
-            domains = self._lab.provider.guest(node).run(["virsh", "list", "--name"], timeout=30)
-            if set(domains.stdout.split()) != running[node.name]:
+        domains = ["virsh", "list", "--name"]
+        for node, names in self._ask(self._lab.topology.computes, domains, timeout=30):
+            if set(names.split()) != running[node.name]:
                 raise NotYet(tr("{node} runs other instances than Nova knows", node=node.name))
 
     def _check_instance(self, name: str) -> None:

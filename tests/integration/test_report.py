@@ -18,7 +18,7 @@ from labctl.walks.walk import Walk
 from tests.conftest import in_ci
 from tests.unit.graph.graphs import big
 from tests.unit.report.reports import SHOWN, RecordedReport, walks_of
-from tests.unit.walks.walks import PLAYED, WALKS
+from tests.unit.walks.walks import NEVER_LEFT, PLAYED, WALKS
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 LANGUAGES = ("en", "zh-TW")
@@ -183,6 +183,20 @@ def test_what_is_played_is_what_was_captured(all_walks: Written, opened: Opener)
                 expected = sightings(found, path.hops[0].frame)
                 assert {*shown, *aside} == expected, f"{case}: {path.direction}"
                 assert len(shown) == len(path.hops), case
+
+
+def test_a_packet_that_did_not_leave_is_crossed_out_at_its_sender(
+    tmp_path: Path, opened: Opener
+) -> None:
+    cases = sorted(NEVER_LEFT)
+    with opened(written(tmp_path, walks=cases)) as page:
+        for number, _ in enumerate(cases, 1):
+            walk = page.locator(f"#walk-{number}")
+            open_walk(walk)
+            expect(walk.locator("svg .packet.lost .mark")).to_have_text("✗")
+            expect(walk.locator(".now")).to_contain_text("did not leave")
+            walk.locator('[data-do="play"]').click()
+            expect(walk.locator("li.current")).to_have_count(1)
 
 
 def as_shown(hop: Hop) -> tuple[str, tuple[tuple[str, str], ...]]:

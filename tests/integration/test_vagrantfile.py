@@ -48,7 +48,7 @@ def vagrant(
 
 
 def written(directory: Path, topology: Topology) -> Path:
-    text = vagrantfile(topology, assets() / "Vagrantfile.j2", "../ssh/id_ed25519")
+    text = vagrantfile(topology, assets() / "Vagrantfile.j2", "../ssh/id_ed25519", "../logs")
     (directory / "Vagrantfile").write_text(text, encoding="utf-8")
     return directory / "Vagrantfile"
 

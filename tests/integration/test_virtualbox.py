@@ -194,7 +194,41 @@ def test_a_mistyped_option_of_virtualbox_is_caught_by_vagrant(bench: Callable[..
     assert "memoryy" in wrong.stdout + wrong.stderr
 
 
+def test_a_virtualbox_that_hangs(bench: Callable[..., Bench]) -> None:
+    """Its service is stopped: the doctor says so in its time, and the cure that it names works."""
+    lab = bench("hanging")
+    lab.manage("list", "vms")  # which starts the service
+    (service,) = lab.rig.run(["pgrep", "-x", "VBoxSVC"]).stdout.split()
+    lab.rig.run(["kill", "-STOP", service])
+    began = time.monotonic()
+    found = {finding["id"]: finding for finding in lab.json("doctor", expect=1)["findings"]}
+    assert time.monotonic() - began < 60
+    assert "virtualbox-hangs" in found
+    refused = one_line(lab("create", expect=1))
+    assert "VirtualBox hangs: `VBoxManage list vms` does not answer" in refused
+    cure, look = found["virtualbox-hangs"]["commands"]
+    lab.rig.run(cure.split())
+    lab.rig.run(look.split())
+    assert "virtualbox-hangs" not in lab("doctor", "--json")
+
+
 # -- the lab ---------------------------------------------------------------------------------------
+OF_THE_USER = """
+Vagrant.configure("2") do |config|
+  config.vm.box_version = "99"
+  config.vm.hostname = "mine"
+  config.vm.network "private_network", ip: "192.168.56.5"
+  config.vm.provider("virtualbox") do |vb|
+    vb.gui = true
+    vb.memory = 9999
+    vb.default_nic_type = "82545EM"
+  end
+end
+"""
+"""A Vagrantfile of the user's own: no such version of the box, a window where there is no screen, a
+host-only network where there is no driver for one. Each alone keeps a machine from booting."""
+
+
 @dataclass(frozen=True)
 class Made:
     """The lab, and what was said while it was made."""
@@ -210,7 +244,9 @@ class Made:
 def made(rig: tuple[Rig, Path]) -> Iterator[Made]:
     """Two machines, made against odds: a port is taken, and the first create interrupted."""
     space, labs = rig
-    lab = Bench(space, labs / "vb")
+    home = space.work / "vagrant" / "Vagrantfile"
+    home.write_text(home.read_text(encoding="utf-8") + OF_THE_USER, encoding="utf-8")
+    lab = Bench(space, labs / "實驗 it's a lab")
     port = str(lab.topology.controller.forwards[0].host)
     squatter = space.start(
         [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port],
@@ -272,6 +308,18 @@ def test_the_machine_is_what_lab_yaml_says(made: Made) -> None:
     assert "Forwarding(1)" not in seen
 
 
+def test_doctor_names_the_vagrantfile_of_the_user(made: Made) -> None:
+    found = {finding["id"]: finding for finding in made.lab.json("doctor")["findings"]}
+    assert "vm.box_version, vm.hostname, vm.network, gui" in found["home-vagrantfile"]["what"]
+
+
+def test_what_a_machine_prints_is_in_its_console_log(made: Made) -> None:
+    for node in ("controller", "hypervisor"):
+        log = LabState(made.lab.directory).console_log(node)
+        assert made.lab.rig.definition(f"labctl-vb-{node}")["uartmode1"] == f"file,{log}"
+        assert "up after" in log.read_text(encoding="utf-8", errors="replace")
+
+
 def test_a_port_that_was_taken_is_another_one(made: Made) -> None:
     lab, node = made.lab, made.lab.topology.controller
     seen = lab.rig.definition("labctl-vb-controller")
@@ -331,8 +379,12 @@ def test_a_machine_killed_under_us(made: Made) -> None:
     refused = one_line(lab("ssh", "hypervisor", "--", "true", expect=1))
     assert "hypervisor is not running" in refused
     assert "labctl up" in refused
+    state = LabState(lab.directory)
+    before = state.console_log("hypervisor").read_bytes()
     lab("create", expect=1)
     assert "uid=0(root)" in lab("ssh", "hypervisor", "--", "id")
+    assert state.earlier_console_log("hypervisor").read_bytes() == before
+    assert state.console_log("hypervisor").stat().st_size > 0
 
 
 def test_halt_and_snapshots(made: Made) -> None:

@@ -13,19 +13,11 @@ import pytest
 
 from labctl.errors import EXIT_FAILED, Cancelled, LabError
 from labctl.run import run, spawn, stop_service, stream
+from tests.processes import alive
 
 
 def never() -> bool:
     return False
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def gone(pid: int) -> bool:

@@ -2,7 +2,7 @@
 # The `VBoxManage` on the PATH of the rig. It runs the real one, without Debian's wrapper and its
 # warning that /dev/vboxdrv is missing. Only `startvm` is helped, for what cannot be had without the
 # driver:
-#   - the interpreter is chosen as the execution engine;
+#   - the interpreter is chosen as the execution engine, or what $LABCTL_RIG_ENGINE names;
 #   - the driverless VirtualBox knows NAT but no internal network: each such adapter is plugged into
 #     a VDE switch of the network's name. Before that, the definition as Vagrant made it is written
 #     to $LABCTL_RIG_WORK/definitions/NAME, for tests to compare.
@@ -20,7 +20,7 @@ help_start() {
     name=$(printf '%s\n' "$info" | sed -n 's/^name="\(.*\)"$/\1/p')
     mkdir -p "$LABCTL_RIG_WORK/definitions"
     printf '%s\n' "$info" >"$LABCTL_RIG_WORK/definitions/$name"
-    "$real" modifyvm "$1" --vm-execution-engine=interpreter
+    "$real" modifyvm "$1" "--vm-execution-engine=${LABCTL_RIG_ENGINE:-interpreter}"
     printf '%s\n' "$info" | sed -n 's/^intnet\([0-9]*\)="\(.*\)"$/\1 \2/p' |
         while read -r number network; do
             switch=/run/vde/$network

@@ -1,7 +1,7 @@
 """Real Vagrant and real VirtualBox on a machine that has neither, nor a hypervisor.
 
 VirtualBox comes from Debian sid, in a root file system of its own. It runs without a kernel driver,
-in its interpreter, which executes every guest instruction in software: some ten thousand times
+in its interpreter, which executes every guest instruction in software: some thousand times
 slower than the machine, enough for a tiny guest with an SSH server. All of it lives in mount, PID
 and network namespaces that hold a loopback and nothing else: no packet leaves, and every process
 ends with them. README.md says what is real here and what is not.
@@ -38,8 +38,9 @@ _BOX_RECIPE = ("box.sh", "guest")
 
 # In a mount namespace of its own, for mmdebstrap makes all mounts of the one it runs in private;
 # in a PID namespace, so that everything ends with whoever started it, even by kill -9.
-_ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
+ALONE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork",
           "--kill-child", "--mount-proc")  # fmt: skip
+"""The words before a command that runs in namespaces of its own."""
 
 TOOLS = ("mmdebstrap", "setpriv", "unshare", "nsenter", "ip", "chroot", "mount")
 """Commands of this machine that the rig needs; root besides."""
@@ -50,7 +51,8 @@ def cache() -> Path:
     return Path(os.environ.get("LABCTL_CACHE") or "/var/cache/labctl").expanduser() / "test"
 
 
-def _key(names: Sequence[str], *more: str) -> str:
+def key(names: Sequence[str], *more: str) -> str:
+    """A hash of files of this directory, of the suite and of `more`: names what is made of them."""
     digest = hashlib.sha256("\0".join((SUITE, *more)).encode())
     for name in names:
         top = SOURCE / name
@@ -61,7 +63,8 @@ def _key(names: Sequence[str], *more: str) -> str:
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
+def only_one() -> Iterator[None]:
+    """The right to make things in the cache, which one process has at a time."""
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "virtualbox.lock").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -70,12 +73,12 @@ def _only_one() -> Iterator[None]:
 
 def root() -> Path:
     """The root file system with Vagrant and VirtualBox, made if it is not there (a minute)."""
-    with _only_one():
+    with only_one():
         return _root()
 
 
 def _root() -> Path:
-    made = cache() / f"virtualbox-{_key(_ROOT_RECIPE)}"
+    made = cache() / f"virtualbox-{key(_ROOT_RECIPE)}"
     if made.is_dir():
         return made
     partial = made.with_name(made.name + ".partial")
@@ -84,9 +87,9 @@ def _root() -> Path:
     packages = [word for line in lines for word in line.partition("#")[0].split()]
     mirror = os.environ.get("LABCTL_MIRROR")
     hook = f'sh {shlex.quote(str(SOURCE / "root.sh"))} "$1" {shlex.quote(str(SOURCE))}'
-    _logged(
+    logged(
         [
-            *_ALONE, "mmdebstrap", "--mode=root", "--variant=minbase",
+            *ALONE, "mmdebstrap", "--mode=root", "--variant=minbase",
             "--components=main,contrib",
             '--aptopt=APT::Install-Recommends "false"',
             '--aptopt=Acquire::Languages "none"',
@@ -107,9 +110,9 @@ def _root() -> Path:
 
 def box() -> Path:
     """The tiny Vagrant box for VirtualBox, made if it is not there (seconds)."""
-    with _only_one():
+    with only_one():
         base = _root()
-        made = cache() / f"virtualbox-{_key(_BOX_RECIPE, base.name)}.box"
+        made = cache() / f"virtualbox-{key(_BOX_RECIPE, base.name)}.box"
         if made.is_file():
             return made
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
@@ -117,12 +120,13 @@ def box() -> Path:
             with Rig(Path(scratch), see=[SOURCE], base=base) as rig:
                 script = str(SOURCE / "box.sh")
                 argv = ["in-rig", "bash", script, str(SOURCE), str(output)]
-                _logged(rig.argv(argv), made.with_suffix(".log"), env=rig.environment())
+                logged(rig.argv(argv), made.with_suffix(".log"), env=rig.environment())
             output.rename(made)
         return made
 
 
-def _logged(argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+def logged(argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+    """Run a command, its output in the file `log`. Raises RuntimeError with the last of it."""
     with log.open("wb") as sink:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=env, check=False
@@ -151,7 +155,7 @@ class Rig:
         base = self._base or root()
         self.work.mkdir(parents=True, exist_ok=True)
         self._holder = subprocess.Popen(
-            [*_ALONE, "--net", "bash", str(SOURCE / "enter.sh"), str(base), str(SOURCE),
+            [*ALONE, "--net", "bash", str(SOURCE / "enter.sh"), str(base), str(SOURCE),
              *map(str, self._see)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -66,7 +66,7 @@ class VmCli(Cli):
         return super().__call__(*words, expect=expect, timeout=timeout)
 
     def hung(self) -> list[str]:
-        """Machines that run, and whose kernel does not answer on the serial console."""
+        """Machines that run, and whose kernel does not answer a key on its console."""
         running = self.in_rig("virsh", "-q", "list", "--name", "--state-running").split()
         return [
             name

@@ -26,6 +26,8 @@ inside() { # the first process of the namespaces
     ip address add 8.8.8.8/32 dev lo
     sysctl -qw net.ipv4.ip_forward=1
     rm -f /run/libvirtd.pid
+    # It writes the machines' consoles, as on any Debian.
+    /usr/sbin/virtlogd -d -p /run/libvirt/virtlogd.pid
     /usr/sbin/libvirtd -d -f /etc/libvirt/libvirtd.conf
     # Process 1 has to bury the dead: QEMUs that libvirtd has left to it.
     while :; do
@@ -53,7 +55,6 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 remember_owner = 0
-stdio_handler = "file"
 C
         export directory
         export -f inside
@@ -87,15 +88,16 @@ C
         df -h "$directory" | tail -n 1
         ;;
     awake)
-        # Its login prompt on the serial console, which takes no network to be seen.
-        tty=$("$0" exec "$directory" virsh -q ttyconsole "${1:?a machine}")
-        # shellcheck disable=SC2016 # "$1" is for the shell inside
-        "$0" exec "$directory" timeout 60 bash -c '
-            stty -F "$1" raw -echo
-            exec 3<>"$1"
-            while read -rt 0.5 -N 1 -u 3; do :; done # what it said long ago
-            until read -rt 3 -N 1 -u 3; do printf "\r" >&3; done
-        ' awake "$tty"
+        # SysRq's help, which the kernel prints on the console: it takes no network to be seen.
+        console=$("$0" exec "$directory" virsh -q dumpxml "${1:?a machine}" |
+            sed -n "/<serial /,/<\\/serial>/s/.*<source path='\\([^']*\\)'.*/\\1/p")
+        before=$(stat -c %s "$console")
+        for _ in $(seq 20); do
+            "$0" exec "$directory" virsh -q send-key "$1" KEY_LEFTALT KEY_SYSRQ KEY_H
+            sleep 3
+            [ "$(stat -c %s "$console")" = "$before" ] || exit 0
+        done
+        exit 1
         ;;
     stop)
         [ -s "$directory/pid" ] || exit 0

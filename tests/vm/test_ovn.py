@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from labctl.state import LabState
 from tests.e2e.cli import claims
 from tests.vm.conftest import VmCli
 
@@ -28,6 +29,15 @@ def lab(make_vm_lab: Callable[[str], VmCli]) -> VmCli:
     cli = make_vm_lab(SPEC)
     cli("create")
     return cli
+
+
+def test_what_the_machines_print_is_in_their_console_logs(lab: VmCli) -> None:
+    """The serial port is the console that systemd speaks to."""
+    state = LabState(lab.directory)
+    for node in ("network-controller", "compute-01"):
+        log = state.console_log(node)
+        assert (log.owner(), log.stat().st_mode & 0o777) == (state.root.owner(), 0o600)
+        assert "Reached target" in log.read_text(encoding="utf-8", errors="replace")
 
 
 def on(lab: VmCli, node: str, *words: str) -> str:

@@ -54,6 +54,9 @@ class Libvirt:
             return {}
         return {"LABCTL_LIBVIRT_DRIVER": "qemu", "LABCTL_BOOT_SECONDS": "1800"}
 
+    def require_answer(self) -> None:
+        """Nothing to do: a libvirtd that hangs was not met yet."""
+
     def _virsh(self, *words: str, check: bool = True, input: str | None = None) -> str:
         hint = tr(
             "is libvirtd running, and are you in the group libvirt? `labctl doctor` tells more"

@@ -11,14 +11,14 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl.engine.wait import NotYet, WaitTimeout, wait_until
+from labctl.engine.lock import hold_when_free
+from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import tr
-from labctl.operating_system import locks
 from labctl.own_directory import open_text
 from labctl.providers import netns
 from labctl.providers.nspawn import TRANSIT
@@ -245,38 +245,24 @@ def _alone() -> Iterator[None]:
     """One labctl at a time: another lab may begin or end now. Raises WaitTimeout."""
     _MEMORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _MEMORY / "lock"
-    with ExitStack() as held:
-
-        def taken() -> bool:
-            who = tr("process {pid}", pid=os.getpid())
-            try:
-                held.enter_context(locks.holding(path, who, open_text))
-            except locks.HeldError:
-                raise NotYet(tr("another labctl changes this machine's network settings")) from None
-            except locks.GoneError:
-                return False
-            return True
-
-        wait_until(
-            tr("the lock is free: {path}", path=path),
-            taken,
-            deadline=_LOCK_SECONDS,
-            hint=tr("wait for it, or look for the process that holds {path}", path=path),
-            interval=0.05,
-        )
+    description = tr("the lock is free: {path}", path=path)
+    with hold_when_free(description, path, open_text, deadline=_LOCK_SECONDS):
         yield
 
 
 def _switch_forwarding_on() -> None:
     with _alone():
-        if _FORWARDING.read_text().strip() != "0":
+        if _FORWARDING.read_text(encoding="utf-8").strip() != "0":
             return
         # The kernel changes these along with it, and not back: accept_redirects of a hardened
         # host would be 1 at the end.
         along = [_SETTINGS / "conf/all/accept_redirects", *_SETTINGS.glob("conf/*/forwarding")]
-        values = {str(path.relative_to(_SETTINGS)): path.read_text().strip() for path in along}
+        values = {
+            str(path.relative_to(_SETTINGS)): path.read_text(encoding="utf-8").strip()
+            for path in along
+        }
         write_atomic(_record(), json.dumps(values) + "\n", 0o600)
-        _FORWARDING.write_text("1\n")
+        _FORWARDING.write_text("1\n", encoding="utf-8")
 
 
 def _restore_forwarding() -> None:
@@ -287,9 +273,9 @@ def _restore_forwarding() -> None:
         tables = run(["nft", "list", "tables", "ip"], check=False).stdout
         if "table ip labctl_" in tables or not _record().exists():
             return
-        _FORWARDING.write_text("0\n")
-        for name, value in json.loads(_record().read_text()).items():
+        _FORWARDING.write_text("0\n", encoding="utf-8")
+        for name, value in json.loads(_record().read_text(encoding="utf-8")).items():
             with suppress(FileNotFoundError):  # an interface that is gone
-                if (_SETTINGS / name).read_text().strip() != value:
-                    (_SETTINGS / name).write_text(f"{value}\n")
+                if (_SETTINGS / name).read_text(encoding="utf-8").strip() != value:
+                    (_SETTINGS / name).write_text(f"{value}\n", encoding="utf-8")
         _record().unlink()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import LabError, cannot_write
+from labctl.errors import DiskFullError, LabError, cannot_write, says_disk_full
 from labctl.i18n import tr
 from labctl.run import KILLED_WITH_LABCTL, run
 from labctl.state import NodeFiles
@@ -124,9 +124,9 @@ def _digest(file: Path) -> str:
 def _disk_full_or(error: LabError, file: Path) -> LabError:
     """The error to raise: a full disk if that is the cause, else `error`."""
     free = shutil.disk_usage(file.parent).free
-    if "No space left" in error.message or free < 16 * 2**20:
-        return LabError(
-            tr("the disk is full: {path}", path=file.parent),
+    if says_disk_full(error.message) or free < 16 * 2**20:
+        return DiskFullError(
+            file.parent,
             hint=tr("free some space, then run the same command again; nothing was lost"),
         )
     return error

@@ -75,7 +75,7 @@ def resolver(topology: Topology) -> str:
     own = host_uplink.own_addresses()
     for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
         if file.is_file():
-            lines = [line.split() for line in file.read_text().splitlines()]
+            lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
             servers = [words[1] for words in lines if words[:1] == ["nameserver"] and words[1:]]
             if reachable := [
                 server for server in servers if server not in own and not server.startswith("127.")

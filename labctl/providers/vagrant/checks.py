@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from labctl.host.facts import HostFacts, Machine, numbers
+from labctl.host.facts import HostFacts, Machine, Vagrant, numbers
 from labctl.host.findings import Case, Finding
 from labctl.i18n import tr, tr_n
 from labctl.providers.vagrant.vagrantfile import machine_names
@@ -63,6 +63,28 @@ def vagrant(facts: HostFacts) -> Iterator[Finding]:
             impact=tr("it may not know what labctl asks it for"),
             fix=tr("install {least} or newer: {url}", least=dotted(LEAST_VAGRANT), url=DOWNLOAD),
         )
+    yield from _home_vagrantfile(installed)
+
+
+def _home_vagrantfile(installed: Vagrant | None) -> Iterator[Finding]:
+    """Whether the user has a Vagrantfile that Vagrant merges into every lab's."""
+    if installed is None or not installed.home_settings:
+        return
+    yield Finding(
+        "home-vagrantfile",
+        "warning",
+        "programs",
+        tr(
+            "Vagrant merges {path} into every lab; it sets {settings}",
+            path=installed.home_file,
+            settings=", ".join(installed.home_settings),
+        ),
+        impact=tr(
+            "labctl's own settings come later and count, but not all can be taken back: networks,"
+            " shared folders, triggers and settings of SSH are added to the nodes"
+        ),
+        fix=tr("if a node does not boot, move the file away and create the lab again"),
+    )
 
 
 def dotted(version: tuple[int, ...]) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from labctl.engine.wait import wait_until
-from labctl.errors import LabError
+from labctl.errors import DiskFullError, LabError, says_disk_full
 from labctl.i18n import tr
 from labctl.operating_system.programs import find
+from labctl.providers.vagrant.vboxmanage_errors import failed_verb, last_words
 from labctl.run import CommandFailed, stream
 from labctl.state import vagrant_data
 
@@ -54,10 +55,16 @@ def parse(line: str) -> OutputLine | None:
 
 
 def failure(output: list[OutputLine]) -> str:
-    """Why Vagrant failed, as one line; "" if its output does not tell."""
+    """Why Vagrant failed, as one line; "" if its output does not tell.
+
+    Of an error of VBoxManage it is what that itself says, without Vagrant's words around it.
+    """
     for line in reversed(output):
         if line.kind == "error-exit" and line.data:
-            return " ".join(line.data[-1].split())
+            text = line.data[-1]
+            if reason := last_words(text):
+                return f"VBoxManage {failed_verb(text)}".rstrip() + f": {reason}"
+            return " ".join(text.split())
     return ""
 
 
@@ -162,7 +169,12 @@ class VagrantCommand:
                 hint=tr("see {log}", log=self.log),
             )
         except LabError as error:
-            if reason := failure(output):
+            reason = failure(output)
+            if says_disk_full(reason or error.message):
+                full = DiskFullError(reason or error.message)
+                full.log = self.log
+                raise full from error
+            if reason:
                 kind = MachineHeldError if _held(output) else LabError
                 explained = kind(
                     tr("`vagrant {words}` failed: {reason}", words=words[0], reason=reason),
@@ -198,9 +210,13 @@ class VagrantCommand:
                 logged = " ".join(log.read().decode(errors="replace").split())
             reason = failure(output) or logged[-600:]
             reason = reason or tr("exit {code}", code=error.returncode)
-            failed = LabError(
-                tr("`vagrant {words}` failed: {reason}", words=words, reason=reason),
-                hint=tr("see {log}", log=self.log),
+            failed = (
+                DiskFullError(reason)
+                if says_disk_full(reason)
+                else LabError(
+                    tr("`vagrant {words}` failed: {reason}", words=words, reason=reason),
+                    hint=tr("see {log}", log=self.log),
+                )
             )
             failed.log = self.log
             raise failed from error

@@ -32,6 +32,10 @@ class Hypervisor(Protocol):
         """Environment variables that the Vagrantfile reads."""
         ...
 
+    def require_answer(self) -> None:
+        """Raise LabError if the hypervisor does not answer: Vagrant would wait for it for ever."""
+        ...
+
     def network_ready(self, topology: Topology) -> bool:
         """Whether `create_network` has nothing to do."""
         ...

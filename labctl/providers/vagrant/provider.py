@@ -20,7 +20,7 @@ from labctl.access import keys
 from labctl.access.guest import UnreachableError
 from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
-from labctl.errors import LabError
+from labctl.errors import DiskFullError, LabError
 from labctl.i18n import tr
 from labctl.providers.provider import Cancel, Progress
 from labctl.providers.vagrant.command import OutputLine, VagrantCommand
@@ -135,6 +135,8 @@ class VagrantProvider:
                 cancel=cancel,
                 on_output=_shown(progress),
             )  # fmt: skip
+        except DiskFullError:
+            raise
         except LabError as error:
             error.hint = tr(
                 "no network, or no such box: Vagrant's public registry closes on 2026-12-31."
@@ -179,6 +181,7 @@ class VagrantProvider:
             if fresh or time.monotonic() - asked_at > _FRESH:
                 if not (self._state.vagrant / "Vagrantfile").exists():
                     return {}
+                self._hypervisor.require_answer()  # python-vagrant has no time limit
                 with self.vagrant.python() as vagrant:
                     states = {machine.name: machine.state for machine in vagrant.status()}
                 self._states = (time.monotonic(), states)
@@ -214,7 +217,22 @@ class VagrantProvider:
             self._state.public_host_key(node.name).unlink(missing_ok=True)
             self._hypervisor.clean_up(self._topology, node)
 
+    def _begin_console_log(self, name: str) -> None:
+        """Keep the last boot's console as console-before.log, and make an empty file for this one.
+
+        VirtualBox empties the file at each boot; libvirt appends to it. libvirt's virtlogd would
+        make it as root, unreadable to us; a file that exists keeps its owner.
+        """
+        log = self._state.console_log(name)
+        with suppress(OSError):  # such as a file that Windows says is in use: boot without a log
+            log.parent.mkdir(parents=True, exist_ok=True)
+            if log.exists() and log.stat().st_size > 0:
+                log.replace(self._state.earlier_console_log(name))
+            log.touch(mode=0o600)
+
     def _up(self, names: list[str], progress: Progress, cancel: Cancel) -> None:
+        for name in names:
+            self._begin_console_log(name)
         try:
             self.vagrant.run(
                 "up", *names, "--provider", self._hypervisor.name, "--no-provision",
@@ -222,6 +240,15 @@ class VagrantProvider:
                 cancel=cancel,
                 on_output=_shown(progress),
             )  # fmt: skip
+        except LabError as error:
+            consoles = [self._state.console_log(name) for name in names]
+            if any(path.exists() and path.stat().st_size for path in consoles):
+                error.hint = tr(
+                    "{hint}; what the machine itself printed is in {console}",
+                    hint=error.hint,
+                    console=", ".join(map(str, consoles)),
+                )
+            raise
         finally:
             self._states = (0.0, {})
 
@@ -269,7 +296,7 @@ class VagrantProvider:
     def _write_known_hosts(self) -> None:
         with self.one_at_a_time:
             lines = [
-                f"{node.name} {file.read_text().strip()}\n"
+                f"{node.name} {file.read_text(encoding='utf-8').strip()}\n"
                 for node in self._topology.nodes
                 if (file := self._state.public_host_key(node.name)).exists()
             ]

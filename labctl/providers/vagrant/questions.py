@@ -17,7 +17,30 @@ def look(host: Host, facts: HostFacts) -> HostFacts:
     path = host.which("vagrant")
     # HashiCorp's packages also have /usr/bin/vagrant, but put everything else below /opt/vagrant.
     distribution = path == "/usr/bin/vagrant" and not Path("/opt/vagrant").is_dir()
-    return replace(facts, vagrant=Vagrant(path, distribution=distribution) if path else None)
+    if path is None:
+        return facts
+    file = home_vagrantfile(host.env)
+    vagrant = Vagrant(
+        path,
+        distribution=distribution,
+        home_file=str(file or ""),
+        home_settings=settings_in(_text(file)) if file else (),
+    )
+    return replace(facts, vagrant=vagrant)
+
+
+def home_vagrantfile(env: Mapping[str, str]) -> Path | None:
+    """The Vagrantfile of Vagrant's home directory; None if there is none, or an empty one."""
+    # Vagrant takes either name, in this order.
+    files = [boxes_directory(env) / name for name in ("Vagrantfile", "vagrantfile")]
+    return next((file for file in files if _text(file).strip()), None)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def boxes_directory(env: Mapping[str, str]) -> Path:
@@ -54,6 +77,14 @@ def vagrant_from_answers(
     )
 
 
+_SETTING = re.compile(r"\b(?:config|c)\.(?P<name>(?:vm|ssh|winrm|trigger)\.\w+)")
+_OF_PROVIDER = re.compile(
+    r"\.(?P<name>customize|gui|memory|cpus|network_adapter|linked_clone|default_nic_type)\b"
+)
+_HARMLESS = frozenset({"vm.provider", "vm.box_check_update", "vm.post_up_message"})
+"""`vm.provider` only begins a block; the others change no machine."""
+
+
 # -- reading the answers: pure -------------------------------------------------------------------
 def vagrant_plugins(text: str) -> tuple[str, ...]:
     """Names from `vagrant plugin list`: `vagrant-libvirt (0.11.2, system)`, with details below."""
@@ -72,3 +103,15 @@ def vagrant_boxes(text: str) -> tuple[VagrantBox, ...]:
     return tuple(
         VagrantBox(box["name"], box.get("version", ""), box.get("provider", "")) for box in boxes
     )
+
+
+def settings_in(vagrantfile: str) -> tuple[str, ...]:
+    """The settings of machines in a Vagrantfile, each once: `vm.network`, `gui`, …
+
+    By their look: Ruby can hide them, and they can stand in a block that is never run.
+    """
+    code = "\n".join(line.partition("#")[0] for line in vagrantfile.splitlines())
+    names = [
+        match["name"] for pattern in (_SETTING, _OF_PROVIDER) for match in pattern.finditer(code)
+    ]
+    return tuple(name for name in dict.fromkeys(names) if name not in _HARMLESS)

@@ -76,7 +76,9 @@ class VagrantSnapshots:
                     tr("Vagrant made no snapshot {name} of {node}", name=name, node=node.name),
                     hint=tr("see {log}", log=self._machines.vagrant.log),
                 )
-            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
+            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text(
+                encoding="utf-8"
+            )
         return {"machine": machine.strip()}
 
     def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
@@ -84,7 +86,9 @@ class VagrantSnapshots:
         with self._machines.one_at_a_time:
             if not self._machines.made(node):
                 return tr("the machine {node} is gone", node=node.name)
-            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text()
+            machine = self._state.machine_id(node.name, self._hypervisor.name).read_text(
+                encoding="utf-8"
+            )
             if machine.strip() != proof.get("machine"):
                 return tr("{node} was made anew after the snapshot", node=node.name)
             if name not in self._names(node):

@@ -25,17 +25,20 @@ def machine_names(topology: Topology) -> list[str]:
 
 def lab_vagrantfile(topology: Topology, state: LabState, template: Path) -> str:
     """The Vagrantfile of the lab kept in `state`; `template` is Vagrantfile.j2."""
-    # Vagrant runs in the directory of the Vagrantfile, so the key's path is relative to that.
-    key = Path(os.path.relpath(state.ssh_key, state.vagrant))
-    return vagrantfile(topology, template, key.as_posix())
+    # Vagrant runs in the directory of the Vagrantfile, so both paths are relative to that.
+    key, logs = (
+        Path(os.path.relpath(path, state.vagrant)).as_posix()
+        for path in (state.ssh_key, state.logs)
+    )
+    return vagrantfile(topology, template, key, logs)
 
 
-def vagrantfile(topology: Topology, template: Path, key: str) -> str:
+def vagrantfile(topology: Topology, template: Path, key: str, logs: str) -> str:
     """The Vagrantfile of a lab, the same bytes for the same topology.
 
-    `template` is Vagrantfile.j2; `key` is the path of the lab's private SSH key, relative to the
-    directory of the Vagrantfile. Every text is a quoted Ruby literal, so no value of a lab.yaml can
-    be run as code.
+    `template` is Vagrantfile.j2; `key` is the path of the lab's private SSH key and `logs` that of
+    its logs, relative to the directory of the Vagrantfile, with slashes. Every text is a quoted
+    Ruby literal, so no value of a lab.yaml can be run as code.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -49,6 +52,7 @@ def vagrantfile(topology: Topology, template: Path, key: str) -> str:
         lab=topology.lab,
         prefix=vagrant_prefix(topology),
         key=key,
+        logs=logs,
         box=topology.box,
         nested=topology.nested,
         attach=topology.attach,

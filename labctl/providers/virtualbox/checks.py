@@ -29,6 +29,7 @@ from labctl.providers.vagrant.checks import (
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.providers.virtualbox.service import end_service, hanging_fix
 
 PROGRAMS = ("vboxconfig",)
 """Programs that the checks look for."""
@@ -84,7 +85,17 @@ def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
             tr("VBoxManage does not run: {said}", said=box.trouble),
             impact=tr("Vagrant makes every machine by VBoxManage"),
             fix=tr("run it by hand and mend what it complains of"),
-            commands=("VBoxManage --version",),
+            commands=("VBoxManage list vms",),
+        )
+    if box.hangs:
+        yield Finding(
+            "virtualbox-hangs",
+            "error",
+            "programs",
+            tr("VirtualBox hangs: `VBoxManage list vms` does not answer"),
+            impact=tr("labctl and Vagrant would wait for every answer of its service, VBoxSVC"),
+            fix=hanging_fix(),
+            commands=(end_service(facts.family), "VBoxManage list vms"),
         )
     yield from _arm(facts, box)
     yield from _versions(facts, box)
@@ -269,8 +280,11 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
     """Whether KVM leaves VT-x or AMD-V to VirtualBox.
 
     Since Linux 6.12 KVM occupies them as soon as its module is loaded. Since Linux 6.16 it can lend
-    them, and VirtualBox borrows them since 7.2.2; since 7.2.10 it works only if KVM has occupied
-    them. (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.)
+    them, and VirtualBox borrows them since 7.2.2; 7.2.10 worked only if KVM had occupied them.
+    (VirtualBox/virtualbox issues 81, 188, 222, 711, 713.) The driver of 7.2.22 makes a virtual
+    machine of KVM's for each of its own, for which KVM occupies them. It starts machines with
+    enable_virt_at_load=0, as Debian's virtualbox-dkms sets it (tests/vm/test_virtualbox_full.py).
+    Which release between the two was the first to do so was not found out.
     """
     kernel = numbers(facts.kernel)
     module = next((name for name in ("kvm_intel", "kvm_amd") if name in facts.modules), None)
@@ -278,7 +292,7 @@ def _kvm(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
         return
     held = facts.kvm.virt_at_load is not False
     if kernel >= (6, 16) and version >= (7, 2, 2):
-        if version >= (7, 2, 10) and not held:
+        if (7, 2, 10) <= version < (7, 2, 22) and not held:
             yield Finding(
                 "kvm-off",
                 "error",

@@ -15,6 +15,9 @@ from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
 from labctl.topology import Node, Topology
 
+ANSWER_SECONDS = 10
+"""Seconds for VBoxSVC to start and to list its machines, times the timeout factor."""
+
 
 class VirtualBox:
     """Machines of VirtualBox, each with a NAT of its own behind eth0."""
@@ -43,6 +46,11 @@ class VirtualBox:
     def environment(self) -> dict[str, str]:
         """None are needed."""
         return {}
+
+    def require_answer(self) -> None:
+        """Raise LabError, with the cure, if VirtualBox's service VBoxSVC does not answer."""
+        if shutil.which("VBoxManage") is not None:
+            vboxmanage("list", "vms", check=False, timeout=ANSWER_SECONDS * self.timeout_factor)
 
     def network_ready(self, topology: Topology) -> bool:
         """Always: Vagrant makes the networks with the machines."""

@@ -6,12 +6,18 @@ next lab need not import the box again.
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import LabError
+from labctl.errors import DiskFullError, LabError, says_disk_full
 from labctl.i18n import tr
-from labctl.run import Completed, run
+from labctl.providers.vagrant.vboxmanage_errors import last_words
+from labctl.providers.virtualbox.service import hanging_fix
+from labctl.run import CommandTimeoutError, Completed, run
+
+_LINES = 4
+"""Lines of an error that is in no form known here."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,28 @@ class Master:
 
 
 def vboxmanage(*words: str, check: bool = True, timeout: float = 60) -> Completed:
-    """Run `VBoxManage WORDS`. Raises LabError as `run` does.
+    """Run `VBoxManage WORDS`. Raises LabError as `run` does, with VBoxManage's own last words.
 
     The locale is set, because VirtualBox 7 translates its lists. It has UTF-8, because some
     versions list nothing without.
     """
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
-    return run(["VBoxManage", *words], check=check, timeout=timeout, env=env)
+    try:
+        done = run(["VBoxManage", *words], check=False, timeout=timeout, env=env)
+    except CommandTimeoutError as error:
+        error.hint = tr(
+            "{text} ({detail})", text=hanging_fix(), detail=tr("`labctl doctor` tells more")
+        )
+        raise
+    if check and done.returncode != 0:
+        reason = last_words(done.stderr) or " / ".join(done.stderr.strip().splitlines()[-_LINES:])
+        if says_disk_full(reason):
+            raise DiskFullError(reason)
+        raise LabError(
+            tr("`{command}` failed (exit {code}): {said}",
+               command=shlex.join(["VBoxManage", *words]), code=done.returncode, said=reason)
+        )  # fmt: skip
+    return done
 
 
 def machines() -> dict[str, str] | None:
@@ -53,7 +74,7 @@ def masters(home: Path, box: str) -> list[Master]:
     if not records:
         return []
     known = machines() or {}
-    recorded = ((record, record.read_text().strip()) for record in records)
+    recorded = ((record, record.read_text(encoding="utf-8").strip()) for record in records)
     return [Master(id, known[id], record) for record, id in recorded if id in known]
 
 

@@ -14,7 +14,9 @@ from labctl.providers.vagrant.questions import (
     vagrant_from_answers,
     vagrant_questions,
 )
+from labctl.providers.vagrant.vboxmanage_errors import last_words
 from labctl.providers.virtualbox import NAME
+from labctl.run import Completed
 
 
 def places(env: Mapping[str, str]) -> dict[str, Path]:
@@ -42,6 +44,7 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
         }
     )
     version = re.search(r"^(\d+\.\d+\.\d+)\S*\s*$", answers["version"].stdout, re.MULTILINE)
+    listed = answers["machines"]
     disks = dict(facts.disks)
     folder = re.search(r"^Default machine folder: +(.+)$", answers["properties"].stdout, re.M)
     mounted = mounts() if facts.family in ("linux", "wsl") else {}
@@ -52,15 +55,22 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
         virtualbox=replace(
             box,
             version=version[1] if version else None,
-            trouble="" if version else trouble(answers["version"]),
-            machines=virtualbox_machines(answers["machines"].stdout)
-            if answers["machines"].returncode == 0
-            else None,
+            trouble="" if version and listed.returncode == 0 else _trouble(version, answers),
+            hangs=listed.timed_out,
+            machines=virtualbox_machines(listed.stdout) if listed.returncode == 0 else None,
             folders=machine_folders(Path(disks[NAME].path)) if NAME in disks else (),
         ),
         disks=disks,
         vagrant=vagrant_from_answers(facts.vagrant, answers),
     )
+
+
+def _trouble(version: re.Match[str] | None, answers: Mapping[str, Completed]) -> str:
+    """What it complained of: when asked for its version, else when asked for its machines."""
+    if version is None:
+        return trouble(answers["version"])
+    listed = answers["machines"]
+    return "" if listed.timed_out else last_words(listed.stderr) or trouble(listed)
 
 
 def machine_folders(directory: Path) -> tuple[str, ...]:

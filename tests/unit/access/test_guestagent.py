@@ -13,6 +13,7 @@ import pytest
 
 from labctl.access import guestagent
 from labctl.access.guestagent import AgentError, LateError, state_of_port, wait_for_agent
+from tests.processes import alive
 
 SHELLS = [shell for shell in ("dash", "busybox") if shutil.which(shell)]
 _SU = """#!/bin/sh
@@ -20,14 +21,6 @@ _SU = """#!/bin/sh
 echo "$4" >>"$(dirname "$0")/users"
 exec sh "$5" "$6"
 """
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 class Agent:

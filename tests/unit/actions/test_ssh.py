@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from labctl.actions.logs import ssh_argv
+from tests.processes import alive
 
 
 def remote(*command: str) -> str:
@@ -20,14 +21,6 @@ def remote(*command: str) -> str:
         provider=SimpleNamespace(running=lambda node: True, ssh_argv=lambda node: ["ssh", node]),
     )
     return ssh_argv(cast(Any, lab), "compute-01", command)[-1]
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_what_a_command_started_ends_with_the_connection(tmp_path: Path) -> None:

@@ -50,10 +50,9 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Host
     """What a survey of one provider tells, where only the test's programs are installed."""
     monkeypatch.setattr(FactCollector, "which", _only(tmp_path / "bin"))
 
-    def collect(provider: str) -> HostFacts:
-        here = FactCollector(
-            tmp_path, tmp_path / "cache", {"VAGRANT_HOME": str(tmp_path / "boxes")}
-        )
+    def collect(provider: str, **more: str) -> HostFacts:
+        env = {"VAGRANT_HOME": str(tmp_path / "boxes"), **more}
+        here = FactCollector(tmp_path, tmp_path / "cache", env)
         return here.ask_all(provider, here.look())
 
     return collect
@@ -166,6 +165,81 @@ def test_programs_that_hang(
     assert told.virtualbox is not None
     assert "did not finish" in told.vagrant.trouble
     assert "did not finish" in told.virtualbox.trouble
+
+
+def test_a_slow_host_has_the_users_patience(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(programs, "SECONDS", 0.3)
+    program("VBoxManage", "sleep 1; echo 7.2.22r175245")
+    program("vagrant", VAGRANT)
+    too_slow = facts("virtualbox").virtualbox
+    assert too_slow is not None
+    assert "did not finish" in too_slow.trouble
+    patient = facts("virtualbox", LABCTL_PATIENCE="100").virtualbox
+    assert patient is not None
+    assert (patient.version, patient.trouble) == ("7.2.22", "")
+
+
+def test_a_virtualbox_whose_service_does_not_answer(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """VBoxManage knows its own version, and asks VBoxSVC for everything else."""
+    monkeypatch.setattr(programs, "SECONDS", 2)
+    program("VBoxManage", "[ $1 = --version ] && exec echo 7.2.8r999; exec sleep 60")
+    told = facts("virtualbox").virtualbox
+    assert told is not None
+    assert (told.version, told.trouble) == ("7.2.8", "")
+    assert (told.hangs, told.machines) == (True, None)
+
+
+def test_a_virtualbox_that_lists_nothing(
+    program: Callable[[str, str], Path], facts: Callable[..., HostFacts]
+) -> None:
+    said = "VBoxManage: error: Failed to create the VirtualBox object!"
+    place = "VBoxManage: error: Context: line 1 of file VBoxManage.cpp"
+    version = "[ $1 = --version ] && exec echo 7.2.8r999"
+    program("VBoxManage", f"{version}\nprintf '%s\\n' '{said}' '{place}' >&2; exit 1")
+    told = facts("virtualbox").virtualbox
+    assert told is not None
+    assert (told.trouble, told.hangs) == ("Failed to create the VirtualBox object!", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("", ()),
+        ("# config.vm.box_version = '1'\n", ()),
+        ("require 'x'\nVagrant.configure('2') { |config| config.proxy.http = 'x' }\n", ()),
+        (
+            'Vagrant.configure("2") do |config|\n'
+            '  config.vm.box_version = "9" # old\n'
+            '  config.vm.network "private_network", ip: "192.168.56.5"\n'
+            '  config.vm.provider("virtualbox") { |vb| vb.gui = true }\n'
+            '  config.vm.network "public_network"\nend\n',
+            ("vm.box_version", "vm.network", "gui"),
+        ),
+    ],
+)
+def test_a_vagrantfile_for_all_of_the_users_machines(
+    program: Callable[[str, str], Path],
+    facts: Callable[..., HostFacts],
+    tmp_path: Path,
+    text: str,
+    settings: tuple[str, ...],
+) -> None:
+    program("vagrant", VAGRANT)
+    home = tmp_path / "boxes"
+    home.mkdir()
+    (home / "Vagrantfile").write_text(text, encoding="utf-8")
+    told = facts("libvirt").vagrant
+    assert told is not None
+    assert told.home_file == (str(home / "Vagrantfile") if text else "")
+    assert told.home_settings == settings
 
 
 def test_vagrant_is_not_let_near_a_vagrantfile_or_the_network(

@@ -77,6 +77,8 @@ class Vagrant:
         if verb in ("status", "up", "halt", "destroy", "snapshot", "ssh-config") and not self.names:
             fail("NoEnvironmentError", "A Vagrant environment is required to run this\ncommand.")
         if (reason := self.world["fail"].get(verb)) is not None:
+            if verb == "up":
+                self.say_on_console(self.words[1])
             fail("VMBootError", reason, readable=self.readable)
         getattr(self, verb.replace("-", "_"))(self.words[1:])
         save(self.world)
@@ -114,6 +116,7 @@ class Vagrant:
                 fail("DomainVolumeExists", "Volume for domain is already created.")
             made = self.world["machines"].setdefault(full, {"state": "running", "box": box})
             made["state"] = "running"
+            self.say_on_console(name)
             if provider == "libvirt":
                 self.world["volumes"] = sorted({*self.world["volumes"], f"{full}.img"})
             file = self.id_file(name, provider)
@@ -123,6 +126,11 @@ class Vagrant:
             say(name, "ui", "output", f"==> {name}: Machine booted, and ready!")
             if (lasts := self.world["slow"].get(name)) is not None:
                 time.sleep(lasts)
+
+    def say_on_console(self, name: str) -> None:
+        """As VirtualBox does: the file is emptied at each boot."""
+        if (words := self.world.get("consoles", {}).get(name)) is not None:
+            write(f"{os.environ['VAGRANT_CWD']}/../logs/{name}/console.log", words)
 
     def ssh_config(self, words: list[str]) -> None:
         machine = self.machine(words[0])
@@ -279,6 +287,7 @@ def vboxmanage(words: list[str]) -> None:
         case ["list", "vms"]:
             import uuid
 
+            time.sleep(world.get("hangs", 0))
             for name in world["machines"]:
                 print(f'"{name}" {{{uuid.uuid5(uuid.NAMESPACE_DNS, name)}}}')
         case ["list", "systemproperties"]:

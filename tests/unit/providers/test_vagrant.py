@@ -17,7 +17,7 @@ import pytest
 from labctl.access.guest import GuestError, GuestResult, UnreachableError
 from labctl.actions.create import refuse_other_topology
 from labctl.actions.render import render, vagrantfile
-from labctl.errors import Cancelled, LabError
+from labctl.errors import Cancelled, DiskFullError, LabError
 from labctl.lab import Lab
 from labctl.providers.libvirt.hypervisor import Libvirt
 from labctl.providers.vagrant.hypervisor import Hypervisor
@@ -47,7 +47,7 @@ class World:
             path.chmod(0o755)
         self.set(
             machines={}, volumes=[], networks={}, boxes=[], fail={}, slow={}, ports={},
-            forgets_snapshots=False, held=0, machine_folder="",
+            forgets_snapshots=False, held=0, machine_folder="", consoles={}, hangs=0,
         )  # fmt: skip
 
     def __getitem__(self, what: str) -> Any:
@@ -317,6 +317,100 @@ def test_a_boot_lets_go_of_the_connection_to_before(
     world.state(A, "aborted")
     start(provider, A)
     assert guests.closed == [A]
+
+
+# -- consoles --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("hypervisor", [VirtualBox, Libvirt])
+def test_the_console_of_each_boot_and_of_the_one_before(
+    world: World, make: Callable[..., Machines], hypervisor: type[Hypervisor]
+) -> None:
+    provider = make(hypervisor)
+    logs = provider.state.node_logs(A)
+    for boot in ("first", "second", "third"):
+        world.set(consoles={A: f"{boot} boot\n"})
+        start(provider, A)
+        world.state(A, "poweroff")
+        provider = make(hypervisor)
+    assert (logs / "console.log").read_text(encoding="utf-8") == "third boot\n"
+    assert (logs / "console-before.log").read_text(encoding="utf-8") == "second boot\n"
+    assert sorted(path.name for path in logs.iterdir()) == ["console-before.log", "console.log"]
+
+
+def test_a_console_that_cannot_be_kept_keeps_no_node_from_booting(
+    world: World, make: Callable[..., Machines]
+) -> None:
+    provider = make(VirtualBox)
+    provider.state.logs.mkdir(exist_ok=True)
+    provider.state.node_logs(A).write_text("a file where the directory should be", "utf-8")
+    start(provider, A)
+    assert provider.running(node(provider, A))
+
+
+def test_a_boot_that_fails_names_the_machines_own_words(
+    world: World, make: Callable[..., Machines]
+) -> None:
+    provider = make(VirtualBox)
+    world.set(fail={"up": "Timed out while waiting for the machine to boot."})
+    with pytest.raises(LabError) as silent:
+        start(provider, A)
+    assert silent.value.hint == f"see {provider.vagrant.log}"
+    world.set(consoles={A: "Kernel panic - not syncing: no working init found.\n"})
+    with pytest.raises(LabError, match="Timed out while waiting") as caught:
+        start(provider, A)
+    said = caught.value.hint or ""
+    hint, _, console = said.partition("; what the machine itself printed is in ")
+    assert hint == f"see {provider.vagrant.log}"
+    assert "Kernel panic" in Path(console).read_text(encoding="utf-8")
+
+
+# -- a host that fails -----------------------------------------------------------------------------
+DISK_FULL = """\
+There was an error while executing `VBoxManage`, a CLI used by Vagrant
+for controlling VirtualBox. The command and stderr is shown below.
+
+Command: ["clonemedium", "/a/box.vmdk", "/b/labctl.vdi"]
+
+Stderr: 0%...10%...VERR_DISK_FULL
+VBoxManage: error: Failed to clone medium
+VBoxManage: error: Could not copy the medium '/a/box.vmdk' to '/b/labctl.vdi' (VERR_DISK_FULL)
+VBoxManage: error: Details: code VBOX_E_FILE_ERROR (0x80bb0004), component MediumWrap
+VBoxManage: error: Context: "RTEXITCODE handleCloneMedium(HandlerArg*)" at line 1056 of file x.cpp
+"""
+
+
+def test_a_full_disk_is_told_as_one(world: World, make: Callable[..., Machines]) -> None:
+    provider = make(VirtualBox)
+    world.set(fail={"up": DISK_FULL})
+    with pytest.raises(DiskFullError) as caught:
+        start(provider, A)
+    assert caught.value.message == (
+        "the disk is full: VBoxManage clonemedium: Failed to clone medium / Could not copy the"
+        " medium '/a/box.vmdk' to '/b/labctl.vdi' (VERR_DISK_FULL)"
+    )
+    assert (caught.value.hint or "").startswith("free some space, then run the same command again")
+    assert (caught.value.code, caught.value.log) == (1, provider.vagrant.log)
+
+
+def test_a_box_for_which_the_disk_has_no_room_is_no_matter_of_the_network(
+    world: World, make: Callable[..., Machines]
+) -> None:
+    provider = make(VirtualBox)
+    world.set(fail={"box": "box.img: Write failed: No space left on device"})
+    with pytest.raises(DiskFullError) as caught:
+        provider.prepare(lambda text: None, lambda: False)
+    assert "free some space" in (caught.value.hint or "")
+
+
+def test_a_virtualbox_that_hangs_is_not_waited_for(
+    world: World, make: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.providers.virtualbox.hypervisor.ANSWER_SECONDS", 0.2)
+    provider = make(VirtualBox)
+    start(provider, A)
+    world.set(hangs=60)
+    with pytest.raises(LabError, match="`VBoxManage list vms` did not finish within") as caught:
+        provider.status(fresh=True)
+    assert "end its service VBoxSVC" in (caught.value.hint or "")
 
 
 # -- interruptions ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ TEMPLATE = assets() / "Vagrantfile.j2"
 
 
 def rendered(topology: Topology) -> str:
-    return vagrantfile(topology, TEMPLATE, "../ssh/id_ed25519")
+    return vagrantfile(topology, TEMPLATE, "../ssh/id_ed25519", "../logs")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)

@@ -1,14 +1,15 @@
 """A lab without OpenStack: what it waits for, what must be active, which lessons it can have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 import labctl.provisioning.ovn_ready
-from labctl.access.guest import GuestError
+from labctl.access.guest import GuestError, GuestResult
 from labctl.actions.status import collect
 from labctl.engine.wait import NotYet, WaitTimeout
 from labctl.errors import EXIT_USAGE, LabError
@@ -21,8 +22,9 @@ from labctl.provisioning.ovn_ready import chassis_ready, wait_for_chassis
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.services import units_of
 from labctl.provisioning.stages import scripts_of
+from labctl.snapshots.health import troubles_between_nodes
 from labctl.state import LabState
-from labctl.topology import Topology
+from labctl.topology import Node, Topology
 from tests.unit.fakes import FakeGuest, healthy, no_cloud, topology
 
 LAB = topology("name: first-week\nstack: ovn\n")
@@ -133,9 +135,31 @@ def test_status_asks_no_cloud(tmp_path: Path) -> None:
     # An address that a node took as well, which only this look finds.
     mine = address.replace("10.0.2.200", "10.0.2.15")
     guests[LAB.controller.name].on("list NAT", mine)
+    for node in LAB.nodes:  # their clocks have stood still, on a busy machine for too long
+        guests[node.name].on("^bash -c .*list-br", healthy(node, LAB))
     report = collect(cast(Any, lab))
     assert (report["state"], len(report["troubles"])) == ("degraded", 1)
     assert "10.0.2.15 on eth0, which is OVN's" in report["troubles"][0]
+
+
+def test_status_asks_the_nodes_for_their_addresses_at_once() -> None:
+    """Each node shows its own when the other has been asked as well."""
+    all_asked = Barrier(len(LAB.nodes))
+
+    def guest(node: Node) -> Any:
+        def run(command: Sequence[str], **options: Any) -> GuestResult:
+            all_asked.wait(timeout=30)
+            return GuestResult(0, "1: eth0 inet 10.0.2.15/24 scope global", "", 0.0)
+
+        return SimpleNamespace(run=run)
+
+    boss = controller(*(node.name for node in LAB.nodes))
+    boss.on("list NAT", '{"headings": ["external_ip"], "data": [["10.0.2.15"]]}')
+    lab = SimpleNamespace(
+        topology=LAB, cloud=no_cloud, controller=boss, provider=SimpleNamespace(guest=guest)
+    )
+    (trouble,) = troubles_between_nodes(cast(Any, lab))
+    assert "10.0.2.15 on eth0, which is OVN's" in trouble
 
 
 # -- lessons ---------------------------------------------------------------------------------------

@@ -99,7 +99,21 @@ def test_an_unknown_language_is_refused() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_walk_survives_the_disk(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = walked(case, monkeypatch)
-    assert walk_of(stored(walk)) == (None if case in NEVER_LEFT else walk)
+    assert walk_of(stored(walk)) == walk
+
+
+@pytest.mark.parametrize("case", sorted(NEVER_LEFT))
+def test_a_packet_that_did_not_leave_is_shown_at_its_sender(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk = walked(case, monkeypatch)
+    shown = walk_shown(walk, planned(topology()))
+    assert [path.steps for path in shown.paths] == [()]
+    assert shown.verdict.said_in("en") == verdict(walk)
+    node, _, interface = shown.last.partition("/")
+    assert node == walk.source.node
+    (host,) = [host for host in with_walk(planned(topology()), walk).hosts if host.name == node]
+    assert host.interface(interface) is not None
 
 
 @pytest.mark.parametrize("junk", [None, [], {}, {"lab": "x"}, {"request": {"hops": []}}])

@@ -25,7 +25,7 @@ from tests.unit.golden import GOLDEN
 WALKS = GOLDEN / "walk"
 CASES = sorted(path.name for path in WALKS.iterdir() if path.is_dir())
 NEVER_LEFT = {"address-on-node", "no-router", "other-segment", "port-disabled"}
-"""Cases whose packet did not leave its sender: there is no way to draw."""
+"""Cases whose packet did not leave its sender: there is no hop to play."""
 PLAYED = [case for case in CASES if case not in NEVER_LEFT]
 
 

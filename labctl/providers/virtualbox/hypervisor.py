@@ -49,7 +49,7 @@ class VirtualBox:
 
     def require_answer(self) -> None:
         """Raise LabError, with the cure, if VirtualBox's service VBoxSVC does not answer."""
-        if shutil.which("VBoxManage") is not None:
+        if find("VBoxManage") is not None:
             vboxmanage("list", "vms", check=False, timeout=ANSWER_SECONDS * self.timeout_factor)
 
     def network_ready(self, topology: Topology) -> bool:
@@ -97,7 +97,7 @@ class VirtualBox:
 
     def unknown(self) -> str:
         """Whether VBoxManage is there and lists machines; in WSL it is called VBoxManage.exe."""
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return tr("the command {command!r} is not installed", command="VBoxManage")
         if machines() is None:
             return tr("`VBoxManage list vms` fails")

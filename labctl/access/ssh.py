@@ -162,19 +162,23 @@ class SSHGuest:
                 self._transport.close()
                 self._transport = None
 
-    @contextmanager
-    def _channel(self) -> Iterator[paramiko.Channel]:
+    def _open_channel(self) -> paramiko.Channel:
         try:
-            channel = self._connected().open_session(timeout=30 * self.timeout_factor)
+            return self._connected().open_session(timeout=30 * self.timeout_factor)
         except (OSError, EOFError, paramiko.SSHException):
             # The server closed an idle connection or restarted: try once more with a new one.
             self.close()
             try:
-                channel = self._connected().open_session(timeout=30 * self.timeout_factor)
+                return self._connected().open_session(timeout=30 * self.timeout_factor)
             except (OSError, EOFError, paramiko.SSHException) as error:
-                raise GuestError(
-                    tr("{name}: SSH opens no session: {error}", name=self.name, error=error)
-                ) from error
+                raise self._no_session(error) from error
+
+    def _no_session(self, error: Exception) -> GuestError:
+        return GuestError(tr("{name}: SSH opens no session: {error}", name=self.name, error=error))
+
+    @contextmanager
+    def _channel(self) -> Iterator[paramiko.Channel]:
+        channel = self._open_channel()
         try:
             yield channel
         finally:
@@ -269,6 +273,29 @@ class SSHGuest:
             )
         return result
 
+    def shell(self, columns: int, rows: int) -> "ChannelShell":
+        """The login shell, on a terminal of that size; it owns this handle's connection.
+
+        Raises GuestError.
+        """
+        channel = self._open_channel()
+        try:
+            channel.get_pty("xterm-256color", columns, rows)
+            channel.invoke_shell()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise self._no_session(error) from error
+        return ChannelShell(self, channel)
+
+    def start(self, command: str) -> "ChannelShell":
+        """Start a script for bash, to be read as it prints; it owns this handle's connection.
+
+        Raises GuestError.
+        """
+        channel = self._open_channel()
+        channel.get_pty()  # what has a terminal is ended by SIGHUP when the connection ends
+        self._start(channel, f"exec bash -c {shlex.quote(command)}")
+        return ChannelShell(self, channel)
+
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
         """Write a file atomically. Raises GuestError."""
         name = shlex.quote(path)
@@ -315,6 +342,36 @@ class SSHGuest:
             raise GuestError(
                 tr("{name}: SSH starts no command: {error}", name=self.name, error=error)
             ) from error
+
+
+class ChannelShell:
+    """A program on a node over a connection of its own; see access/shell.py."""
+
+    def __init__(self, guest: SSHGuest, channel: paramiko.Channel) -> None:
+        self._guest = guest
+        self._channel = channel
+
+    def read(self) -> bytes:
+        """Wait for output, at most 64 KiB of it; empty at the end."""
+        try:
+            return self._channel.recv(65536)
+        except OSError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Send input. Raises OSError when the program or the connection ended."""
+        self._channel.sendall(data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the size of its terminal; without an effect once the program ended."""
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.resize_pty(columns, rows)
+
+    def close(self) -> None:
+        """End the program and the connection; from any thread, also while another reads."""
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the other one may have closed it
+            self._channel.close()
+        self._guest.close()
 
 
 def _host_key(path: Path) -> paramiko.PKey:

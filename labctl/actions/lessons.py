@@ -9,6 +9,7 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.lab import Lab, each_node
 from labctl.lessons.load import load_lesson
+from labctl.lessons.results import Preview
 from labctl.lessons.session import Session
 from labctl.lessons.transcript import Scene, read_records
 from labctl.lessons.transcript import transcript as write_transcript
@@ -31,16 +32,26 @@ def session(
     with held(lab, verb):
         lab.require_up()
         _warn_of_services(lab)
-        has_apis = lab.topology.stack == "openstack"
-        yield Session(
-            lab.topology,
-            lab.state,
-            lab.guest,
-            SharedConnection(lab.connect) if has_apis else lab.cloud,
-            console,
-            lambda title, steps: lab.run(title, steps, workers=1),
-            labctl,
-        )
+        yield _session(lab, console, labctl)
+
+
+def preview(lab: Lab, console: Console) -> Preview | None:
+    """What the lesson's next checkpoint will be, without a lock; see `Session.preview`."""
+    lab.require_up()
+    return _session(lab, console, "labctl").preview()
+
+
+def _session(lab: Lab, console: Console, labctl: str) -> Session:
+    has_apis = lab.topology.stack == "openstack"
+    return Session(
+        lab.topology,
+        lab.state,
+        lab.guest,
+        SharedConnection(lab.connect) if has_apis else lab.cloud,
+        console,
+        lambda title, steps: lab.run(title, steps, workers=1),
+        labctl,
+    )
 
 
 def _warn_of_services(lab: Lab) -> None:

@@ -141,6 +141,32 @@ def report(
         console.say(tr("{path} is written; open it in a browser", path=str(path)))
 
 
+@views_app.command(name="open")
+def open_(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
+    ] = True,
+    file: File = DEFAULT,
+) -> None:
+    """The lab on one page of your browser: lesson, terminals and the network as it is now."""
+    from labctl.page.serve import has_desktop, serve
+
+    with open_console() as console:
+        lab = open_lab(file, console)
+        lab.require_created()
+
+        def ready(address: str) -> None:
+            console.say(tr("the lab's page: {address}", address=address))
+            console.say(tr("whoever has this address is root in the lab; Ctrl-C ends it"))
+
+        # A browser must not run as root, which does not know the user's desktop either.
+        serve(lab.file, command_name(), port=port, ready=ready,
+              browser=browser and has_desktop())  # fmt: skip
+
+
 def graph_of(lab: "Lab", *, planned: bool = False) -> "Graph":
     """The graph of the lab as it is now; if none exists, or `planned`, as lab.yaml describes it."""
     from labctl.graph.observed import live

@@ -77,7 +77,7 @@ def find_box(
 def _local(source: str, cache: Path, progress: Progress, cancel: Cancel) -> Path:
     if is_url(source):
         return download(source, cache, progress, cancel)
-    file = Path(source)
+    file = Path(source).absolute()  # Vagrant runs in a directory of its own
     if not file.is_file():
         raise LabError(
             tr("{path} is no file", path=source),
@@ -220,7 +220,10 @@ def for_vagrant(found: FoundBox, places: Iterable[Path]) -> Iterator[Path]:
         box = BuiltBox(
             found.box.provider, file, found.box.size, found.box.sha256, found.box.architecture
         )
-        text = json.dumps(catalogue(found.version, [box]), indent=1) + "\n"
+        document = catalogue(found.version, [box])
+        # Whole: Vagrant looks for a mere name where it was started, and not where VAGRANT_CWD is.
+        document["versions"][0]["providers"][0]["url"] = file.as_uri()
+        text = json.dumps(document, indent=1) + "\n"
         (directory / CATALOGUE).write_text(text, encoding="utf-8")
         yield directory
 
@@ -230,7 +233,7 @@ def ascii_directory(places: Iterable[Path]) -> Path:
     tried = []
     for place in places:
         tried.append(str(place))
-        if re.fullmatch(r"[!-~]+", str(place)) is None:
+        if re.fullmatch(r"[\w.~:/\\+-]+", str(place), flags=re.ASCII) is None:
             continue
         with suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)

@@ -122,6 +122,19 @@ class OutcomeJson(TaskOrHint):
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A checkpoint before it is run."""
+
+    lesson: str
+    checkpoint: str
+    explain: str
+    task: str = ""
+    """What the learner has to do; only in practice."""
+    commands: Sequence[tuple[str, str]] = ()
+    """(prompt, command) of each command; none in practice."""
+
+
+@dataclass(frozen=True)
 class LessonOutcome:
     """The outcome of one verb, such as `next` or `check`."""
 

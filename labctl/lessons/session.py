@@ -25,7 +25,7 @@ from labctl.lessons.progress import (
     read_position,
     write_position,
 )
-from labctl.lessons.results import LessonOutcome, TaskOrHint
+from labctl.lessons.results import LessonOutcome, Preview, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
 from labctl.lessons.runner import Runner
 from labctl.lessons.transcript import read_records, summary_of, write_record
@@ -187,6 +187,28 @@ class Session:
         if given == of:
             self._say_solve()
         return LessonOutcome(lesson, position, words={"hint": text, "number": given, "of": of})
+
+    def preview(self) -> Preview | None:
+        """The first checkpoint that is not passed, as `next` will run it; changes nothing.
+
+        None when no lesson was begun, or its end is reached. Raises LabError when the lab does not
+        answer what the texts ask it.
+        """
+        position = self._position()
+        if position.current is None:
+            return None
+        lesson = self._load(position.lessons[position.current].source)
+        number = first_open(lesson, position.progress(lesson))
+        if number == len(lesson.checkpoints):
+            return None
+        checkpoint, runner = lesson.checkpoints[number], self._runner(lesson)
+        with runner.checker.cached_reads():
+            explain = runner.checker.fill_text(str(checkpoint.explain))
+            if position.practice:
+                return Preview(lesson.id, checkpoint.id, explain, runner.task(checkpoint))
+            values = runner.checker.values()
+            commands = list(runner.commands.of(checkpoint, values))
+        return Preview(lesson.id, checkpoint.id, explain, commands=commands)
 
     def goto(self, target: str) -> LessonOutcome:
         """Go to where a checkpoint is the next one: run what is missing, undo what is too much.

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl.access import ssh
 from labctl.access.guest import GuestError, LateError, UnreachableError
+from labctl.access.shell import Shell, open_output, open_shell
 from labctl.access.ssh import SSHGuest
 from labctl.errors import Cancelled
 from labctl.providers import netns
@@ -142,6 +143,45 @@ def guest(server: Server) -> Iterator[SSHGuest]:
     made = server.guest()
     yield made
     made.close()
+
+
+# -- a terminal ------------------------------------------------------------------------------------
+def read_until(shell: Shell, text: bytes) -> bytes:
+    printed = b""
+    while text not in printed:
+        data = shell.read()
+        assert data, printed
+        printed += data
+    return printed
+
+
+def test_a_shell_has_a_terminal_of_the_size_that_was_asked_for(guest: SSHGuest) -> None:
+    shell = open_shell(guest, 93, 31)
+    shell.write(b"stty size; echo $((40 + 2))-first\n")
+    assert b"31 93" in read_until(shell, b"42-first")
+    shell.resize(101, 37)
+    shell.write(b"stty size; tty; echo $((40 + 2))-second\n")
+    printed = read_until(shell, b"42-second")
+    assert b"37 101" in printed
+    assert b"/dev/pts/" in printed
+    shell.close()
+    assert shell.read() == b""
+
+
+def test_what_is_read_as_it_comes_ends_with_its_connection(guest: SSHGuest) -> None:
+    output = open_output(guest, "echo $$; while sleep 0.1; do echo more; done")
+    process = int(read_until(output, b"more").split()[0])
+    threads = [threading.Thread(target=output.close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while output.read():
+        pass
+    for thread in threads:
+        thread.join()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 # -- running ---------------------------------------------------------------------------------------

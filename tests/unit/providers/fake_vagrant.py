@@ -189,8 +189,9 @@ class Vagrant:
         (version,) = document["versions"]
         (box,) = version["providers"]
         assert box["name"] == words[words.index("--provider") + 1]
-        # As Vagrant: a name without a scheme is a file of the working directory.
-        with open(f"{os.environ['VAGRANT_CWD']}/{box['url']}", "rb") as file:
+        # As Vagrant: a name without a scheme is a file of the directory it was started in, whatever
+        # VAGRANT_CWD says.
+        with open(box["url"].removeprefix("file://"), "rb") as file:
             assert hashlib.sha256(file.read()).hexdigest() == box["checksum"]
         return [document["name"], box["name"], version["version"]]
 

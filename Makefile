@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 virtualbox-full format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ vm-box: dev ## `labctl box get` in a virtual machine, and a lab of its box: half
 
 arm64: dev ## a box for arm64 and an OVN-only lab of such machines, emulated: an hour and more
 	$(BIN)/pytest tests/arm64 --durations 10 $(ARGS)
+
+windows: dev ## labctl as a program of Windows, under wine: root
+	$(BIN)/pytest tests/windows --durations 10 $(ARGS)
 
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix

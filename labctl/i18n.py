@@ -34,18 +34,16 @@ def current_language() -> Language:
     return _language
 
 
-def detect_language(env: Mapping[str, str]) -> Language:
-    """The language these environment variables ask for.
+def detect_language(env: Mapping[str, str], desktop: str = "") -> Language:
+    """The language these environment variables ask for, or else that of the user's desktop.
 
     The first one set decides, as for any program, with LABCTL_LANG before them:
     LABCTL_LANG, LC_ALL, LC_MESSAGES, LANG. A locale of Simplified Chinese gives English, because
     its readers use other technical terms than Taiwan's.
     """
-    for name in ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := env.get(name):
-            wanted = value.replace("-", "_").lower()
-            return "zh-TW" if wanted.startswith(("zh_tw", "zh_hk", "zh_hant")) else "en"
-    return "en"
+    values = (env.get(name) for name in ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
+    wanted = (next(filter(None, values), desktop)).replace("-", "_").lower()
+    return "zh-TW" if wanted.startswith(("zh_tw", "zh_hk", "zh_hant")) else "en"
 
 
 def asked_language(words: Sequence[str]) -> str:

@@ -103,7 +103,7 @@ def open_text(path: Path, mode: Literal["a", "a+"] = "a+") -> TextIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _strange(path)
-    return os.fdopen(descriptor, mode, encoding="utf-8")
+    return os.fdopen(descriptor, mode, encoding="utf-8", newline="\n")
 
 
 def of_another_user(path: Path, user: int) -> LabError:

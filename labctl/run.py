@@ -18,7 +18,8 @@ from typing import IO
 from labctl.assets import PACKAGE
 from labctl.errors import Cancelled, LabError
 from labctl.i18n import tr
-from labctl.operating_system.processes import OUTPUT_ENCODING, end_group, start_group
+from labctl.operating_system.processes import end_group, start_group
+from labctl.operating_system.programs import command_line, decoded
 
 __all__ = [
     "CommandFailed",
@@ -115,13 +116,10 @@ def run(
     words = [str(word) for word in argv]
     try:
         finished = subprocess.run(
-            words,
-            input=input,
+            command_line(words),
+            input=None if input is None else input.encode(),
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
-            text=True,
-            encoding=OUTPUT_ENCODING,
-            errors="replace",
             timeout=timeout,
             cwd=cwd,
             env=None if env is None else dict(env),
@@ -135,14 +133,15 @@ def run(
                command=shlex.join(words), seconds=f"{timeout:.0f}"),
             hint=hint,
         ) from error  # fmt: skip
+    stdout, stderr = decoded(finished.stdout), decoded(finished.stderr)
     if check and finished.returncode != 0:
-        last_lines = (finished.stderr or finished.stdout).strip().splitlines()[-4:]
+        last_lines = (stderr or stdout).strip().splitlines()[-4:]
         raise LabError(
             tr("`{command}` failed (exit {code}): {said}",
                command=shlex.join(words), code=finished.returncode, said=" / ".join(last_lines)),
             hint=hint,
         )  # fmt: skip
-    return Completed(finished.returncode, finished.stdout, finished.stderr)
+    return Completed(finished.returncode, stdout, stderr)
 
 
 def spawn(
@@ -261,7 +260,7 @@ def stream(
                 )  # fmt: skip
 
         def handle_line(line: bytes) -> None:
-            if text := line.decode(errors="replace").strip():
+            if text := decoded(line).strip():
                 tail.append(text)
                 if on_line is not None:
                     on_line(text)

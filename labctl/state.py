@@ -20,7 +20,7 @@ from typing import Any
 
 from labctl.errors import EXIT_USAGE, LabError, cannot_write, space_or_permissions
 from labctl.i18n import tr
-from labctl.operating_system import locks, rights
+from labctl.operating_system import files, locks, rights
 from labctl.own_directory import of_another_user, open_text, owner, vet
 
 STATE_DIRECTORY = ".labctl"
@@ -98,7 +98,7 @@ class Identity:
             "lab_id": r"[0-9a-f]{8}",
             "provider": r"[a-z0-9-]+",
             "image": r"[0-9a-z]*",
-            "directory": r"(/.*)?",
+            "directory": r"(/.*|[A-Za-z]:[\\/].*|\\\\.*)?",  # Windows: C:\lab, \\server\share\lab
         }
         for name, pattern in texts.items():
             if not re.fullmatch(pattern, getattr(identity, name), re.DOTALL):
@@ -547,19 +547,17 @@ def cache_directory(*, roots: bool = False, chosen: str | None = None) -> Path:
             path = Path(chosen).expanduser().absolute()
         except (OSError, RuntimeError) as error:  # ~nobody, a working directory that is gone
             raise LabError(tr("LABCTL_CACHE: {error}", error=error), code=EXIT_USAGE) from error
-        # Of mount(8)'s options, in which the layers of a node are listed.
-        if wrong := re.search(r"[:,\\\x00-\x1f\x7f]", str(path)):
+        if wrong := files.unfit_for_overlayfs(path):
             raise LabError(
                 tr("LABCTL_CACHE: {path} holds {character!r}, which overlayfs takes for its own",
-                   path=path, character=wrong[0]),
+                   path=path, character=wrong),
                 hint=tr("choose a directory without colons, commas and backslashes in its path"),
                 code=EXIT_USAGE,
             )  # fmt: skip
         return path
     if roots or rights.is_root():
         return Path("/var/cache/labctl")
-    # On macOS, too: ~/Library/Caches is for what may go at any time, and a lab stands on its image.
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labctl"
+    return files.cache_home() / "labctl"
 
 
 def as_json(data: Any) -> str:

@@ -70,7 +70,7 @@ def new_for_user(path: Path, text: str) -> None:
     refuse_strangers_links(path.parent)
     with acting_as_caller():
         descriptor = os.open(path, _NEW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
         rights.set_mode(descriptor, 0o666 & ~_umask)
         give_to_caller(descriptor)
         stream.write(text)

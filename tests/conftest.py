@@ -13,7 +13,14 @@ TESTS = Path(__file__).parent
 
 # Seconds one test may take, with what its fixtures take; a test that needs more says
 # @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.
-LEVELS = {"unit": 60, "integration": 300, "e2e": 2400, "vm": 3600, "arm64": 4 * 3600}
+LEVELS = {
+    "unit": 60,
+    "integration": 300,
+    "e2e": 2400,
+    "vm": 3600,
+    "arm64": 4 * 3600,
+    "windows": 900,
+}
 
 # How many examples a property is tried with; --hypothesis-profile=NAME chooses. `few` is for runs
 # that look for something else: the same tests on another day, in another place.

@@ -60,4 +60,5 @@ def client(key: Path, known_hosts: Path, node: str) -> list[str]:
 
 def _word(path: Path) -> str:
     """A path quoted for ssh_config(5): spaces stay, and % is not a token."""
-    return '"' + str(path).replace("%", "%%") + '"'
+    # With / on Windows, too: between quotes ssh takes \\ for one backslash.
+    return '"' + path.as_posix().replace("%", "%%") + '"'

@@ -4,6 +4,7 @@ Pure. scapy is imported inside the functions because importing it takes a second
 """
 
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,9 @@ from typing import Any, Literal
 
 from labctl.errors import LabError
 from labctl.i18n import tr
+
+# On Windows without Npcap scapy warns that it cannot capture; here it only reads what was captured.
+logging.getLogger("scapy.loading").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

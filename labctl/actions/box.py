@@ -310,7 +310,7 @@ class BoxMaker:
         node = self._lab.topology.node(_NODE)
         log = self._lab.state.stage_log(_NODE, "make")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as sink:
+        with log.open("a", encoding="utf-8", newline="\n") as sink:
 
             def on_line(line: str, stream: str) -> None:
                 sink.write(line + "\n")

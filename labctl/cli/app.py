@@ -32,6 +32,7 @@ from labctl.errors import (
     LabError,
 )
 from labctl.i18n import asked_language, current_language, detect_language, set_language, tr
+from labctl.operating_system.language import user_language
 
 # Typer contains its own click, and exports only some of its exceptions. This is the common base
 # class of those about wrong usage.
@@ -67,9 +68,10 @@ def options(
 
 def _language(asked: str) -> str:
     if asked and asked not in ("en", "zh-TW"):
-        set_language(detect_language(os.environ))  # the language of this error message
+        # The language of this error message.
+        set_language(detect_language(os.environ, user_language()))
         raise LabError(tr("--lang {lang}: choose en or zh-TW", lang=asked), code=EXIT_USAGE)
-    return asked or detect_language(os.environ)
+    return asked or detect_language(os.environ, user_language())
 
 
 for group in (lab_app, lessons_app, snapshots_app, views_app):
@@ -103,7 +105,7 @@ def main() -> int:
 
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
-        set_language(detect_language(os.environ))
+        set_language(detect_language(os.environ, user_language()))
         prepare()
         code = _localized(run)(standalone_mode=False)
         sys.stdout.flush()

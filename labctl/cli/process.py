@@ -11,6 +11,7 @@ from labctl.caller import caller
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.operating_system.processes import write_utf8
+from labctl.operating_system.programs import complete_path
 from labctl.user_files import keep_umask
 
 UMASK = 0o022
@@ -27,6 +28,7 @@ def prepare() -> None:
     """Make this process independent of how it was started. Raises LabError."""
     _open_standard_streams()
     write_utf8()
+    complete_path()
     keep_umask(os.umask(UMASK))
     if caller() is not None:  # (what root itself has set is for root to know)
         for name in [name for name in os.environ if _loads(name)]:

@@ -7,7 +7,6 @@ limit. A program that is missing, broken or too slow is a fact, not an error.
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,7 @@ from labctl.host import files
 from labctl.host.facts import Disk, Family, HostFacts, Route
 from labctl.host.files import disk_of
 from labctl.host.questions import Question
-from labctl.operating_system import processes, rights
+from labctl.operating_system import memory, processes, programs, rights
 from labctl.providers.kvm import kvm_works
 from labctl.providers.registry import entries, find
 from labctl.providers.timeout_factor import timeout_factor_from
@@ -49,7 +48,9 @@ class FactCollector:
         """The facts that need no program to be called; on macOS, no slow one."""
         family = self._family()
         linux = family in ("linux", "wsl")
-        total, available = files.memory() if linux else self._macos_memory()
+        total, available = files.memory() if linux else memory.windows_memory()
+        if family == "macos":
+            total, available = self._macos_memory()
         facts = HostFacts(
             family=family,
             machine=platform.machine(),
@@ -64,7 +65,7 @@ class FactCollector:
             networks_conf=files.read("/etc/vbox/networks.conf"),
             disks=self._disks(files.mounts() if linux else {}),
             ports=files.taken(self._ports, files.PROC if linux else None),
-            routes=files.routes() if linux else self._macos_routes(),
+            routes=self._macos_routes() if family == "macos" else files.routes() if linux else (),
         )
         if linux:
             facts = replace(
@@ -98,13 +99,13 @@ class FactCollector:
     def which(self, name: str) -> str | None:
         """The path of a program, None if there is none."""
         # Debian's PATH of a user lacks the directories of root's programs.
-        path = self.env.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
-        return shutil.which(name, path=path)
+        more = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+        return programs.find(name, os.pathsep.join([self.env.get("PATH", os.defpath), *more]))
 
     def _commands(self) -> tuple[str, ...]:
         checks = [entry.checks for entry in entries()]
-        programs = dict.fromkeys(name for check in checks for name in check.programs)
-        return tuple(name for name in programs if self.which(name))
+        wanted = dict.fromkeys(name for check in checks for name in check.programs)
+        return tuple(name for name in wanted if self.which(name))
 
     def _disks(self, mounted: Mapping[str, str]) -> dict[str, Disk]:
         places = {"lab": self._directory, "cache": self._cache}

@@ -98,7 +98,8 @@ class ImageCache:
             top = self._provision / name
             for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
                 if path.is_file():
-                    digest.update(f"{path.relative_to(self._provision)}\0".encode())
+                    name = path.relative_to(self._provision).as_posix()
+                    digest.update(f"{name}\0".encode())
                     digest.update(path.read_bytes())
         return digest.hexdigest()[:16]
 

@@ -4,4 +4,7 @@ Every other room asks here, and behaves the same everywhere. On Windows labctl w
 virtual machines: containers, and all that needs root, are Linux's.
 """
 
-__all__ = ["architecture", "closing", "files", "locks", "processes", "rights"]
+__all__ = [
+    "architecture", "closing", "files", "language", "locks", "memory", "processes", "programs",
+    "rights",
+]  # fmt: skip

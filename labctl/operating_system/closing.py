@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from labctl.operating_system.files import CLOEXEC, DIRECTORY, NOFOLLOW
+from labctl.operating_system.programs import command_line, decoded
 
 
 def close_directory_to_others(directory: Path) -> None:
@@ -33,10 +34,12 @@ def _icacls(directory: Path) -> None:
     user = "\\".join(filter(None, (os.environ.get("USERDOMAIN"), getpass.getuser())))
     full = ":(OI)(CI)F"
     done = subprocess.run(
-        ["icacls", str(directory), "/inheritance:r", "/grant:r", user + full,
-         "/grant:r", "*S-1-5-18" + full, "/grant:r", "*S-1-5-32-544" + full, "/q"],
+        command_line(
+            ["icacls", str(directory), "/inheritance:r", "/grant:r", user + full,
+             "/grant:r", "*S-1-5-18" + full, "/grant:r", "*S-1-5-32-544" + full, "/q"]
+        ),
         stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        said = decoded(done.stderr or done.stdout).strip()
         raise OSError(0, f"icacls: {said}", str(directory))

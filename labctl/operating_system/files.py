@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -36,3 +37,23 @@ def is_read_only(directory: Path) -> bool:
     if sys.platform == "win32":
         return False
     return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+
+
+def unfit_for_overlayfs(path: Path) -> str:
+    """The first character that overlayfs takes for its own; "" if it may have the path.
+
+    On Windows nothing is given to it, and every path has such characters.
+    """
+    if sys.platform == "win32":
+        return ""
+    # Of mount(8)'s options, in which the layers of a node are listed.
+    wrong = re.search(r"[:,\\\x00-\x1f\x7f]", str(path))
+    return wrong[0] if wrong else ""
+
+
+def cache_home() -> Path:
+    """Where this user's programs keep what can be made again."""
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local)
+    # On macOS, too: ~/Library/Caches is for what may go at any time, and a lab stands on its image.
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

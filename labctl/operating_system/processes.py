@@ -10,12 +10,10 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import IO, NoReturn
 
+from labctl.operating_system.programs import command_line
+
 END_TIMEOUT = 5.0
 """Seconds that processes may take to end after a signal."""
-
-
-OUTPUT_ENCODING = "locale" if sys.platform == "win32" else "utf-8"
-"""How programs encode what they print. On Windows that is as the user's code page has it."""
 
 
 def usable_cpus() -> int:
@@ -36,7 +34,8 @@ def start_group(
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
     return subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env,
+        command_line(argv),
+        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env,
         start_new_session=sys.platform != "win32", creationflags=flags,
     )  # fmt: skip
 
@@ -48,7 +47,7 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     """
     if sys.platform == "win32":
         subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)],
+            command_line(["taskkill", "/T", "/F", "/PID", str(process.pid)]),
             stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
         )  # fmt: skip
     else:
@@ -80,7 +79,7 @@ def become(argv: list[str]) -> NoReturn:
         # There is no exec on Windows: the C library's starts a second process and ends this one, so
         # that the shell takes the terminal back at once. Ctrl-C is for the program alone.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.exit(subprocess.call(argv))
+        sys.exit(subprocess.call(command_line(argv)))
 
 
 def write_utf8() -> None:

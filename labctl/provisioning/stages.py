@@ -247,8 +247,10 @@ class Provisioner:
             )
             if not script.confirm:
                 command += f" && {mark}"
-            with log.open("a", encoding="utf-8") as sink:
-                sink.write(f"--- {time.strftime('%F %T')} {script.file} on {node.name}\n")
+            with log.open("a", encoding="utf-8", newline="\n") as sink:
+                sink.write(
+                    f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {script.file} on {node.name}\n"
+                )
 
                 def on_line(line: str, stream: str) -> None:
                     sink.write(line + "\n")
@@ -326,10 +328,12 @@ def _read_marks(guest: Guest) -> dict[str, str]:
 def _archive(directory: Path) -> bytes:
     """The directory as a tar archive, the same bytes whenever the content is the same."""
     buffer = io.BytesIO()
+    # On Windows a path has backslashes, and its order is another.
+    paths = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*")}
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in sorted(directory.rglob("*")):
+        for name, path in sorted(paths.items()):
             if path.is_file() and "__pycache__" not in path.parts:
-                info = tarfile.TarInfo(str(path.relative_to(directory)))
+                info = tarfile.TarInfo(name)
                 content = path.read_bytes()
                 info.size, info.mode = len(content), 0o755 if path.suffix == ".sh" else 0o644
                 archive.addfile(info, io.BytesIO(content))

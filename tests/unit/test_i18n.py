@@ -30,6 +30,14 @@ def test_the_environment_decides_in_posix_order(env: dict[str, str], language: s
     assert detect_language(env) == language
 
 
+def test_without_variables_the_desktop_decides() -> None:
+    """Windows sets none: there `desktop` is the language of its windows."""
+    assert detect_language({}, "zh_TW") == "zh-TW"
+    assert detect_language({}, "zh_CN") == "en"
+    assert detect_language({"LANG": "C.UTF-8"}, "zh_TW") == "en"
+    assert detect_language({"LABCTL_LANG": "zh-TW"}, "en_US") == "zh-TW"
+
+
 def test_an_unknown_language_is_named_and_changes_nothing() -> None:
     set_language("zh-TW")
     with pytest.raises(ValueError, match=r"'de'.*en, zh-TW"):

@@ -411,3 +411,28 @@ def test_only_state_py_spells_a_name_under_the_labs_directory() -> None:
         if name in names and file.name != "state.py"
     ]
     assert spelled == []
+
+
+@pytest.mark.parametrize(
+    ("directory", "fits"),
+    [
+        ("", True),
+        ("/home/a/lab/.labctl", True),
+        (r"C:\Users\王 小明\lab\.labctl", True),
+        ("d:/lab/.labctl", True),
+        (r"\\server\share\lab\.labctl", True),
+        ("lab/.labctl", False),
+        (r"..\lab", False),
+        ("C:lab", False),
+    ],
+)
+def test_a_lab_knows_its_place_as_a_whole_path(directory: str, fits: bool) -> None:
+    data = {
+        "lab": "x", "lab_id": "0123abcd", "provider": "virtualbox", "created": 1.0,
+        "directory": directory,
+    }  # fmt: skip
+    if fits:
+        assert Identity.from_json(data).directory == directory
+    else:
+        with pytest.raises(ValueError, match="directory"):
+            Identity.from_json(data)

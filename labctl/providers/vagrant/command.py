@@ -7,7 +7,6 @@ machine; that is done here.
 
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 from labctl.engine.wait import wait_until
 from labctl.errors import DiskFullError, LabError, says_disk_full
 from labctl.i18n import tr
+from labctl.operating_system.programs import find
 from labctl.providers.vagrant.vboxmanage_errors import failed_verb, last_words
 from labctl.run import CommandFailed, stream
 from labctl.state import vagrant_data
@@ -230,7 +230,7 @@ class VagrantCommand:
     @contextmanager
     def _sink(self) -> Iterator[TextIO]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as sink:
+        with self.log.open("a", encoding="utf-8", newline="\n") as sink:
             yield sink
 
 
@@ -246,7 +246,7 @@ def _assignments(environment: Mapping[str, str]) -> list[str]:
 
 
 def _executable() -> None:
-    if shutil.which("vagrant") is None:
+    if find("vagrant") is None:
         raise LabError(
             tr("the command {command!r} is not installed", command="vagrant"),
             hint=tr(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from labctl.i18n import mark, tr
+from labctl.operating_system.programs import find
 from labctl.providers.provider import Features
 from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.vagrantfile import machine_names
@@ -48,7 +49,7 @@ class VirtualBox:
 
     def require_answer(self) -> None:
         """Raise LabError, with the cure, if VirtualBox's service VBoxSVC does not answer."""
-        if shutil.which("VBoxManage") is not None:
+        if find("VBoxManage") is not None:
             vboxmanage("list", "vms", check=False, timeout=ANSWER_SECONDS * self.timeout_factor)
 
     def network_ready(self, topology: Topology) -> bool:
@@ -64,7 +65,7 @@ class VirtualBox:
         VirtualBox may have left a copy of a machine's settings in an older format there. Because of
         it no new machine of that name could be made.
         """
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return
         properties = vboxmanage("list", "systemproperties", check=False)
         parent = re.search(r"^Default machine folder: +(.+)$", properties.stdout, flags=re.M)
@@ -96,7 +97,7 @@ class VirtualBox:
 
     def unknown(self) -> str:
         """Whether VBoxManage is there and lists machines; in WSL it is called VBoxManage.exe."""
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return tr("the command {command!r} is not installed", command="VBoxManage")
         if machines() is None:
             return tr("`VBoxManage list vms` fails")
@@ -104,7 +105,7 @@ class VirtualBox:
 
     def leftovers(self, topology: Topology) -> list[str]:
         """Machines of VirtualBox with the names of the lab's."""
-        if shutil.which("VBoxManage") is None:
+        if find("VBoxManage") is None:
             return []  # not installed, so it has no machines
         known = set((machines() or {}).values())
         names = [name for name in machine_names(topology) if name in known]

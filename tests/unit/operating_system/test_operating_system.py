@@ -1,5 +1,6 @@
 """What differs between operating systems: of the others, as much as this one can show."""
 
+import locale
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import filelock  # noqa: F401 - it asks for the system when it is imported: before one is played
 import pytest
 
-from labctl.operating_system import closing, files, locks, processes
+from labctl.operating_system import closing, files, locks, processes, programs
 from labctl.own_directory import open_text
 
 HOLDER = """
@@ -69,7 +70,7 @@ def test_the_lock_of_a_directory_that_goes_is_beside_it_on_windows(
 def test_windows_rights_are_for_the_user_and_administrators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "icacls"
+    program = tmp_path / "icacls.exe"
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/told\n[ ! -e {tmp_path}/no ]\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -124,3 +125,53 @@ def test_a_group_of_zombies_has_ended_on_macos(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "killpg", killpg)
     processes.end_group(process)
     assert process.returncode is not None
+
+
+# -- programs of Windows ---------------------------------------------------------------------------
+@pytest.fixture
+def on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with programs, on PATH; the current directory is another, with the same ones."""
+    for directory in ("bin", "stranger"):
+        (tmp_path / directory).mkdir()
+        for name in ("vagrant", "Vagrant.EXE", "tool.cmd", "tool.txt"):
+            (tmp_path / directory / name).touch()
+    monkeypatch.chdir(tmp_path / "stranger")
+    monkeypatch.setenv("PATHEXT", ".COM;.EXE;.BAT;.CMD")
+    monkeypatch.setenv("PATH", os.pathsep.join(["", ".", "stranger", f'"{tmp_path}/bin"']))
+    monkeypatch.setattr(sys, "platform", "win32")
+    return tmp_path / "bin"
+
+
+def test_a_program_of_windows_is_found_on_path_alone(on_windows: Path) -> None:
+    assert programs.find("vagrant") == str(on_windows / "Vagrant.EXE")
+    assert programs.find("VAGRANT.exe") == str(on_windows / "Vagrant.EXE")
+    assert programs.find("tool") == str(on_windows / "tool.cmd")
+    assert programs.find("tool.txt") is None
+    assert programs.find("VBoxManage") is None
+    with pytest.raises(FileNotFoundError):
+        programs.command_line(["VBoxManage", "list", "vms"])
+    assert programs.command_line(["tool", "a b"]) == [str(on_windows / "tool.cmd"), "a b"]
+
+
+def test_installers_that_leave_path_alone(
+    on_windows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = on_windows.parent / "VirtualBox"
+    place.mkdir()
+    monkeypatch.setenv("VBOX_MSI_INSTALL_PATH", f"{place}\\")
+    monkeypatch.setenv("PROGRAMFILES", str(on_windows.parent / "nothing"))
+    (place / "VBoxManage.exe").touch()
+    monkeypatch.setattr(programs, "Path", lambda *parts: Path(*(p.rstrip("\\") for p in parts)))
+    programs.complete_path()
+    programs.complete_path()
+    assert programs.find("VBoxManage") == str(place / "VBoxManage.exe")
+    assert os.environ["PATH"].count("VirtualBox") == 1
+    assert "nothing" not in os.environ["PATH"]
+
+
+def test_output_in_another_code_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locale, "getencoding", lambda: "cp950")
+    text = r"Default machine folder: C:\Users\王 小明\VirtualBox VMs"
+    assert programs.decoded(f"{text}\r\n".encode("cp950")) == f"{text}\n"
+    assert programs.decoded(f"{text}\r\n".encode()) == f"{text}\n"
+    assert programs.decoded(b"\xff\xff") == "\ufffd\ufffd"

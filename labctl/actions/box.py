@@ -390,7 +390,7 @@ def add(source: str, provider: str, progress: Progress) -> FoundBox:
     work.mkdir(parents=True, exist_ok=True)
     cancel = lambda: False  # noqa: E731
     found = find_box(source, provider, architecture(), work / "downloads", progress, cancel)
-    into_vagrant(found, VagrantCommand(work, work / "vagrant.log", {}), cancel)
+    into_vagrant(found, VagrantCommand(work, work / "add.log", {}), cancel)
     shutil.rmtree(work, ignore_errors=True)
     return found
 

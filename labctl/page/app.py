@@ -111,7 +111,7 @@ class Page:
     # -- requests --------------------------------------------------------------------------------
     async def index(self, request: Request) -> Response:
         """The page itself."""
-        text = files("labctl.page").joinpath("page.html.j2").read_text("utf-8")
+        text = files("labctl.page").joinpath("page.html.j2").read_text(encoding="utf-8")
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         html = environment.from_string(text).render(
             words=page_words(),
@@ -142,7 +142,7 @@ class Page:
             return _refused(tr("a terminal needs a node, columns and rows"), code=400)
         columns, rows = sane_size(columns, rows)
         try:
-            terminal = await self.terminals.open(node, columns, rows)
+            terminal = await self.terminals.begin(node, columns, rows)
         except LabError as error:
             return _refused(error.message, error.hint, code=409)
         self.tell_terminals()
@@ -160,7 +160,7 @@ class Page:
         await socket.accept()
         self.tell_terminals()
         try:
-            reader = self.feed.open()
+            reader = self.feed.subscribe()
         except LabError as error:
             await socket.close(_TOO_MANY, error.message[:100])
             return

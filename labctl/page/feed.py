@@ -68,7 +68,7 @@ class Feed:
             reader.dropped = reader.dropped or len(reader.waiting) > MOST_MESSAGES
             reader.wake.set()
 
-    def open(self) -> Reader:
+    def subscribe(self) -> Reader:
         """A new page. Raises LabError when there are too many."""
         if len(self._readers) >= MOST_PAGES:
             raise LabError(tr("{n} pages are open already", n=MOST_PAGES))

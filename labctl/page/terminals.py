@@ -201,7 +201,7 @@ class Terminals:
         """Every terminal, the oldest first; those whose shell has ended included."""
         return list(self._terminals.values())
 
-    async def open(self, node: str, columns: int, rows: int) -> Terminal:
+    async def begin(self, node: str, columns: int, rows: int) -> Terminal:
         """A new terminal on a node. Raises LabError when there are too many, or no way in."""
         async with self._opening:
             if len(self._terminals) >= MOST_TERMINALS:

@@ -197,6 +197,7 @@ def test_a_packet_that_did_not_leave_is_crossed_out_at_its_sender(
             expect(walk.locator(".now")).to_contain_text("did not leave")
             walk.locator('[data-do="play"]').click()
             expect(walk.locator("li.current")).to_have_count(1)
+        assert page.locator("svg .packet.lost").count() == len(cases)
 
 
 def as_shown(hop: Hop) -> tuple[str, tuple[tuple[str, str], ...]]:

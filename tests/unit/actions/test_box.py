@@ -35,6 +35,7 @@ FACTS = '"SATA Controller-0-0"="/vms/a b/disk.vmdk"\n"SATA Controller-1-0"="/vms
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("LABCTL_LANG", "en")
     made = World(tmp_path / "bin")
     made.set(
         machine_facts=FACTS, disks=["/pool/vm.img", "/pool/vm_1.img"],
@@ -196,6 +197,7 @@ def test_box_build_asks_the_doctor_before_it_asks_sudo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LABCTL_LANG", "en")
     monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "cache"))
     asked: list[bool] = []
     monkeypatch.setattr("labctl.cli.box.become_root", lambda: asked.append(True))

@@ -59,6 +59,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(lab)
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LABCTL_LANG", "en")
     for name in ("LABCTL_CACHE", "LABCTL_FILE", "XDG_CACHE_HOME", "VAGRANT_HOME", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
     return made

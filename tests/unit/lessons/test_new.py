@@ -16,6 +16,7 @@ def test_what_it_writes_is_a_lesson_for_any_lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABCTL_LANG", "en")
     done = CliRunner().invoke(app, ["lesson", "new", "my-own"])
     assert done.exit_code == 0, done.output
     assert "replay my-own.yaml" in done.output

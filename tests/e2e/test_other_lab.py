@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,15 +98,19 @@ def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
         for cli in (other, neighbour)
     }
     assert len(ids) == 2
-    doctor = other.json("doctor")
-    (found,) = [one for one in doctor["findings"] if one["id"] == "other-lab"]
-    assert str(neighbour.directory) in found["what"]
+
+    def of_neighbour(cli: Cli) -> dict[str, Any]:
+        here = str(neighbour.directory)
+        (found,) = (one for one in cli.json("doctor")["findings"] if here in one["what"])
+        return dict(found)
+
+    assert of_neighbour(other)["id"] == "other-lab"
     # `rm -rf .labctl` beside running nodes: it leaves what is mounted, and destroy cannot know it.
     shutil.rmtree(neighbour.directory / ".labctl", ignore_errors=True)
     neighbour("destroy", expect=1)
     assert "labctl doctor" in neighbour.stderr
-    doctor = neighbour.json("doctor")
-    (found,) = [one for one in doctor["findings"] if one["id"] == "leftover-containers"]
+    found = of_neighbour(neighbour)
+    assert found["id"] == "leftover-containers"
     for command in found["commands"]:
         subprocess.run(["bash", "-c", command.replace("sudo ", "")], check=True)
     neighbour("destroy")

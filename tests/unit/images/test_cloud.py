@@ -5,10 +5,9 @@ import io
 import json
 import re
 import tarfile
-import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pycdlib
@@ -23,6 +22,7 @@ from labctl.providers.registry import entries
 from tests.unit.golden import GOLDEN
 from tests.unit.images.test_box import OVF, RASD
 from tests.unit.images.test_vmdk import read
+from tests.unit.images.web import serving
 
 FILES = GOLDEN.parents[1] / "provision" / "image" / "box" / "files"
 DISK = b"\xeb\x3c".ljust(510, b"x") + b"\x55\xaa" + bytes(300_000) + b"end".ljust(724, b"\0")
@@ -102,28 +102,18 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, bytes
     """A web server with these files, by path."""
     files: dict[str, bytes] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = files.get(self.path.rpartition("/")[2])
-            if content is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        content = files.get(request.path.rpartition("/")[2])
+        if content is None:
+            request.send_error(404)
+            return
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/latest", files
-        server.shutdown()
-        thread.join()
+    with serving(answer, monkeypatch) as address:
+        yield f"{address}/latest", files
 
 
 def publish(

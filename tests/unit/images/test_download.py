@@ -1,16 +1,16 @@
 """Images from a URL: fetched once, whole or not at all."""
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from labctl.errors import Cancelled, LabError
 from labctl.images.download import download
+from tests.unit.images.web import serving
 
 CONTENT = bytes(range(256)) * 10_000  # 2.56 MB: more than one chunk
 
@@ -28,31 +28,20 @@ class Site:
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made = Site()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            made.asked.append(self.path)
-            made.accepted.append(self.headers.get("Accept-Encoding", ""))
-            if self.path.startswith("/missing"):
-                self.send_error(404)
-                return
-            self.send_response(200)
-            if "nolength" not in self.path:
-                self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(CONTENT[:100_000] if "cut" in self.path else CONTENT)
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        made.asked.append(request.path)
+        made.accepted.append(request.headers.get("Accept-Encoding", ""))
+        if request.path.startswith("/missing"):
+            request.send_error(404)
+            return
+        request.send_response(200)
+        if "nolength" not in request.path:
+            request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[:100_000] if "cut" in request.path else CONTENT)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        made.url = f"http://127.0.0.1:{server.server_port}"
+    with serving(answer, monkeypatch) as made.url:
         yield made
-        server.shutdown()
-        thread.join()
 
 
 def get(url: str, directory: Path, said: list[str] | None = None) -> Path:

@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration e2e e2e-short vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ dev:
 
 # Most of the real labs are of containers.
 test: PROVIDER := nspawn
-test: setup lint unit unit-surroundings messages-check integration e2e-short vm-short ## everything that CI checks
+test: setup lint unit unit-surroundings messages-check integration-short e2e-short vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
 	$(BIN)/ruff check
@@ -64,11 +64,26 @@ unit-surroundings: dev ## both at once, as CI does: another day in another place
 integration: dev ## tests of one part against the real tools
 	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --durations 10 $(ARGS)
 
+integration-short: dev ## the part of `make integration` that CI runs
+	$(BIN)/pytest tests/integration -m 'not long' --numprocesses auto --dist loadfile --durations 10 $(ARGS)
+
 e2e: dev ## tests that create real labs: root, three quarters of an hour
 	$(BIN)/pytest tests/e2e --durations 20 $(ARGS)
 
 e2e-short: dev ## the part of `make e2e` that CI runs
 	$(BIN)/pytest tests/e2e -m 'not long' --durations 20 $(ARGS)
+
+prove: dev ## labctl prove of all built-in lessons in real labs: half an hour and more
+	$(BIN)/pytest tests/e2e/test_prove.py --durations 5 $(ARGS)
+
+faults: dev ## labctl fault: every fault in real labs, what labctl says of it, and that it is mended
+	$(BIN)/pytest tests/e2e/test_faults.py --durations 5 $(ARGS)
+
+page: dev ## the page of `labctl open`: a learner's day in Chromium on a real lab, and figures: root
+	$(BIN)/pytest tests/e2e/test_page_day.py -rP --durations 10 $(ARGS)
+
+class-scale: dev ## `labctl class` with 30, 100 and 300 learners on a cloud whose hypervisor pretends: root, long
+	LABCTL_CLASS_SCALE=1 $(BIN)/pytest tests/e2e/test_class_scale.py -rP --durations 10 $(ARGS)
 
 vm-short: dev ## the part of `make vm` that CI runs
 	$(BIN)/pytest tests/vm -m 'not openstack and not cloud and not virtualbox and not long' --durations 10 $(ARGS)
@@ -86,7 +101,8 @@ vm-box: dev ## `labctl box get` in a virtual machine, and a lab of its box: half
 	$(BIN)/pytest tests/vm -m cloud $(ARGS)
 
 arm64: dev ## a box for arm64 and an OVN-only lab of such machines, emulated: an hour and more
-	$(BIN)/pytest tests/arm64 --durations 10 $(ARGS)
+	@scripts/setup.sh arm64
+	nice -n 10 $(BIN)/pytest tests/arm64 --durations 10 $(ARGS)
 
 windows: dev ## labctl as a program of Windows, under wine: root
 	$(BIN)/pytest tests/windows --durations 10 $(ARGS)
@@ -107,6 +123,7 @@ pictures: dev ## draw the README's pictures anew, from a real lab (destroys the 
 	$(BIN)/labctl create
 	$(BIN)/labctl goto floating-ip/associate
 	$(BIN)/python scripts/picture.py docs/images/next.svg --title 'labctl next' --rows 50 -- $(BIN)/labctl next
+	$(BIN)/python scripts/open-picture.py $(BIN)/labctl docs/images/open.png
 	$(BIN)/labctl goto floating-ip/ping-out
 	$(BIN)/python scripts/picture.py docs/images/walk.svg --title 'labctl walk ping vm_1 8.8.8.8' --columns 120 --rows 55 -- $(BIN)/labctl walk ping vm_1 8.8.8.8
 	$(BIN)/python scripts/picture.py docs/images/replay.svg --title 'labctl replay floating-ip' --rows 45 --until '10/11' -- $(BIN)/labctl replay floating-ip

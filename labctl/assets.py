@@ -23,6 +23,11 @@ def assets(package: Path = PACKAGE) -> Path:
     )
 
 
+def course_file(package: Path = PACKAGE) -> Path:
+    """The file that puts the built-in lessons in order."""
+    return package / "course.yaml"
+
+
 def lessons(package: Path = PACKAGE) -> Path:
     """The directory that holds the built-in lessons."""
     return package / "lessons"

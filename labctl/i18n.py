@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
@@ -80,6 +80,11 @@ def tr_n(singular: str, plural: str, /, n: int, **params: Any) -> str:
     if _language != "en":
         translated = translations(_language).ngettext(singular, plural, n)
     return _filled(translated, english, {"n": n, **params})
+
+
+def tr_list(items: Iterable[object]) -> str:
+    """The items one after the other, as a sentence of the current language lists them."""
+    return tr(", ").join(map(str, items))
 
 
 def mark(text: _Text) -> _Text:

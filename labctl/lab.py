@@ -17,7 +17,7 @@ from labctl.engine.events import Event, EventBus, Note, NoteLevel
 from labctl.engine.steps import RunResult, Step, StepContext, run_steps
 from labctl.engine.timings import Timings
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.images.baked import ImageCache
 from labctl.providers import Provider
 from labctl.providers.registry import ProviderEntry, auto_order, find, make_provider
@@ -26,6 +26,7 @@ from labctl.state import LabState, cache_directory
 from labctl.topology import Node, Topology, build_topology
 
 if TYPE_CHECKING:
+    from keystoneauth1.identity.v3 import Password
     from openstack.connection import Connection
 
     from labctl.doctor.judge import DoctorReport
@@ -61,6 +62,8 @@ class Lab:
             self.bus.subscribe(subscriber)
         self.cache = cache_directory()
         self._clouds: dict[int, Connection] = {}
+        self._login: Password | None = None
+        self._login_lock = threading.Lock()
 
     # -- the lab that the file describes ---------------------------------------------------------
     @cached_property
@@ -159,7 +162,7 @@ class Lab:
         try:
             return self.topology.node(name)
         except KeyError:
-            names = ", ".join(node.name for node in self.topology.nodes)
+            names = tr_list(node.name for node in self.topology.nodes)
             raise LabError(
                 tr("this lab has no node '{name}'", name=name),
                 hint=tr("its nodes are {names}", names=names),
@@ -183,14 +186,19 @@ class Lab:
 
     def connect(self) -> "Connection":
         """A new openstacksdk connection, as admin. Raises LabError when the APIs do not answer."""
-        from labctl.access.cloud import connect
+        from labctl.access.cloud import connect, login
 
-        password = self.state.secrets().admin
-        return connect(self.topology, self.controller, password)
+        with self._login_lock:
+            if self._login is None:
+                self._login = login(self.topology, self.state.secrets().admin)
+            auth = self._login
+        return connect(self.controller, auth)
 
     def forget_connections(self) -> None:
         """Make `cloud` connect anew: after a restore the old connections lead nowhere."""
-        self._clouds.clear()
+        with self._login_lock:
+            self._clouds.clear()
+            self._login = None
 
     # -- what actions/ use to work on it ----------------------------------------------------------
     def run(self, title: str, steps: list[Step], workers: int = STEPS_AT_ONCE) -> RunResult:
@@ -245,6 +253,6 @@ class Lab:
         down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
         if down:
             raise LabError(
-                tr("not running: {names}", names=", ".join(down)),
+                tr("not running: {names}", names=tr_list(down)),
                 hint=tr("start the lab: `labctl up`"),
             )

@@ -292,6 +292,20 @@ class LabState:
         return self.root / "journal.json"
 
     @property
+    def pages(self) -> Path:
+        """Directory of what each `labctl open` notes of itself while it runs."""
+        return self.root / "pages"
+
+    def page(self, port: int) -> Path:
+        """The note of the `labctl open` at that port."""
+        return self.pages / f"{port}.json"
+
+    @property
+    def page_certificate(self) -> Path:
+        """Certificate and private key of `labctl open --listen`, in one PEM file (0600)."""
+        return self.root / "page.pem"
+
+    @property
     def walks(self) -> Path:
         """Directory of the last packet walks, each a JSON file named by its time."""
         return self.root / "walks"
@@ -300,6 +314,20 @@ class LabState:
     def records(self) -> Path:
         """Directory of the records, one directory for each lesson."""
         return self.root / "records"
+
+    @property
+    def fault(self) -> Path:
+        """What takes back the fault that `labctl prove` has put into the lab."""
+        return self.root / "fault.json"
+
+    @property
+    def faults(self) -> Path:
+        """The faults that `labctl fault inject` has put into the lab."""
+        return self.root / "faults.json"
+
+    def proof(self, lesson: str) -> Path:
+        """What `labctl prove` found of a lesson."""
+        return self.root / "proofs" / f"{lesson}.json"
 
     def record(self, lesson: str, checkpoint: str) -> Path:
         """Output and claims of a checkpoint's last run; transcripts are made from it."""

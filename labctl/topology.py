@@ -57,6 +57,18 @@ class Nic:
 
 
 @dataclass(frozen=True)
+class ExtraNic:
+    """A further card of a node: eth2 and up."""
+
+    name: str
+    mac: str
+    address: IPv4Interface | None
+    bridge: str
+    """Bridge that it is a port of, and that has its address; "" if it is no physical network."""
+    physical_network: str
+
+
+@dataclass(frozen=True)
 class Forward:
     """A port of the host's 127.0.0.1 that leads to a node. Only virtual machines have them."""
 
@@ -80,8 +92,17 @@ class Node:
     (`build_topology`)."""
     eth1: Nic
     """Interface to the private network: for Geneve, the OVN databases and the OpenStack APIs."""
+    extra: tuple[ExtraNic, ...]
+    """eth2 and up, in the order of lab.yaml."""
+    has_br_ex: bool
+    """Whether br-ex is here: on gateways, and with distributed floating IPs on computes."""
     forwards: tuple[Forward, ...]
     """SSH first; on the controller of a lab with OpenStack also the APIs."""
+
+    @property
+    def shared_nics(self) -> tuple["Nic | ExtraNic", ...]:
+        """The cards on networks between the nodes: eth1, and eth2 and up."""
+        return (self.eth1, *self.extra)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -95,7 +116,8 @@ class Node:
 
     @property
     def is_gateway(self) -> bool:
-        """Whether br-ex is here: traffic between instances and the Internet passes this node."""
+        """Whether a router's gateway port may be here: traffic between instances and the Internet
+        passes this node. It has br-ex."""
         return "gateway" in self.roles
 
     @property
@@ -110,6 +132,22 @@ class Instance:
 
     name: str
     address: IPv4Address
+    network: str
+    """Name of its network."""
+    compute: str
+    """The node it is to run on; "" if Nova chooses."""
+    image: ImageSpec
+    flavor: FlavorSpec
+
+
+@dataclass(frozen=True)
+class TenantNetwork:
+    """A network of instances, and the router's address in it."""
+
+    name: str
+    subnet: str
+    cidr: IPv4Network
+    gateway: IPv4Address
 
 
 @dataclass(frozen=True)
@@ -241,7 +279,48 @@ class Topology:
     @property
     def instances(self) -> tuple[Instance, ...]:
         """In the order of lab.yaml; never empty."""
-        return tuple(Instance(name, spec.address) for name, spec in self.spec.instances.items())
+        return tuple(
+            Instance(
+                name,
+                spec.address,
+                network=spec.network or self.tenant_network,
+                compute=spec.compute or "",
+                image=self.spec.images[spec.image] if spec.image else self.image,
+                flavor=self.spec.flavors[spec.flavor] if spec.flavor else self.flavor,
+            )
+            for name, spec in self.spec.instances.items()
+        )
+
+    @property
+    def tenant_networks(self) -> tuple[TenantNetwork, ...]:
+        """All networks of instances; the first is the one without which no lab is."""
+        first = TenantNetwork(
+            self.tenant_network, self.tenant_subnet, self.tenant_cidr, self.tenant_gateway
+        )
+        further = (
+            TenantNetwork(name, spec.subnet, spec.cidr, spec.gateway)
+            for name, spec in self.spec.tenant.networks.items()
+        )
+        return (first, *further)
+
+    @property
+    def images(self) -> tuple[ImageSpec, ...]:
+        """What instances can boot, the default first."""
+        return (self.image, *self.spec.images.values())
+
+    def image_of(self, name: str) -> ImageSpec:
+        """What the instance of that name boots; of one that lab.yaml does not know, the default."""
+        return next((each.image for each in self.instances if each.name == name), self.image)
+
+    @property
+    def flavors(self) -> tuple[FlavorSpec, ...]:
+        """How large instances can be, the default first."""
+        return (self.flavor, *self.spec.flavors.values())
+
+    @property
+    def physical_cards(self) -> tuple[ExtraNic, ...]:
+        """The controller's further cards that a physical network is on; all nodes have the same."""
+        return tuple(card for card in self.controller.extra if card.physical_network)
 
     @property
     def controller(self) -> Node:
@@ -250,7 +329,7 @@ class Topology:
 
     @property
     def gateways(self) -> tuple[Node, ...]:
-        """The nodes that carry br-ex."""
+        """The nodes that may have a router's gateway port, in lab.yaml's order; never empty."""
         return tuple(node for node in self.nodes if node.is_gateway)
 
     @property
@@ -269,12 +348,12 @@ class Topology:
 def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
     """Everything that follows from a spec. The same spec always gives the same topology.
 
-    With `shared_nat` all nodes are on one NAT network, as with libvirt, and each gets its own
-    address on eth0: the gateway node nat.address, the others the next free ones. Without it every
-    node has its own NAT network, and all have the same address. Raises LabError if the network is
-    too small.
+    With `shared_nat`, as with libvirt, or `nat.shared` all nodes are on one NAT network, and each
+    gets its own address on eth0: the first gateway nat.address, the others the next free ones.
+    Without it every node has its own NAT network, and all have the same address. Raises LabError if
+    the network is too small.
     """
-    return Topology(spec, tuple(_nodes(spec, shared_nat)))
+    return Topology(spec, tuple(_nodes(spec, shared_nat or spec.nat.shared)))
 
 
 def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
@@ -297,8 +376,27 @@ def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
                 IPv4Interface((node.eth1, spec.private.subnet.prefixlen)),
                 None,
             ),
+            extra=tuple(_extra_nics(spec, name, macs)),
+            has_br_ex="gateway" in node.roles
+            or ("compute" in node.roles and spec.neutron.distributed_floating_ip),
             forwards=forwards[name],
         )
+
+
+def _extra_nics(
+    spec: LabSpec, node: str, macs: Mapping[tuple[str, str], str]
+) -> Iterator[ExtraNic]:
+    host_number = int(spec.nodes[node].eth1) - int(spec.private.subnet.network_address)
+    for card, network in spec.networks.items():
+        subnet = network.subnet
+        yield ExtraNic(
+            card,
+            macs[node, card],
+            None if subnet is None
+            else IPv4Interface((subnet[host_number], subnet.prefixlen)),
+            f"br-{card}" if network.physical_network else "",
+            network.physical_network or "",
+        )  # fmt: skip
 
 
 def _eth0_addresses(spec: LabSpec) -> Mapping[str, IPv4Address]:
@@ -320,8 +418,9 @@ def _eth0_addresses(spec: LabSpec) -> Mapping[str, IPv4Address]:
         if nat.subnet[number] not in taken
     )
     addresses: dict[str, IPv4Address] = {}
-    for name, node in spec.nodes.items():
-        address = nat.address if "gateway" in node.roles else next(free, None)
+    first_gateway = next(name for name, node in spec.nodes.items() if "gateway" in node.roles)
+    for name in spec.nodes:
+        address = nat.address if name == first_gateway else next(free, None)
         if address is None:
             raise LabError(
                 tr("nat.subnet: {subnet} has no free address left for {name}'s eth0",
@@ -369,7 +468,7 @@ def _macs(spec: LabSpec) -> dict[tuple[str, str], str]:
     taken = set(written.values())
     macs: dict[tuple[str, str], str] = {}
     for name in spec.nodes:
-        for nic in ("eth0", "eth1"):
+        for nic in ("eth0", "eth1", *spec.networks):
             mac = written.get((name, nic)) or _made_mac(spec.name, name, nic, taken)
             taken.add(mac)
             macs[name, nic] = mac

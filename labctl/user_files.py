@@ -64,14 +64,17 @@ def replacing_for_user(path: Path) -> Iterator[BinaryIO]:
             os.close(directory)
 
 
-def new_for_user(path: Path, text: str) -> None:
-    """Write a file that must not exist yet. Raises FileExistsError, other OSError, LabError."""
+def new_for_user(path: Path, text: str, *, secret: bool = False) -> None:
+    """Write a file that must not exist yet; a secret one is its owner's alone to read.
+
+    Raises FileExistsError, other OSError, LabError.
+    """
     path = path.absolute()
     refuse_strangers_links(path.parent)
     with acting_as_caller():
         descriptor = os.open(path, _NEW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-        rights.set_mode(descriptor, 0o666 & ~_umask)
+        rights.set_mode(descriptor, 0o600 if secret else 0o666 & ~_umask)
         give_to_caller(descriptor)
         stream.write(text)
 

@@ -23,6 +23,9 @@ else
     # may have other names now; labctl-network sets that right, without waiting for a boot.)
     NIC=eth0 MAC=$ETH0_MAC template nic.link /etc/systemd/network/10-labctl-eth0.link root:root 644
     NIC=eth1 MAC=$ETH1_MAC template nic.link /etc/systemd/network/10-labctl-eth1.link root:root 644
+    while read -r nic mac _; do
+        [ -z "$nic" ] || NIC=$nic MAC=$mac template nic.link "/etc/systemd/network/10-labctl-$nic.link" root:root 644
+    done <<<"$EXTRA_NICS"
     if [ -d /etc/netplan ]; then rm -f /etc/netplan/*.yaml; fi
     if [ -d /etc/cloud ]; then touch /etc/cloud/cloud-init.disabled; fi
     printf 'auto lo\niface lo inet loopback\n' >/etc/network/interfaces
@@ -41,7 +44,7 @@ fi
 systemctl daemon-reload
 systemctl enable --quiet openvswitch-switch labctl-network
 running start openvswitch-switch || die "Open vSwitch did not start; its last words are above"
-if [ "$IS_GATEWAY" = yes ] && ! ip -4 -o addr show dev br-ex 2>/dev/null | grep -qF " $ETH0_ADDRESS "; then
+if [ "$HAS_BR_EX" = yes ] && ! ip -4 -o addr show dev br-ex 2>/dev/null | grep -qF " $ETH0_ADDRESS "; then
     # The session that runs this may come by eth0. Unless labctl comes back and says "keep" the
     # address goes back to where it was.
     systemctl stop labctl-rollback.timer 2>/dev/null || true

@@ -10,6 +10,7 @@
 #                             Chromium, sudo, a clock and a locale of choice, axe-core and Mermaid in
 #                             tests/page, two more shells.
 #                             CI installs them; elsewhere such a test is skipped without its tool
+#   scripts/setup.sh arm64    those for libvirt of them, and emulators for arm64: what `make arm64` drives
 #
 # What the nodes will be: PROVIDER=virtualbox, libvirt or nspawn, else `provider:` of lab.yaml, else
 # what is there. On a terminal it asks if nothing tells, and asks once before it uses apt; YES=1, or
@@ -272,22 +273,31 @@ do_dev() {
 # What tests drive and labctl can do without. No daemon of these is started here: the tests start
 # their own, in namespaces, and a developer's machine is not asked to run a libvirt.
 do_tools() {
-    tool_packages
+    # shellcheck disable=SC2086  # lists of words
+    tool_packages $machine_tools libxml2-utils gpg gpgv \
+        chromium fonts-noto-cjk tmux faketime locales sudo busybox posh
+    have npm || tool_packages npm # others than Debian bring it inside their nodejs
     # axe-core for the tests of the report, Mermaid for those of the graph; their versions and
     # checksums are in the lock file. The registry is whichever npm is set up for.
     [ -n "$(find tests/page/node_modules/.package-lock.json -newer tests/page/package-lock.json 2>/dev/null)" ] ||
         npm ci --prefix tests/page --ignore-scripts --no-audit --no-fund
 }
 
-tool_packages() {
+# A box for arm64 is baked by QEMU's user mode, and its machines run in the system emulator.
+do_arm64() {
+    # shellcheck disable=SC2086  # a list of words
+    tool_packages $machine_tools mmdebstrap qemu-user-static qemu-system-arm qemu-efi-aarch64
+}
+
+machine_tools='vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86
+    qemu-utils dnsmasq-base iptables openssh-server'
+
+tool_packages() { # PACKAGE…
     policy=/usr/sbin/policy-rc.d missing=
-    for package in vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 \
-        qemu-utils dnsmasq-base iptables openssh-server libxml2-utils gpg gpgv \
-        chromium fonts-noto-cjk tmux faketime locales sudo busybox posh; do
+    for package in "$@"; do
         dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' ||
             missing="$missing $package"
     done
-    have npm || missing="$missing npm" # others than Debian bring it inside their nodejs
     [ -n "$missing" ] || return 0
     have apt-get || die "the tests need these and there is no apt-get to install them:$missing"
     say "Installing$missing"
@@ -306,7 +316,7 @@ tool_packages() {
 [ $# -gt 0 ] || set -- system venv
 for word in "$@"; do
     case $word in
-    system | venv | dev | tools) "do_$word" ;;
-    *) die "scripts/setup.sh knows: system venv dev tools" ;;
+    system | venv | dev | tools | arm64) "do_$word" ;;
+    *) die "scripts/setup.sh knows: system venv dev tools arm64" ;;
     esac
 done

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
+
+# What was done of the course is kept in the user's home directory: no test writes into a real one.
+os.environ["LABCTL_COURSE"] = str(Path(tempfile.mkdtemp(prefix="labctl-course-")) / "course.json")
 
 # Seconds one test may take, with what its fixtures take; a test that needs more says
 # @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.

@@ -7,8 +7,12 @@ __all__ = [
     "guest",
     "instance",
     "keys",
+    "live_capture",
     "ovsdb",
+    "ovsdb_edit",
+    "packet_lines",
     "packets",
+    "pcapng",
     "shell",
     "ssh",
 ]

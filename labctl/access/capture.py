@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from labctl.access.guest import Guest, GuestError
-from labctl.access.packets import Frame, frames
+from labctl.access.ovsdb import Rows
+from labctl.access.packets import ArpMessage, Frame, arp_messages, frames
 from labctl.i18n import tr
 
 _LIMIT = 300
@@ -22,6 +23,7 @@ class Tap:
 
     node: str
     interface: str
+    """Its name, or NAMESPACE/NAME, which its frames then have, too."""
     filter: str
     namespace: str = ""
     """Network namespace of the interface; empty: the node's own."""
@@ -32,16 +34,25 @@ Window = tuple[float, float]
 
 
 class Captured(list[Frame]):
-    """The frames of several captures in time order, and where and when somebody listened."""
+    """The frames of several captures in time order, and where and when somebody listened.
+
+    And what else was measured while a checkpoint's commands ran.
+    """
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
         super().__init__(frames)
         self.windows: dict[tuple[str, str], Window] = {}
         """By node and interface."""
+        self.arp: list[ArpMessage] = []
+        """The ARP messages that were captured besides, in time order."""
         self.failure = ""
         """Why nothing was captured, if so."""
         self.not_sent = ""
         """Which command that should have caused packets failed, if one did."""
+        self.commands: Rows = []
+        """What ran meanwhile, as the probe run.commands shows it."""
+        self.before: dict[str, Rows] = {}
+        """{id of a claim: the rows it is about, as they were before the commands ran}."""
 
 
 @contextmanager
@@ -68,6 +79,12 @@ def capturing(
         frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
     ]
     captured += sorted(collected, key=lambda frame: frame.time)
+    asked = [
+        message
+        for tap, pcap in files.items()
+        for message in arp_messages(pcap, tap.node, tap.interface, tunnelled=True)
+    ]
+    captured.arp = sorted(asked, key=lambda message: message.time)
 
 
 @contextmanager
@@ -158,10 +175,12 @@ def _start(guest: Guest, files: Mapping[Tap, str]) -> float:
 
 
 def _tcpdump(tap: Tap, file: str) -> str:
-    enter = ["ip", "netns", "exec", tap.namespace] if tap.namespace else []
+    namespace, _, device = tap.interface.rpartition("/")
+    namespace = tap.namespace or namespace
+    enter = ["ip", "netns", "exec", namespace] if namespace else []
     return shlex.join(
         [*enter, "timeout", "-s", "INT", str(_LIMIT), "tcpdump", "-n", "-U", "--immediate-mode",
-         "-s", "300", "-i", tap.interface, "-w", file, tap.filter]
+         "-s", "300", "-i", device, "-w", file, tap.filter]
     )  # fmt: skip
 
 

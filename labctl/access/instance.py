@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.access import guestagent, serialshell
 from labctl.access.guest import Guest, GuestError, GuestResult, LateError, OnLine
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import mark, tr
+from labctl.i18n import mark, tr, tr_list
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
     # Not Nova's name filter: it takes a regular expression of its database.
     servers = [server for server in cloud.compute.servers() if server.name == name]
     if not servers:
-        names = ", ".join(server.name for server in cloud.compute.servers()) or tr("none")
+        names = tr_list(server.name for server in cloud.compute.servers()) or tr("none")
         raise LabError(
             tr("there is no instance {name}", name=name),
             hint=tr("the instances are: {names}", names=names),
@@ -141,7 +141,8 @@ class InstanceGuest:
         self.name = location.name
         self._topology = topology
         self._guest_of = guest_of
-        self._user = topology.image.user
+        image = topology.image_of(location.name)
+        self._user = image.user
         self._compute = guest_of(location.node)
         self.timeout_factor = self._compute.timeout_factor
         self._controller = guest_of(topology.controller.name)
@@ -154,7 +155,7 @@ class InstanceGuest:
         self._method: Callable[[str, float, Callable[[], bool] | None], GuestResult] | None = None
         """The one of `_methods` that worked, once one has."""
         # Only of the built-in image is it known that an agent will answer once it has booted.
-        self._agent_wait = _SHELL_TIMEOUT if topology.image.source == "builtin" else 0
+        self._agent_wait = _SHELL_TIMEOUT if image.source == "builtin" else 0
         self._waited = False
         """Whether `_agent_wait` has passed in vain."""
 

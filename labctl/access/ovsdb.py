@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 Tool = Literal["ovn-nbctl", "ovn-sbctl", "ovs-vsctl"]
 """The northbound database's, the southbound database's and Open vSwitch's own."""
@@ -27,23 +27,24 @@ _TIMEOUT = 120
 def list_command(
     tool: Tool,
     table: str,
-    columns: str,
+    columns: str | None,
     *conditions: str,
     timeout: int = _TIMEOUT,
     leader_only: bool = True,
 ) -> list[str]:
     """The command, as argv, whose output `parse_table` reads.
 
-    `columns` is "COLUMN,COLUMN,…" (`_uuid` included, if it is wanted). With `conditions`
-    ("type=geneve", "external_ids:iface-id=x") it prints the rows for which all of them hold, else
-    all rows. `timeout` is in seconds. `leader_only=False` lets any server of an OVN cluster answer.
+    `columns` is "COLUMN,COLUMN,…" (`_uuid` included, if it is wanted), None for all. With
+    `conditions` ("type=geneve", "external_ids:iface-id=x") it prints the rows for which all of them
+    hold, else all rows. `timeout` is in seconds. `leader_only=False` lets any server of an OVN
+    cluster answer.
     """
     return [
         tool,
         *([] if leader_only else ["--no-leader-only"]),
         f"--timeout={timeout}",
         "--format=json",
-        f"--columns={columns}",
+        *([] if columns is None else [f"--columns={columns}"]),
         "find" if conditions else "list",
         table,
         *conditions,
@@ -69,7 +70,7 @@ def parse_table(text: str) -> Rows:
     """
     data = json.loads(text)
     return [
-        dict(zip(data["headings"], (_plain(cell) for cell in row), strict=True))
+        dict(zip(data["headings"], (parse_cell(cell) for cell in row), strict=True))
         for row in data["data"]
     ]
 
@@ -83,19 +84,20 @@ def parse_tables(output: str, wanted: Iterable[str] = ()) -> dict[str, Rows]:
     lines = (line.partition(" ") for line in output.splitlines())
     tables = {name: parse_table(text) for name, _, text in lines if text.startswith("{")}
     if missing := [name for name in wanted if name not in tables]:
-        raise ValueError(tr("no {tables}", tables=", ".join(missing)))
+        raise ValueError(tr("no {tables}", tables=tr_list(missing)))
     return tables
 
 
-def _plain(cell: Any) -> Any:
+def parse_cell(cell: Any) -> Any:
+    """One value of a row as a plain Python value: see `parse_table`."""
     match cell:
         case ["uuid", str(value)]:
             return value
         case ["set", list(items)]:
-            values = [_plain(item) for item in items]
+            values = [parse_cell(item) for item in items]
             return values[0] if len(values) == 1 else values or None
         case ["map", list(pairs)]:
-            return {key: _plain(value) for key, value in pairs}
+            return {key: parse_cell(value) for key, value in pairs}
         case _:
             return cell
 

@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from typing import Any, Literal
 
@@ -100,6 +101,8 @@ class ArpMessage:
     sender: str
     sender_mac: str
     target: str
+    tunnel: bool = False
+    """Whether it was inside a Geneve tunnel."""
 
 
 _FILE_HEADER, _RECORD_HEADER, _FRAME_HEADER = 24, 16, 14
@@ -186,28 +189,48 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     """
     if len(pcap) < _FILE_HEADER:
         return []
+    decoded = (
+        decode(node, interface, seconds, outer)
+        for seconds, outer in _ethernet_frames(pcap, node, interface)
+    )
+    return [frame for frame in decoded if frame is not None]
+
+
+def decode(node: str, interface: str, time: float, outer: Any) -> Frame | None:
+    """A frame of scapy's (its `Ether`) as a Frame; None when it, or what it carries, is not IPv4.
+
+    `time` is in seconds since the epoch.
+    """
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.inet import IP
     from scapy.layers.l2 import Ether
 
-    decoded = []
-    for seconds, outer in _ethernet_frames(pcap, node, interface):
-        if IP not in outer:
-            continue
-        inner, tunnel = outer, None
-        if GENEVE in outer:
-            tunnel = outer[GENEVE]
-            inner = tunnel.payload
-            if not isinstance(inner, Ether) or IP not in inner:
-                continue
-        decoded.append(_frame(node, interface, seconds, outer, tunnel, inner))
-    return decoded
+    if IP not in outer:
+        return None
+    inner, tunnel = outer, None
+    if GENEVE in outer:
+        tunnel = outer[GENEVE]
+        inner = tunnel.payload
+        if not isinstance(inner, Ether) or IP not in inner:
+            return None
+    return _frame(node, interface, time, outer, tunnel, inner)
 
 
-def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
-    """The ARP messages of a capture file for IPv4, in its order; not those inside a tunnel.
+def identity(frame: Frame) -> tuple[object, ...]:
+    """The fields that stay equal on a packet's whole path: routers and NAT do not change them."""
+    quoted = frame.quoted.ip_id if frame.quoted is not None else None
+    return (
+        frame.protocol, frame.kind, frame.code, frame.ip_id, frame.sequence, frame.flags,
+        frame.tcp_sequence, frame.payload, quoted,
+    )  # fmt: skip
 
-    Raises LabError as `frames`.
+
+def arp_messages(
+    pcap: bytes, node: str, interface: str, *, tunnelled: bool = False
+) -> list[ArpMessage]:
+    """The ARP messages of a capture file for IPv4, in its order.
+
+    Those inside a tunnel are left out unless `tunnelled`. Raises LabError as `frames`.
     """
     if len(pcap) < _FILE_HEADER:
         return []
@@ -216,17 +239,32 @@ def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
 
     asks = {1: True, 2: False}  # RFC 826: request, reply
     return [
-        ArpMessage(node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst)
+        ArpMessage(
+            node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst,
+            GENEVE in frame,
+        )
         for seconds, frame in _ethernet_frames(pcap, node, interface)
-        if GENEVE not in frame
+        if (tunnelled or GENEVE not in frame)
         and (arp := frame.getlayer(ARP)) is not None
         and (arp.ptype, arp.op in asks) == (0x0800, True)
-    ]
+    ]  # fmt: skip
+
+
+def ethernet(data: bytes) -> Any:
+    """A frame as scapy's `Ether`, with all layers that labctl reads.
+
+    scapy decodes only layers that are imported: without this the first frame of a process would end
+    at its outer UDP header.
+    """
+    from scapy.layers.l2 import Ether
+
+    for layers in ("scapy.layers.inet", "scapy.contrib.geneve"):
+        import_module(layers)
+    return Ether(data)
 
 
 def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
     """(seconds since the epoch, frame) of a capture file. Raises LabError."""
-    from scapy.layers.l2 import Ether
     from scapy.utils import RawPcapReader
 
     if int.from_bytes(pcap[:4]) not in _MAGIC:
@@ -245,7 +283,7 @@ def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[f
             if len(data) < meta.caplen:
                 break  # the file ends in the middle of this packet
             if len(data) >= _FRAME_HEADER:
-                yield meta.sec + meta.usec / (1e9 if reader.nano else 1e6), Ether(data)
+                yield meta.sec + meta.usec / (1e9 if reader.nano else 1e6), ethernet(data)
 
 
 def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:

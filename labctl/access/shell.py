@@ -1,5 +1,7 @@
 """A login shell on a node with a terminal, and commands whose output is read as it comes."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Protocol
 
 from labctl.access.guest import Guest, GuestError
@@ -30,9 +32,51 @@ class Shell(Protocol):
         ...
 
 
+class Pipe(Protocol):
+    """A program on a node whose input and output are bytes, unchanged by any terminal."""
+
+    def read(self) -> bytes:
+        """As `Shell.read`."""
+        ...
+
+    def errors(self) -> str:
+        """What the program has written to stderr until now."""
+        ...
+
+    def end_input(self) -> None:
+        """The program reads the end of its input. Nothing was written to it before."""
+        ...
+
+    def close(self) -> None:
+        """Give the program up, whose input and output end."""
+        ...
+
+
+class Pipes(Protocol):
+    """A connection to a node of its own, for several programs."""
+
+    def pipe(self, command: str) -> Pipe:
+        """Start a script for bash. Raises GuestError."""
+        ...
+
+    def close(self) -> None:
+        """End the connection, and all its programs."""
+        ...
+
+
+def open_pipes(guest: Guest) -> Pipes:
+    """A connection of its own to the node. Raises GuestError."""
+    return _another(guest)
+
+
 def open_shell(guest: Guest, columns: int, rows: int) -> Shell:
     """Log in to a node with a terminal of that size. Raises GuestError."""
     return _another(guest).shell(columns, rows)
+
+
+def open_program(guest: Guest, argv: Sequence[str], columns: int, rows: int) -> Shell:
+    """Run a program on a node with a terminal of that size. Raises GuestError."""
+    return _another(guest).shell(columns, rows, shlex.join(argv))
 
 
 def open_output(guest: Guest, command: str) -> Shell:

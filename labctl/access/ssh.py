@@ -29,6 +29,12 @@ _ACK_TIMEOUT = 120
 
 By default Linux goes on for about 15 minutes (tcp(7), tcp_retries2).
 """
+_WAKE_UP = 7.5
+"""Seconds between two looks of an idle connection's thread: half of those between keepalives.
+
+paramiko looks every 0.1 s (Transport._active_check_timeout), to notice soon that it was closed;
+that is 1 % of a core for ten idle connections. What arrives wakes it up at once either way.
+"""
 _MOST_KEPT = 32 << 20
 """Bytes of a stream that are kept, half of its beginning and half or more of its end.
 
@@ -75,6 +81,7 @@ class SSHGuest:
         self._key = key
         self._host_key = host_key
         self._transport: paramiko.Transport | None = None
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
 
     def dial(self, host: str, port: int) -> socket.socket:
@@ -143,10 +150,12 @@ class SSHGuest:
                 )
             key = paramiko.Ed25519Key.from_private_key_file(str(self._key))
             transport.auth_publickey("root", key)
-            transport.set_keepalive(15)
+            transport.set_keepalive(int(2 * _WAKE_UP))
+            sock.settimeout(_WAKE_UP)
         except BaseException:
             transport.close()  # else its thread and its socket stay
             raise
+        self._socket = sock
         return transport
 
     def another(self) -> "SSHGuest":
@@ -159,8 +168,11 @@ class SSHGuest:
         """Close the connection; the next call opens a new one."""
         with self._lock:
             if self._transport is not None:
+                if self._socket is not None:
+                    with suppress(OSError):  # wakes up the thread that close() waits for
+                        self._socket.shutdown(socket.SHUT_RDWR)
                 self._transport.close()
-                self._transport = None
+                self._transport = self._socket = None
 
     def _open_channel(self) -> paramiko.Channel:
         try:
@@ -273,15 +285,18 @@ class SSHGuest:
             )
         return result
 
-    def shell(self, columns: int, rows: int) -> "ChannelShell":
-        """The login shell, on a terminal of that size; it owns this handle's connection.
+    def shell(self, columns: int, rows: int, command: str = "") -> "ChannelShell":
+        """The login shell, or a command, on a terminal of that size; it owns this connection.
 
         Raises GuestError.
         """
         channel = self._open_channel()
         try:
             channel.get_pty("xterm-256color", columns, rows)
-            channel.invoke_shell()
+            if command:
+                channel.exec_command(command)
+            else:
+                channel.invoke_shell()
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise self._no_session(error) from error
         return ChannelShell(self, channel)
@@ -295,6 +310,15 @@ class SSHGuest:
         channel.get_pty()  # what has a terminal is ended by SIGHUP when the connection ends
         self._start(channel, f"exec bash -c {shlex.quote(command)}")
         return ChannelShell(self, channel)
+
+    def pipe(self, command: str) -> "ChannelPipe":
+        """Start a script for bash whose output is bytes; over this handle's own connection.
+
+        It has no terminal, which would change the bytes. Raises GuestError.
+        """
+        channel = self._open_channel()
+        self._start(channel, f"exec bash -c {shlex.quote(command)}")
+        return ChannelPipe(channel)
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
         """Write a file atomically. Raises GuestError."""
@@ -372,6 +396,39 @@ class ChannelShell:
         with suppress(OSError, EOFError, paramiko.SSHException):  # the other one may have closed it
             self._channel.close()
         self._guest.close()
+
+
+class ChannelPipe:
+    """A program on a node without a terminal; see access/shell.py."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._errors = bytearray()
+
+    def read(self) -> bytes:
+        """Wait for output, at most 64 KiB of it; empty at the end."""
+        try:
+            return self._channel.recv(65536)
+        except OSError:
+            return b""
+
+    def errors(self) -> str:
+        """What the program has written to stderr, its last 64 KiB."""
+        with suppress(OSError):
+            while self._channel.recv_stderr_ready():
+                self._errors += self._channel.recv_stderr(65536)
+                del self._errors[:-65536]
+        return self._errors.decode(errors="replace")
+
+    def end_input(self) -> None:
+        """The program reads the end of its input."""
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+
+    def close(self) -> None:
+        """Give the program up, whose input and output end."""
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
 
 
 def _host_key(path: Path) -> paramiko.PKey:

@@ -64,7 +64,7 @@ stack: ovn
 provider: {provider}
 box: {{name: {box}}}
 nodes:
-  {node}: {{roles: [controller, gateway], cpus: 2, memory: 2048}}
+  {node}: {{roles: [controller, gateway], cpus: {cpus}, memory: 2048}}
   unused: {{roles: [compute], cpus: 1, memory: 512}}  # every lab has one; this one never boots
 """
 
@@ -99,7 +99,7 @@ def provider_here() -> str:
 
 def _examine(provider: str) -> DoctorReport:
     """What the doctor says of the lab that a box is made in, or one as small."""
-    text = _SPEC.format(provider=provider, box=OWN_BOX, node=_NODE)
+    text = _SPEC.format(provider=provider, box=OWN_BOX, node=_NODE, cpus=1)
     return examine(
         build_topology(parse_spec(text.encode(), "lab.yaml")),
         LabState(cache_directory() / "box-none"),  # there is no such lab
@@ -158,7 +158,16 @@ class BoxMaker:
     @cached_property
     def _lab(self) -> Lab:
         self.directory.mkdir(parents=True, exist_ok=True)
-        spec = _SPEC.format(provider=self._entry.name, box=CLOUD, node=_NODE)
+        lab = self._lab_with(cpus=2)
+        assert isinstance(lab.provider, VagrantProvider)
+        if lab.provider.emulated:
+            # On a busy host one emulated CPU waits for the other, until the kernel calls that a
+            # lockup and systemd gives up.
+            lab = self._lab_with(cpus=1)
+        return lab
+
+    def _lab_with(self, cpus: int) -> Lab:
+        spec = _SPEC.format(provider=self._entry.name, box=CLOUD, node=_NODE, cpus=cpus)
         file = self.directory / "lab.yaml"
         if not file.exists() or file.read_text(encoding="utf-8") != spec:
             file.write_text(spec, encoding="utf-8")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.errors import LabError
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.lab import Lab
 from labctl.snapshots.store import BASE, SnapshotStore
 
@@ -77,7 +77,7 @@ def _tell_snapshots(lab: Lab) -> None:
             "the snapshot {names} is deleted with the lab",
             "the snapshots {names} are deleted with the lab",
             n=len(names),
-            names=", ".join(names),
+            names=tr_list(names),
         )
         lab.note("warning", text)
 

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from labctl.engine.events import Event
+from labctl.errors import LabError
+from labctl.i18n import tr
 from labctl.lab import Lab
+from labctl.lessons.faults import FaultKeeper
 from labctl.own_directory import open_text
 from labctl.snapshots.recover import recover
 
@@ -34,6 +37,19 @@ def held(lab: Lab, verb: str, *, new: bool = False) -> Iterator[None]:
                 lab.refuse_half_destroyed()
                 if state.exists:
                     recover(lab, start=verb != "halt")
+                    _take_back_fault(lab)
                 yield
             finally:
                 unsubscribe()
+
+
+def _take_back_fault(lab: Lab) -> None:
+    """Take back what a `labctl prove` that was killed has broken; later, where nothing runs."""
+    if not lab.state.fault.exists():
+        return
+    try:
+        fault = FaultKeeper(lab.state, lab.guest).take_back()
+    except LabError as error:
+        lab.note("warning", error.message)
+    else:
+        lab.note("info", tr("taken back what `labctl prove` had broken: {fault}", fault=fault))

@@ -9,10 +9,17 @@ from typing import Literal
 
 from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import GuestError, GuestResult
-from labctl.access.instance import KEY, SSH_OPTIONS, InstanceGuest, InstanceLocation, find_instance
+from labctl.access.instance import (
+    KEY,
+    SSH_OPTIONS,
+    ConsoleInUseError,
+    InstanceGuest,
+    InstanceLocation,
+    find_instance,
+)
 from labctl.actions.logs import ssh_argv
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.lab import Lab
 from labctl.spec.problems import did_you_mean
 
@@ -86,17 +93,39 @@ def login_argv(
 
     Raises LabError when it is the console and there is no terminal, or somebody else has it open.
     """
+    if login.way == "console" and not terminal:
+        name = login.location.name
+        raise LabError(
+            tr("the console of {name} needs a terminal", name=name),
+            hint=tr("run a command: `labctl ssh {name} -- COMMAND`", name=name),
+            code=EXIT_USAGE,
+        )
+    node, argv = login_on_node(lab, login, command, terminal=terminal)
+    return ssh_argv(lab, node, argv, terminal=terminal)
+
+
+def login_on_node(
+    lab: Lab, login: InstanceLogin, command: Sequence[str] = (), *, terminal: bool = True
+) -> tuple[str, list[str]]:
+    """The node from which to log in, and the argv to run there, as `login_argv` does.
+
+    Raises LabError when it is the console, and somebody else has it open.
+    """
     location = login.location
     if login.way == "console":
-        return _console_argv(lab, location, terminal=terminal)
+        return location.node, _console_argv(lab, location)
     if login.way == "floating IP":
-        argv = _client(lab, location.floating, [shlex.join(command)], terminal=terminal)
-        return ssh_argv(lab, lab.topology.controller.name, argv, terminal=terminal)
+        argv = _client(
+            lab, location.name, location.floating, [shlex.join(command)], terminal=terminal
+        )
+        return lab.topology.controller.name, argv
     key = _key_file(location)
     lab.guest(location.node).put(lab.controller.get(KEY), key, 0o600)
-    argv = _client(lab, location.address, [shlex.join(command)], key=key, terminal=terminal)
+    argv = _client(
+        lab, location.name, location.address, [shlex.join(command)], key=key, terminal=terminal
+    )
     script = f"trap 'rm -f {key}' EXIT; {shlex.join([*_in_namespace(location), *argv])}"
-    return ssh_argv(lab, location.node, ["bash", "-c", script], terminal=terminal)
+    return location.node, ["bash", "-c", script]
 
 
 def run_command(lab: Lab, login: InstanceLogin, command: Sequence[str]) -> GuestResult:
@@ -105,27 +134,22 @@ def run_command(lab: Lab, login: InstanceLogin, command: Sequence[str]) -> Guest
     return inside.run(list(command), timeout=_COMMAND_SECONDS, check=False)
 
 
-def _console_argv(lab: Lab, location: InstanceLocation, *, terminal: bool) -> list[str]:
+def _console_argv(lab: Lab, location: InstanceLocation) -> list[str]:
     name = location.name
-    if not terminal:
-        raise LabError(
-            tr("the console of {name} needs a terminal", name=name),
-            hint=tr("run a command: `labctl ssh {name} -- COMMAND`", name=name),
-            code=EXIT_USAGE,
-        )
     if InstanceGuest(location, lab.topology, lab.guest).console_in_use():
-        raise LabError(
+        raise ConsoleInUseError(
             tr("the console of {name} is open in another window", name=name),
             hint=tr("close it there: Ctrl-]"),
         )
     domain = shlex.quote(location.domain)
     enter = f'(sleep 0.5; echo >"$(virsh ttyconsole {domain})") &'  # for a prompt
     script = f"{enter} exec virsh --quiet console {domain}"
-    return ssh_argv(lab, location.node, ["bash", "-c", script], terminal=True)
+    return ["bash", "-c", script]
 
 
 def _client(
     lab: Lab,
+    instance: str,
     address: str | None,
     words: Sequence[str],
     *,
@@ -136,7 +160,7 @@ def _client(
     """argv of an SSH client on a node; `key` is a file there, if it is not ssh's default."""
     return [
         "ssh", *SSH_OPTIONS, *options, *(["-i", key] if key else []), *(["-t"] if terminal else []),
-        f"{lab.topology.image.user}@{address}", *filter(None, words),
+        f"{lab.topology.image_of(instance).user}@{address}", *filter(None, words),
     ]  # fmt: skip
 
 
@@ -154,14 +178,14 @@ def _answering(lab: Lab, location: InstanceLocation) -> frozenset[Way]:
     options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
 
     def by_floating_ip() -> bool:
-        argv = _client(lab, location.floating, ["true"], options=options)
+        argv = _client(lab, location.name, location.floating, ["true"], options=options)
         return lab.controller.run(argv, check=False, timeout=_LOGIN_SECONDS).ok
 
     def by_namespace() -> bool:
         key, compute = _key_file(location), lab.guest(location.node)
         compute.put(lab.controller.get(KEY), key, 0o600)
         try:
-            argv = _client(lab, location.address, ["true"], key=key, options=options)
+            argv = _client(lab, location.name, location.address, ["true"], key=key, options=options)
             argv = [*_in_namespace(location), *argv]
             return compute.run(argv, check=False, timeout=_LOGIN_SECONDS).ok
         finally:
@@ -187,7 +211,7 @@ def _answering(lab: Lab, location: InstanceLocation) -> frozenset[Way]:
 def _unknown(name: str, lab: Lab, servers: Sequence[str]) -> LabError:
     known = [*(node.name for node in lab.topology.nodes), *servers]
     meant = did_you_mean(name, known)
-    hint = tr("there are: {names}", names=", ".join(known))
+    hint = tr("there are: {names}", names=tr_list(known))
     return LabError(
         tr("there is no node and no instance {name}", name=repr(name)),
         hint=tr("did you mean {meant}?", meant=meant) if meant else hint,

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from labctl.access.cloud import SharedConnection
+from labctl.actions.course import note_finished
+from labctl.actions.faults import judge_secret
 from labctl.actions.held import held
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.lab import Lab, each_node
 from labctl.lessons.load import load_lesson
+from labctl.lessons.proof import certificate, read_proof
 from labctl.lessons.results import Preview
 from labctl.lessons.session import Session
 from labctl.lessons.transcript import Scene, read_records
@@ -32,7 +35,12 @@ def session(
     with held(lab, verb):
         lab.require_up()
         _warn_of_services(lab)
-        yield _session(lab, console, labctl)
+        try:
+            yield _session(lab, console, labctl)
+            if verb == "check":
+                judge_secret(lab)
+        finally:
+            note_finished(lab, lab.topology)
 
 
 def preview(lab: Lab, console: Console) -> Preview | None:
@@ -67,7 +75,7 @@ def _warn_of_services(lab: Lab) -> None:
     if troubles := [
         line for lines in each_node(lab.topology.nodes, look).values() for line in lines
     ]:
-        lab.note("warning", tr("{troubles}; `labctl reset` mends it", troubles=", ".join(troubles)))
+        lab.note("warning", tr("{troubles}; `labctl reset` mends it", troubles=tr_list(troubles)))
 
 
 def transcript(lab: Lab, name: str) -> str:
@@ -81,4 +89,6 @@ def transcript(lab: Lab, name: str) -> str:
             hint=tr("run it first: {command}", command=f"labctl replay {name}"),
         )
     nodes = [node.name for node in lab.topology.nodes]
-    return write_transcript(lesson, records, Scene(lab.topology.lab, nodes))
+    proof = read_proof(lab.state, lesson)
+    proved = certificate(proof) if proof is not None else ""
+    return write_transcript(lesson, records, Scene(lab.topology.lab, nodes), proved)

@@ -1,5 +1,6 @@
 """`labctl snapshot …` and `labctl reset`."""
 
+from labctl.actions.faults import refuse_injected
 from labctl.actions.held import held
 from labctl.actions.lessons import session
 from labctl.lab import Lab
@@ -18,6 +19,7 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
     """
     lab.require_created()
     with held(lab, f"snapshot save {name}"):
+        refuse_injected(lab)
         return saving.save(lab, name, files=files)
 
 

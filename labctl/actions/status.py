@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Literal, NotRequired, cast
 
 from typing_extensions import TypedDict
 
+from labctl.actions import served
 from labctl.errors import LabError
+from labctl.faults.keeper import all_present
+from labctl.faults.records import read_records
 from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
+from labctl.lessons.questions import answered_count, asking, counted
 from labctl.probes import ProbeContext
 from labctl.probes.openstack import servers
 from labctl.probes.ovn import chassis
@@ -79,6 +83,19 @@ class LessonStatus(TypedDict):
     """Ids of all; empty when the lesson cannot be read any more."""
     next: str | None
     """The first that is not passed; null: none."""
+    questions: int
+    """How many questions it asks."""
+    answered: int
+    """How many of them the learner has answered without being told."""
+
+
+class FaultStatus(TypedDict):
+    """A fault that `labctl fault inject` has put into the lab."""
+
+    fault: str
+    node: str
+    present: bool | None
+    """Whether it is there now; somebody may have mended it. null: it cannot be found out."""
 
 
 class Report(TypedDict):
@@ -100,8 +117,12 @@ class Report(TypedDict):
     """Empty unless all nodes run and all services are active."""
     lesson: LessonStatus | None
     """null: none was begun."""
+    faults: list[FaultStatus]
+    """Those that were injected, but for secret ones."""
     login: dict[str, str]
     """By node: the command that logs in; empty unless all nodes run."""
+    pages: list[str]
+    """Addresses, without their token, at which a running `labctl open` serves this lab."""
     id: NotRequired[str]
     """Of the lab, which the names of all it has on the host carry; missing where none exists."""
 
@@ -119,7 +140,9 @@ def collect(lab: "Lab") -> Report:
         "troubles": [],
         "instances": [],
         "lesson": None,
+        "faults": [],
         "login": {},
+        "pages": [],
     }
     if not lab.state.exists:
         return report
@@ -128,6 +151,7 @@ def collect(lab: "Lab") -> Report:
     if lab.state.being_destroyed:
         report["state"] = mark("destroying")
         return report
+    report["pages"] = served.addresses(lab.state)
     running = [node for node in topology.nodes if lab.provider.running(node)]
     with ThreadPoolExecutor(max_workers=8) as pool:
         report["nodes"] = list(pool.map(lambda node: _node(lab, node, running), topology.nodes))
@@ -142,6 +166,7 @@ def collect(lab: "Lab") -> Report:
         report["troubles"] = troubles_between_nodes(lab)
     report["state"] = _state(report, created=created)
     report["lesson"] = _lesson(lab)
+    report["faults"] = _faults(lab)
     if created and all(node["running"] and not node["failed"] for node in report["nodes"]):
         report["instances"] = _instances(lab) if topology.stack == "openstack" else []
         report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.nodes}
@@ -212,6 +237,14 @@ def _instances(lab: "Lab") -> list[InstanceStatus]:
         return []
 
 
+def _faults(lab: "Lab") -> list[FaultStatus]:
+    records = [record for record in read_records(lab.state) if not record.secret]
+    return [
+        {"fault": record.fault, "node": record.node, "present": there}
+        for record, there in zip(records, all_present(lab, records), strict=True)
+    ]
+
+
 def _lesson(lab: "Lab") -> LessonStatus | None:
     try:
         position = Position.from_json(lab.state.read_json(lab.state.lesson_position))
@@ -232,6 +265,8 @@ def _lesson(lab: "Lab") -> LessonStatus | None:
         "passed": list(progress.passed),
         "checkpoints": ids,
         "next": next((id for id in ids if id not in progress.passed), None),
+        "questions": len(asking(lesson)) if lesson is not None else 0,
+        "answered": answered_count(lesson, progress) if lesson is not None else 0,
     }
 
 
@@ -260,6 +295,13 @@ def show(report: Report, console: Console, labctl: str) -> None:
             console.say("  " + node["name"] + tr(": ") + one_line(trouble))
     for trouble in report["troubles"]:
         console.say("✗  " + one_line(trouble))
+    for fault in report["faults"]:
+        where = f"{fault['fault']} ({fault['node']})"
+        if fault["present"] is False:
+            text = tr("injected, and not there any more: {fault}", fault=where)
+        else:
+            text = tr("injected: {fault}", fault=where)
+        console.say(text)
     if report["instances"]:
         console.say()
         rows = [
@@ -284,6 +326,8 @@ def show(report: Report, console: Console, labctl: str) -> None:
             passed=len(lesson["passed"]),
             total=total or "?",
         )
+        if answers := counted(lesson["answered"], lesson["questions"]):
+            text = tr("; ").join((text, answers))
         if lesson["practice"]:
             text = tr("{text} ({detail})", text=text, detail=tr("practice"))
         console.say(text)
@@ -294,10 +338,17 @@ def show(report: Report, console: Console, labctl: str) -> None:
         console.say(tr("next: {command}", command=f"{labctl} {next_verb}"))
     elif report["state"] == "degraded":
         down = not all(node["running"] for node in report["nodes"])
-        verb = "up" if down else "reset"
+        verb = "fault clear" if report["faults"] else "up" if down else "reset"
         console.say(tr("to mend it: {command}", command=f"{labctl} {verb}"))
     for name in report["login"]:
         console.say(tr("log in: {command}", command=f"{labctl} ssh {name}"))
+    for address in report["pages"]:
+        text = tr(
+            "`{command}` serves the page at {address}; its token was printed where it was started",
+            command=f"{labctl} open",
+            address=one_line(address),
+        )
+        console.say(text)
 
 
 _NEXT_VERBS = {"unfinished": "create", "halted": "up", "destroying": "destroy"}

@@ -16,10 +16,15 @@ import typer
 from labctl import __version__
 from labctl.caller import give_to_caller
 from labctl.cli.box import box_app
+from labctl.cli.capture import capture_app
+from labctl.cli.classroom import class_app
+from labctl.cli.course import course_app
+from labctl.cli.faults import fault_app
 from labctl.cli.lab import lab_app
 from labctl.cli.lessons import lesson_app, lessons_app
 from labctl.cli.options import Verbs
 from labctl.cli.process import prepare
+from labctl.cli.prove import prove_app
 from labctl.cli.snapshots import snapshots_app
 from labctl.cli.views import views_app
 from labctl.errors import (
@@ -74,9 +79,11 @@ def _language(asked: str) -> str:
     return asked or detect_language(os.environ, user_language())
 
 
-for group in (lab_app, lessons_app, snapshots_app, views_app):
+for group in (lab_app, lessons_app, course_app, prove_app, snapshots_app, views_app, capture_app):
     app.add_typer(group)
 app.add_typer(box_app, name="box")
+app.add_typer(class_app, name="class")
+app.add_typer(fault_app, name="fault")
 app.add_typer(lesson_app, name="lesson")
 
 

@@ -8,7 +8,7 @@ import typer
 from labctl.cli.elevate import become_root
 from labctl.cli.options import Quiet, Verbs, open_console
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 box_app = typer.Typer(cls=Verbs, help="Boxes for virtual machines.", no_args_is_help=True)
 
@@ -40,19 +40,19 @@ def box_build(
     if provider not in (*formats, "all"):
         raise LabError(
             tr("--provider {provider}: choose {names} or all",
-               provider=provider, names=", ".join(sorted(formats))),
+               provider=provider, names=tr_list(sorted(formats))),
             code=EXIT_USAGE,
         )  # fmt: skip
     if architecture not in ("", *ARCHITECTURES):
         raise LabError(
             tr("--architecture {architecture}: choose {names}",
-               architecture=architecture, names=", ".join(sorted(ARCHITECTURES))),
+               architecture=architecture, names=tr_list(sorted(ARCHITECTURES))),
             code=EXIT_USAGE,
         )  # fmt: skip
     stacks = get_args(Stack)
     if stack not in stacks:
         raise LabError(
-            tr("--stack {stack}: choose {names}", stack=stack, names=", ".join(stacks)),
+            tr("--stack {stack}: choose {names}", stack=stack, names=tr_list(stacks)),
             code=EXIT_USAGE,
         )
     require_builder()
@@ -133,6 +133,6 @@ def _require_one_of(provider: str, names: list[str]) -> None:
     if provider not in names:
         raise LabError(
             tr("--provider {provider}: choose {names}",
-               provider=provider, names=", ".join(sorted(names))),
+               provider=provider, names=tr_list(sorted(names))),
             code=EXIT_USAGE,
         )  # fmt: skip

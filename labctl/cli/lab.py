@@ -15,7 +15,7 @@ from labctl.cli.options import (
     open_lab,
 )
 from labctl.errors import EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
     if json:
         typer.echo(as_json(Validation(True)))
     else:
-        names = ", ".join(node.name for node in topology.nodes)
+        names = tr_list(node.name for node in topology.nodes)
         typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
 
 
@@ -85,7 +85,7 @@ def doctor(
     if provider and provider not in known:
         raise LabError(
             tr("--provider {provider}: choose {names}", provider=provider,
-               names=", ".join(known)),
+               names=tr_list(known)),
             code=EXIT_USAGE,
         )  # fmt: skip
     with make_console(quiet=quiet, json=json) as console:
@@ -277,7 +277,7 @@ def destroy(
         # A script is not asked: it says what it means.
         names = snapshots_of_the_user(lab) if sys.stdin.isatty() and not yes else []
         if names and not typer.confirm(
-            tr("destroy the lab together with its snapshots {names}?", names=", ".join(names))
+            tr("destroy the lab together with its snapshots {names}?", names=tr_list(names))
         ):
             raise LabError(tr("the lab stays as it is"), code=EXIT_FAILED)
         done = destroy_lab(lab, purge=purge)

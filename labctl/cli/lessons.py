@@ -79,14 +79,28 @@ def lesson_new(
 
 @lessons_app.command()
 def start(
-    lesson: LessonName,
+    lesson: Annotated[
+        str,
+        typer.Argument(
+            metavar="[LESSON]",
+            help="A lesson's id, or the path of a lesson's file or directory; without it, the"
+            " lesson that was begun, or the next of the course.",
+        ),
+    ] = "",
     practice: Annotated[
         bool, typer.Option("--practice", help="You type the commands; labctl checks.")
     ] = False,
     file: File = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Begin a lesson; what was begun before is taken back."""
+    """Begin a lesson; what was begun before is taken back. Without a name: go on in the course."""
+    if not lesson:
+        from labctl.lessons.done import read_done
+
+        _in_session(
+            "start", lambda lessons: lessons.go_on(read_done(), practice=practice), file, json
+        )
+        return
     _in_session(
         f"start {lesson}",
         lambda lessons: lessons.start(lesson, practice=practice),
@@ -118,6 +132,22 @@ def check(
 def hint(file: File = DEFAULT, json: Json = False) -> None:
     """A hint for this checkpoint; the next time one that says more."""
     _in_session("hint", lambda lessons: lessons.hint(), file, json)
+
+
+@lessons_app.command()
+def answer(
+    text: Annotated[
+        str,
+        typer.Argument(metavar="[TEXT]", help="Your answer; without it the question is shown."),
+    ] = "",
+    tell: Annotated[
+        bool, typer.Option("--tell", help="Give up this question, and be told the answer.")
+    ] = False,
+    file: File = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Answer the question of this checkpoint; exit 3 if the lab shows something else."""
+    _in_session("answer", lambda lessons: lessons.answer(text, tell=tell), file, json)
 
 
 @lessons_app.command()

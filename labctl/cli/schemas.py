@@ -16,14 +16,18 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from labctl.actions.faults import Faults
 from labctl.actions.status import Report as LabStatus
 from labctl.assets import PACKAGE
+from labctl.classroom.status import ClassStatus
 from labctl.doctor.judge import DoctorJson
 from labctl.graph.model import Graph
+from labctl.lessons.course import CourseJson
 from labctl.lessons.model import LessonSummary
+from labctl.lessons.proof import ProofJson
 from labctl.lessons.results import OutcomeJson
 from labctl.snapshots.store import Row
-from labctl.spec.load import SCHEMA_DIALECT
+from labctl.spec.forms import SCHEMA_DIALECT
 from labctl.spec.problems import Validation
 from labctl.state import write_atomic
 from labctl.walks.walk import Walk
@@ -46,10 +50,16 @@ class Document:
 
 
 DOCUMENTS: Mapping[str, Document] = {
+    "class-status": Document(ClassStatus, ("class status",)),
+    "course": Document(CourseJson, ("course",)),
     "doctor": Document(DoctorJson, ("doctor",)),
+    "faults": Document(Faults, ("fault list", "fault inject", "fault clear")),
     "graph": Document(Graph, ("graph",)),
     "lessons": Document(list[LessonSummary], ("lessons",)),
-    "outcome": Document(OutcomeJson, ("start", "next", "check", "hint", "solve", "goto", "replay")),
+    "outcome": Document(
+        OutcomeJson, ("start", "next", "check", "answer", "hint", "solve", "goto", "replay")
+    ),
+    "proof": Document(ProofJson, ("prove",)),
     "snapshots": Document(list[Row], ("snapshot list",)),
     "status": Document(LabStatus, ("status",)),
     "validate": Document(Validation, ("validate",)),

@@ -144,8 +144,19 @@ def report(
 @views_app.command(name="open")
 def open_(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
     ] = 0,
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="An address of this machine, with TLS; default: 127.0.0.1 only."
+        ),
+    ] = "",
+    cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate for --listen, as PEM; default: a self-signed one."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key of --cert, as PEM.")] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
     ] = True,
@@ -154,16 +165,30 @@ def open_(
     """The lab on one page of your browser: lesson, terminals and the network as it is now."""
     from labctl.page.serve import has_desktop, serve
 
+    if (cert or key) and not listen:
+        raise LabError(
+            tr("--cert and --key belong to --listen"),
+            hint=tr("on 127.0.0.1 the page needs no TLS"),
+            code=EXIT_USAGE,
+        )
     with open_console() as console:
         lab = open_lab(file, console)
         lab.require_created()
+        tls = None
+        if listen:
+            from labctl.page.tls import tls_for
+
+            tls = tls_for(listen, lab.state, cert, key)
 
         def ready(address: str) -> None:
             console.say(tr("the lab's page: {address}", address=address))
+            if tls is not None:
+                text = tr("SHA-256 of its certificate: {fingerprint}", fingerprint=tls.fingerprint)
+                console.say(text)
             console.say(tr("whoever has this address is root in the lab; Ctrl-C ends it"))
 
         # A browser must not run as root, which does not know the user's desktop either.
-        serve(lab.file, command_name(), port=port, ready=ready,
+        serve(lab.file, command_name(), port=port, tls=tls, ready=ready,
               browser=browser and has_desktop())  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from labctl.graph.shapes import (
     lines_of,
     shorten,
 )
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.terminal.text import Span, wrap
 
 MARGIN = 20
@@ -104,7 +104,7 @@ def tunnels_word(tunnels: Sequence[Tunnel], hosts: Sequence[Host]) -> str:
         for b in names[number + 1 :]
         if frozenset((a, b)) not in connected
     ]
-    shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+    shown = tr_list(missing[:3]) + (" …" if len(missing) > 3 else "")
     return tr("Geneve tunnels: {n}; none between {missing}", n=len(tunnels), missing=shown)
 
 

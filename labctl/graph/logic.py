@@ -20,7 +20,7 @@ from labctl.graph.shapes import (
     measure,
     shorten,
 )
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 _LANE = 10
 """Pixels between two lines of different links."""
@@ -145,7 +145,7 @@ def _edge(boxes: Sequence[DrawnBox], row: DrawnBox) -> int:
 
 # -- the boxes -----------------------------------------------------------------------------------
 def _switch(switch: Switch, tones: Mapping[str, int]) -> DrawnBox:
-    cidrs = ", ".join(switch.cidrs[:2])
+    cidrs = tr_list(switch.cidrs[:2])
     head: list[tuple[str, Style]] = [
         (shorten(clean(switch.label)), "name"),
         (tr("logical switch"), "label"),
@@ -156,7 +156,11 @@ def _switch(switch: Switch, tones: Mapping[str, int]) -> DrawnBox:
         head.append((shorten(words, 44), "small"))
     # The router's port first: that makes its line shortest.
     ports = sorted(switch.ports, key=lambda port: port.kind not in ("router", "gateway"))
-    return _table("switch", switch.name, head, ports, [], tones)
+    tail: list[tuple[str, Style]] = []
+    if switch.floating:
+        tail.append((tr("floating IPs without a port"), "label"))
+        tail += [(clean(address), "small") for address in switch.floating]
+    return _table("switch", switch.name, head, ports, tail, tones)
 
 
 def _router(router: Router, tones: Mapping[str, int]) -> DrawnBox:
@@ -225,7 +229,7 @@ def _table(
 
 def _cells(port: LogicalPort) -> tuple[str, str, str]:
     addresses = [clean(address) for address in port.addresses]
-    shown = ", ".join(addresses[:1]) + (f" +{len(addresses) - 1}" if len(addresses) > 1 else "")
+    shown = "".join(addresses[:1]) + (f" +{len(addresses) - 1}" if len(addresses) > 1 else "")
     name = clean(port.label)
     if port.kind in ("localnet", "metadata"):
         name = f"{port.kind} {name}" if name != port.kind else name

@@ -25,7 +25,7 @@ from labctl.graph.shapes import (
     shorten,
     shown_place,
 )
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 INTEGRATION = "br-int"
 """The integration bridge, which ovn-controller manages."""
@@ -129,7 +129,7 @@ def nic_point(box: DrawnBox, host: Host, name: str) -> Point | None:
 
 # -- the parts of a node---------------------------------------------------------------------------
 def _header(host: Host) -> list[tuple[str, Style]]:
-    words = " · ".join(word for word in (", ".join(host.roles), state_word(host)) if word)
+    words = " · ".join(word for word in (tr_list(host.roles), state_word(host)) if word)
     return [
         (shorten(clean(host.name)), "name"),
         (shorten(clean(words), 40), "label"),
@@ -193,13 +193,14 @@ def short_name(host: Host, interface: Interface) -> str:
 
 def _chips(host: Host, ports: list[Interface]) -> list[DrawnBox]:
     """The boxes of a bridge's ports; many tunnels share one box."""
-    tunnels = [interface for interface in ports if interface.kind == "tunnel"]
+    # OVN's own, of which there may be many; somebody's own tunnels are shown one by one.
+    tunnels = [i for i in ports if i.kind == "tunnel" and i.bridge == INTEGRATION]
     boxes = []
     if len(tunnels) > _TUNNELS_SHOWN:
         box = label_box("port tunnel", [(f"{len(tunnels)} × Geneve", "mono")])
         title = "\n".join(clean(f"{tunnel.name} → {tunnel.peer}") for tunnel in tunnels)
         boxes.append(replace(box, title=title))
-        ports = [interface for interface in ports if interface.kind != "tunnel"]
+        ports = [interface for interface in ports if interface not in tunnels]
     return [*boxes, *(_chip(host, interface, short_name(host, interface)) for interface in ports)]
 
 

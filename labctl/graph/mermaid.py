@@ -11,7 +11,7 @@ from labctl.graph.layout import tunnels_word
 from labctl.graph.machines import INSIDE, INTEGRATION, OUTSIDE
 from labctl.graph.model import Graph, Host
 from labctl.graph.shapes import clean
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 _MESH = 4
 """With more nodes than this, tunnels are drawn to one shared box, not between all pairs."""
@@ -61,7 +61,9 @@ def _logical(graph: Graph) -> Iterator[str]:
     for number in order:  # inner switches first: Mermaid draws in this order
         switch = graph.switches[number]
         local = tr("localnet: {network}", network=switch.localnet) if switch.localnet else ""
-        yield f"        s{number}[{quoted(switch.label, ', '.join(switch.cidrs), local)}]"
+        free = tr("floating IPs without a port") + tr(": ") + tr_list(switch.floating)
+        texts = [switch.label, tr_list(switch.cidrs), local, free if switch.floating else ""]
+        yield f"        s{number}[{quoted(*texts)}]"
     for number, router in enumerate(graph.routers):
         nat = [f"{rule.type} {rule.external} ⇄ {rule.logical}" for rule in router.nat]
         shown = nat if len(nat) <= 6 else [*nat[:5], f"… +{len(nat) - 5}"]
@@ -81,7 +83,7 @@ def _logical(graph: Graph) -> Iterator[str]:
 def _host(number: int, host: Host) -> Iterator[str]:
     id = f"h{number}"
     chassis = f"chassis {host.chassis}" if host.chassis else ""
-    yield f"    subgraph {id}[{quoted(host.name, ', '.join(host.roles), chassis)}]"
+    yield f"    subgraph {id}[{quoted(host.name, tr_list(host.roles), chassis)}]"
     bridges = [bridge.name for bridge in host.bridges]
     for place, bridge in enumerate(bridges):
         own = host.interface(bridge)

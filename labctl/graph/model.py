@@ -144,6 +144,8 @@ class Switch:
     localnet: str = ""
     """The physical network that it is connected to; empty: none."""
     ports: tuple[LogicalPort, ...] = ()
+    floating: tuple[str, ...] = ()
+    """Floating IPs of this network that belong to no port yet: only Neutron knows them."""
 
 
 @dataclass(frozen=True)

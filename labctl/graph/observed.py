@@ -7,6 +7,7 @@ partly broken.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -41,12 +42,51 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Addresses:
+    """What was read from Neutron."""
+
+    subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By ID of the network: its address ranges."""
+    floating: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By ID of the external network: its floating IPs that belong to no port."""
+
+
+@dataclass(frozen=True)
 class CloudFacts:
     """What was read from OpenStack's APIs."""
 
     servers: tuple[Server, ...] = ()
-    subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By ID of the network: its address ranges."""
+    addresses: Addresses = field(default_factory=Addresses)
+
+
+@dataclass
+class Answers:
+    """What a lab answered, for who looks at it again and knows what has changed since.
+
+    A part that is empty is asked for.
+    """
+
+    nodes: dict[str, NodeFacts] = field(default_factory=dict)
+    """By name."""
+    ovn: str = ""
+    servers: tuple[Server, ...] | None = None
+    addresses: Addresses | None = None
+
+    def forget(self, part: str) -> None:
+        """Ask anew for a node, by its name, or for `OVN`, `NOVA`, `NEUTRON`; any other: for all."""
+        if part == OVN:
+            self.ovn = ""
+        elif part == NOVA:
+            self.servers = None
+        elif part == NEUTRON:
+            self.addresses = None
+        elif self.nodes.pop(part, None) is None:
+            self.nodes.clear()
+            self.ovn, self.servers, self.addresses = "", None, None
+
+
+OVN, NOVA, NEUTRON = ":ovn", ":nova", ":neutron"
+"""Parts of a lab that are no nodes, whose names have no colon."""
 
 
 @dataclass(frozen=True)
@@ -61,56 +101,77 @@ class LabReadings:
     notes: tuple[str, ...] = ()
 
 
-def live(lab: Lab) -> Graph:
-    """The graph of the lab as it is now. What does not answer becomes a note."""
-    return assemble(lab.topology, read_lab(lab))
+def live(lab: Lab, known: Answers | None = None) -> Graph:
+    """The graph of the lab as it is now. What does not answer becomes a note.
+
+    What is `known` is not asked again; what was asked is known then.
+    """
+    return assemble(lab.topology, read_lab(lab, known or Answers()))
 
 
 # -- reading -------------------------------------------------------------------------------------
-def read_lab(lab: Lab) -> LabReadings:
-    """Read everything in parallel."""
+def read_lab(lab: Lab, known: Answers) -> LabReadings:
+    """Read in parallel what is not known."""
     topology = lab.topology
     notes: list[str] = []
-    nodes: dict[str, NodeFacts] = {}
     states: dict[str, Literal["running", "silent", "down"]] = {}
-    with ThreadPoolExecutor(max_workers=min(len(topology.nodes), 16) + 2) as pool:
-        states_of_nodes = pool.map(lambda node: _running(lab, node), topology.nodes)
+    with ThreadPoolExecutor(max_workers=min(len(topology.nodes), 16) + 3) as pool:
+        states_of_nodes = pool.map(
+            lambda node: node.name in known.nodes or _running(lab, node), topology.nodes
+        )
         running = dict(zip(topology.nodes, states_of_nodes, strict=True))
         node_readings = {
             node: pool.submit(_read_node, lab.guest(node.name))
             for node in topology.nodes
-            if running[node]
+            if running[node] and node.name not in known.nodes
         }
         controller_runs = running[topology.controller]
         openstack = controller_runs and topology.stack == "openstack"
-        cloud = pool.submit(_answer, lambda: read_cloud(lab.cloud())) if openstack else None
-        databases = (
-            pool.submit(_answer, lambda: _read_ovn(lab.guest(topology.controller.name)))
-            if controller_runs
-            else None
-        )
+        servers = addresses = databases = None
+        if openstack and known.servers is None:
+            servers = pool.submit(_answer, lambda: read_servers(lab.cloud()))
+        if openstack and known.addresses is None:
+            addresses = pool.submit(_answer, lambda: read_addresses(lab.cloud()))
+        if controller_runs and not known.ovn:
+            controller = topology.controller.name
+            databases = pool.submit(_answer, lambda: _read_ovn(lab.guest(controller)))
         for node in topology.nodes:
-            states[node.name] = "down"
             if node in node_readings:
                 facts, trouble = node_readings[node].result()
-                states[node.name] = "running" if facts is not None else "silent"
                 if facts is not None:
-                    nodes[node.name] = facts
+                    known.nodes[node.name] = facts
                 if trouble:
                     notes.append(trouble)
-            else:
+            elif not running[node]:
                 notes.append(tr("{name} is not running", name=node.name))
-        cloud_facts, trouble = cloud.result() if cloud is not None else (None, "")
+            states[node.name] = "running" if node.name in known.nodes else "silent"
+            if not running[node]:
+                states[node.name] = "down"
+        trouble = ""
+        if servers is not None:
+            known.servers, trouble = servers.result()
+        if addresses is not None:
+            known.addresses, trouble_too = addresses.result()
+            trouble = trouble or trouble_too
         if trouble:
             notes.append(tr("OpenStack does not answer: {said}", said=trouble))
-        cloud_facts = cloud_facts or CloudFacts()
-        output, trouble = databases.result() if databases is not None else (None, "")
+        cloud = CloudFacts(known.servers or (), known.addresses or Addresses())
+        trouble = ""
+        if databases is not None:
+            output, trouble = databases.result()
+            known.ovn = output or ""
         logical = ObservedNetwork()
-        if output is not None:
-            logical, trouble = _logical(output, cloud_facts, topology)
+        if known.ovn:
+            logical, trouble = _logical(known.ovn, cloud, topology)
         if trouble:
+            known.ovn = ""
             notes.append(tr("OVN's databases do not answer: {error}", error=trouble))
-    return LabReadings(nodes, states, logical, cloud_facts, tuple(notes))
+    names = [node.name for node in topology.nodes]
+    nodes = {name: known.nodes[name] for name in names if name in known.nodes}
+    for name, facts in nodes.items():
+        if not facts.switching:  # it is asked again, and the note is made again
+            del known.nodes[name]
+    return LabReadings(nodes, states, logical, cloud, tuple(notes))
 
 
 def _running(lab: Lab, node: Node) -> bool:
@@ -159,8 +220,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def read_cloud(cloud: "Connection") -> CloudFacts:
-    """Instances with their addresses, and subnets. Raises what openstacksdk raises."""
+def read_servers(cloud: "Connection") -> tuple[Server, ...]:
+    """Instances with their addresses. Raises what openstacksdk raises."""
     servers = []
     for server in cloud.compute.servers(all_projects=True):
         by_network = (server.addresses or {}).values()
@@ -178,10 +239,22 @@ def read_cloud(cloud: "Connection") -> CloudFacts:
                 **kinds,
             )
         )
+    return tuple(sorted(servers, key=lambda server: (server.name, server.id)))
+
+
+def read_addresses(cloud: "Connection") -> Addresses:
+    """Subnets, and floating IPs without a port. Raises what openstacksdk raises."""
     subnets: dict[str, tuple[str, ...]] = {}
     for subnet in cloud.network.subnets():
         subnets[subnet.network_id] = (*subnets.get(subnet.network_id, ()), subnet.cidr)
-    return CloudFacts(tuple(sorted(servers, key=lambda server: (server.name, server.id))), subnets)
+    floating: dict[str, list[str]] = {}
+    for ip in cloud.network.ips():
+        if not ip.port_id:
+            floating.setdefault(ip.floating_network_id, []).append(ip.floating_ip_address)
+    return Addresses(
+        subnets,
+        {network: tuple(sorted(ips, key=ip_address)) for network, ips in floating.items()},
+    )
 
 
 # -- graph ---------------------------------------------------------------------------------------
@@ -208,7 +281,7 @@ def assemble(topology: Topology, readings: LabReadings) -> Graph:
         hosts=hosts,
         segments=segments(topology),
         tunnels=tuple(_tunnels(topology, readings)),
-        switches=tuple(_with_cidrs(switch, readings.cloud.subnets) for switch in switches),
+        switches=tuple(_with_addresses(switch, readings.cloud.addresses) for switch in switches),
         routers=readings.ovn.routers,
         notes=(*readings.notes, *notes),
     )
@@ -265,6 +338,12 @@ def _vms(readings: LabReadings) -> dict[str, list[Vm]]:
     instances = [
         port for switch in readings.ovn.switches for port in switch.ports if port.kind == "instance"
     ]
+    floating = {
+        rule.logical: rule.external
+        for router in readings.ovn.routers
+        for rule in router.nat
+        if rule.type == "dnat_and_snat"
+    }
     drawn: set[str] = set()
     for server in readings.cloud.servers:
         ports = [port for port in instances if port.label == server.name]
@@ -279,16 +358,10 @@ def _vms(readings: LabReadings) -> dict[str, list[Vm]]:
                 interface=taps.get((server.host, port), ""),
                 port=port,
                 address=server.fixed,
-                floating=server.floating,
+                floating=server.floating or floating.get(server.fixed, ""),
                 status=server.status,
             )
         )
-    floating = {
-        rule.logical: rule.external
-        for router in readings.ovn.routers
-        for rule in router.nat
-        if rule.type == "dnat_and_snat"
-    }
     for node, facts in readings.nodes.items():
         for name, id_ in sorted(facts.ids.items()):
             logical_port = readings.ovn.port(id_)
@@ -307,9 +380,10 @@ def _vms(readings: LabReadings) -> dict[str, list[Vm]]:
     return vms
 
 
-def _with_cidrs(switch: Switch, subnets: Mapping[str, tuple[str, ...]]) -> Switch:
-    cidrs = subnets.get(switch.name.removeprefix("neutron-"), ())
-    return replace(switch, cidrs=cidrs) if cidrs else switch
+def _with_addresses(switch: Switch, known: Addresses) -> Switch:
+    network = switch.name.removeprefix("neutron-")
+    cidrs = known.subnets.get(network, ()) or switch.cidrs
+    return replace(switch, cidrs=cidrs, floating=known.floating.get(network, ()))
 
 
 def _tunnels(topology: Topology, readings: LabReadings) -> Iterator[Tunnel]:

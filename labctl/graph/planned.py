@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 from labctl.graph.model import (
     INTERNET,
@@ -19,7 +20,7 @@ from labctl.graph.model import (
     Vm,
 )
 from labctl.i18n import tr
-from labctl.topology import Node, Topology
+from labctl.topology import Instance, Node, TenantNetwork, Topology
 
 PRIVATE = "private"
 """Name of the segment of all eth1, as in lab.yaml."""
@@ -47,7 +48,7 @@ def planned(topology: Topology) -> Graph:
 
 def planned_host(topology: Topology, node: Node) -> Host:
     """A node with its interfaces and bridges, and the instances if only this node can run them."""
-    bridge = "br-ex" if node.is_gateway else ""
+    bridge = "br-ex" if node.has_br_ex else ""
     outside = str(node.eth0.address)
     interfaces = [
         Interface("eth0", "nic", "" if bridge else outside, node.eth0.mac, bridge),
@@ -55,11 +56,18 @@ def planned_host(topology: Topology, node: Node) -> Host:
     ]
     if bridge:
         interfaces.append(Interface(bridge, "bridge", outside, node.eth0.mac, bridge))
+    for nic in node.extra:
+        own = str(nic.address or "")
+        interfaces.append(
+            Interface(nic.name, "nic", "" if nic.bridge else own, nic.mac, nic.bridge)
+        )
+        if nic.bridge:
+            interfaces.append(Interface(nic.bridge, "bridge", own, nic.mac, nic.bridge))
     interfaces.append(Interface("br-int", "bridge", bridge="br-int"))
     bridges = [Bridge("br-int")]
+    bridges += [Bridge(nic.bridge, nic.physical_network) for nic in node.extra if nic.bridge]
     if bridge:
         bridges.append(Bridge(bridge, topology.physical_network))
-    home = _home(topology)
     return Host(
         name=node.name,
         roles=tuple(sorted(node.roles)),
@@ -68,7 +76,7 @@ def planned_host(topology: Topology, node: Node) -> Host:
         vms=tuple(
             Vm(instance.name, interface="", port=instance.name, address=str(instance.address))
             for instance in topology.instances
-            if home is not None and home.name == node.name
+            if _home(topology, instance) == node.name
         ),
         chassis=node.name,
     )
@@ -112,46 +120,23 @@ def mesh(topology: Topology) -> Iterator[Tunnel]:
 
 @dataclass(frozen=True)
 class _Names:
-    tenant: str
     external: str
     router: str
 
 
-def _home(topology: Topology) -> Node | None:
-    """The node where all instances will run, if there is only one compute node."""
-    if topology.stack != "openstack" or len(topology.computes) != 1:
-        return None
-    return topology.computes[0]
+def _home(topology: Topology, instance: Instance) -> str:
+    """The node where the instance will run: lab.yaml's, or the only compute; "" if Nova chooses."""
+    if topology.stack != "openstack":
+        return ""
+    only = topology.computes[0].name if len(topology.computes) == 1 else ""
+    return instance.compute or only
 
 
 def _logical(topology: Topology) -> tuple[tuple[Switch, ...], tuple[Router, ...]]:
-    home = _home(topology)
     gateway = topology.gateways[0].name if len(topology.gateways) == 1 else ""
     # Prefixed, because a network and a router may have the same name.
-    names = _Names(
-        f"network/{topology.tenant_network}",
-        f"network/{topology.external_network}",
-        f"router/{topology.router}",
-    )
-    prefix = topology.tenant_cidr.prefixlen
-    tenant = Switch(
-        names.tenant,
-        topology.tenant_network,
-        (str(topology.tenant_cidr),),
-        ports=(
-            LogicalPort("tenant-router", topology.router, "router", peer=names.router),
-            *(
-                LogicalPort(
-                    instance.name,
-                    instance.name,
-                    "instance",
-                    (str(instance.address),),
-                    host=home.name if home is not None else "",
-                )
-                for instance in topology.instances
-            ),
-        ),
-    )
+    names = _Names(f"network/{topology.external_network}", f"router/{topology.router}")
+    tenants = tuple(_tenant(topology, network, names) for network in topology.tenant_networks)
     external = Switch(
         names.external,
         topology.external_network,
@@ -167,12 +152,15 @@ def _logical(topology: Topology) -> tuple[tuple[Switch, ...], tuple[Router, ...]
         names.router,
         topology.router,
         ports=(
-            LogicalPort(
-                "router-tenant",
-                topology.tenant_network,
-                "router",
-                (f"{topology.tenant_gateway}/{prefix}",),
-                peer=names.tenant,
+            *(
+                LogicalPort(
+                    _port("router", topology, network),
+                    network.name,
+                    "router",
+                    (f"{network.gateway}/{network.cidr.prefixlen}",),
+                    peer=f"network/{network.name}",
+                )
+                for network in topology.tenant_networks
             ),
             LogicalPort(
                 "router-external",
@@ -183,11 +171,43 @@ def _logical(topology: Topology) -> tuple[tuple[Switch, ...], tuple[Router, ...]
                 peer=names.external,
             ),
         ),
-        nat=(NatRule("snat", pool, str(topology.tenant_cidr)),),
+        nat=tuple(NatRule("snat", pool, str(network.cidr)) for network in topology.tenant_networks),
         routes=(("0.0.0.0/0", str(topology.nat_gateway)),),
         host=gateway,
     )
-    return (tenant, external), (router,)
+    return (*tenants, external), (router,)
+
+
+def _tenant(topology: Topology, network: TenantNetwork, names: _Names) -> Switch:
+    """A network of instances, with the router's port and theirs."""
+    return Switch(
+        f"network/{network.name}",
+        network.name,
+        (str(network.cidr),),
+        ports=(
+            LogicalPort(
+                _port("switch", topology, network), topology.router, "router", peer=names.router
+            ),
+            *(
+                LogicalPort(
+                    instance.name,
+                    instance.name,
+                    "instance",
+                    (str(instance.address),),
+                    host=_home(topology, instance),
+                )
+                for instance in topology.instances
+                if instance.network == network.name
+            ),
+        ),
+    )
+
+
+def _port(side: Literal["router", "switch"], topology: Topology, network: TenantNetwork) -> str:
+    """The id of one end of the link between the router and a network."""
+    ends = {"router": "router-tenant", "switch": "tenant-router"}
+    first = network.name == topology.tenant_network
+    return ends[side] if first else f"{ends[side]}/{network.name}"
 
 
 def _notes(topology: Topology) -> Iterator[str]:
@@ -195,5 +215,5 @@ def _notes(topology: Topology) -> Iterator[str]:
         yield tr("The lab begins without a logical network: the lesson makes it, with ovn-nbctl.")
         return
     yield tr("The external network, NAT and floating IPs are what the lessons make.")
-    if _home(topology) is None:
+    if not all(_home(topology, instance) for instance in topology.instances):
         yield tr("Nova chooses the node of each instance.")

@@ -13,7 +13,7 @@ from html import escape
 from labctl.graph.layout import Drawing, heading, lay_out
 from labctl.graph.model import Graph
 from labctl.graph.shapes import FONTS, DrawnBox, Line, Text, clean
-from labctl.i18n import current_language, tr
+from labctl.i18n import current_language, tr, tr_list
 
 _LIGHT = {
     "bg": "#ffffff", "ink": "#1b1f24", "soft": "#57606a", "edge": "#8c959f",
@@ -83,15 +83,15 @@ def describe(graph: Graph) -> str:
     """The picture in words, for screen readers."""
     parts = []
     for host in graph.hosts:
-        roles = ", ".join(host.roles)
-        names = ", ".join(vm.name for vm in host.vms)
+        roles = tr_list(host.roles)
+        names = tr_list(vm.name for vm in host.vms)
         if names:
             parts.append(tr("{node} ({roles}) runs {names}.", node=host.name, roles=roles,
                             names=names))  # fmt: skip
         else:
             parts.append(tr("{node} ({roles}).", node=host.name, roles=roles))
     for router in graph.routers:
-        peers = ", ".join(port.label for port in router.ports)
+        peers = tr_list(port.label for port in router.ports)
         parts.append(tr("Router {name} joins {peers}.", name=router.label, peers=peers))
     return clean(" ".join(parts))
 

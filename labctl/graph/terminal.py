@@ -7,7 +7,7 @@ from labctl.graph.layout import heading, tunnels_word
 from labctl.graph.machines import INTEGRATION, OUTSIDE, short_name, state_word
 from labctl.graph.model import Graph, Host, Interface, LogicalPort, Router, Switch
 from labctl.graph.shapes import clean, shorten
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.terminal.text import Line, Span, Style, cell_width, wrap
 
 _LANE = 2
@@ -100,11 +100,15 @@ def _links(graph: Graph) -> dict[tuple[str, str], str]:
 def _switch(sheet: _Sheet, switch: Switch, links: dict[tuple[str, str], str]) -> None:
     title = [Span(clean(switch.label), "bold"), Span(f" {tr('logical switch')}", "dim")]
     if switch.cidrs:
-        title.append(Span(f" {clean(', '.join(switch.cidrs))}"))
+        title.append(Span(f" {clean(tr_list(switch.cidrs))}"))
     ports = sorted(switch.ports, key=lambda port: port.kind in ("router", "gateway"))
     if switch.localnet:  # the router's port first, the localnet port last
         ports.reverse()
-    sheet.box(title, _ports(ports, switch.name, links))
+    body = _ports(ports, switch.name, links)
+    if switch.floating:
+        words = tr("floating IPs without a port")
+        body.append(_Row([Span(words + tr(": "), "dim"), Span(clean(tr_list(switch.floating)))]))
+    sheet.box(title, body)
 
 
 def _router(sheet: _Sheet, router: Router, links: dict[tuple[str, str], str]) -> None:
@@ -126,7 +130,7 @@ def _ports(
 ) -> list[_Row]:
     rows = []
     names = [_port_name(port) for port in ports]
-    addresses = [shorten(clean(", ".join(port.addresses)), 36) for port in ports]
+    addresses = [shorten(clean(tr_list(port.addresses)), 36) for port in ports]
     name_width = max(map(cell_width, names), default=0)
     address_width = max(map(cell_width, addresses), default=0)
     for port, name, address in zip(ports, names, addresses, strict=True):
@@ -175,7 +179,7 @@ def _machines(graph: Graph) -> _Sheet:
 
 
 def _host_title(host: Host) -> list[Span]:
-    title = [Span(clean(host.name), "bold"), Span(f" {', '.join(host.roles)}", "dim")]
+    title = [Span(clean(host.name), "bold"), Span(f" {tr_list(host.roles)}", "dim")]
     word = state_word(host)
     if word:
         title.append(Span(f" {word}", "ok" if host.state == "running" else "bad"))
@@ -247,18 +251,19 @@ def _bridge(host: Host, name: str, taps: set[str]) -> Iterator[_Row]:
         for interface in host.interfaces
         if interface.bridge == name and interface.name not in (*taps, name)
     ]
-    tunnels = [interface for interface in ports if interface.kind == "tunnel"]
+    # OVN's own, of which there may be many; somebody's own tunnels are shown one by one.
+    tunnels = [i for i in ports if i.kind == "tunnel" and i.bridge == INTEGRATION]
     details = [bridge.physical_network] if bridge.physical_network else []
     if len(tunnels) > _TUNNELS_SHOWN:
         details.append(f"{len(tunnels)} × Geneve")
-        ports = [interface for interface in ports if interface.kind != "tunnel"]
+        ports = [interface for interface in ports if interface not in tunnels]
     details += [
         f"{short_name(host, interface)} {interface.use}".rstrip()
         for interface in ports
         if interface.kind != "nic"
     ]
     details = [shorten(clean(detail), 26) for detail in details]
-    rest = f"{'  ' if words else ''}{', '.join(details)}"
+    rest = f"{'  ' if words else ''}{tr_list(details)}"
     yield _Row([*spans, Span(rest, "dim")] if details else spans)
 
 

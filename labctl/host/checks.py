@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, size
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.operating_system.architecture import ARCHITECTURES, architecture_of
 
 
@@ -19,7 +19,7 @@ def architecture(facts: HostFacts) -> Iterator[Finding]:
     yield Finding(
         "architecture", "error", "machine",
         tr("this machine is {machine}, and nodes can be {architectures}",
-           machine=facts.machine or "?", architectures=", ".join(sorted(ARCHITECTURES))),
+           machine=facts.machine or "?", architectures=tr_list(sorted(ARCHITECTURES))),
         impact=tr("nodes would not start"),
         fix=tr("make the lab on a machine with an Intel, AMD or 64-bit Arm processor, or on a"
                " virtual server"),
@@ -111,7 +111,7 @@ def disks(
         largest = max(places, key=lambda place: needs[place][0])
         disk = facts.disks[largest]
         if need > disk.free_mib:
-            purposes = ", ".join(needs[place][1] for place in places if needs[place][0])
+            purposes = tr_list(needs[place][1] for place in places if needs[place][0])
             yield Finding(
                 "disk", "error", "disk",
                 tr("{path} has {free} free, and the lab needs {need}",

@@ -164,6 +164,8 @@ class HostFacts:
     secure_boot: bool | None = None
     hyperv: bool = False
     """Whether Hyper-V uses the processor's virtualization."""
+    hyperv_users: tuple[str, ...] = ()
+    """What Windows runs it for: names of its optional features, and `vbs`."""
     kvm: Kvm = Kvm()
     commands: tuple[str, ...] = ()
     """Which of the programs that labctl calls are installed."""

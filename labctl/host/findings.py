@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from typing_extensions import TypedDict
 
 from labctl.host.facts import HostFacts, LabHere
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.topology import Topology
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -93,7 +93,7 @@ def install(facts: HostFacts, apt: Iterable[str], dnf: Iterable[str] = ()) -> tu
 
 def with_package_manager(names: Iterable[str]) -> str:
     """The fix for a distribution for which `install` knows no command."""
-    return tr("install with your system's package manager: {names}", names=", ".join(names))
+    return tr("install with your system's package manager: {names}", names=tr_list(names))
 
 
 def size(mib: float) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.images.box_file import CATALOGUE, BuiltBox, box_name, catalogue, sha256
 from labctl.images.download import download
 from labctl.spec.fields import OWN_BOX
@@ -128,7 +128,7 @@ def _choose(
     raise LabError(
         tr("{path} has no box for {provider} on {architecture}",
            path=source, provider=provider, architecture=architecture),
-        hint=tr("it has boxes for {names}", names=", ".join(sorted(set(offered))) or "?"),
+        hint=tr("it has boxes for {names}", names=tr_list(sorted(set(offered))) or "?"),
         code=EXIT_USAGE,
     )  # fmt: skip
 
@@ -241,7 +241,7 @@ def ascii_directory(places: Iterable[Path]) -> Path:
                 return place
     raise LabError(
         tr("Vagrant takes no box from a directory with blanks or letters beyond ASCII in its path:"
-           " {paths}", paths=", ".join(tried)),
+           " {paths}", paths=tr_list(tried)),
         hint=tr("set LABCTL_CACHE to a directory without, such as {example}",
                 example=str(Path(Path.cwd().anchor) / "labctl")),
     )  # fmt: skip

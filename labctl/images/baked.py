@@ -166,6 +166,9 @@ class ImageCache:
         if made:
             closing.close_directory_to_others(self.root)
         self.protect()
+        # Of another recipe or architecture somebody may be baking one, for hours if it is emulated.
+        if (image := self.find()) is not None:
+            return image
         with exclusive(self.root / "lock", progress, cancel):
             if (image := self.find()) is not None:
                 return image

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labctl.errors import Cancelled, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.images.download import download
 from labctl.images.vmdk import Readable
 from labctl.operating_system.architecture import ARCHITECTURES, architecture_of
@@ -32,7 +32,7 @@ def architecture(machine: str | None = None) -> str:
     if (known := architecture_of(machine)) is None:
         raise LabError(
             tr("there is no box for the processor of this machine, {name}", name=machine or "?"),
-            hint=tr("labctl knows {names}", names=", ".join(sorted(ARCHITECTURES))),
+            hint=tr("labctl knows {names}", names=tr_list(sorted(ARCHITECTURES))),
         )
     return known.name
 

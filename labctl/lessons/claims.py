@@ -13,10 +13,10 @@ from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.matching import matches
-from labctl.lessons.model import CAPTURED, NODES, PROBES, Claim, Fact
+from labctl.lessons.model import CAPTURED, MEASURED, NODES, PROBES, Claim, Fact
 from labctl.lessons.templates import fill, fill_all
 from labctl.probes import ProbeContext, ReadCache
 from labctl.spec.problems import quoted
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _HYPERVISOR = re.compile(r"node\.hypervisor\b|'hypervisor'")
 """How templates and claims name the node that runs the first instance."""
+_AT_THEIR_TIME = ("wire.", "run.", "node.", "ovs.")
+"""Probes whose answer is another the next moment: it is never remembered."""
 _AT_ONCE = 8
 """Probes that are asked at the same time: below 10, the sessions that sshd allows on one connection
 by default (MaxSessions in sshd_config(5))."""
@@ -82,7 +84,7 @@ class ClaimChecker:
 
         A probe that fails here is asked again by the claim that needs it, which reports the error.
         """
-        claims = list(claims)
+        claims = [claim for claim in claims if not claim.delta]
         texts = " ".join(map(str, (*(claim.model_dump() for claim in claims), *templates)))
         probes = {claim.probe for claim in claims}
         facts = set(self._facts)
@@ -124,6 +126,8 @@ class ClaimChecker:
         wrong: list[list[str]] = []
         count: int | None = None
         values: dict[str, Any] = {}
+        grown: dict[str, list[float]] = {}
+        wrong_columns: list[str] = []
         error = ""
         # Captured packets do not change, so asking again gives the same rows.
         within = 0.0 if claim.probe in CAPTURED else claim.within
@@ -132,7 +136,7 @@ class ClaimChecker:
         again = False
 
         def holds() -> bool:
-            nonlocal seen, instead, wrong, count, values, error, again, asked
+            nonlocal seen, instead, wrong, count, values, error, again, asked, grown, wrong_columns
             if again:
                 asked = time.monotonic()
                 if self._known is not None:
@@ -140,6 +144,7 @@ class ClaimChecker:
             again = True
             values = self.values()
             error, seen, instead, wrong = "", [], [], []
+            grown, wrong_columns = {}, []
             try:
                 arguments, where = (
                     fill_all(part, values) for part in (claim.arguments, claim.where)
@@ -148,10 +153,21 @@ class ClaimChecker:
                 each = fill_all(claim.each, values)
                 if claim.probe in CAPTURED:
                     _require_listening(frames, arguments, where)
-                rows = self._ask(claim.probe, arguments, context)
+                if claim.probe in MEASURED and isinstance(frames, Captured) and frames.failure:
+                    raise LabError(frames.failure)
+                ask = self._ask_now if claim.delta else self._ask  # a counter is not remembered
+                rows = ask(claim.probe, arguments, context)
                 seen = [row for row in rows if _row_matches(row, where)]
                 instead = [] if seen else rows
                 wrong = [_misfits(row, each if seen else where) for row in seen or rows]
+                if claim.delta:
+                    grown = growth(claim, frames, seen)
+                    wanted = fill_all(claim.delta, values)
+                    wrong_columns = [
+                        column
+                        for column, (first, last) in grown.items()
+                        if not matches(_number(last - first), wanted[column])
+                    ]
                 if count == 0 and not seen:
                     # No row is about something that is not there: that would prove nothing.
                     if absent := values["fact"].absent:
@@ -164,7 +180,8 @@ class ClaimChecker:
                 error = trouble.message
                 return False
             enough = bool(seen) if count is None else len(seen) == count
-            return enough and all(_row_matches(row, each) for row in seen)
+            fits = not wrong_columns and all(_row_matches(row, each) for row in seen)
+            return enough and fits
 
         try:
             wait_until(claim.id, holds, deadline=within, hint="", interval=0.4, cancelled=cancelled)
@@ -186,7 +203,24 @@ class ClaimChecker:
             asked - began,
             count,
             wrong if not held else [],
+            grown,
+            wrong_columns if not held else [],
         )
+
+    def counters(self, claims: Iterable[Claim]) -> dict[str, Rows]:
+        """{id of a claim with `delta`: the rows it is about, now}; without those nobody can ask."""
+        before: dict[str, Rows] = {}
+        for claim in claims:
+            if not claim.delta:
+                continue
+            with suppress(LabError):  # `prove` says that the counters are not known
+                values = self.values()
+                arguments, where = (
+                    fill_all(part, values) for part in (claim.arguments, claim.where)
+                )
+                rows = self._ask_now(claim.probe, arguments, self.probe_context())
+                before[claim.id] = [row for row in rows if _row_matches(row, where)]
+        return before
 
     def fill_text(self, template: str, values: Mapping[str, Any] | None = None) -> str:
         """A text for the learner, filled in; every value becomes `…` when one cannot be found.
@@ -201,12 +235,12 @@ class ClaimChecker:
             return re.sub(r"\{\{.*?\}\}", "…", template)
 
     def _ask(self, probe: str, arguments: Mapping[str, str], context: ProbeContext) -> Rows:
-        """The rows of a probe; within `cached_reads` from the cache, except for wire.* probes."""
+        """The rows of a probe; within `cached_reads` from the cache, if a row is so for a while."""
         if probe not in PROBES:
             raise LabError(
                 tr("a lesson asks an unknown probe: {probe}", probe=probe), code=EXIT_USAGE
             )
-        if self._known is None or probe.startswith("wire."):
+        if self._known is None or probe.startswith(_AT_THEIR_TIME):
             return self._ask_now(probe, arguments, context)
         question = (probe, *sorted(arguments.items()))
         rows: Rows = self._known.get_or_ask(
@@ -268,7 +302,8 @@ class ClaimChecker:
         """What probes are given; `frames` are those of the checkpoint's captures."""
         context = ProbeContext(self._topology, self._cloud, self.guest, frames)
         if isinstance(frames, Captured):
-            context.windows = frames.windows
+            context.windows, context.arp = frames.windows, frames.arp
+            context.commands = frames.commands
         if self._known is not None:
             context.get_or_ask = self._known.get_or_ask
         return context
@@ -299,7 +334,7 @@ class ClaimChecker:
         filled = fill(template, self.values()).strip()
         name, names = self.node_name(filled), [node.name for node in self._topology.nodes]
         if name not in names:
-            known = ", ".join((*NODES, *names))
+            known = tr_list((*NODES, *names))
             raise LabError(
                 tr("this lab has no node {name}", name=quoted(filled)),
                 hint=tr("known are {names}", names=known),
@@ -393,6 +428,33 @@ def _nobody_listened(*place: str) -> LabError:
     return LabError(tr("no capture of this checkpoint listens on {name}", name=name))
 
 
+def growth(claim: Claim, frames: Sequence[Frame], rows: Rows) -> dict[str, list[float]]:
+    """{column: [its sum before the commands ran, its sum in these rows]} of a claim's `delta`.
+
+    Raises LabError when the counters were not read before, or a column holds no number.
+    """
+    if not isinstance(frames, Captured) or claim.id not in frames.before:
+        raise LabError(tr("its counters could not be read before the commands ran"))
+    if frames.failure:
+        raise LabError(frames.failure)
+    return {
+        column: [_sum(frames.before[claim.id], column), _sum(rows, column)]
+        for column in claim.delta
+    }
+
+
+def _sum(rows: Rows, column: str) -> float:
+    try:
+        return sum((float(row[column]) for row in rows), 0.0)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(tr("{column} is no number", column=column)) from error
+
+
+def _number(value: float) -> float | int:
+    """A whole number without its decimal point, as claims write it."""
+    return int(value) if value.is_integer() else value
+
+
 def _row_matches(row: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(matches(row.get(column), value) for column, value in expected.items())
 
@@ -413,7 +475,11 @@ def _expected(claim: Claim, values: Mapping[str, Any]) -> str:
     count = _count(claim, values)
     rows = tr("at least one row") if count is None else tr_n("{n} row", "{n} rows", n=count)
     parts = [claim.probe, rows]
-    for name, conditions in (("where", claim.where), ("each", claim.each)):
+    for name, conditions in (
+        ("where", claim.where),
+        ("each", claim.each),
+        ("delta", claim.delta),
+    ):
         if conditions:
             filled = fill_all(conditions, values)
             parts.append(f"{name} " + ", ".join(f"{key}={value}" for key, value in filled.items()))

@@ -46,7 +46,9 @@ def head_and_tail(text: str, left_out: int = 0) -> str:
 
 def _tcpdump(interface: str, filter: str) -> str:
     """As the tutorial calls it: verbose, numeric, with MAC addresses."""
-    return f"tcpdump -vvneei {interface} {shlex.quote(filter)}"
+    namespace, _, device = interface.rpartition("/")
+    enter = f"ip netns exec {namespace} " if namespace else ""
+    return f"{enter}tcpdump -vvneei {device} {shlex.quote(filter)}"
 
 
 def _first_line(command: CommandResult) -> str:
@@ -71,10 +73,19 @@ class Commands:
 
     def of(self, checkpoint: Checkpoint, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(prompt, command) for each command of the checkpoint, in the order they are run."""
-        node, instance = self.place_of(checkpoint)
-        prompt = f"{node}#" if instance is None else f"{self._topology.image.user}@{instance.name}$"
-        for template in checkpoint.run:
-            yield prompt, fill(template, values, quoting=True).strip()
+        for _, prompt, command in self._placed(checkpoint, values):
+            yield prompt, command
+
+    def _placed(
+        self, checkpoint: Checkpoint, values: Mapping[str, Any]
+    ) -> Iterator[tuple[tuple[str, Instance | None], str, str]]:
+        """(where, prompt, command) for each; `where` is as `place_of` gives it."""
+        own = self.place_of(checkpoint)
+        for command in checkpoint.run:
+            place = self._place(command.node) if command.node else own
+            node, instance = place
+            prompt = f"{node}#" if instance is None else f"{instance.image.user}@{instance.name}$"
+            yield place, prompt, fill(command.run, values, quoting=True).strip()
 
     def run(
         self,
@@ -115,7 +126,8 @@ class Commands:
                 shown = f"{script} &"
                 if not checking:
                     self._console.command(shown, prompt)
-                running.append((command, CommandResult(node, shown, "", 0, 0.0, prompt)))
+                ran = CommandResult(node, shown, "", 0, 0.0, prompt, background=True)
+                running.append((command, ran))
             result.commands.extend(ran for _, ran in running)
             yield
         except BaseException:
@@ -181,9 +193,9 @@ class Commands:
         context: StepContext,
         checking: bool,
     ) -> None:
-        node, instance = self.place_of(checkpoint)
-        name = node if instance is None else instance.name
-        for prompt, command in self.of(checkpoint, values):
+        own, _ = self.place_of(checkpoint)
+        for (node, instance), prompt, command in self._placed(checkpoint, values):
+            name = node if instance is None else instance.name
             if not checking:
                 self._console.command(command, prompt)
             context.progress(command.splitlines()[0])
@@ -198,7 +210,7 @@ class Commands:
                         instance=instance,
                     )
                 else:
-                    sets = () if checking else tuple(checkpoint.sets)
+                    sets = () if checking or node != own else tuple(checkpoint.sets)
                     completed = self.shell(checkpoint, node, command, sets, context)
             except LateError as error:
                 late, completed = error, error.result
@@ -313,13 +325,16 @@ class Commands:
 
         Raises LabError when the lab has no node of that name.
         """
-        name = fill(checkpoint.node, self._checker.values()).strip()
+        return self._place(checkpoint.node)
+
+    def _place(self, template: str) -> tuple[str, Instance | None]:
+        name = fill(template, self._checker.values()).strip()
         if name == "instance":
             return self._topology.controller.name, self._topology.instances[0]
         for instance in self._topology.instances:
             if instance.name == name and name in instance_names(self._topology):
                 return self._topology.controller.name, instance
-        return self._checker.place(checkpoint.node), None
+        return self._checker.place(template), None
 
     def share(self, checkpoint: Checkpoint) -> None:
         """Copy the variables that the checkpoint set to the other nodes.

@@ -35,6 +35,10 @@ class ClaimResult:
     """How many rows `seen` must have; null: at least one."""
     wrong: list[list[str]] = field(default_factory=list)
     """For each row of `seen`, or of `instead` if there is none, the columns that do not fit."""
+    delta: dict[str, list[float]] = field(default_factory=dict)
+    """By column: its sum over `seen` before the commands ran, and after."""
+    wrong_delta: list[str] = field(default_factory=list)
+    """Columns of `delta` that have not grown as the claim wants."""
 
     @property
     def seen_text(self) -> str:
@@ -54,6 +58,7 @@ class ClaimResult:
         if not self.seen:
             return [self._nothing()]
         number = [] if self.expected_count in (None, len(self.seen)) else [self._number()]
+        number += [self._growth(column) for column in self.delta]
         return number + self._texts(self.seen, _MOST_FRAMES if self._has_frames else _MOST_ROWS)
 
     @property
@@ -75,6 +80,11 @@ class ClaimResult:
     def _number(self) -> str:
         n, expected = len(self.seen), self.expected_count
         return tr("✗ {n} of the kind, {expected} expected:", n=n, expected=expected)
+
+    def _growth(self, column: str) -> str:
+        first, last = self.delta[column]
+        mark = "✗ " if column in self.wrong_delta else ""
+        return f"{mark}{column} {last - first:+g} ({first:g} → {last:g})"
 
     def _texts(self, rows: Rows, limit: int) -> list[str]:
         """The texts of rows, those with a mark first."""

@@ -16,22 +16,30 @@ from pydantic_core import ErrorDetails
 
 from labctl.assets import lessons as built_in
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import mark, tr
+from labctl.i18n import mark, tr, tr_list
+from labctl.lessons.faults import fault_problems
 from labctl.lessons.matching import OPERATORS, is_operand
 from labctl.lessons.model import (
     CAPTURED,
+    MEASURED,
     NODES,
     PROBES,
+    Answer,
     Background,
     Capture,
     Checkpoint,
     Claim,
+    Command,
     Fact,
+    Fault,
     Lesson,
     ProbeQuery,
+    Question,
     Text,
     without_gaps,
 )
+from labctl.lessons.parts import PartFile, put_in, read_parts
+from labctl.lessons.requirements import Count, Requirements
 from labctl.lessons.templates import names_of, parse, remember
 from labctl.probes.signatures import SIGNATURES, Signature
 from labctl.spec.problems import (
@@ -45,7 +53,7 @@ from labctl.spec.problems import (
     quoted,
 )
 from labctl.spec.source import YamlSource, mistyped, read_file, read_yaml
-from labctl.topology import Instance, Topology
+from labctl.topology import Instance, Node, Topology
 
 
 def available() -> list[str]:
@@ -71,12 +79,12 @@ def load_lesson(name: str) -> Lesson:
             hint=tr(
                 "the lessons are: {names}; a path to a lesson's file works too,"
                 " or to a directory with a lesson.yaml",
-                names=", ".join(available()),
+                names=tr_list(available()),
             ),
             code=EXIT_USAGE,
         )
     content = read_file(path)
-    lesson = parse_lesson(content, str(path))
+    lesson = parse_lesson(content, str(path), _parts(content, str(path)))
     if lesson.id in available() and path.resolve() != (built_in() / f"{lesson.id}.yaml").resolve():
         # The position knows lessons by their ids: of two with one id neither could be taken back.
         message = tr("the built-in lesson {id} has this id", id=lesson.id)
@@ -90,13 +98,21 @@ def source_of(name: str) -> str:
     return name if name in available() else str(Path(name).absolute())
 
 
+_read = lru_cache(maxsize=16)(read_yaml)
+"""`read_yaml`, once for the names of the parts and for the lesson itself."""
+
+
+def _parts(content: bytes, filename: str) -> tuple[PartFile, ...]:
+    return read_parts(_read(content, filename)) if b"parts" in content else ()
+
+
 @lru_cache(maxsize=16)
-def parse_lesson(content: bytes, filename: str) -> Lesson:
+def parse_lesson(content: bytes, filename: str, parts: tuple[PartFile, ...] = ()) -> Lesson:
     """The lesson in these bytes. Raises SpecError with everything that is wrong with it.
 
     Cached, since one command needs the same lesson several times and reading it takes 0.1 s.
     """
-    source = read_yaml(content, filename)
+    source, mixing = put_in(_read(content, filename), parts)
     try:
         lesson = Lesson.model_validate(source.data)
     except ValidationError as invalid:
@@ -115,9 +131,15 @@ def parse_lesson(content: bytes, filename: str) -> Lesson:
         ]
     else:
         problems = [*_lesson_problems(lesson, source), *_text_problems(source)]
-    problems += [problem for _, problem in source.repeated]
+    # What a part would have given is not missing as well.
+    unused = tuple(each.path.removesuffix("use") for each in mixing if each.path.endswith(".use"))
+    problems = [problem for problem in problems if not problem.path.startswith(unused)]
+    problems += [*mixing, *source.given_twice()]
     if problems:
-        raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
+        order = sorted(
+            dict.fromkeys(problems), key=lambda each: (each.file != filename, each.file, each.line)
+        )
+        raise SpecError(order)
     _remember(source)
     lesson.read_from(source)
     return lesson
@@ -129,6 +151,9 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "claims": Claim,
     "capture": Capture,
     "background": Background,
+    "breaks": Background,
+    "run": Command,
+    "faults": Fault,
     "facts": Fact,
 }
 """{name of a field: the model of its elements}."""
@@ -159,7 +184,8 @@ def _remember(source: YamlSource) -> None:
     """Note where the templates stand, for the message when one cannot be filled in."""
     for path, text in source.texts():
         if "{" in text:
-            place = f"{source.file}:{source.line(path)}: {dotted(path)}"
+            at = source.problem(path, "")
+            place = f"{at.file}:{at.line}: {dotted(path)}"
             for template in (text, text.strip(), without_gaps(text).strip()):
                 remember(template, place)
 
@@ -169,6 +195,8 @@ def _problem(source: YamlSource, error: ErrorDetails) -> Problem:
     path = error["loc"]
     if path[-1:] == ("[key]",):
         path = _written_key(source.data, path[:-1])
+    if path[-1:] == ("at_least",) and path not in source.lines:
+        path = path[:-1]  # it was given as a plain number
     if path[-1:] == ("str",):
         return source.problem(path[:-1], tr("must be a number, or a template that gives one"))
     match error["type"]:
@@ -211,6 +239,9 @@ MESSAGES = {
     "is_instance_of": mark("must be a list"),
     "string_type": mark("must be text"),
     "no_text": mark("must be text"),
+    "no_bounds": mark("at_most must not be less than at_least"),
+    "int_type": mark("must be a whole number"),
+    "int_parsing": mark("must be a whole number"),
     "float_type": mark("must be a number"),
     "float_parsing": mark("must be a number"),
     "too_short": mark("must not be empty"),
@@ -223,9 +254,14 @@ MESSAGES = {
 
 def _keys() -> Iterator[str]:
     """Every key that may occur anywhere in a lesson."""
-    for model in (Lesson, Checkpoint, Background, Capture, Claim, Fact, Text):
+    models: tuple[type[BaseModel], ...] = (
+        Lesson, Requirements, Count, Checkpoint, Command, Background, Capture, Claim, Fact, Fault,
+        Text, Question, Answer,
+    )  # fmt: skip
+    for model in models:
         for name, field in model.model_fields.items():
             yield field.alias or name
+    yield "use"
 
 
 def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
@@ -243,12 +279,16 @@ def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
         if checkpoint.id in checkpoints:
             yield source.problem((*path, "id"), tr("another checkpoint has this id"))
         checkpoints.add(checkpoint.id)
+        if checkpoint.breaks and not checkpoint.undo:
+            message = tr("is missing; it mends what `break` breaks")
+            yield source.problem((*path, "undo"), message)
         for index, claim in enumerate(checkpoint.claims):
             claim_path = (*path, "claims", index)
             if claim.id in claims:
                 yield source.problem((*claim_path, "id"), tr("another claim has this id"))
             claims.add(claim.id)
             yield from _query_problems(claim, claim_path, source)
+            yield from _delta_problems(claim, claim_path, source)
             if claim.probe in CAPTURED:
                 yield from _capture_problems(claim, checkpoint, claim_path, source)
             if isinstance(claim.count, str) and not _is_count(claim.count):
@@ -259,6 +299,57 @@ def _lesson_problems(lesson: Lesson, source: YamlSource) -> Iterator[Problem]:
                 message = tr("{name} is not the id of a later checkpoint", name=quoted(claim.until))
                 fix = _suggestion(claim.until, later) if later else ""
                 yield source.problem((*claim_path, "until"), message, fix)
+        yield from _question_problems(checkpoint, (*path, "question", "answer"), source)
+        if checkpoint.claims and all(map(checkpoint.measured_once, checkpoint.claims)):
+            message = tr("every claim is measured while the commands run, and they change the lab")
+            fix = tr("add one that `labctl check` can ask again")
+            yield source.problem((*path, "claims"), message, fix)
+    yield from fault_problems(lesson, source)
+
+
+def _question_problems(
+    checkpoint: Checkpoint, path: KeyPath, source: YamlSource
+) -> Iterator[Problem]:
+    """Answers that the running lab cannot give."""
+    if checkpoint.question is None:
+        return
+    answer = checkpoint.question.answer
+    if answer.tolerance and answer.kind != "number":
+        message = tr("only a number has a tolerance")
+        yield source.problem((*path, "tolerance"), message, tr("write `kind: number`"))
+    if bool(answer.value) == bool(answer.probe):
+        fix = tr("write `value` with a template, or `probe` with its `column`")
+        yield source.problem(path, tr("must be asked of the lab in one way"), fix)
+    elif answer.value and "{" not in answer.value:
+        message = tr("is the same in every lab, so nothing is asked")
+        fix = tr("write a template, such as {example}", example="{{ fact.NAME }}")
+        yield source.problem((*path, "value"), message, fix)
+    elif answer.value and (answer.column or answer.where or answer.arguments):
+        message = tr("belongs to a probe, and there is none")
+        for name, given in (("column", answer.column), ("where", answer.where),
+                            ("with", answer.arguments)):  # fmt: skip
+            if given:
+                yield source.problem((*path, name), message, tr("remove it"))
+    if not answer.probe:
+        return
+    if not answer.column:
+        yield source.problem((*path, "column"), tr("is missing"))
+    yield from _query_problems(answer, path, source)
+    if answer.probe in CAPTURED:
+        yield from _capture_problems(answer, checkpoint, path, source)
+    if answer.probe in MEASURED and not checkpoint.only_looks:
+        message = tr("is measured while the commands run, and they change the lab")
+        yield source.problem((*path, "probe"), message, tr("ask what can be asked again"))
+
+
+def _delta_problems(claim: Claim, path: KeyPath, source: YamlSource) -> Iterator[Problem]:
+    """Differences of columns that do not grow."""
+    signature = SIGNATURES.get(claim.probe)
+    for column in claim.delta:
+        if signature is not None and column in {*signature.columns} - {*signature.counters}:
+            message = tr("is no counter of {probe}", probe=claim.probe)
+            fix = _suggestion(column, signature.counters)
+            yield source.problem((*path, "delta", column), message, fix)
 
 
 def _is_count(text: str) -> bool:
@@ -271,7 +362,7 @@ def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Ite
         message = tr("there is no probe {name}", name=quoted(query.probe))
         yield source.problem((*path, "probe"), message, _suggestion(query.probe, PROBES))
     signature = SIGNATURES.get(query.probe)
-    for part in ("where", "each", "prefer"):
+    for part in ("where", "each", "delta", "prefer"):
         for column, expected in getattr(query, part, {}).items():
             column_path = (*path, part, column)
             if signature is not None and column not in signature.columns:
@@ -282,9 +373,10 @@ def _query_problems(query: ProbeQuery, path: KeyPath, source: YamlSource) -> Ite
                 yield source.problem((*column_path, *place), message, fix)
     if signature is None:
         return
-    if isinstance(query, Fact) and query.column not in signature.columns:
+    column = query.column if isinstance(query, Fact | Answer) else None
+    if column and column not in signature.columns:
         message = tr("{probe} has no such column", probe=query.probe)
-        fix = _suggestion(query.column, signature.columns)
+        fix = _suggestion(column, signature.columns)
         yield source.problem((*path, "column"), message, fix)
     known = (*signature.needed, *signature.others)
     for name, value in query.arguments.items():
@@ -329,7 +421,7 @@ def _condition_problems(
 
 def _values_of(pattern: str) -> str:
     words = [word for word in pattern.split("|") if re.fullmatch("[a-z_-]+", word)]
-    return tr("known are {names}", names=", ".join(words)) if words else ""
+    return tr("known are {names}", names=tr_list(words)) if words else ""
 
 
 # What an operator takes; for `tr`.
@@ -338,12 +430,13 @@ _OPERANDS = {
     "between": mark("must be a list of two addresses"),
     "matches": mark("must be a regular expression"),
     "contains": mark("must be text"),
+    "at_most": mark("must be a number"),
     "at_least": mark("must be a number"),
 }
 
 
 def _capture_problems(
-    claim: Claim, checkpoint: Checkpoint, path: KeyPath, source: YamlSource
+    claim: ProbeQuery, checkpoint: Checkpoint, path: KeyPath, source: YamlSource
 ) -> Iterator[Problem]:
     """Claims about packets where nothing is captured: with `count: 0` they would always hold."""
     if not checkpoint.capture:
@@ -354,7 +447,7 @@ def _capture_problems(
         return  # known when the checkpoint is run
     interfaces = sorted({capture.interface for capture in checkpoint.capture})
     for part in ("where", "each"):
-        asked = getattr(claim, part).get("interface")
+        asked = getattr(claim, part, {}).get("interface")
         if isinstance(asked, str) and "{" not in asked and asked not in interfaces:
             message = tr("no capture of this checkpoint listens on {name}", name=quoted(asked))
             fix = _suggestion(asked, interfaces)
@@ -371,11 +464,23 @@ def _text_problems(source: YamlSource) -> Iterator[Problem]:
     facts = source.data.get("facts") if isinstance(source.data, dict) else None
     names = tuple(facts) if isinstance(facts, dict) else ()
     for text_path, text in source.texts():
-        for message, fix in _template_problems(text, names):
+        for message, fix in _template_problems(text, names, _item(source.data, text_path)):
             yield source.problem(text_path, message, fix)
 
 
-def _template_problems(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _item(data: Any, path: KeyPath) -> tuple[str, ...]:
+    """What `item` has at this place of a lesson; nothing where it is in no loop."""
+    for key in path:
+        loop = data.get("for_each") if isinstance(data, dict) else None
+        if loop:
+            return _attributes(Instance if loop == "instances" else Node)
+        data = data[key]
+    return ()
+
+
+def _template_problems(
+    text: str, facts: tuple[str, ...], item: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
     """(message, fix) for everything that is wrong with a template."""
     if "{" not in text:
         return  # plain text, as most are
@@ -384,6 +489,7 @@ def _template_problems(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str,
         "instance": _attributes(Instance),
         "node": NODES,
         "fact": facts,
+        **({"item": item} if item else {}),
     }
     try:
         template = parse(text)
@@ -391,7 +497,7 @@ def _template_problems(text: str, facts: tuple[str, ...]) -> Iterator[tuple[str,
         yield tr("is no template: {error}", error=error), ""
         return
     for name in sorted(names_of(template) - set(known)):
-        fix = tr("templates know {names}", names=", ".join(known))
+        fix = tr("templates know {names}", names=tr_list(known))
         yield tr("asks for {name}", name=quoted(name)), fix
     for get in template.find_all(Getattr):
         if isinstance(get.node, Name) and get.attr not in known.get(get.node.name, (get.attr,)):
@@ -404,7 +510,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     meant = did_you_mean(word, known)
     if meant:
         return tr("did you mean {meant}?", meant=meant)
-    names = ", ".join(known)
+    names = tr_list(known)
     return tr("known are {names}", names=names) if names else tr("there are none")
 
 
@@ -423,12 +529,21 @@ def json_schema() -> dict[str, Any]:
                 field["description"] = " ".join(field["description"].split())
         if "probe" in definition["properties"]:
             definition["properties"]["probe"]["enum"] = sorted(PROBES)
-    for name in ("Background", "Text"):  # a plain text stands for the first of its keys
+    # A plain text, or a plain number, stands for the first of the keys.
+    short = {"Background": "string", "Command": "string", "Text": "string", "Count": "integer",
+             "CountFromNone": "integer"}  # fmt: skip
+    for name, kind in short.items():
         whole = schema["$defs"][name]
         schema["$defs"][name] = {
             "description": whole.pop("description"),
-            "anyOf": [{"type": "string"}, {**whole, "minProperties": 1}],
+            "anyOf": [{"type": kind}, {**whole, "minProperties": 1}],
         }
+    for name in ("Checkpoint", "Claim", "Fact"):  # what a part has need not be said again
+        definition = schema["$defs"][name]
+        description = "Name of a part; other keys beside it are instead of the part's."
+        definition["properties"]["use"] = {"type": "string", "description": description}
+        required = definition.pop("required")
+        definition["anyOf"] = [{"required": ["use"]}, {"required": required}]
     schema["description"] = "One tutorial day; docs/lessons.md has the whole format."
     dialect = "http://json-schema.org/draft-07/schema#"
     return {"$schema": dialect, **schema, "title": "a lesson of labctl"}

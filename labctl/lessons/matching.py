@@ -12,18 +12,19 @@ from labctl.i18n import tr
 
 _SECONDS = 2.0
 """For one regular expression of a lesson, which may try more ways than there is time for."""
-OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least")
+OPERATORS = ("in", "between", "not", "matches", "one_of", "contains", "at_least", "at_most")
 
 
 def matches(seen: Any, expected: Any) -> bool:
     """Whether a value is as expected: an equal one, or a mapping of operators that all hold.
 
     Operators: `in` (a network), `between` [first, last] addresses, `not`, `matches` (a regular
-    expression, whole value), `one_of`, `contains` (an element or substring), `at_least` (a number).
+    expression, whole value), `one_of`, `contains` (an element or substring), `at_least` and
+    `at_most` (a number).
     """
     if isinstance(expected, Mapping):
         return all(_operator(name, seen, operand) for name, operand in expected.items())
-    return _plain(seen) == _plain(expected)
+    return plain(seen) == plain(expected)
 
 
 def is_operand(name: str, operand: Any) -> bool:
@@ -46,14 +47,14 @@ def is_operand(name: str, operand: Any) -> bool:
                 regex.compile(operand)
             case "contains":
                 return operand is None or isinstance(operand, str)
-            case "at_least":
+            case "at_least" | "at_most":
                 return math.isfinite(float(operand))
     except (TypeError, ValueError, regex.error, RecursionError, OverflowError):
         return False
     return True
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as YAML writes it: templates give text, so everything is compared as text.
 
     A list is its elements with commas between them, or null when it is empty.
@@ -61,7 +62,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) if value else str(None)
+        return ", ".join(map(plain, value)) if value else str(None)
     return str(value)
 
 
@@ -76,15 +77,17 @@ def _operator(name: str, seen: Any, operand: Any) -> bool:
             case "not":
                 return not matches(seen, operand)
             case "matches":
-                return regex.fullmatch(operand, _plain(seen), timeout=_SECONDS) is not None
+                return regex.fullmatch(operand, plain(seen), timeout=_SECONDS) is not None
             case "one_of":
                 return any(matches(seen, choice) for choice in operand)
             case "contains":
                 if isinstance(seen, list | tuple | set):
-                    return _plain(operand) in map(_plain, seen)
-                return seen is not None and _plain(operand) in _plain(seen)
+                    return plain(operand) in map(plain, seen)
+                return seen is not None and plain(operand) in plain(seen)
             case "at_least":
                 return float(seen) >= float(operand)
+            case "at_most":
+                return float(seen) <= float(operand)
     except TimeoutError as error:
         raise LabError(
             tr("a lesson holds a regular expression that comes to no end: {operand!r}",

@@ -22,19 +22,28 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import Language, current_language, tr
+from labctl.i18n import Language, current_language, tr, tr_list
+from labctl.lessons.requirements import Requirements, how_to_mend, missing
 from labctl.lessons.templates import fill
+from labctl.probes.counters import PROBES as COUNTERS
+from labctl.probes.failover import PROBES as FAILOVER
 from labctl.probes.openstack import PROBES as OPENSTACK
 from labctl.probes.ovn import PROBES as OVN
+from labctl.probes.ovn_services import PROBES as OVN_SERVICES
+from labctl.probes.run import PROBES as RUN
 from labctl.probes.wire import PROBES as WIRE
 from labctl.spec.problems import KeyPath, Problem, SpecError, quoted
 from labctl.spec.source import YamlSource, mistyped
 from labctl.topology import Topology
 
-PROBES = {**OPENSTACK, **OVN, **WIRE}
+PROBES = {**OPENSTACK, **OVN, **OVN_SERVICES, **COUNTERS, **WIRE, **FAILOVER, **RUN}
 """{name: probe} of every probe that claims and facts may ask."""
-CAPTURED = ("wire.packets", "wire.pairs")
+CAPTURED = ("wire.packets", "wire.pairs", "wire.arp", "wire.gaps")
 """Probes that read the frames which the checkpoint's captures saw."""
+OF_COMMANDS = (*CAPTURED, "ovn.acl_log", "ovn.conntrack")
+"""Probes of what a checkpoint's commands leave behind for a short time only."""
+MEASURED = tuple(RUN)
+"""Probes that read what the checkpoint's own commands did."""
 NODES = ("controller", "gateway", "hypervisor")
 """The names that a template may use in `node.NAME`."""
 
@@ -57,6 +66,10 @@ def _by_name(sets: Any) -> Any:
     """A list of names as {name: ""}; other values as they are, for pydantic to report."""
     texts = isinstance(sets, list | tuple) and all(isinstance(name, str) for name in sets)
     return dict.fromkeys(sets, "") if texts else sets
+
+
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
 
 
 _NAMES: dict[str, Any] = {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}
@@ -145,7 +158,14 @@ class Fact(ProbeQuery):
     """When several rows match: the first that meets this, if one does."""
 
 
-class Claim(ProbeQuery):
+class Looped(_Model):
+    """A part of a checkpoint that may stand for several: see loops.py."""
+
+    for_each: Literal["nodes", "computes", "gateways", "instances"] | None = None
+    """Once for each of these; `item` in its templates is the node or the instance."""
+
+
+class Claim(ProbeQuery, Looped):
     """One sentence that a checkpoint proves."""
 
     id: Id
@@ -156,24 +176,54 @@ class Claim(ProbeQuery):
     """How many rows must match (a number, or a template that gives one); None: at least one."""
     each: Mapping[str, Any] = {}
     """What the columns of every such row must match."""
+    delta: Mapping[str, Any] = {}
+    """What the sum of a column over those rows must have grown by while `run` ran."""
     within: float = Field(5, ge=0, le=3600, allow_inf_nan=False)
     """Seconds the claim may take to come true: a first ping is often lost while ARP is resolved."""
     until: str = ""
     """Id of the later checkpoint that makes it untrue; `check` proves it only before that one."""
+    holds_before: Text | None = None
+    """Why it holds before its checkpoint, too; `labctl prove` then lets it. Not a template."""
+
+    @property
+    def needs_run(self) -> bool:
+        """Whether it can be proved only while its checkpoint's commands run, or right after."""
+        return self.probe in (*CAPTURED, *MEASURED) or bool(self.delta)
 
 
-class Capture(_Model):
+class Capture(Looped):
     """A tcpdump that runs while the checkpoint's commands run."""
 
     node: str
     """As in a checkpoint, but no instance; a template."""
     interface: str
-    """Its name in `ip link` on that node; a template."""
+    """Its name in `ip link` on that node, or NAMESPACE/NAME; a template."""
     filter: str
     """A pcap filter; a template."""
 
 
-class Background(_Model):
+class _Script(Looped):
+    """A script for the shell; in the file a plain text is enough where nothing else is said."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, given: Any) -> Any:
+        return {"run": given} if isinstance(given, str) and not mistyped(given) else given
+
+
+class Command(_Script):
+    """A shell command of a checkpoint that is not on its node, or that is run for each of several.
+
+    In the file a plain text is enough for one on the checkpoint's node.
+    """
+
+    run: str
+    """A script for the shell; a template whose values are quoted for the shell."""
+    node: str = ""
+    """As in a checkpoint; empty: the checkpoint's. A template."""
+
+
+class Background(_Script):
     """A command that runs while the checkpoint's other commands run, and is ended after them."""
 
     run: str = Field(min_length=1)
@@ -181,10 +231,44 @@ class Background(_Model):
     node: str = ""
     """As in a checkpoint, but no instance; empty: the checkpoint's node. A template."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_plain(cls, given: Any) -> Any:
-        return {"run": given} if isinstance(given, str) and not mistyped(given) else given
+
+class Answer(ProbeQuery):
+    """What the running lab answers to a question: a template, or a column of what a probe sees."""
+
+    probe: str = ""
+    """Which probe is asked; without `value`."""
+    column: str = ""
+    """The column of the rows that is the answer; it must be the same in all of them."""
+    value: str = ""
+    """Instead of a probe: a template that asks the lab, as by a fact."""
+    kind: Literal["number", "address", "mac", "word"] = "word"
+    """How the learner's answer is read and compared."""
+    tolerance: float = Field(0, ge=0, allow_inf_nan=False)
+    """By how much a number may differ."""
+
+    def as_claim(self) -> Claim:
+        """The claim that there is something which answers."""
+        return Claim(
+            id="answer",
+            text=Text(en="answer"),
+            probe=self.probe,
+            where=self.where,
+            within=3,
+            **{"with": self.arguments},
+        )
+
+
+class Question(_Model):
+    """A question that the learner answers after the checkpoint's commands ran."""
+
+    text: Text
+    """What is asked; a template."""
+    answer: Answer
+    """What the lab answers."""
+    hint: Text | None = None
+    """Shown after some wrong answers; a template."""
+    why: Text | None = None
+    """Why it is so; shown with the right answer. A template."""
 
 
 class Checkpoint(_Model):
@@ -203,7 +287,10 @@ class Checkpoint(_Model):
     node: str = "controller"
     """`controller`, `gateway`, `hypervisor` (of the first instance), `instance` (the first), or the
     name of a node or an instance; a template."""
-    run: Sequence[str]
+    breaks: Sequence[Background] = Field((), alias="break")
+    """Commands that break the lab, unseen, when the checkpoint begins: the learner is to find out
+    what is wrong. `run` and `undo` mend it."""
+    run: Sequence[Command]
     """Shell commands, each a script of its own; templates whose values are quoted for the shell."""
     background: Sequence[Background] = ()
     """Commands that are started before the first of `run`, and ended after the last."""
@@ -218,6 +305,8 @@ class Checkpoint(_Model):
     """Where to capture while `run` runs. `check` runs `run` again, so it must change nothing."""
     claims: Sequence[Claim] = Field(min_length=1)
     """What is proved afterwards."""
+    question: Question | None = None
+    """What the learner is asked about it; the answer is compared with the running lab."""
     undo: str = ""
     """Shell commands that undo the step; must not fail when there is nothing to undo.
 
@@ -225,9 +314,49 @@ class Checkpoint(_Model):
     """
 
     @property
+    def scripts(self) -> list[str]:
+        """The templates of its commands."""
+        return [command.run for command in self.run]
+
+    @property
     def only_looks(self) -> bool:
         """Whether its commands change nothing: then there is no `undo`."""
         return not self.undo
+
+    def measured_once(self, claim: Claim) -> bool:
+        """Whether the claim is about this one run of commands that must not just be run again."""
+        return claim.needs_run and claim.probe not in CAPTURED and not self.only_looks
+
+
+class Fault(_Model):
+    """Something that `labctl prove` breaks behind the lesson's back, and mends again.
+
+    Either rows of a database are changed, or a service is stopped.
+    """
+
+    id: Id
+    """Its name in the proof; unique in the lesson."""
+    text: Text
+    """What is wrong then; a template."""
+    after: str = ""
+    """Id of the checkpoint after which it is tried; empty: the last one."""
+    node: str = ""
+    """Whose Open vSwitch, or whose service; as in a checkpoint, but no instance. Empty: OVN's
+    northbound database. A template."""
+    table: str = ""
+    """A table of that database, such as `NAT`."""
+    where: Mapping[str, Any] = {}
+    """Which rows: conditions on its columns, as in a claim."""
+    delete: bool = False
+    """Delete those rows."""
+    change: Mapping[str, Any] = Field(default={}, alias="set")
+    """Set these columns of those rows; of a map, the keys of a mapping. Templates."""
+    stop: str = Field("", pattern=r"^[A-Za-z0-9@._-]*$")
+    """Stop this systemd unit of `node`."""
+    fails: Sequence[Id] = Field(min_length=1)
+    """Ids of the claims that must not hold then. All others must."""
+    either: Sequence[Id] = ()
+    """Ids of claims that may hold or not: it hangs on what a node still remembers, as of ARP."""
 
 
 @dataclass(frozen=True)
@@ -258,10 +387,16 @@ class Lesson(_Model):
     """The `stack` that the lab must have; None: any."""
     needs: Sequence[str] = ()
     """Ids of built-in lessons that have to be passed before."""
+    requires: Requirements = Requirements()
+    """What the lab must have, as lab.yaml says it."""
+    parts: Annotated[Sequence[str], BeforeValidator(_as_list)] = ()
+    """Files in the lesson's directory with facts, claims and checkpoints that it may `use`."""
     facts: Mapping[str, Fact] = {}
     """Values of the running lab that claims use, by name."""
     checkpoints: Sequence[Checkpoint] = Field(min_length=1)
     """The steps, in order."""
+    faults: Sequence[Fault] = ()
+    """What `labctl prove` breaks, and which claims must tell."""
     summary: Text | None = None
     """Shown when the last checkpoint has passed: what was seen, and what to look at next; a
     template."""
@@ -292,7 +427,8 @@ class Lesson(_Model):
     def require(self, topology: Topology) -> None:
         """Raise LabError (exit code 2) if the lab does not have what the lesson needs.
 
-        That is its `stack`, and the nodes that the lesson names: SpecError, at their lines.
+        That is its `stack`, what it `requires`, and the nodes that the lesson names: SpecError, at
+        their lines.
         """
         if self.stack not in (None, topology.stack):
             raise LabError(
@@ -304,6 +440,17 @@ class Lesson(_Model):
                     stack=topology.stack,
                 ),
                 hint=tr("the lesson for this lab is {lesson}", lesson=FIRST[topology.stack]),
+                code=EXIT_USAGE,
+            )
+        if lacking := list(missing(self.requires, topology)):
+            raise LabError(
+                tr(
+                    "lesson {id} needs what {lab} has not: {names}",
+                    id=self.id,
+                    lab=topology.lab,
+                    names=tr("; ").join(each.what for each in lacking),
+                ),
+                hint=how_to_mend(lacking),
                 code=EXIT_USAGE,
             )
         if self._source is not None and (wrong := list(self._unknown_nodes(topology))):
@@ -345,6 +492,10 @@ class Lesson(_Model):
                 node = _known_value(command.node, topology)
                 if node and node not in (*NODES, *names):
                     yield _no_node((*path, "background", index, "node"), node, names)
+            for index, each in enumerate(checkpoint.run):
+                node = _known_value(each.node, topology)
+                if node and node not in (*NODES, "instance", *instances, *names):
+                    yield _no_node((*path, "run", index, "node"), node, names)
             captured: set[tuple[str, str]] | None = set()
             for index, capture in enumerate(checkpoint.capture):
                 node = _known_value(capture.node, topology)
@@ -360,6 +511,11 @@ class Lesson(_Model):
                 yield from _unknown_sender(claim, claim_path, names, instances)
                 if captured is not None:
                     yield from _deaf_places(claim, claim_path, captured, topology)
+            if checkpoint.question is not None:
+                answer, answer_path = checkpoint.question.answer, (*path, "question", "answer")
+                yield from _unknown_sender(answer, answer_path, names, instances)
+                if captured is not None:
+                    yield from _deaf_places(answer, answer_path, captured, topology)
 
 
 def instance_names(topology: Topology) -> tuple[str, ...]:
@@ -383,14 +539,14 @@ _NODE = re.compile(r"\{\{ *node\.(\w+)\.name *\}\}")
 
 
 def _deaf_places(
-    claim: Claim, path: KeyPath, captured: Set[tuple[str, str]], topology: Topology
+    claim: ProbeQuery, path: KeyPath, captured: Set[tuple[str, str]], topology: Topology
 ) -> Iterator[tuple[KeyPath, str, str]]:
     """Where a claim about packets looks and no capture of its checkpoint listens.
 
     Only places that the lab's description tells; `ClaimChecker.prove` finds the others.
     """
     asked: list[tuple[KeyPath, Any, Any]] = []
-    if claim.probe == "wire.packets":
+    if claim.probe in ("wire.packets", "wire.arp", "wire.gaps"):
         asked = [((*path, "where", "node"), claim.where.get("node"), claim.where.get("interface"))]
     elif claim.probe == "wire.pairs":
         for name, value in claim.arguments.items():
@@ -411,7 +567,7 @@ def _deaf_places(
                 shown = f"{shown} {interface}"
             message = tr("no capture of this checkpoint listens on {name}", name=quoted(shown))
             places = {f"{n} {i}" for n, i in captured} if known else {n for n, _ in captured}
-            yield place, message, tr("known are {names}", names=", ".join(sorted(places)))
+            yield place, message, tr("known are {names}", names=tr_list(sorted(places)))
 
 
 def _nodes_of(node: str, topology: Topology) -> set[str]:
@@ -429,9 +585,9 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
 def _unknown_sender(
     query: ProbeQuery, path: KeyPath, names: Sequence[str], instances: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    if query.probe not in ("wire.ping", "wire.tcp"):
+    sender = query.arguments.get("from")
+    if sender is None:
         return
-    sender = query.arguments.get("from", "controller")
     inside = ("instance", *instances)
     known = (*NODES, *inside, *names) if query.probe == "wire.ping" else (*NODES, *names)
     if "{" not in sender and sender not in known:
@@ -439,7 +595,7 @@ def _unknown_sender(
 
 
 def _no_node(path: KeyPath, name: str, names: Sequence[str]) -> tuple[KeyPath, str, str]:
-    known = ", ".join((*NODES, *names))
+    known = tr_list((*NODES, *names))
     return (
         path,
         tr("this lab has no node {name}", name=quoted(name)),

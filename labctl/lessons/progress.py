@@ -11,13 +11,25 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.lessons.model import Checkpoint, Claim, Lesson
 from labctl.spec.problems import did_you_mean
 from labctl.state import LabState
 
 Load = Callable[[str], Lesson]
 """Loads a lesson by a built-in id or a path. Raises LabError."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How far the learner is with one question."""
+
+    wrong: int = 0
+    """Answers that were not right."""
+    text: str = ""
+    """The right answer, once it was given; empty: the question is open."""
+    given_up: bool = False
+    """Whether labctl gave it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,10 @@ class Progress:
     """When this last changed, in seconds since the epoch."""
     nodes: Mapping[str, str] = field(default_factory=dict)
     """{checkpoint id: the node it was begun on}, where it is undone."""
+    held: tuple[str, ...] = ()
+    """Ids of checkpoints whose claims all held when they were set as a task."""
+    answers: Mapping[str, Answered] = field(default_factory=dict)
+    """{checkpoint id: what was answered to its question}."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +147,24 @@ class Position:
             passed=tuple(id for id in progress.passed if id != checkpoint.id),
             hints={id: given for id, given in progress.hints.items() if id != checkpoint.id},
             nodes={id: node for id, node in progress.nodes.items() if id != checkpoint.id},
+            answers={id: each for id, each in progress.answers.items() if id != checkpoint.id},
         )
+
+    def holding(self, lesson: Lesson, checkpoint: Checkpoint, held: bool) -> "Position":
+        """After the checkpoint was set as a task, when its claims all held already, or did not."""
+        others = [id for id in self.progress(lesson).held if id != checkpoint.id]
+        return self._with_progress(lesson, held=(*others, *([checkpoint.id] if held else [])))
 
     def hinted(self, lesson: Lesson, checkpoint: Checkpoint) -> "Position":
         """After one more hint of the checkpoint was given."""
         progress = self.progress(lesson)
         given = min(progress.hints.get(checkpoint.id, 0) + 1, len(checkpoint.hints))
         return self._with_progress(lesson, hints={**progress.hints, checkpoint.id: given})
+
+    def answering(self, lesson: Lesson, checkpoint: Checkpoint, answer: Answered) -> "Position":
+        """After something was answered to the checkpoint's question."""
+        answers = {**self.progress(lesson).answers, checkpoint.id: answer}
+        return self._with_progress(lesson, answers=answers)
 
     def forgetting(self, id: str) -> "Position":
         """Without the lesson of that id: it is undone, or its file is gone and it cannot be."""
@@ -148,10 +175,10 @@ class Position:
 def _require(data: Mapping[str, Any], of: type) -> None:
     """Raises KeyError unless every field is there, also those with defaults.
 
-    `nodes` is newer than some files.
+    `nodes`, `held` and `answers` are newer than some files.
     """
     for field_ in fields(of):
-        if field_.name != "nodes":
+        if field_.name not in ("nodes", "held", "answers"):
             data[field_.name]
 
 
@@ -203,7 +230,7 @@ def checkpoint_number(lesson: Lesson, name: str) -> int:
         tr("lesson {lesson} has no checkpoint {name}", lesson=lesson.id, name=repr(name)),
         hint=tr("did you mean {meant}?", meant=meant)
         if meant
-        else tr("its checkpoints are: {names}", names=", ".join(ids)),
+        else tr("its checkpoints are: {names}", names=tr_list(ids)),
         code=EXIT_USAGE,
     )
 

@@ -6,6 +6,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from labctl.access.ovsdb import Rows
 from labctl.engine.steps import RunResult
 from labctl.errors import LabError
 from labctl.lessons.evidence import ClaimResult
@@ -23,6 +24,34 @@ class CommandResult:
     exit_code: int
     seconds: float
     prompt: str = "$"
+    background: bool = False
+    """Whether it ran while the others did, and was ended after them."""
+
+
+def command_rows(commands: "Sequence[CommandResult]") -> Rows:
+    """What the probe run.commands shows of them."""
+    return [
+        {
+            "node": ran.node,
+            "command": ran.command,
+            "background": ran.background,
+            "seconds": round(ran.seconds, 3),
+            "exit_code": ran.exit_code,
+            "output": ran.output,
+        }
+        for ran in commands
+    ]
+
+
+@dataclass
+class QuestionResult:
+    """A checkpoint's question, as it was asked."""
+
+    text: str
+    answer: str = ""
+    """The right answer; empty as long as the learner has not given it."""
+    why: str = ""
+    """Why it is so, with the right answer, if the lesson says it."""
 
 
 @dataclass
@@ -35,6 +64,7 @@ class CheckpointResult:
     commands: list[CommandResult] = field(default_factory=list)
     claims: list[ClaimResult] = field(default_factory=list)
     seconds: float = 0.0
+    question: QuestionResult | None = None
 
     @property
     def ok(self) -> bool:
@@ -51,6 +81,7 @@ class CheckpointResult:
             "commands": self.commands,
             "claims": self.claims,
             "seconds": self.seconds,
+            "question": self.question,
         }
 
 
@@ -66,6 +97,8 @@ class CheckpointJson(TypedDict):
     commands: Sequence[CommandResult]
     claims: Sequence[ClaimResult]
     seconds: float
+    question: QuestionResult | None
+    """What the learner is asked about it; null: nothing."""
 
 
 class PositionJson(TypedDict):
@@ -92,8 +125,20 @@ class TaskOrHint(TypedDict):
     """Where to log in for it."""
     only_looks: NotRequired[bool]
     """Whether there is nothing to change, only something to see."""
+    held_before: NotRequired[bool]
+    """Whether all claims held when the task was set: then they do not tell what was done."""
     commands: NotRequired[Sequence[str]]
-    """What the lesson looks with, once a checkpoint that only looks is passed."""
+    """What the lesson does, once a checkpoint is passed whose claims do not tell what was done."""
+    question: NotRequired[str]
+    """What the learner is asked about the checkpoint."""
+    right: NotRequired[bool]
+    """Of `answer`: whether what was given is what the lab shows."""
+    wrong: NotRequired[int]
+    """How many answers to the question were wrong."""
+    answer: NotRequired[str]
+    """The right answer, once it was given."""
+    why: NotRequired[str]
+    """Why it is so, if the lesson says it."""
     hint: NotRequired[str | None]
     """null: the checkpoint has none."""
     number: NotRequired[int]
@@ -132,6 +177,8 @@ class Preview:
     """What the learner has to do; only in practice."""
     commands: Sequence[tuple[str, str]] = ()
     """(prompt, command) of each command; none in practice."""
+    question: str = ""
+    """What the learner is asked; only in practice."""
 
 
 @dataclass(frozen=True)

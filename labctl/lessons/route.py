@@ -90,5 +90,7 @@ def _undo_steps(lesson: Lesson, position: Position, keep: int) -> list[RouteStep
     return [
         RouteStep(lesson, checkpoint, "undo" if checkpoint.id in progress.attempted else "clear")
         for checkpoint in reversed(lesson.checkpoints[keep:])
-        if checkpoint.id in progress.attempted or (by_hand and checkpoint.undo)
+        if checkpoint.id in progress.attempted
+        # What labctl has not broken yet needs no mending.
+        or (by_hand and checkpoint.undo and not checkpoint.breaks)
     ]

@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from labctl.access.capture import Captured, Tap, capturing
-from labctl.access.guest import Guest, LateError
+from labctl.access.guest import Guest, GuestResult, LateError
 from labctl.access.packets import Frame
 from labctl.engine.steps import StepContext
-from labctl.errors import LabError
-from labctl.i18n import tr, tr_n
+from labctl.errors import EXIT_CLAIM, LabError
+from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.claims import ClaimChecker, ClaimFails
 from labctl.lessons.commands import VARIABLES, Commands
-from labctl.lessons.model import CAPTURED, Checkpoint, Claim, Lesson
-from labctl.lessons.progress import Position, read_position, write_position
-from labctl.lessons.results import CheckpointResult
+from labctl.lessons.faults import sync
+from labctl.lessons.model import CAPTURED, OF_COMMANDS, Checkpoint, Claim, Lesson
+from labctl.lessons.progress import Answered, Position, read_position, write_position
+from labctl.lessons.questions import Questioner
+from labctl.lessons.results import CheckpointResult, command_rows
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import write_record
 from labctl.probes import ReadCache
@@ -35,6 +37,28 @@ CHECK_SECONDS = 3.0
 while ago."""
 CHECK_BUDGET = 10.0
 """Seconds that `check` waits for all claims together; after that each claim is asked only once."""
+
+
+_NOT_PREPARED = mark("cannot prepare {checkpoint} on {node} (exit {code}): {said}")
+_NOT_TAKEN_BACK = mark("cannot take back {checkpoint} on {node} (exit {code}): {said}")
+
+
+def _failed(message: str, checkpoint: Checkpoint, node: str, completed: GuestResult) -> LabError:
+    """The error of a command that puts the lab into another state, with its last words."""
+    lines = [line for line in (completed.stdout + completed.stderr).splitlines() if line.strip()]
+    return LabError(
+        tr(
+            message,
+            checkpoint=checkpoint.id,
+            node=node,
+            code=completed.returncode,
+            said=" / ".join(lines[-3:]),
+        ),
+        hint=tr(
+            "`labctl status` tells what does not run; mend that and run the same"
+            " command again, or `labctl reset` puts the whole lab back"
+        ),
+    )
 
 
 class Runner:
@@ -58,6 +82,10 @@ class Runner:
         self._console = console
         self.commands = Commands(topology, guest, self.checker, console)
         self.results: list[CheckpointResult] = []
+        self.leaves_questions = False
+        """Whether `run` leaves the questions to the learner, and does not answer them itself."""
+        self.open_questions: frozenset[str] = frozenset()
+        """Ids of checkpoints whose question the learner has not answered yet."""
         self._previous: ReadCache | None = None
         """What the proof of the previous checkpoint saw; None if something ran since."""
 
@@ -83,11 +111,33 @@ class Runner:
         return "\n".join([tr("Do what it takes to make all of this true:"), "", *claims])
 
     # -- running ---------------------------------------------------------------------------------
+    def break_lab(self, checkpoint: Checkpoint, context: StepContext) -> None:
+        """Put into the lab what the checkpoint wants mended; not again before it is undone.
+
+        Nothing of it is shown. Raises LabError when one of its commands fails.
+        """
+        progress = read_position(self._state).progress(self.lesson)
+        if not checkpoint.breaks or checkpoint.id in progress.attempted:
+            return
+        context.progress(str(checkpoint.title))
+        self._previous = None
+        node = self.commands.node_of(checkpoint)
+        self.update_position(lambda position: position.attempting(self.lesson, checkpoint, node))
+        for command in checkpoint.breaks:
+            place = self.checker.place(command.node) if command.node else node
+            script = fill(command.run, self.checker.values(), quoting=True)
+            completed = self.commands.shell(checkpoint, place, script, (), context)
+            if not completed.ok:
+                raise _failed(_NOT_PREPARED, checkpoint, place, completed)
+        # So that what is asked next meets the broken lab.
+        sync(self._guest_of(self._topology.controller.name))
+
     def run(self, checkpoint: Checkpoint, context: StepContext) -> None:
         """Explain, run and prove a checkpoint.
 
         Raises LabError when a command fails, ClaimFails when a claim does not hold.
         """
+        self.break_lab(checkpoint, context)
         began = time.monotonic()
         result = CheckpointResult(checkpoint.id, str(checkpoint.title))
         self.results.append(result)
@@ -95,7 +145,7 @@ class Runner:
         with self.checker.cached_reads(previous) as before:
             explain = checkpoint.explain.model_dump()  # the record has both languages
             self.checker.prefetch(
-                [], [explain, checkpoint.node, *checkpoint.run, *checkpoint.capture]
+                [], [explain, checkpoint.node, *checkpoint.scripts, *checkpoint.capture]
             )
             values = self.checker.values()
             node = self.commands.node_of(checkpoint)
@@ -107,16 +157,20 @@ class Runner:
             capture = self._capture(checkpoint, captured)
         try:
             with capture as frames, self._prefetching(checkpoint, before) as meanwhile:
+                frames.before = self.checker.counters(checkpoint.claims)
                 self.commands.run(checkpoint, values, result, context)
+            frames.commands = command_rows(result.commands)
             self.commands.show_frames(captured, result)
             with (
                 self.checker.cached_reads(meanwhile) as seen,
                 ThreadPoolExecutor(max_workers=1) as pool,
             ):
                 sharing = pool.submit(self.commands.share, checkpoint)
-                self.checker.prefetch(checkpoint.claims, [explain, *checkpoint.run])
-                self._prove(checkpoint.claims, result, frames, context)
+                self.checker.prefetch(checkpoint.claims, [explain, *checkpoint.scripts])
+                hides = self.leaves_questions and checkpoint.question is not None
+                self._prove(checkpoint.claims, result, frames, context, hides=hides)
                 sharing.result()
+                self._answer(checkpoint, result, frames, context)
                 write_record(self._state, self.lesson, checkpoint, result, self.checker)
                 self._previous = seen
         finally:
@@ -124,6 +178,38 @@ class Runner:
         if failed := [claim for claim in result.claims if not claim.holds]:
             raise ClaimFails(failed)
         self.update_position(lambda position: position.passing(self.lesson, checkpoint))
+
+    def _answer(
+        self,
+        checkpoint: Checkpoint,
+        result: CheckpointResult,
+        frames: list[Frame],
+        context: StepContext,
+    ) -> None:
+        """Answer the checkpoint's question with what the lab shows, unless it is the learner's.
+
+        Raises LabError with the code of a claim that fails when the lab has no answer.
+        """
+        if checkpoint.question is None or not result.ok:
+            return
+        questioner = Questioner(self)
+        result.question = questioner.result(checkpoint, "")
+        if self.leaves_questions:
+            return
+        try:
+            right = questioner.right(checkpoint, context, frames)
+        except LabError as error:
+            raise LabError(error.message, hint=error.hint, code=EXIT_CLAIM) from error
+        result.question = questioner.result(checkpoint, right)
+        self.update_position(
+            lambda position: position.answering(
+                self.lesson, checkpoint, Answered(text=right, given_up=True)
+            )
+        )
+        self._console.say(tr("question: {text}", text=result.question.text))
+        self._console.summary(True, tr("the answer is {answer}", answer=right))
+        if result.question.why:
+            self._console.explain(result.question.why)
 
     def _capture(
         self, checkpoint: Checkpoint, contents: dict[Tap, bytes] | None = None
@@ -183,21 +269,7 @@ class Runner:
                     hint=error.hint,
                 ) from error
             if not completed.ok:
-                output = completed.stdout + completed.stderr
-                lines = [line for line in output.splitlines() if line.strip()]
-                raise LabError(
-                    tr(
-                        "cannot take back {checkpoint} on {node} (exit {code}): {said}",
-                        checkpoint=checkpoint.id,
-                        node=node,
-                        code=completed.returncode,
-                        said=" / ".join(lines[-3:]),
-                    ),
-                    hint=tr(
-                        "`labctl status` tells what does not run; mend that and run the same"
-                        " command again, or `labctl reset` puts the whole lab back"
-                    ),
-                )
+                raise _failed(_NOT_TAKEN_BACK, checkpoint, node, completed)
         if forget:
             self._guest_of(node).run(
                 f"test ! -e {VARIABLES} || echo {shlex.quote(forget[0])} >>{VARIABLES}"
@@ -237,27 +309,46 @@ class Runner:
                 result = CheckpointResult(checkpoint.id, str(checkpoint.title))
                 self.results.append(result)
                 self._console.heading(str(checkpoint.title))
-                frames = self._capture_again(checkpoint, claims, result, context)
+                frames = self.capture_again(checkpoint, claims, result, context)
                 time_limit = max(0.0, min(CHECK_SECONDS, until - time.monotonic()))
-                self._prove(claims, result, frames, context, time_limit)
+                hides = checkpoint.id in self.open_questions
+                self._prove(claims, result, frames, context, time_limit, hides=hides)
                 result.seconds = time.monotonic() - began
 
-    def _capture_again(
+    def capture_again(
         self,
         checkpoint: Checkpoint,
         claims: Sequence[Claim],
         result: CheckpointResult,
         context: StepContext,
     ) -> Captured:
+        """Run the checkpoint's commands once more, for what they leave and are measured by.
+
+        Not if no claim is about that, or only such as must not be measured again.
+        """
         captured = Captured()
-        if not any(claim.probe in CAPTURED for claim in claims):
+        left = [claim for claim in claims if checkpoint.capture and claim.probe in OF_COMMANDS]
+        again = [
+            claim
+            for claim in claims
+            if claim.needs_run
+            and claim.probe not in CAPTURED
+            and not checkpoint.measured_once(claim)
+        ]
+        if not left and not again:
             return captured
-        self._console.say(tr("running its commands again, to have packets to look at …"))
+        self._console.say(
+            tr("running its commands again, to have packets to look at …")
+            if left
+            else tr("running its commands again, to measure once more …")
+        )
         try:
             with self._capture(checkpoint) as captured:
+                captured.before = self.checker.counters(claims)
                 self.commands.run(checkpoint, self.checker.values(), result, context, checking=True)
         except LabError as error:
             captured.failure = error.message
+        captured.commands = command_rows(result.commands)
         for command in result.commands:
             if command.exit_code:
                 captured.not_sent = f"`{command.command.splitlines()[0]}`"
@@ -268,8 +359,8 @@ class Runner:
         if not claim.until:
             return None
         later = self.lesson.checkpoint(claim.until)
-        # Without captures there is nothing to hold claims about packets against.
-        claims = [other for other in later.claims if other.probe not in CAPTURED]
+        # Nothing is captured and measured here to hold other claims against.
+        claims = [other for other in later.claims if not other.needs_run]
         done = claims and all(
             self.checker.prove(other, [], time_limit=CHECK_SECONDS).holds or self._overtaking(other)
             for other in claims
@@ -283,7 +374,10 @@ class Runner:
         frames: list[Frame],
         context: StepContext,
         time_limit: float | None = None,
+        *,
+        hides: bool = False,
     ) -> None:
+        """`hides`: the evidence of claims that hold may be the answer to an open question."""
         for claim in claims:
             context.progress(claim.id)
             proof = self.checker.prove(claim, frames, context.cancelled, time_limit)
@@ -295,7 +389,7 @@ class Runner:
                 continue
             result.claims.append(proof)
             if proof.holds:
-                self._console.claim(True, proof.text, evidence=proof.seen_text)
+                self._console.claim(True, proof.text, evidence="" if hides else proof.seen_text)
             else:
                 # `check` does not show what is expected: that is the answer to the learner's task.
                 expected = proof.expected if time_limit is None else ""

@@ -3,7 +3,7 @@
 route.py decides which checkpoints are undone and run; the engine does it, a step for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,9 +14,12 @@ from labctl.access.guest import Guest
 from labctl.engine.steps import RunResult, Step, StepContext
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import current_language, tr, tr_n
+from labctl.lessons.course import built_in_course, next_lesson
 from labctl.lessons.load import available, load_lesson, source_of
-from labctl.lessons.model import FIRST, Checkpoint, Lesson
+from labctl.lessons.loops import expand
+from labctl.lessons.model import CAPTURED, FIRST, Checkpoint, Claim, Lesson
 from labctl.lessons.progress import (
+    Answered,
     Position,
     checkpoint_number,
     current_checkpoint,
@@ -24,6 +27,14 @@ from labctl.lessons.progress import (
     first_open,
     read_position,
     write_position,
+)
+from labctl.lessons.questions import (
+    Examiner,
+    Questioner,
+    is_open,
+    none_open,
+    not_answered,
+    open_question,
 )
 from labctl.lessons.results import LessonOutcome, Preview, TaskOrHint
 from labctl.lessons.route import RouteStep, plan_route, with_needs
@@ -62,7 +73,9 @@ class Session:
         self._console = console
         self._engine = engine
         self._labctl = labctl
-        self._find = load
+        self._read = load
+        self._expanded: dict[int, tuple[Lesson, Lesson]] = {}
+        """{id() of a lesson as it was read: that, and with its loops written out for this lab}."""
 
     # -- verbs -----------------------------------------------------------------------------------
     def replay(self, name: str) -> LessonOutcome:
@@ -90,6 +103,30 @@ class Session:
         self._console.explain(str(lesson.goal))
         return self._report_next(lesson, outcome)
 
+    def go_on(self, done: Collection[str], *, practice: bool) -> LessonOutcome:
+        """Go on in the lesson that was begun; if there is none, start the next of the course.
+
+        `done` are ids of lessons that were done earlier, here or in another lab. Raises LabError
+        when this lab can run no lesson that is not done.
+        """
+        position = self._position()
+        if position.current is not None:
+            _, lesson = self._current()
+            progress = position.progress(lesson)
+            if progress.attempted and first_open(lesson, progress) < len(lesson.checkpoints):
+                self._enter(lesson, progress.source, practice=True if practice else None)
+                self._console.heading(str(lesson.title))
+                return self._report_next(lesson, LessonOutcome(lesson, self._position()))
+        name = next_lesson(built_in_course(), self._topology, position, done)
+        if name is None:
+            raise LabError(
+                tr("every lesson of the course that this lab can run is done"),
+                hint=tr("`{labctl} course` shows what other labs the rest needs;"
+                        " `{labctl} start LESSON` begins a lesson anew", labctl=self._labctl),
+                code=EXIT_USAGE,
+            )  # fmt: skip
+        return self.start(name, practice=practice)
+
     def next(self) -> LessonOutcome:
         """Explain, run and prove the next checkpoint; in practice explain it and set it as a task.
 
@@ -101,20 +138,60 @@ class Session:
             return self._report_next(lesson, LessonOutcome(lesson, position))
         if position.practice:
             return self._report_next(lesson, LessonOutcome(lesson, position))
-        return self.solve()
+        return self._solve(leaves_questions=True)
 
     def solve(self) -> LessonOutcome:
-        """Run the first checkpoint that is not passed; undo it before if it was begun."""
+        """Run the first checkpoint that is not passed; undo it before if it was begun.
+
+        Its question is answered as well.
+        """
+        return self._solve(leaves_questions=False)
+
+    def _solve(self, *, leaves_questions: bool) -> LessonOutcome:
         position, lesson = self._current()
         number = first_open(lesson, position.progress(lesson))
         if number == len(lesson.checkpoints):
             return self._report_next(lesson, LessonOutcome(lesson, position))
-        outcome = self._run_route(lesson, str(lesson.title), self._route(lesson, number + 1))
-        return (
-            outcome
-            if outcome.failure is not None
-            else self._report_next(lesson, outcome, tell=False)
+        route = self._route(lesson, number + 1)
+        outcome = self._run_route(
+            lesson, str(lesson.title), route, leaves_questions=leaves_questions
         )
+        if outcome.failure is not None:
+            return outcome
+        words: TaskOrHint = {}
+        if is_open(checkpoint := lesson.checkpoints[number], self._position().progress(lesson)):
+            words = self._examiner(self._runner(lesson)).ask(checkpoint)
+        outcome = self._report_next(lesson, outcome, tell=False)
+        return replace(outcome, words={**words, **outcome.words})
+
+    def answer(self, given: str = "", *, tell: bool = False) -> LessonOutcome:
+        """Compare an answer with the running lab; "" shows the question, `tell` the right answer.
+
+        Raises LabError when no question is open, or the lab cannot tell.
+        """
+        position, lesson = self._current()
+        checkpoint = open_question(lesson, position)
+        if checkpoint is None:
+            raise none_open(lesson, self._labctl)
+        examiner = self._examiner(self._runner(lesson))
+        known = position.progress(lesson).answers.get(checkpoint.id, Answered())
+        refuted: LabError | None = None
+        if tell:
+            words = examiner.tell(checkpoint, known)
+        elif given.strip():
+            words, refuted = examiner.answer(checkpoint, known, given)
+        else:
+            words = examiner.ask(checkpoint)
+        outcome = LessonOutcome(lesson, self._position(), refuted=refuted, words=words)
+        if "answer" in words and position.practice:
+            self._console.say(tr("next: {command}", command=f"{self._labctl} check"))
+        elif "answer" in words:
+            outcome = self._report_next(lesson, outcome, tell=False)
+            outcome = replace(outcome, words={**words, **outcome.words})
+        return outcome
+
+    def _examiner(self, runner: Runner) -> Examiner:
+        return Examiner(runner, self._state, self._console, self._update_position, self._labctl)
 
     def check(self, *, every: bool = False) -> LessonOutcome:
         """Prove the claims of the current checkpoint, or of `every` one up to it.
@@ -125,8 +202,14 @@ class Session:
         progress = position.progress(lesson)
         upto = current_checkpoint(lesson, progress, practice=position.practice)
         checkpoint = lesson.checkpoints[upto]
-        claims = list(expected_claims(lesson, upto, 0 if every else upto))
         runner = self._runner(lesson)
+        claims = [
+            (owner, self._repeatable(runner, owner, expected))
+            for owner, expected in expected_claims(lesson, upto, 0 if every else upto)
+        ]
+        runner.open_questions = frozenset(
+            each.id for each in lesson.checkpoints if is_open(each, progress)
+        )
         runner.check(claims, StepContext("check"))
         failing = [c for result in runner.results for c in result.claims if not c.holds]
         count = sum(len(result.claims) for result in runner.results)
@@ -154,16 +237,42 @@ class Session:
             text = tr("nothing of this step is left to prove")
         self._console.summary(True, text)
         words: TaskOrHint = {}
+        asks = checkpoint.question is not None
         if upto == first_open(lesson, progress):
+            if position.practice and is_open(checkpoint, progress):
+                words = self._examiner(runner).ask(checkpoint)
+                refuted = not_answered(self._labctl)
+                return LessonOutcome(lesson, position, checkpoints=runner.results,
+                                     refuted=refuted, words=words)  # fmt: skip
             with runner.checker.cached_reads():
                 runner.commands.set_variables(checkpoint)
+                if asks:
+                    known = progress.answers.get(checkpoint.id, Answered())
+                    runner.results[-1].question = Questioner(runner).result(checkpoint, known.text)
                 write_record(self._state, lesson, checkpoint, runner.results[-1], runner.checker)
-                if position.practice and checkpoint.only_looks:
+                if asks:
+                    pass  # the answer tells that the learner has looked
+                elif position.practice and checkpoint.only_looks:
                     words = self._say_commands(runner, checkpoint)
+                elif position.practice and checkpoint.id in progress.held:
+                    words = self._say_held(runner, checkpoint)
             self._update_position(lambda position: position.passing(lesson, checkpoint))
         outcome = LessonOutcome(lesson, self._position(), checkpoints=runner.results)
         outcome = self._report_next(lesson, outcome, tell=False)
         return replace(outcome, words={**words, **outcome.words})
+
+    def _repeatable(
+        self, runner: Runner, checkpoint: Checkpoint, claims: Sequence[Claim]
+    ) -> list[Claim]:
+        """The claims that can be asked again; says which are left out, and why."""
+        for claim in claims:
+            if checkpoint.measured_once(claim):
+                text = runner.checker.fill_text(str(claim.text))
+                self._console.say(
+                    tr("not asked again, for it was measured while the commands ran: {claim}",
+                       claim=text)
+                )  # fmt: skip
+        return [claim for claim in claims if not checkpoint.measured_once(claim)]
 
     def hint(self) -> LessonOutcome:
         """Show one more hint for the checkpoint that the learner has to do."""
@@ -205,7 +314,8 @@ class Session:
         with runner.checker.cached_reads():
             explain = runner.checker.fill_text(str(checkpoint.explain))
             if position.practice:
-                return Preview(lesson.id, checkpoint.id, explain, runner.task(checkpoint))
+                task, question = runner.task(checkpoint), Questioner(runner).text(checkpoint)
+                return Preview(lesson.id, checkpoint.id, explain, task, question=question)
             values = runner.checker.values()
             commands = list(runner.commands.of(checkpoint, values))
         return Preview(lesson.id, checkpoint.id, explain, commands=commands)
@@ -251,9 +361,18 @@ class Session:
         lesson = self._load(lesson_name)
         return lesson_name, lesson, checkpoint_number(lesson, checkpoint_id)
 
+    def _find(self, name: str) -> Lesson:
+        return self._expand(self._read(name))
+
+    def _expand(self, lesson: Lesson) -> Lesson:
+        # Always the same object for the same lesson: routes compare them.
+        known = self._expanded.setdefault(id(lesson), (lesson, expand(lesson, self._topology)))
+        return known[1]
+
     def _load(self, name: str) -> Lesson:
-        lesson = self._find(name)
-        lesson.require(self._topology)
+        read = self._read(name)
+        read.require(self._topology)
+        lesson = self._expand(read)
         self._refuse_namesake(lesson, source_of(name))
         return lesson
 
@@ -311,12 +430,21 @@ class Session:
     def _runner(self, lesson: Lesson) -> Runner:
         return Runner(lesson, self._topology, self._state, self._guest, self._cloud, self._console)
 
-    def _run_route(self, lesson: Lesson, title: str, route: Sequence[RouteStep]) -> LessonOutcome:
+    def _run_route(
+        self,
+        lesson: Lesson,
+        title: str,
+        route: Sequence[RouteStep],
+        *,
+        leaves_questions: bool = False,
+    ) -> LessonOutcome:
         """Run and undo the checkpoints of a route in order, up to the first that fails."""
         if not route:
             return LessonOutcome(lesson, self._position())
         self._refuse_filters(route)
         runners = {route_step.lesson.id: self._runner(route_step.lesson) for route_step in route}
+        if leaves_questions and lesson.id in runners:
+            runners[lesson.id].leaves_questions = True
         undone: list[str] = []
         steps: list[Step] = []
         for route_step in route:
@@ -363,7 +491,7 @@ class Session:
         words: TaskOrHint = {}
         if number == len(lesson.checkpoints):
             words = self._say_summary(lesson)
-            self._say_next("lessons", tr("the lesson is done"))
+            self._say_next("course", tr("the lesson is done"))
         elif position.practice and tell:
             words = self._set_task(lesson, lesson.checkpoints[number])
         else:
@@ -381,15 +509,19 @@ class Session:
 
     def _set_task(self, lesson: Lesson, checkpoint: Checkpoint) -> TaskOrHint:
         runner = self._runner(lesson)
+        runner.break_lab(checkpoint, StepContext("task"))
         # Note it as begun now: what the learner does from here on may have to be undone.
         with runner.checker.cached_reads():
             node, instance = runner.commands.place_of(checkpoint)
             self._update_position(lambda position: position.attempting(lesson, checkpoint, node))
+            # Commands and claims of a run before would be taken for those of this one.
+            self._state.record(lesson.id, checkpoint.id).unlink(missing_ok=True)
             explanation = runner.explain(checkpoint)
             task = runner.task(checkpoint)
         self._console.heading(tr("your task"))
         self._console.explain(task)
-        if checkpoint.only_looks:
+        asks = checkpoint.question is not None
+        if checkpoint.only_looks and not asks:
             # Its claims hold already, so `check` passes even if the learner has done nothing.
             self._console.explain(
                 tr(
@@ -398,6 +530,17 @@ class Session:
                     check=f"{self._labctl} check",
                 )
             )
+        held = not checkpoint.only_looks and self._holds(runner, checkpoint)
+        self._update_position(lambda position: position.holding(lesson, checkpoint, held))
+        if held and not asks:
+            self._console.explain(
+                tr(
+                    "All of this holds already: somebody did it before, or the lesson cannot tell."
+                    " `{check}` will pass, whatever you do.",
+                    check=f"{self._labctl} check",
+                )
+            )
+        question = self._examiner(runner).ask(checkpoint) if asks else {}
         labctl = self._labctl
         login = node if instance is None else instance.name
         self._console.say(tr("log in: {command}", command=f"{labctl} ssh {login}"))
@@ -410,6 +553,8 @@ class Session:
             "task": task,
             "node": node,
             "only_looks": checkpoint.only_looks,
+            "held_before": held,
+            **question,
         }
 
     def _say_summary(self, lesson: Lesson) -> TaskOrHint:
@@ -434,6 +579,25 @@ class Session:
         for prompt, command in commands:
             self._console.command(command, prompt)
         return {"only_looks": True, "commands": [command for _, command in commands]}
+
+    def _holds(self, runner: Runner, checkpoint: Checkpoint) -> bool:
+        """Whether all claims of a checkpoint hold now; the first that fails is the last asked."""
+        # What the APIs and databases say is asked first: it takes no waiting for an answer.
+        claims = sorted(checkpoint.claims, key=lambda claim: claim.probe.startswith("wire."))
+        if any(claim.needs_run and claim.probe not in CAPTURED for claim in claims):
+            return False  # only a run can tell
+        with runner.checker.cached_reads():
+            return all(runner.checker.prove(claim, [], time_limit=0.0).holds for claim in claims)
+
+    def _say_held(self, runner: Runner, checkpoint: Checkpoint) -> TaskOrHint:
+        """Show the commands of a checkpoint whose claims held before the learner began."""
+        commands = list(runner.commands.of(checkpoint, runner.checker.values()))
+        self._console.say(
+            tr("All of this held before, so it does not tell what you did. The lesson would run:")
+        )
+        for prompt, command in commands:
+            self._console.command(command, prompt)
+        return {"held_before": True, "commands": [command for _, command in commands]}
 
     def _say_next(self, verb: str, text: str) -> None:
         self._console.say()

@@ -22,7 +22,7 @@ from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.spec.problems import printable
 
 # Far more than any lesson has. A template of the largest size and depth is compiled in a second.
@@ -285,7 +285,7 @@ def _check(tree: nodes.Template) -> list[nodes.For]:
                 message = tr(
                     "it asks for the filter {name}; known are {names}",
                     name=printable(node.name),
-                    names=", ".join(sorted(_FILTERS)),
+                    names=tr_list(sorted(_FILTERS)),
                 )
                 raise TemplateSyntaxError(message, node.lineno)
             if isinstance(node, nodes.For):
@@ -326,9 +326,24 @@ _places: dict[str, str] = {}
 """Where the templates of lessons stand, as FILE:LINE: PATH."""
 
 
+_written: dict[str, str] = {}
+"""Templates with a variable set for them: as they stand in the lesson."""
+
+
 def remember(template: str, place: str) -> None:
     """Note where a template was read, for the message when it cannot be filled in."""
     _places[template] = place
+
+
+def bind(template: str, name: str, expression: str) -> str:
+    """The template with a variable set for it; the same text if it is no template."""
+    if "{" not in template:
+        return template
+    bound = f"{{% set {name} = {expression} %}}{template}"
+    _written[bound] = template
+    if place := _places.get(template):
+        _places[bound] = place
+    return bound
 
 
 def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) -> str:
@@ -353,7 +368,7 @@ def fill(template: str, context: Mapping[str, Any], *, quoting: bool = False) ->
         TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
         RecursionError, SyntaxError,
     ) as error:  # fmt: skip
-        text = printable(" ".join(template.split()))
+        text = printable(" ".join(_written.get(template, template).split()))
         message = tr("cannot fill in {template!r}: {error}", template=text, error=_reason(error))
         place = _places.get(template)
         raise LabError(f"{place}: {message}" if place else message) from error

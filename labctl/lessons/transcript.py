@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from labctl.assets import assets
 from labctl.errors import LabError
-from labctl.i18n import Language, current_language, tr
+from labctl.i18n import Language, current_language, tr, tr_list
 from labctl.lessons.claims import ClaimChecker
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson, Text
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from labctl.lessons.results import CheckpointResult, CommandResult
 
 Record = Mapping[str, Any]
-"""JSON-ready: id, source (the lesson's file), at, explain, typed, commands, claims; of the last
-checkpoint also summary."""
+"""JSON-ready: id, source (the lesson's file), at, explain, typed, commands, claims; where there is
+one, question; of the last checkpoint also summary."""
 
 
 def write_record(
@@ -51,8 +51,12 @@ def write_record(
     commands = [_command(command) for command in result.commands]
     if typed:
         commands = [
-            {"command": fill(template, values, quoting=True).strip(), "prompt": "$", "output": ""}
-            for template in checkpoint.run
+            {
+                "command": fill(script, values, quoting=True).strip(),
+                "prompt": "$",
+                "output": "",
+            }
+            for script in checkpoint.scripts
         ]
     texts = {claim.id: both(claim.text) for claim in checkpoint.claims}
     record = {
@@ -64,9 +68,34 @@ def write_record(
         "commands": commands,
         "claims": [{"texts": texts[claim.id], "result": asdict(claim)} for claim in result.claims],
     }
+    if checkpoint.question is not None:
+        question, given = checkpoint.question, result.question
+        record["question"] = {
+            "texts": both(question.text),
+            "answer": given.answer if given is not None else "",
+            "why": both(question.why) if question.why is not None else None,
+        }
     if lesson.summary is not None and checkpoint is lesson.checkpoints[-1] and result.ok:
         record["summary"] = both(lesson.summary)  # with the values that the lesson ended with
     state.write_json(state.record(lesson.id, checkpoint.id), record)
+
+
+def note_answer(state: LabState, lesson: Lesson, checkpoint: Checkpoint, answer: str) -> None:
+    """Add the right answer to the record of a checkpoint, if it has one that asks."""
+    record = state.read_json(state.record(lesson.id, checkpoint.id)) or {}
+    if question := record.get("question"):
+        record["question"] = {**question, "answer": answer}
+        state.write_json(state.record(lesson.id, checkpoint.id), record)
+
+
+def answer_shown(record: Record, language: Language) -> tuple[str, str, str]:
+    """(question, its right answer, why) of a record; no answer: it is open, and no why then."""
+    question = record.get("question")
+    if not question:
+        return "", "", ""
+    answer = question["answer"]
+    why = question["why"] if answer else None
+    return question["texts"][language], answer, why[language] if why else ""
 
 
 def _command(result: "CommandResult") -> dict[str, Any]:
@@ -135,8 +164,13 @@ class Scene:
     nodes: Sequence[str]
 
 
-def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> str:
-    """The lesson as Markdown, with the output of this lab, in the current language."""
+def transcript(
+    lesson: Lesson, records: Mapping[str, Record], scene: Scene, certificate: str = ""
+) -> str:
+    """The lesson as Markdown, with the output of this lab, in the current language.
+
+    `certificate` is what `labctl prove` found of it, if it was proved.
+    """
     day = max((record["at"] for record in records.values()), default=time.time())
     parts = [
         f"# {lesson.title}",
@@ -145,7 +179,7 @@ def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> s
             "*Recorded on {day} in the lab {lab} ({nodes}), by labctl.*",
             day=time.strftime("%Y-%m-%d", time.gmtime(day)),
             lab=scene.lab,
-            nodes=", ".join(scene.nodes),
+            nodes=tr_list(scene.nodes),
         ),
     ]
     for number, checkpoint in enumerate(lesson.checkpoints, 1):
@@ -156,6 +190,8 @@ def transcript(lesson: Lesson, records: Mapping[str, Record], scene: Scene) -> s
             parts.append(tr("*Not run yet.*"))
     if summary := summary_of(lesson, records):
         parts += [f"## {tr('Summary')}", summary[current_language()]]
+    if certificate:
+        parts += [f"## {tr('Proof')}", certificate]
     text = "\n\n".join(part for part in parts if part.strip()) + "\n"
     # It is shown on terminals, and a lesson or the lab may say anything. Scripts may need tabs.
     return sanitize(text, keep_tabs=True)
@@ -171,6 +207,11 @@ def _checkpoint(record: Record) -> Iterator[str]:
     if lines:
         yield fenced("\n".join(lines).rstrip(), "console")
     yield "\n".join(line for claim in record["claims"] for line in _claim(claim))
+    question, answer, why = answer_shown(record, current_language())
+    if question:
+        yield f"**{tr('Question')}**{tr(': ')}{question}"
+    if answer:
+        yield f"**{tr('Answer')}**{tr(': ')}`{answer}`" + (f"\n\n{why}" if why else "")
 
 
 def _claim(claim: Mapping[str, Any]) -> Iterator[str]:

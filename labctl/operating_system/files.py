@@ -51,6 +51,16 @@ def unfit_for_overlayfs(path: Path) -> str:
     return wrong[0] if wrong else ""
 
 
+def state_home(home: Path) -> Path:
+    """Where programs keep what a user did, in this home directory of theirs.
+
+    The environment is not asked: root by sudo has another one than the user.
+    """
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local)
+    return home / ".local" / "state"
+
+
 def cache_home() -> Path:
     """Where this user's programs keep what can be made again."""
     if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):

@@ -39,6 +39,18 @@ def login_name(user: int) -> str:
         return str(user)
 
 
+def home_of(user: int) -> Path:
+    """The home directory of a user; "/" if there is none. Of this process's user: as HOME says."""
+    if sys.platform == "win32" or user == os.geteuid():
+        return Path.home()
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(user).pw_dir)
+    except KeyError:
+        return Path("/")
+
+
 def groups_of(user: int, group: int) -> list[int]:
     """IDs of all groups that a user is in; `group` is the first of them."""
     if sys.platform == "win32":

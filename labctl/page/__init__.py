@@ -1,3 +1,3 @@
-"""`labctl open`: the lab on one page of a browser, served on this machine alone."""
+"""`labctl open`: the lab on one page of a browser, served on this machine."""
 
-__all__ = ["serve"]
+__all__ = ["serve", "tls"]

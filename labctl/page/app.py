@@ -6,11 +6,11 @@ are what is typed and printed, text frames JSON about them.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from starlette.applications import Starlette
@@ -20,22 +20,29 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from labctl.access.instance import ConsoleInUseError
 from labctl.access.shell import Shell, open_shell
 from labctl.errors import LabError
 from labctl.i18n import current_language, tr
 from labctl.lab import Lab
-from labctl.page.feed import Feed
-from labctl.page.following import Following
+from labctl.page.answers import body as _body
+from labctl.page.answers import refused as _refused
+from labctl.page.feed import Feed, Reader
+from labctl.page.following import Following, version
+from labctl.page.instance_shells import ConsoleShell, open_instance
 from labctl.page.picture import Picture
+from labctl.page.snapshots import SNAPSHOT_VERBS
 from labctl.page.terminals import OpenShell, Terminal, Terminals, Viewer, sane_size
+from labctl.page.tool_words import tool_words
+from labctl.page.tools import Tools
 from labctl.page.words import page_words
-from labctl.page.work import VERBS, Work
-from labctl.terminal.text import sanitize
+from labctl.page.work import Message, Work
+from labctl.state import LabState
 
-MOST_BODY = 4096
-"""Bytes of a request's body: a verb with its argument."""
 FOLLOW_SECONDS = 0.3
 """Between two looks at what another labctl did."""
+_STAY_SECONDS = 10.0
+"""After the last page is gone: it may be loaded again, or connect again."""
 _CLEAN_SECONDS = 60.0
 """Between two looks for terminals that nobody uses."""
 _TOO_MANY, _DROPPED, _GONE = 4429, 4408, 4404
@@ -48,28 +55,54 @@ class Page:
     def __init__(self, file: Path, command: str, open_shell: OpenShell | None = None) -> None:
         """`file` is the lab.yaml; `command` is how the user called labctl, for hints.
 
-        `open_shell` logs in to a node: (node, columns, rows); by default by the lab's SSH.
+        `open_shell` logs in to a node or an instance: (name, columns, rows); by default as
+        `labctl ssh` does.
         """
         self._file = file
-        self._lab: tuple[str, Lab] | None = None
+        self._lab: tuple[tuple[int, ...], Lab] | None = None
         self.feed = Feed()
-        self.work = Work(file, self.feed.publish, command)
+        self.work = Work(file, self._publish, command, SNAPSHOT_VERBS)
         self.picture = Picture(self.lab, self.feed.publish)
         self.terminals = Terminals(open_shell or self._open_shell)
-        self._following = Following(self.lab, self.work, self.feed.publish)
+        self.tools = Tools(self.lab, command, self.feed.publish)
+        self._following = Following(self.lab, self.work, self._publish)
+
+    def _publish(self, message: Message) -> None:
+        self.feed.publish(message)
+        if message["kind"] == "done" or message.get("event") == "run_finished":
+            self.picture.look_again()
 
     def lab(self) -> Lab:
         """The lab of now: another object once it was destroyed and made anew."""
-        lab = Lab(self._file)
-        name = lab.state.identity().lab_id if lab.state.exists else ""
-        if self._lab is None or self._lab[0] != name:
-            self._lab = (name, lab)
+        # Asked three times a second: no more is read than whether the lab's identity was replaced.
+        seen = version(LabState(self._file.absolute().parent).identity_file)
+        if self._lab is None or self._lab[0] != seen:
+            lab = Lab(self._file)
+            if lab.state.exists:
+                lab.state.identity()  # raises LabError for the copy of a lab
+            self._lab = (seen, lab)
         return self._lab[1]
 
-    def _open_shell(self, node: str, columns: int, rows: int) -> Shell:
+    def _open_shell(self, name: str, columns: int, rows: int) -> Shell:
         lab = self.lab()
         lab.require_created()
-        return open_shell(lab.guest(node), columns, rows)
+        if name in (node.name for node in lab.topology.nodes):
+            return open_shell(lab.guest(name), columns, rows)
+        shown = self._console_of(name)
+        return open_instance(lab, name, (columns, rows), console=shown is None)
+
+    def _console_of(self, instance: str) -> Terminal | None:
+        """The terminal that shows the console of an instance."""
+        return next(
+            (
+                terminal
+                for terminal in self.terminals.all()
+                if terminal.node == instance
+                and isinstance(terminal.shell, ConsoleShell)
+                and not terminal.ended
+            ),
+            None,
+        )
 
     @asynccontextmanager
     async def living(self, _: Starlette) -> AsyncIterator[None]:
@@ -83,13 +116,18 @@ class Page:
                 task.cancel()
             self.feed.run_in(None)
             self.picture.stop()
+            await self.tools.close()
             await self.terminals.close_all()
 
     async def _follow(self) -> None:
         """Only while a page is open, and so nothing is asked of an idle lab."""
         watching = False
+        open_until = 0.0
         while True:
-            if (self.feed.pages > 0) is not watching:
+            now = time.monotonic()
+            if self.feed.pages:
+                open_until = now + _STAY_SECONDS
+            if (now < open_until) is not watching:
                 watching = not watching
                 await asyncio.to_thread(self.picture.start if watching else self.picture.stop)
             if watching:
@@ -105,7 +143,10 @@ class Page:
 
     def tell_terminals(self) -> None:
         """Publish which terminals there are."""
-        terminals = [{"number": t.number, "node": t.node} for t in self.terminals.all()]
+        terminals = [
+            {"number": t.number, "node": t.node, "console": isinstance(t.shell, ConsoleShell)}
+            for t in self.terminals.all()
+        ]
         self.feed.publish({"kind": "terminals", "open": terminals})
 
     # -- requests --------------------------------------------------------------------------------
@@ -114,7 +155,7 @@ class Page:
         text = files("labctl.page").joinpath("page.html.j2").read_text(encoding="utf-8")
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         html = environment.from_string(text).render(
-            words=page_words(),
+            words={**page_words(), **tool_words()},
             language=current_language(),
             lab=self.lab().topology.lab,
             nonce=request.state.nonce,
@@ -126,7 +167,7 @@ class Page:
         data = await _body(request)
         verb, argument = data.get("verb"), data.get("argument", "")
         texts = isinstance(verb, str) and isinstance(argument, str)
-        if not texts or verb not in VERBS or len(argument) > 200:
+        if not texts or verb not in self.work.verbs or len(argument) > 200:
             return _refused(tr("there is no such verb"), code=400)
         try:
             self.work.begin(verb, argument)
@@ -144,6 +185,9 @@ class Page:
         try:
             terminal = await self.terminals.begin(node, columns, rows)
         except LabError as error:
+            shown = self._console_of(node) if isinstance(error, ConsoleInUseError) else None
+            if shown is not None:  # there is no other way in now
+                return JSONResponse({"number": shown.number})
             return _refused(error.message, error.hint, code=409)
         self.tell_terminals()
         return JSONResponse({"number": terminal.number})
@@ -164,7 +208,7 @@ class Page:
         except LabError as error:
             await socket.close(_TOO_MANY, error.message[:100])
             return
-        gone = asyncio.create_task(_until_gone(socket))
+        gone = asyncio.create_task(_answer_pings(socket, reader))
         try:
             while not gone.done() and not reader.dropped:
                 await _either(reader.wake, gone)
@@ -187,8 +231,10 @@ class Page:
             await socket.close(_GONE)
             return
         loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        text = socket.query_params.get("seen", "")
+        seen = int(text) if text.isdecimal() and len(text) < 19 else None
         try:
-            viewer = terminal.attach(lambda: _wake(loop, wake))
+            viewer = terminal.attach(lambda: _wake(loop, wake), seen)
         except LabError as error:
             await socket.close(_TOO_MANY, error.message[:100])
             return
@@ -198,7 +244,10 @@ class Page:
                 await _either(wake, typing)
                 wake.clear()
                 while not typing.done() and (data := terminal.take(viewer)):
-                    await socket.send_bytes(data)
+                    if isinstance(data, str):
+                        await socket.send_text(data)
+                    else:
+                        await socket.send_bytes(data)
                 if viewer.dropped:
                     await socket.close(_DROPPED)
                     break
@@ -209,8 +258,8 @@ class Page:
         except (WebSocketDisconnect, RuntimeError, OSError):
             pass
         finally:
-            terminal.detach(viewer)
             typing.cancel()
+            await asyncio.to_thread(terminal.detach, viewer)
 
 
 async def _listen(socket: WebSocket, terminal: Terminal, viewer: Viewer) -> None:
@@ -220,20 +269,24 @@ async def _listen(socket: WebSocket, terminal: Terminal, viewer: Viewer) -> None
         if message["type"] != "websocket.receive":
             return
         if (data := message.get("bytes")) is not None:
-            await asyncio.to_thread(terminal.write, data)
+            await asyncio.to_thread(terminal.write, viewer, data)
             continue
         with suppress(ValueError, TypeError, AttributeError, KeyError):
             told = json.loads(message["text"])
             if "ack" in told:
                 terminal.acknowledge(viewer, int(told["ack"]))
             if "size" in told:
-                columns, rows = sane_size(*map(int, told["size"]))
-                await asyncio.to_thread(terminal.resize, columns, rows)
+                size = sane_size(*map(int, told["size"])) if told["size"] else None
+                await asyncio.to_thread(terminal.resize, viewer, size)
+            if "ping" in told:  # is the connection alive? A browser does not notice that it is not
+                viewer.tell(pong=True)
+                viewer.wake()
 
 
-async def _until_gone(socket: WebSocket) -> None:
+async def _answer_pings(socket: WebSocket, reader: Reader) -> None:
+    """Whatever a page says on the stream asks whether it is alive; until the page is gone."""
     while (await socket.receive())["type"] == "websocket.receive":
-        pass
+        reader.answer()
 
 
 async def _either(wake: asyncio.Event, task: "asyncio.Task[None]") -> None:
@@ -250,25 +303,6 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
 
 
-async def _body(request: Request) -> Mapping[str, Any]:
-    """The JSON object of a request; an empty one if it is something else, or too large."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BODY:
-            return {}
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _refused(message: str, hint: str | None = None, *, code: int) -> JSONResponse:
-    texts = {"text": sanitize(message), "hint": sanitize(hint or "")}
-    return JSONResponse(texts, status_code=code)
-
-
 def application(page: Page) -> Starlette:
     """The page as an ASGI application, which nothing guards yet."""
     static = Path(str(files("labctl.page").joinpath("static")))
@@ -280,6 +314,7 @@ def application(page: Page) -> Starlette:
             Route("/terminals/{number:int}", page.close_terminal, methods=["DELETE"]),
             WebSocketRoute("/events", page.events),
             WebSocketRoute("/terminals/{number:int}", page.terminal),
+            *page.tools.routes(),
             Mount("/static", StaticFiles(directory=static)),
         ],
         lifespan=page.living,

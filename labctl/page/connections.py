@@ -1,9 +1,11 @@
-"""uvicorn's HTTP protocol with limits: on connections, and on how long one may say nothing."""
+"""uvicorn's protocols with limits: on connections, and on how long one may say nothing."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 MOST = 100
 """Connections at a time. A browser opens six to a site, and one for each WebSocket."""
@@ -32,3 +34,18 @@ class LimitedConnection(H11Protocol):
         cycle: Any = self.cycle  # None until a request is complete; a WebSocket has left this class
         if cycle is None and self in self.connections:
             self.transport.abort()
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that may be closing already when the server ends.
+
+    uvicorn 0.54 tells every browser that it ends, one that has said goodbye and still holds its
+    connection too: that raises InvalidState, and Ctrl-C would end with a traceback.
+    """
+
+    def shutdown(self) -> None:
+        if self.handshake_complete and self.conn.state is not State.OPEN:
+            self.stop_keepalive()
+            self.transport.abort()
+            return
+        super().shutdown()

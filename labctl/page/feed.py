@@ -17,8 +17,11 @@ MOST_MESSAGES = 1000
 state anew."""
 MOST_LOG = 300
 """Messages of the work that is done now, or was done last, which a new page is sent."""
-_STATES = ("lab", "lesson", "preview", "picture", "terminals")
-"""Kinds of messages of which only the last counts; of all others each is a line of the log."""
+_STATES = ("lab", "lesson", "preview", "picture", "terminals", "snapshots", "instances")
+"""Kinds of messages of which only the last counts; of most others each is a line of the log."""
+_MOMENTS = ("walk",)
+"""Kinds that only pages which are open now want to see."""
+_PONG = json.dumps({"kind": "pong"})
 
 
 @dataclass(eq=False)
@@ -28,6 +31,12 @@ class Reader:
     waiting: deque[str] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     dropped: bool = False
+
+    def answer(self) -> None:
+        """Say that the connection is alive, which a browser does not notice by itself."""
+        if _PONG not in self.waiting:
+            self.waiting.append(_PONG)
+        self.wake.set()
 
 
 class Feed:
@@ -59,7 +68,7 @@ class Feed:
             if self._states.get(kind) == text:
                 return
             self._states[kind] = text
-        else:
+        elif kind not in _MOMENTS:
             if kind == "begun":
                 self._log.clear()
             self._log.append(text)

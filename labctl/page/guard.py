@@ -5,8 +5,8 @@ out, which a browser would let send requests to 127.0.0.1: the Host header (DNS 
 Origin header (also of WebSockets, which know no same-origin policy), and SameSite=Strict.
 """
 
-import hmac
 import secrets
+from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -14,7 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from labctl.actions.served import IDENTIFIER
 from labctl.i18n import tr
+from labctl.page.tokens import Tokens, same
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; connect-src 'self';"
@@ -31,6 +33,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+LOOPBACK = ("127.0.0.1", "localhost")
 _REFUSED = 4403
 """The code with which a WebSocket is closed; 4000-4999 are for applications (RFC 6455, 7.4.2)."""
 
@@ -38,25 +41,29 @@ _REFUSED = 4403
 class Guard:
     """ASGI middleware that lets in only who came by the address with the token."""
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        port: int,
+        names: Sequence[str] = LOOPBACK,
+        *,
+        tls: bool = False,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """`names` are what the page's addresses may have as their host."""
         self._app = app
-        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        self._origins = {f"http://{host}" for host in self._hosts}
-        # Cookies are not kept apart by port: two labs' pages need names of their own.
-        self._cookie_name = f"labctl-{port}"
+        scheme, default_port = ("https", 443) if tls else ("http", 80)
+        self._hosts = {f"{name}:{port}" for name in names}
+        if port == default_port:  # a browser then leaves it out
+            self._hosts |= set(names)
+        self._origins = {f"{scheme}://{host}" for host in self._hosts}
+        self._tls = tls
+        # Cookies are not kept apart by port: two labs' pages need names of their own. A cookie
+        # whose name begins with __Host- can be set only by this host and only with TLS.
+        self._cookie_name = f"__Host-labctl-{port}" if tls else f"labctl-{port}"
         self._cookie = secrets.token_urlsafe(32)
-        self.token = secrets.token_urlsafe(32)
-        """For the address that is printed; good as long as the server runs."""
-        self._once: set[str] = set()
-
-    def token_for_one_use(self) -> str:
-        """A token that is good for one request.
-
-        For the browser that labctl starts: other users of the machine can read its command line.
-        """
-        token = secrets.token_urlsafe(32)
-        self._once.add(token)
-        return token
+        self.tokens = tokens or Tokens()
+        self.token = self.tokens.token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -71,6 +78,7 @@ class Guard:
                 out = MutableHeaders(scope=message)
                 out["Content-Security-Policy"] = POLICY.format(nonce=nonce)
                 out.update(_HEADERS)
+                out[IDENTIFIER] = self.tokens.identifier
             await send(message)
 
         reason = self._reason_against(scope, headers)
@@ -80,11 +88,12 @@ class Guard:
             return
         if scope["type"] == "http":
             token = self._token_of(scope)
-            if not reason and token and self._is_good(token):
+            if not reason and token and self.tokens.accept(token):
                 response = RedirectResponse("/", status_code=303)
                 response.set_cookie(
-                    self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/"
-                )
+                    self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/",
+                    secure=self._tls,
+                )  # fmt: skip
                 await response(scope, receive, send_with_headers)
                 return
             if not reason and not self._has_cookie(headers):
@@ -114,23 +123,10 @@ class Guard:
         query: bytes = scope["query_string"]
         return parse_qs(query.decode("latin-1")).get("token", [""])[0]
 
-    def _is_good(self, token: str) -> bool:
-        if _same(token, self.token):
-            return True
-        for good in self._once:
-            if _same(token, good):
-                self._once.discard(good)
-                return True
-        return False
-
     def _has_cookie(self, headers: Headers) -> bool:
         try:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             return False
         sent = cookies.get(self._cookie_name)
-        return sent is not None and _same(sent.value, self._cookie)
-
-
-def _same(sent: str, good: str) -> bool:
-    return hmac.compare_digest(sent.encode(), good.encode())
+        return sent is not None and same(sent.value, self._cookie)

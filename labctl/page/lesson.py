@@ -5,12 +5,20 @@ from functools import cache
 from typing import Any, Literal
 
 from labctl.errors import LabError
-from labctl.i18n import current_language
+from labctl.i18n import current_language, tr
 from labctl.lab import Lab
-from labctl.lessons.load import available, load_lesson
+from labctl.lessons.course import built_in_course
+from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Checkpoint, Lesson
-from labctl.lessons.progress import Position, Progress, first_open, read_position
-from labctl.lessons.transcript import Record, abbreviated, read_records, summary_of
+from labctl.lessons.progress import Answered, Position, Progress, first_open, read_position
+from labctl.lessons.questions import open_question
+from labctl.lessons.transcript import (
+    Record,
+    abbreviated,
+    answer_shown,
+    read_records,
+    summary_of,
+)
 from labctl.page.work import MOST_OUTPUT
 from labctl.terminal.text import one_line, sanitize
 
@@ -29,7 +37,8 @@ def lesson_shown(lab: Lab) -> Mapping[str, Any]:
 
 @cache
 def _built_in() -> Sequence[Lesson]:
-    return [load_lesson(name) for name in available()]
+    """In the order of the course."""
+    return [load_lesson(name) for name in built_in_course().ids]
 
 
 def _load(source: str) -> Lesson:
@@ -40,12 +49,21 @@ def _load(source: str) -> Lesson:
 
 
 def _choices(lab: Lab) -> Sequence[Mapping[str, str]]:
-    """The built-in lessons that this lab can run."""
+    """The built-in lessons for this kind of lab; `needs` is what this one lacks for a lesson."""
     return [
-        {"id": lesson.id, "title": str(lesson.title), "goal": str(lesson.goal)}
+        {"id": lesson.id, "title": str(lesson.title), "goal": str(lesson.goal),
+         "needs": _needs(lesson, lab)}
         for lesson in _built_in()
         if lesson.stack in (None, lab.topology.stack)
-    ]
+    ]  # fmt: skip
+
+
+def _needs(lesson: Lesson, lab: Lab) -> str:
+    try:
+        lesson.require(lab.topology)
+    except LabError as error:
+        return sanitize(tr(". ").join([error.message, *([error.hint] if error.hint else [])]))
+    return ""
 
 
 def _shown(lesson: Lesson, position: Position, lab: Lab) -> Mapping[str, Any]:
@@ -56,6 +74,7 @@ def _shown(lesson: Lesson, position: Position, lab: Lab) -> Mapping[str, Any]:
         records = {}
     reached = first_open(lesson, progress)
     at_end = reached == len(lesson.checkpoints)
+    asks = open_question(lesson, position)
     return {
         "id": lesson.id,
         "title": str(lesson.title),
@@ -64,7 +83,10 @@ def _shown(lesson: Lesson, position: Position, lab: Lab) -> Mapping[str, Any]:
         "passed": len(progress.passed),
         "summary": summary_of(lesson, records).get(current_language(), "") if at_end else "",
         "checkpoints": [
-            _checkpoint(checkpoint, number == reached, progress, records.get(checkpoint.id))
+            {
+                **_checkpoint(checkpoint, number == reached, progress, records.get(checkpoint.id)),
+                "asks": checkpoint is asks,
+            }
             for number, checkpoint in enumerate(lesson.checkpoints)
         ],
     }
@@ -92,12 +114,19 @@ def _checkpoint(
         "explain": "",
         "commands": [],
         "claims": [],
+        "question": "",
+        "answer": one_line(progress.answers.get(checkpoint.id, Answered()).text),
+        "why": "",
     }
     if record is None or not begun:  # what an earlier time proved was taken back since
         return shown
     language = current_language()
+    question, _, why = answer_shown(record, language)
+    # The record may be of an earlier run, which was taken back: it is no answer of now.
     return {
         **shown,
+        "question": sanitize(question),
+        "why": sanitize(why) if shown["answer"] else "",
         "explain": sanitize(record["explain"][language]),
         "commands": [
             {

@@ -1,5 +1,6 @@
 """Runs the page's server on this machine's loopback address until Ctrl-C."""
 
+import errno
 import os
 import socket
 import sys
@@ -7,33 +8,49 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import uvicorn
-
+from labctl.actions.served import noted
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.operating_system import rights
-from labctl.page.app import Page, application
-from labctl.page.connections import LimitedConnection
-from labctl.page.guard import Guard
+from labctl.page.tokens import Tokens
+from labctl.state import LabState
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from labctl.page.app import Page
+    from labctl.page.guard import Guard
+    from labctl.page.tls import Tls
+
+# The server, its libraries and the page are imported once the address is printed and the browser
+# is on its way.
 
 ADDRESS = "127.0.0.1"
 _MESSAGE = 64 << 10
 """Bytes of a WebSocket message from a browser: what was typed or pasted, in parts."""
 
 
-def listen(port: int) -> socket.socket:
+def listen(port: int, address: str = ADDRESS) -> socket.socket:
     """The socket of the page; port 0: a free one. Raises LabError when the port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows lets two programs share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((ADDRESS, port))
+        listener.bind((address, port))
         listener.listen(128)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise LabError(
+                tr("--listen {address}: this machine has no such address", address=address),
+                hint=tr("choose one of its addresses"),
+                code=EXIT_USAGE,
+            ) from error
         raise LabError(
             tr("--port {port}: {error}", port=port, error=error.strerror or str(error)),
             hint=tr("choose another port, or none: then a free one is taken"),
@@ -51,13 +68,32 @@ def has_desktop() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def server_of(page: Page, port: int) -> tuple[uvicorn.Server, Guard]:
+def address_of(host: str, port: int, *, tls: bool = False) -> str:
+    """The page's address without its token."""
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def server_of(
+    page: "Page", port: int, tls: "Tls | None" = None, tokens: Tokens | None = None
+) -> "tuple[uvicorn.Server, Guard]":
     """The page's server, guarded for that port. It runs until `should_exit` or a signal."""
-    guard = Guard(application(page), port)
+    import uvicorn
+
+    from labctl.page.app import application
+    from labctl.page.connections import LimitedConnection, WebSocket
+    from labctl.page.guard import LOOPBACK, Guard
+
+    kind = uvicorn.Server
+    if tls is not None:
+        from labctl.page.tls import TlsServer
+
+        kind = TlsServer
+    names = LOOPBACK if tls is None else tls.names
+    guard = Guard(application(page), port, names, tls=tls is not None, tokens=tokens)
     config = uvicorn.Config(
         guard,
         http=LimitedConnection,
-        ws="websockets-sansio",
+        ws=WebSocket,
         ws_max_size=_MESSAGE,
         ws_per_message_deflate=False,  # on one machine it costs time and saves nothing
         lifespan="on",
@@ -67,10 +103,14 @@ def server_of(page: Page, port: int) -> tuple[uvicorn.Server, Guard]:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=2,  # more than a TLS connection may take to end
         h11_max_incomplete_event_size=16 << 10,
     )
-    return uvicorn.Server(config), guard
+    server = kind(config)
+    if tls is not None:
+        config.load()
+        config.ssl = tls.context  # with the certificate in it, which uvicorn would read from files
+    return server, guard
 
 
 def serve(
@@ -78,25 +118,31 @@ def serve(
     command: str,
     *,
     port: int = 0,
+    tls: "Tls | None" = None,
     ready: Callable[[str], None],
     browser: bool = False,
 ) -> None:
     """Serve the page of the lab of `file` until Ctrl-C; `ready` is called with its address.
 
-    `command` is how the user called labctl. `browser`: open the page in the user's browser.
+    `command` is how the user called labctl. `tls`: on another address than 127.0.0.1, with TLS.
+    `browser`: open the page in the user's browser.
     Raises LabError.
     """
-    listener = listen(port)
+    listener = listen(port, ADDRESS if tls is None else tls.address)
     port = listener.getsockname()[1]
-    server, guard = server_of(Page(file, command), port)
-    address = f"http://{ADDRESS}:{port}/?token="
-    ready(address + guard.token)
+    plain = address_of(ADDRESS if tls is None else tls.address, port, tls=tls is not None)
+    address, tokens = f"{plain}?token=", Tokens()
+    ready(address + tokens.token)
     if browser:
-        once = address + guard.token_for_one_use()
+        once = address + tokens.for_one_use()
         # The listener queues the browser's connection until the server runs.
         threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
     try:
-        server.run(sockets=[listener])
+        from labctl.page.app import Page
+
+        server, _ = server_of(Page(file, command), port, tls, tokens)
+        with noted(LabState(file.absolute().parent), plain, tokens.identifier):
+            server.run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has ended in order, and repeats the signal
         return
     finally:

@@ -1,17 +1,25 @@
-"""Terminals of the page: each is a shell on a node that goes on while the page is reloaded.
+"""Terminals of the page: each is a shell that goes on while the page is reloaded.
 
 A thread reads the shell. What it prints goes into a bounded replay buffer and to every viewer (a
 WebSocket). A viewer acknowledges what its browser has drawn; while one is behind by more than
 `MOST_UNSEEN` bytes the shell is not read: the node's program waits, as at any slow terminal.
+
+Bytes are counted from the shell's first one, so that a viewer whose connection broke gets what it
+has missed, and only that. Several viewers share one size, the smallest, as with tmux; and one of
+them, the leader, answers what programs ask of a terminal (such as where the cursor is): two answers
+would be read as something typed.
 """
 
 import asyncio
+import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from labctl.access.shell import Shell
 from labctl.errors import LabError
@@ -36,7 +44,9 @@ _FRAME = 64 << 10
 
 
 OpenShell = Callable[[str, int, int], Shell]
-"""Logs in to a node: (node, columns, rows) -> its shell. Raises LabError."""
+"""Logs in to a node or an instance: (name, columns, rows) -> its shell. Raises LabError."""
+Size = tuple[int, int]
+"""Columns and rows."""
 
 
 @dataclass(eq=False)
@@ -50,34 +60,62 @@ class Viewer:
     """Bytes that are pending, or sent and not acknowledged."""
     heard_at: float = 0.0
     dropped: bool = False
+    size: Size | None = None
+    """What fits on its screen; None: it does not show the terminal now."""
+    notices: deque[str] = field(default_factory=deque)
+    """JSON texts that are to be sent before what is pending."""
+
+    def tell(self, **notice: Any) -> None:
+        """Send the page something about the terminal."""
+        self.notices.append(json.dumps(notice))
 
 
 class Terminal:
-    """A shell on a node, its last output, and who looks at it."""
+    """A shell on a node or an instance, its last output, and who looks at it."""
 
     def __init__(
-        self, number: int, node: str, shell: Shell, clock: Callable[[], float] = time.monotonic
+        self,
+        number: int,
+        node: str,
+        shell: Shell,
+        size: Size = (80, 24),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`node` is the name of the node or the instance; `size` is what the shell has now."""
         self.number = number
         self.node = node
+        self.shell = shell
         self.ended = False
-        self._shell = shell
+        self._size = size
         self._clock = clock
         self._changed = threading.Condition()
         self._replay: deque[bytes] = deque()
         self._replay_bytes = 0
+        self._printed = 0
+        """Bytes since the shell's first one."""
         self._viewers: list[Viewer] = []
+        self._leader: Viewer | None = None
         self._alone_since = self._active_at = clock()
         threading.Thread(target=self._read, name=f"terminal-{number}", daemon=True).start()
 
     # -- viewers ---------------------------------------------------------------------------------
-    def attach(self, wake: Callable[[], None]) -> Viewer:
-        """A viewer, which is first sent the replay. Raises LabError when there are too many."""
+    def attach(self, wake: Callable[[], None], seen: int | None = None) -> Viewer:
+        """A viewer, which is first sent the replay, or what it has missed since the byte `seen`.
+
+        Its first notice says with which byte (`from`) it begins, and which (`live`) is the first
+        that was not printed before. Raises LabError when there are too many.
+        """
         with self._changed:
             if len(self._viewers) >= MOST_VIEWERS:
                 raise LabError(tr("this terminal is open in {n} pages already", n=MOST_VIEWERS))
-            viewer = Viewer(wake, deque(self._replay), self._replay_bytes, self._clock())
+            first = self._printed - self._replay_bytes
+            begin = seen if seen is not None and first <= seen <= self._printed else first
+            missed = _without(self._replay, begin - first)
+            viewer = Viewer(wake, missed, self._printed - begin, self._clock())
+            viewer.tell(**{"from": begin, "live": self._printed, "size": self._size})
             self._viewers.append(viewer)
+            if self._leader is None:
+                self._lead(viewer)
         wake()
         return viewer
 
@@ -85,11 +123,14 @@ class Terminal:
         """The page is gone; the shell goes on."""
         with self._changed:
             self._forget(viewer)
+        self._fit()
 
-    def take(self, viewer: Viewer) -> bytes:
+    def take(self, viewer: Viewer) -> bytes | str:
         """What is to be sent to the viewer next; empty when there is nothing now."""
         taken = bytearray()
         with self._changed:
+            if viewer.notices:
+                return viewer.notices.popleft()
             while viewer.pending and len(taken) < _FRAME:
                 taken += viewer.pending.popleft()
         return bytes(taken)
@@ -101,31 +142,66 @@ class Terminal:
             viewer.heard_at = self._clock()
             self._changed.notify_all()
 
+    def resize(self, viewer: Viewer, size: Size | None) -> None:
+        """What fits on the viewer's screen; None: it does not show the terminal now."""
+        with self._changed:
+            viewer.size = size
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give the shell the smallest of its viewers' sizes."""
+        with self._changed:
+            sizes = [viewer.size for viewer in self._viewers if viewer.size is not None]
+            if not sizes:
+                return
+            size = min(c for c, _ in sizes), min(r for _, r in sizes)
+            viewers = list(self._viewers)
+            # To all, changed or not: a page that asked for more has drawn it larger meanwhile.
+            for viewer in viewers:
+                viewer.tell(size=size)
+            changed, self._size = size != self._size, size
+        if changed:
+            self.shell.resize(*size)
+        for viewer in viewers:
+            viewer.wake()
+
+    def _lead(self, viewer: Viewer | None) -> None:
+        if viewer is self._leader:
+            return
+        if self._leader is not None:
+            self._leader.tell(leads=False)
+            self._leader.wake()
+        self._leader = viewer
+        if viewer is not None:
+            viewer.tell(leads=True)
+            viewer.wake()
+
     def _forget(self, viewer: Viewer) -> None:
         if viewer in self._viewers:
             self._viewers.remove(viewer)
             viewer.pending.clear()
+        if viewer is self._leader:
+            self._lead(self._viewers[-1] if self._viewers else None)
         if not self._viewers:
             self._alone_since = self._clock()
         self._changed.notify_all()
 
     # -- the shell -------------------------------------------------------------------------------
-    def write(self, data: bytes) -> None:
+    def write(self, viewer: Viewer, data: bytes) -> None:
         """What was typed. It may wait for the node; without an effect once the shell has ended."""
         self._active_at = self._clock()
+        with self._changed:
+            if viewer in self._viewers:
+                self._lead(viewer)
         with suppress(OSError):
-            self._shell.write(data)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """The size of the page that was resized last."""
-        self._shell.resize(columns, rows)
+            self.shell.write(data)
 
     def close(self) -> None:
         """End the shell."""
         with self._changed:
             self.ended = True
             self._changed.notify_all()
-        self._shell.close()
+        self.shell.close()
 
     @property
     def is_idle(self) -> bool:
@@ -141,7 +217,7 @@ class Terminal:
                 while not self.ended and any(v.unseen > MOST_UNSEEN for v in self._viewers):
                     self._changed.wait(1)
                     self._drop_silent()
-            data = b"" if self.ended else self._shell.read()
+            data = b"" if self.ended else self.shell.read()
             with self._changed:
                 self.ended = self.ended or not data
                 self._keep(data)
@@ -152,13 +228,14 @@ class Terminal:
             for viewer in viewers:
                 viewer.wake()
             if self.ended:
-                self._shell.close()
+                self.shell.close()
                 return
 
     def _keep(self, data: bytes) -> None:
         self._active_at = self._clock()
         self._replay.append(data)
         self._replay_bytes += len(data)
+        self._printed += len(data)
         if self._replay_bytes <= REPLAY_BYTES:
             return
         while self._replay_bytes > REPLAY_BYTES:
@@ -177,6 +254,15 @@ class Terminal:
                 viewer.dropped = True
                 self._forget(viewer)
                 viewer.wake()
+
+
+def _without(parts: deque[bytes], count: int) -> deque[bytes]:
+    """The parts without their first `count` bytes."""
+    for number, part in enumerate(parts):
+        if count < len(part):
+            return deque([part[count:], *islice(parts, number + 1, None)])
+        count -= len(part)
+    return deque()
 
 
 def sane_size(columns: int, rows: int) -> tuple[int, int]:
@@ -202,7 +288,10 @@ class Terminals:
         return list(self._terminals.values())
 
     async def begin(self, node: str, columns: int, rows: int) -> Terminal:
-        """A new terminal on a node. Raises LabError when there are too many, or no way in."""
+        """A new terminal on a node or an instance.
+
+        Raises LabError when there are too many, or no way in.
+        """
         async with self._opening:
             if len(self._terminals) >= MOST_TERMINALS:
                 raise LabError(
@@ -210,7 +299,7 @@ class Terminals:
                     hint=tr("close one of them"),
                 )
             shell = await asyncio.to_thread(self._open_shell, node, columns, rows)
-            terminal = Terminal(self._next, node, shell)
+            terminal = Terminal(self._next, node, shell, (columns, rows))
             self._terminals[self._next] = terminal
             self._next += 1
         return terminal

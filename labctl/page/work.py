@@ -19,6 +19,7 @@ from labctl.terminal.text import Line, one_line, sanitize
 if TYPE_CHECKING:
     from labctl.lessons.results import LessonOutcome
     from labctl.lessons.session import Session
+    from labctl.terminal.console import Console
 
 Message = Mapping[str, Any]
 """What is sent to the page, as JSON; `kind` says what it is."""
@@ -111,6 +112,7 @@ def cleaned(data: Any) -> Any:
 _VERBS: "Mapping[str, Callable[[Session, str], LessonOutcome]]" = {
     "next": lambda lessons, _: lessons.next(),
     "check": lambda lessons, _: lessons.check(),
+    "answer": lambda lessons, text: lessons.answer(text),
     "hint": lambda lessons, _: lessons.hint(),
     "solve": lambda lessons, _: lessons.solve(),
     "goto": lambda lessons, target: lessons.goto(target),
@@ -118,7 +120,8 @@ _VERBS: "Mapping[str, Callable[[Session, str], LessonOutcome]]" = {
     "practice": lambda lessons, lesson: lessons.start(lesson, practice=True),
 }
 """By the name of the button: what it does, with its argument."""
-VERBS = frozenset(_VERBS)
+LabVerb = Callable[[Lab, str, "Console", str], None]
+"""Of the whole lab: does it, with the argument; the console, and how the user called labctl."""
 WITH_LESSON = frozenset({"start", "practice"})
 """Those whose argument is a lesson that this lab must be able to run."""
 
@@ -126,17 +129,36 @@ WITH_LESSON = frozenset({"start", "practice"})
 class Work:
     """Runs one verb at a time; its messages end with one of the kind `done`."""
 
-    def __init__(self, file: Path, publish: Publish, command: str) -> None:
-        """`command` is how the user called labctl, for hints."""
+    def __init__(
+        self,
+        file: Path,
+        publish: Publish,
+        command: str,
+        lab_verbs: Mapping[str, LabVerb] | None = None,
+    ) -> None:
+        """`command` is how the user called labctl, for hints.
+
+        `lab_verbs` are run beside those of the lessons, by the name of the button.
+        """
         self._file = file
+        self._lab_verbs = lab_verbs or {}
         self._publish = publish
         self._command = command
         self._lock = threading.Lock()
         self.verb = ""
         """What runs now; empty: nothing."""
+        self.ended = 0
+        """How many verbs have come to their end."""
+        self.seconds: dict[str, float] = {}
+        """How long each verb with its argument took the last time that it succeeded."""
+
+    @property
+    def verbs(self) -> frozenset[str]:
+        """All that can be begun."""
+        return frozenset((*_VERBS, *self._lab_verbs))
 
     def begin(self, verb: str, argument: str = "") -> None:
-        """Start a verb of `VERBS`. Raises LabError when another one still runs."""
+        """Start one of `verbs`. Raises LabError when another one still runs."""
         with self._lock:
             if self.verb:
                 raise LabError(tr("`{verb}` still runs", verb=self.verb))
@@ -144,25 +166,17 @@ class Work:
         threading.Thread(target=self._run, args=(verb, argument), daemon=True).start()
 
     def _run(self, verb: str, argument: str) -> None:
-        from labctl.actions.lessons import session  # loads the OpenStack SDK
-
         began = time.monotonic()
         console = PageConsole(self._publish)
         self._publish({"kind": "begun", "verb": verb})
         failure: Exception | None
         try:
-            lab = Lab(self._file, console)
-            lesson = argument if verb in WITH_LESSON else ""
-            typed = "start" if verb == "practice" else verb
-            with session(
-                lab, f"{typed} {argument}".strip(), console, lesson, self._command
-            ) as lessons:
-                failure = _VERBS[verb](lessons, argument).failure
+            failure = self._do(verb, argument, console)
         except Exception as error:
             failure = error
-        finally:
-            self.verb = ""
         seconds = round(time.monotonic() - began, 3)
+        if failure is None and verb != "answer":
+            self.seconds[f"{verb} {argument}".strip()] = seconds
         texts = {"text": "", "hint": ""}
         if failure is not None:
             message = getattr(failure, "message", "") or f"{type(failure).__name__}: {failure}"
@@ -171,4 +185,20 @@ class Work:
                 "hint": sanitize(getattr(failure, "hint", "") or ""),
             }
         ok = failure is None
+        self.ended += 1
+        self.verb = ""
         self._publish({"kind": "done", "verb": verb, "ok": ok, "seconds": seconds, **texts})
+
+    def _do(self, verb: str, argument: str, console: PageConsole) -> Exception | None:
+        """The failure that a verb of the lessons tells of; others raise theirs."""
+        lab = Lab(self._file, console)
+        if verb in self._lab_verbs:
+            self._lab_verbs[verb](lab, argument, console, self._command)
+            return None
+        from labctl.actions.lessons import session  # loads the OpenStack SDK
+
+        lesson = argument if verb in WITH_LESSON else ""
+        typed = "start" if verb == "practice" else verb
+        shown = "" if verb == "answer" else argument
+        with session(lab, f"{typed} {shown}".strip(), console, lesson, self._command) as lessons:
+            return _VERBS[verb](lessons, argument).failure

@@ -7,4 +7,7 @@ name them.
 
 from labctl.probes.context import ProbeContext, ReadCache
 
-__all__ = ["ProbeContext", "ReadCache", "in_instance", "openstack", "ovn", "signatures", "wire"]
+__all__ = [
+    "ProbeContext", "ReadCache", "counters", "failover", "in_instance", "openstack", "ovn",
+    "ovn_services", "run", "signatures", "wire",
+]  # fmt: skip

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labctl.access.guest import Guest
-from labctl.access.ovsdb import Rows
+from labctl.access.ovsdb import Rows, Tool, list_command, parse_table
 from labctl.topology import Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
     from labctl.access.capture import Window
-    from labctl.access.packets import Frame
+    from labctl.access.packets import ArpMessage, Frame
 
 
 class ReadCache:
@@ -65,11 +65,25 @@ class ProbeContext:
     """By the name of a node, or by `controller`, `gateway`, `hypervisor`."""
     frames: "Sequence[Frame]" = field(default_factory=tuple)
     """What the captures of the checkpoint saw."""
+    arp: "Sequence[ArpMessage]" = field(default_factory=tuple)
+    """The ARP messages among it."""
     windows: "Mapping[tuple[str, str], Window]" = field(default_factory=dict)
     """When the captures surely listened, by node and interface; empty: not known."""
+    commands: Rows = field(default_factory=list)
+    """What the checkpoint ran meanwhile, as the probe run.commands shows it."""
     get_or_ask: Callable[[Hashable, Callable[[], Any]], Any] = _ask_each_time
     """For what several probes need: see ReadCache.get_or_ask. By default nothing is cached."""
+
+    def table(self, tool: Tool, table: str, columns: str, node: str = "controller") -> Rows:
+        """The rows of a table of a database on a node: see `list_command`."""
+        command = list_command(tool, table, columns)
+        return parse_table(self.guest(node).run(command, timeout=15).stdout)
 
 
 Probe = Callable[[ProbeContext, Mapping[str, str]], Rows]
 """A probe gets the context and the arguments that a lesson wrote under `with:`."""
+
+
+def entering(arguments: Mapping[str, str]) -> list[str]:
+    """The command that runs another one in the namespace that a lesson names, if it names one."""
+    return ["ip", "netns", "exec", arguments["namespace"]] if "namespace" in arguments else []

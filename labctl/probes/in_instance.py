@@ -31,7 +31,7 @@ def run_in_instance(
     `timeout` is in seconds. Raises LabError when no way into it works, Cancelled.
     """
     instance = instance or context.topology.instances[0]
-    user = context.topology.image.user
+    user = instance.image.user
     missing: LabError | None = None
     try:
         inside = instance_guest(instance.name, context.topology, context.cloud, context.guest)

@@ -6,19 +6,11 @@ from collections.abc import Iterator, Mapping
 from labctl.access.ovsdb import (
     Row,
     Rows,
-    Tool,
     as_list,
     by_uuid,
-    list_command,
-    parse_table,
     referenced,
 )
 from labctl.probes.context import Probe, ProbeContext
-
-
-def _table(context: ProbeContext, tool: Tool, table: str, columns: str) -> Rows:
-    command = list_command(tool, table, columns)
-    return parse_table(context.guest("controller").run(command, timeout=15).stdout)
 
 
 def _owned(
@@ -28,9 +20,9 @@ def _owned(
 
     `owners` is "TABLE COLUMN,COLUMN…", `columns` are those of the rows.
     """
-    known = by_uuid(_table(context, "ovn-nbctl", owned, f"_uuid,{columns}"))
+    known = by_uuid(context.table("ovn-nbctl", owned, f"_uuid,{columns}"))
     table, owner_columns = owners.split()
-    for owner in _table(context, "ovn-nbctl", table, owner_columns):
+    for owner in context.table("ovn-nbctl", table, owner_columns):
         for row in referenced(owner[reference], known):
             yield owner, row
 
@@ -72,9 +64,8 @@ def router_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 
 def port_bindings(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """port, type, chassis (host name), mac, tunnel_key, up: the southbound database."""
-    chassis = {row["_uuid"]: row["hostname"] for row in _table(
-        context, "ovn-sbctl", "Chassis", "_uuid,hostname"
-    )}  # fmt: skip
+    rows = context.table("ovn-sbctl", "Chassis", "_uuid,hostname")
+    chassis = {row["_uuid"]: row["hostname"] for row in rows}
     return [
         {
             "port": row["logical_port"],
@@ -84,54 +75,56 @@ def port_bindings(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "tunnel_key": row["tunnel_key"],
             "up": row["up"],
         }
-        for row in _table(
-            context, "ovn-sbctl", "Port_Binding", "logical_port,type,chassis,mac,tunnel_key,up"
+        for row in context.table(
+            "ovn-sbctl", "Port_Binding", "logical_port,type,chassis,mac,tunnel_key,up"
         )
     ]
 
 
 def chassis(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name, encapsulation, address: a row for each encapsulation of a chassis."""
-    encaps = by_uuid(_table(context, "ovn-sbctl", "Encap", "_uuid,type,ip"))
+    encaps = by_uuid(context.table("ovn-sbctl", "Encap", "_uuid,type,ip"))
     return [
         {
             "name": row["hostname"],
             "encapsulation": encap["type"],
             "address": encap["ip"],
         }
-        for row in _table(context, "ovn-sbctl", "Chassis", "hostname,encaps")
+        for row in context.table("ovn-sbctl", "Chassis", "hostname,encaps")
         for encap in referenced(row["encaps"], encaps)
     ]
 
 
 def localnet_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """physical_network, switch, switch_name: where logical switches meet a physical network."""
+    """physical_network, switch, switch_name, tag (VLAN): where switches meet a physical network."""
     return [
         {
             "physical_network": port["options"].get("network_name"),
             "switch": switch["name"],
             "switch_name": switch["external_ids"].get("neutron:network_name"),
+            "tag": port["tag"],
         }
         for switch, port in _owned(
             context, "Logical_Switch name,ports,external_ids",
-            "ports", "Logical_Switch_Port", "type,options",
+            "ports", "Logical_Switch_Port", "type,options,tag",
         )
         if port["type"] == "localnet"
     ]  # fmt: skip
 
 
 def switch_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """name, type (`vif` where OVN leaves it empty), addresses, switch: logical switches' ports."""
+    """name, type (`vif` where OVN leaves it empty), addresses, port_security, switch."""
     return [
         {
             "name": port["name"],
             "type": port["type"] or "vif",
             "addresses": as_list(port["addresses"]),
+            "port_security": as_list(port["port_security"]),
             "switch": switch["name"],
         }
         for switch, port in _owned(
             context, "Logical_Switch name,ports",
-            "ports", "Logical_Switch_Port", "name,type,addresses",
+            "ports", "Logical_Switch_Port", "name,type,addresses,port_security",
         )
     ]  # fmt: skip
 
@@ -150,7 +143,7 @@ def static_routes(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name (in Neutron, or OVN), kind (switch or router), tunnel_key: what a VNI stands for."""
     rows = []
-    for row in _table(context, "ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
+    for row in context.table("ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
         ids = row["external_ids"]
         rows.append(
             {
@@ -175,13 +168,13 @@ def dhcp_options(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "mtu": row["options"].get("mtu"),
             "port": row["external_ids"].get("port_id"),
         }
-        for row in _table(context, "ovn-nbctl", "DHCP_Options", "cidr,options,external_ids")
+        for row in context.table("ovn-nbctl", "DHCP_Options", "cidr,options,external_ids")
     ]
 
 
 def acls(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """direction, action, match: the access control lists that security groups become."""
-    return _table(context, "ovn-nbctl", "ACL", "direction,action,match")
+    return context.table("ovn-nbctl", "ACL", "direction,action,match")
 
 
 def port_groups(context: ProbeContext, _: Mapping[str, str]) -> Rows:
@@ -190,7 +183,7 @@ def port_groups(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     A group without ports has one row, whose `port` is None. `security_group` is the ID that Neutron
     knows, None where Neutron did not make the group; `acls` is how many the group has.
     """
-    ports = by_uuid(_table(context, "ovn-nbctl", "Logical_Switch_Port", "_uuid,name,addresses"))
+    ports = by_uuid(context.table("ovn-nbctl", "Logical_Switch_Port", "_uuid,name,addresses"))
     nobody: Row = {"name": None, "addresses": None}
     return [
         {
@@ -200,7 +193,7 @@ def port_groups(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "port": port["name"],
             "addresses": as_list(port["addresses"]),
         }
-        for group in _table(context, "ovn-nbctl", "Port_Group", "name,ports,acls,external_ids")
+        for group in context.table("ovn-nbctl", "Port_Group", "name,ports,acls,external_ids")
         for port in referenced(group["ports"], ports) or [nobody]
     ]
 

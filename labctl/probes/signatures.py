@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from labctl.access.packets import Frame
+from labctl.access.packets import ArpMessage, Frame
 
 BOOLEAN = "true|false"
 _NUMBER = "[0-9]+"
@@ -22,6 +22,8 @@ class Signature:
     """Arguments that must be given."""
     others: tuple[str, ...] = ()
     """Arguments that may be given."""
+    counters: tuple[str, ...] = ()
+    """Columns that grow, of which a claim may want the difference."""
     values: Mapping[str, str] | None = None
     """For columns and arguments with few values: a regular expression for all of them."""
 
@@ -37,6 +39,11 @@ def _of(columns: str, *booleans: str, **values: str) -> Signature:
 
 _STATUS = "[A-Z_/]+"
 """Of Neutron and Nova: in capitals. There are many."""
+
+
+_LINK_COUNTERS = (
+    "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_dropped", "tx_dropped",
+)  # fmt: skip
 
 
 SIGNATURES: Mapping[str, Signature] = {
@@ -61,7 +68,7 @@ SIGNATURES: Mapping[str, Signature] = {
         direction="ingress|egress",
         protocol="[a-z0-9-]+",
     ),
-    "ovn.switch_ports": _of("name type addresses switch"),
+    "ovn.switch_ports": _of("name type addresses port_security switch"),
     "ovn.static_routes": _of("prefix nexthop router"),
     "ovn.nat": _of(
         "type external_ip logical_ip external_mac logical_port router router_name",
@@ -70,7 +77,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "ovn.router_ports": _of("name mac networks router router_name"),
     "ovn.port_bindings": _of("port type chassis mac tunnel_key up", "up", type="[a-z0-9-]+"),
     "ovn.chassis": _of("name encapsulation address"),
-    "ovn.localnet_ports": _of("physical_network switch switch_name"),
+    "ovn.localnet_ports": _of("physical_network switch switch_name tag"),
     "ovn.datapaths": Signature(("name", "kind", "tunnel_key"), values={"kind": "switch|router"}),
     "ovn.dhcp_options": _of("cidr router dns mtu port"),
     "ovn.acls": _of(
@@ -79,6 +86,84 @@ SIGNATURES: Mapping[str, Signature] = {
         action="allow|allow-related|allow-stateless|drop|reject|pass",
     ),
     "ovn.port_groups": _of("name security_group acls port addresses"),
+    "ovn.gateway_chassis": _of("router_name port chassis priority rank"),
+    "ovn.bfd": Signature(
+        ("address", "state", "forwarding"),
+        needed=("from",),
+        values={"state": "admin_down|down|init|up", "forwarding": BOOLEAN},
+    ),
+    "wire.gaps": _of("node interface tunnel src dst replies longest", "tunnel"),
+    "ovn.conntrack": Signature(
+        (
+            "protocol",
+            "src",
+            "dst",
+            "source_port",
+            "destination_port",
+            "reply_src",
+            "reply_dst",
+            "reply_port",
+            "zone",
+            "mark",
+            "state",
+        ),
+        needed=("from",),
+    ),
+    "ovn.acl_log": Signature(
+        (
+            "name",
+            "verdict",
+            "severity",
+            "direction",
+            "protocol",
+            "src",
+            "dst",
+            "source_port",
+            "destination_port",
+            "flags",
+        ),
+        needed=("from",),
+        others=("seconds",),
+        values={
+            "verdict": "allow|drop|reject|pass",
+            "direction": "from-lport|to-lport",
+            "seconds": "[1-9][0-9]?",
+        },
+    ),
+    "ovn.load_balancers": Signature(
+        ("name", "vip", "backends", "protocol", "switches", "routers", "health_checks"),
+        values={"protocol": "tcp|udp|sctp"},
+    ),
+    "ovn.service_monitors": Signature(
+        ("port", "address", "service_port", "protocol", "status"),
+        values={"status": "online|offline|error"},
+    ),
+    "ovn.dns_records": Signature(("name", "addresses", "switches")),
+    "wire.addresses": Signature(
+        ("interface", "mac", "address", "mtu"), needed=("from",), others=("namespace",)
+    ),
+    "wire.lookup": Signature(("name", "address"), needed=("from", "name"), others=("namespace",)),
+    "wire.http": Signature(
+        ("url", "status", "body"),
+        needed=("from", "url"),
+        others=("namespace", "count"),
+        values={"count": "[1-9][0-9]?", "status": "[0-9]{1,3}"},
+    ),
+    "node.interfaces": Signature(
+        ("name", "mac", "mtu", "up", *_LINK_COUNTERS),
+        needed=("node",),
+        others=("namespace",),
+        counters=_LINK_COUNTERS,
+        values={"up": BOOLEAN},
+    ),
+    "ovs.flows": Signature(
+        ("table", "priority", "match", "actions", "cookie", "packets", "bytes"),
+        needed=("node",),
+        others=("bridge",),
+        counters=("packets", "bytes"),
+    ),
+    "run.commands": _of("node command background seconds exit_code output", "background"),
+    "run.pings": _of("node to background sent received lost longest_gap", "background"),
     "wire.ping": Signature(
         ("to", "sent", "received", "answered"),
         needed=("from", "to"),
@@ -114,6 +199,10 @@ SIGNATURES: Mapping[str, Signature] = {
         ("kind", "src", "dst", "sequence", "same", "differs"),
         needed=("first", "second"),
         values={"same": BOOLEAN, "kind": f"request|reply|{_NUMBER}|"},
+    ),
+    "wire.arp": Signature(
+        tuple(field.name for field in fields(ArpMessage)),
+        values={"tunnel": BOOLEAN, "asks": BOOLEAN},
     ),
 }
 """By the name of the probe."""

@@ -10,7 +10,7 @@ from typing import Any
 from labctl.access.flows import own_frames
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
-from labctl.probes.context import Probe, ProbeContext
+from labctl.probes.context import Probe, ProbeContext, entering
 from labctl.probes.in_instance import run_in_instance
 
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+)(?: packets)? received")
@@ -39,16 +39,11 @@ def ping(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
             _ping_row(arguments["to"], run_in_instance(context, command, instance=instance).stdout)
         ]
     result = context.guest(arguments["from"]).run(
-        [*_enter(arguments), "ping", "-n", "-c", count, "-i", "0.3", "-W", "2", arguments["to"]],
+        [*entering(arguments), "ping", "-n", "-c", count, "-i", "0.3", "-W", "2", arguments["to"]],
         timeout=30,
         check=False,
     )
     return [_ping_row(arguments["to"], result.stdout)]
-
-
-def _enter(arguments: Mapping[str, str]) -> list[str]:
-    """The command that runs another one in the namespace that a lesson names, if it names one."""
-    return ["ip", "netns", "exec", arguments["namespace"]] if "namespace" in arguments else []
 
 
 def _ping_row(to: str, output: str) -> dict[str, Any]:
@@ -71,7 +66,7 @@ def tcp(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         "timeout", str(seconds), "env", "LC_ALL=C",
         "bash", "-c", 'exec 2>&1; exec 3<>"/dev/tcp/$0/$1"', arguments["to"], arguments["port"],
     ]  # fmt: skip
-    result = guest.run([*_enter(arguments), *connect], timeout=seconds + 10, check=False)
+    result = guest.run([*entering(arguments), *connect], timeout=seconds + 10, check=False)
     if result.ok:
         state = "open"
     elif "Connection refused" in result.stdout:
@@ -109,6 +104,14 @@ def packets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     Without pings and TCP connections that began before the captures did: see flows.own_frames.
     """
     return [asdict(frame) for frame in own_frames(context.frames)]
+
+
+def arp(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """One row per ARP message that the checkpoint's captures saw: see packets.ArpMessage.
+
+    node, interface, time, tunnel; asks, sender, sender_mac, target.
+    """
+    return [asdict(message) for message in context.arp]
 
 
 _COMPARED = (
@@ -186,4 +189,5 @@ PROBES: dict[str, Probe] = {
     "wire.ssh": ssh,
     "wire.packets": packets,
     "wire.pairs": pairs,
+    "wire.arp": arp,
 }

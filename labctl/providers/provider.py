@@ -36,7 +36,7 @@ class Features:
 
 @dataclass(frozen=True)
 class HostEnd:
-    """The host's end of a node's eth0."""
+    """The host's end of a node's cable."""
 
     namespace: str
     """Of this machine."""
@@ -157,8 +157,8 @@ class Provider(Protocol):
         """
         ...
 
-    def host_end(self, node: Node) -> HostEnd | None:
-        """The host's end of the node's eth0; None if packets cannot be captured there."""
+    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
+        """The host's end of a node's cable; None if labctl cannot reach it."""
         ...
 
     def image_file(self, path: str) -> Path | None:

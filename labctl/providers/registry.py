@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.host.questions import HostChecks
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.images.baked import ImageCache
 from labctl.images.box_format import BoxFormat
 from labctl.operating_system import rights
@@ -65,7 +65,7 @@ def find(name: str, source: object = "") -> ProviderEntry:
     `source` is the file or variable that the name is from, for the error message.
     """
     if name not in names():
-        known = ", ".join(names())
+        known = tr_list(names())
         raise LabError(
             tr("{source}: there is no provider {name}", source=source, name=repr(name))
             if source

@@ -2,6 +2,7 @@
 
 import shlex
 
+from labctl.provisioning.network_options import network_options
 from labctl.state import Secrets
 from labctl.topology import Node, Topology
 
@@ -31,8 +32,7 @@ def lab_env(
         "ETH0_MAC": node.eth0.mac,
         "ETH1_ADDRESS": str(node.eth1.address),
         "ETH1_MAC": node.eth1.mac,
-        "IS_GATEWAY": "yes" if node.is_gateway else "no",
-        "BRIDGE_MAPPINGS": f"{topology.physical_network}:br-ex",
+        **network_options(topology, node),
         "HOSTS": "\n".join(f"{peer.eth1.address.ip} {peer.name}" for peer in topology.nodes),
         "SECRET_RABBIT": secrets.rabbit,
         "SECRET_SERVICE": secrets.service,

@@ -19,6 +19,7 @@ from labctl.access.ovsdb import (
     tables_script,
 )
 from labctl.i18n import tr
+from labctl.provisioning.network_options import bridge_mappings
 from labctl.provisioning.services import STOPPED_UNITS, units_of
 from labctl.topology import Node, Topology
 
@@ -57,6 +58,8 @@ class NodeHealth:
     """Bridges that have no flow at all, so that they forward nothing."""
     answering: frozenset[str]
     """Addresses that have answered."""
+    full: frozenset[str] = frozenset()
+    """File systems without space."""
 
 
 def node_troubles(
@@ -70,6 +73,8 @@ def node_troubles(
             yield tr("{unit} is stopped (SIGSTOP)", unit=unit)
         else:
             yield f"{unit} {state}"
+    for place in sorted(health.full):
+        yield tr("{path} is full: nothing can be written there", path=place)
     yield from _link_troubles(health, node)
     if health.settings is None:
         yield tr("Open vSwitch does not answer")
@@ -87,7 +92,7 @@ def node_troubles(
 
 
 def _link_troubles(health: NodeHealth, node: Node) -> Iterator[str]:
-    for nic in (node.eth0, node.eth1):
+    for nic in (node.eth0, *node.shared_nics):
         if nic.name not in health.mtu:
             yield tr("{interface} is missing or down", interface=nic.name)
         elif health.mtu[nic.name] != MTU:
@@ -95,8 +100,13 @@ def _link_troubles(health: NodeHealth, node: Node) -> Iterator[str]:
                      interface=nic.name, found=health.mtu[nic.name], expected=MTU)  # fmt: skip
     # Where Open vSwitch switches in user space br-phy has eth1's address (provision/25-network.sh).
     places = {
-        str(node.eth0.address.ip): ("br-ex",) if node.is_gateway else ("eth0", "br-ex"),
+        str(node.eth0.address.ip): ("br-ex",) if node.has_br_ex else ("eth0", "br-ex"),
         str(node.eth1.address.ip): ("eth1", "br-phy"),
+        **{
+            str(nic.address.ip): (nic.bridge or nic.name,)
+            for nic in node.extra
+            if nic.address is not None
+        },
     }
     for address, interfaces in places.items():
         if health.addresses.get(address) not in interfaces:
@@ -112,15 +122,18 @@ def _switch_troubles(
         "ovn-encap-ip": str(node.eth1.address.ip),
         "ovn-encap-type": "geneve",
     }
-    if node.is_gateway:
-        expected["ovn-bridge-mappings"] = f"{topology.physical_network}:br-ex"
-    for key, value in expected.items():
+    mappings = [("ovn-bridge-mappings", mapping) for mapping in bridge_mappings(topology, node)]
+    for key, value in [*expected.items(), *mappings]:
         found = settings.get(key, "")
         if value not in found.split(","):  # all of these may be lists
             yield tr("{key} is {found}, and lacks {expected}",
                      key=key, found=found or tr("nothing"), expected=value)  # fmt: skip
-    if node.is_gateway and "eth0" not in health.bridges.get("br-ex", ()):
+    if node.has_br_ex and "eth0" not in health.bridges.get("br-ex", ()):
         yield tr("eth0 is not a port of br-ex")
+    for nic in node.extra:
+        if nic.bridge and nic.name not in health.bridges.get(nic.bridge, ()):
+            yield tr("{interface} is not a port of {bridge}",
+                     interface=nic.name, bridge=nic.bridge)  # fmt: skip
     for bridge in sorted(health.empty & {"br-ex", "br-phy"}):
         yield tr("{bridge} has no flows", bridge=bridge)
 
@@ -167,6 +180,8 @@ echo "states $(systemctl is-active "$@" | tr '\\n' ' ')"
 echo "stopped $({STOPPED_UNITS} | tr '\\n' ' ')"
 ip -o link show up | awk '{{ sub(/[:@].*/, "", $2)
     for (i = 3; i < NF; i++) if ($i == "mtu") print "mtu", $2, $(i + 1) }}'
+# Below 64 KiB, in blocks of 1 KiB: a few small files come and go even where it is full.
+df --output=avail,target / /run 2>/dev/null | awk 'NR > 1 && $1 < 64 {{ print "full", $2 }}'
 ip -4 -o address show | awk '{{ sub(/[/].*/, "", $4); print "address", $2, $4 }}'
 if ( {_TABLES} ) 2>/dev/null; then
     for bridge in $(ovs-vsctl --timeout=3 list-br); do
@@ -239,6 +254,7 @@ def parse_node_health(
         in_ports=frozenset(int(port) for (port,) in lines.get("in_port", [])),
         empty=frozenset(name for (name,) in lines.get("empty", [])),
         answering=frozenset(address for (address,) in lines.get("answer", [])),
+        full=frozenset(place for (place,) in lines.get("full", [])),
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from labctl.access.guest import Guest, GuestError
 from labctl.engine.wait import NotYet, wait_until
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.probes import ProbeContext
 from labctl.probes.ovn import chassis
 from labctl.topology import Topology
@@ -23,7 +23,7 @@ def chassis_ready(topology: Topology, controller: Guest, cloud: "Callable[[], Co
         row["name"] for row in chassis(ProbeContext(topology, cloud, lambda name: controller), {})
     }
     if missing := [node.name for node in topology.nodes if node.name not in registered]:
-        raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
+        raise NotYet(tr("{names} not yet registered", names=tr_list(missing)))
     # A node that has died still has its row. `--wait=hv` returns only after the ovn-controller of
     # every chassis has applied the present state (ovn-nbctl(8)), so it shows which are alive.
     synced = controller.run(

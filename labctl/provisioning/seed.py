@@ -14,14 +14,14 @@ from labctl.access.guest import Guest, GuestError
 from labctl.engine.steps import Step, StepContext
 from labctl.engine.wait import NotYet, wait_until
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.images.download import download
 from labctl.images.own_file import opened_for_caller
 from labctl.lab import Lab
 from labctl.provisioning.ovn_ready import wait_for_chassis
 from labctl.provisioning.services import inactive_units
 from labctl.state import write_atomic
-from labctl.topology import Instance, Topology
+from labctl.topology import Instance, TenantNetwork, Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -62,28 +62,41 @@ def compute_ready(cloud: "Connection", topology: Topology) -> bool:
         if list(cloud.placement.resource_provider_inventories(provider))
     }
     if missing := sorted(wanted - (known_to_nova & alive & known_to_placement)):
-        raise NotYet(tr("{names} not yet registered", names=", ".join(missing)))
+        raise NotYet(tr("{names} not yet registered", names=tr_list(missing)))
     return True
 
 
 def make_network(cloud: "Connection", topology: Topology) -> None:
-    """Make the tenant network, its subnet and the router between it and the outside."""
-    network = cloud.network.find_network(topology.tenant_network)
-    if network is None:
-        network = cloud.network.create_network(name=topology.tenant_network)
-    subnet = cloud.network.find_subnet(topology.tenant_subnet, network_id=network.id)
-    if subnet is None:
-        subnet = cloud.network.create_subnet(
-            name=topology.tenant_subnet,
-            network_id=network.id,
-            ip_version=4,
-            cidr=str(topology.tenant_cidr),
-            gateway_ip=str(topology.tenant_gateway),
-            dns_nameservers=[str(address) for address in topology.dns],
-        )
+    """Make the networks of instances, their subnets and the router between them and the outside."""
+    made = [_network_and_subnet(cloud, topology, network) for network in topology.tenant_networks]
     router = cloud.network.find_router(topology.router)
     if router is None:
         router = cloud.network.create_router(name=topology.router)
+    for network, subnet in made:
+        _join(cloud, router, network, subnet)
+
+
+def _network_and_subnet(
+    cloud: "Connection", topology: Topology, wanted: TenantNetwork
+) -> tuple[Any, Any]:
+    network = cloud.network.find_network(wanted.name)
+    if network is None:
+        network = cloud.network.create_network(name=wanted.name)
+    subnet = cloud.network.find_subnet(wanted.subnet, network_id=network.id)
+    if subnet is None:
+        subnet = cloud.network.create_subnet(
+            name=wanted.subnet,
+            network_id=network.id,
+            ip_version=4,
+            cidr=str(wanted.cidr),
+            gateway_ip=str(wanted.gateway),
+            dns_nameservers=[str(address) for address in topology.dns],
+        )
+    return network, subnet
+
+
+def _join(cloud: "Connection", router: Any, network: Any, subnet: Any) -> None:
+    """Give the router an interface in the network, if it has none."""
     interfaces = cloud.network.ports(
         device_id=router.id, device_owner="network:router_interface", network_id=network.id
     )
@@ -125,10 +138,9 @@ def make_access(cloud: "Connection", topology: Topology, controller: Guest) -> N
 
 
 def make_image(
-    cloud: "Connection", topology: Topology, source: Path, progress: Callable[[str], None]
+    cloud: "Connection", name: str, source: Path, progress: Callable[[str], None]
 ) -> None:
-    """Upload the image from a qcow2 or raw file on the host, and make the flavor."""
-    name = topology.image.name
+    """Upload an image from a qcow2 or raw file on the host, unless Glance has one of that name."""
     image = cloud.image.find_image(name)
     if image is not None and image.status != "active":
         cloud.image.delete_image(image.id, ignore_missing=True)  # an upload that was interrupted
@@ -148,11 +160,15 @@ def make_image(
             wait=True,
             timeout=600,
         )
-    flavor = topology.flavor
-    if cloud.compute.find_flavor(flavor.name) is None:
-        cloud.compute.create_flavor(
-            name=flavor.name, ram=flavor.memory, vcpus=flavor.vcpus, disk=flavor.disk
-        )
+
+
+def make_flavors(cloud: "Connection", topology: Topology) -> None:
+    """Make the flavors that Nova lacks."""
+    for flavor in topology.flavors:
+        if cloud.compute.find_flavor(flavor.name) is None:
+            cloud.compute.create_flavor(
+                name=flavor.name, ram=flavor.memory, vcpus=flavor.vcpus, disk=flavor.disk
+            )
 
 
 def make_instance(
@@ -171,13 +187,16 @@ def make_instance(
         cloud.compute.wait_for_delete(server, interval=1, wait=60)
         server = None
     if server is None:
-        network = cloud.network.find_network(topology.tenant_network, ignore_missing=False)
+        network = cloud.network.find_network(instance.network, ignore_missing=False)
+        # ZONE:HOST: a user who may do it chooses the host (Nova's manual, "Availability Zones").
+        where = {"availability_zone": f"nova:{instance.compute}"} if instance.compute else {}
         server = cloud.compute.create_server(
             name=instance.name,
-            image_id=cloud.image.find_image(topology.image.name, ignore_missing=False).id,
-            flavor_id=cloud.compute.find_flavor(topology.flavor.name, ignore_missing=False).id,
+            image_id=cloud.image.find_image(instance.image.name, ignore_missing=False).id,
+            flavor_id=cloud.compute.find_flavor(instance.flavor.name, ignore_missing=False).id,
             key_name=topology.keypair,
             networks=[{"uuid": network.id, "fixed_ip": str(instance.address)}],
+            **where,
         )
 
     def active() -> bool:
@@ -315,19 +334,25 @@ class Seed:
         )
 
     def _upload(self, context: StepContext) -> None:
-        with self.image_source(context) as source:
-            make_image(self._lab.cloud(), self._lab.topology, source, context.progress)
+        topology = self._lab.topology
+        fields = ["image", *(f"images.{key}" for key in topology.spec.images)]
+        for image, field in zip(topology.images, fields, strict=True):
+            with self.image_source(context, image.source, f"{field}.source") as source:
+                make_image(self._lab.cloud(), image.name, source, context.progress)
+        make_flavors(self._lab.cloud(), topology)
 
     @contextmanager
-    def image_source(self, context: StepContext) -> Iterator[Path]:
-        """The file to upload: out of the baked image, beside lab.yaml, or downloaded once."""
-        source = self._lab.topology.image.source
+    def image_source(self, context: StepContext, source: str, field: str) -> Iterator[Path]:
+        """The file to upload: out of the baked image, beside lab.yaml, or downloaded once.
+
+        `source` is what lab.yaml says, `field` the key that says it.
+        """
         if source == "builtin":
             yield self._lab.provider.image_file(BUILTIN_IMAGE) or self._from_controller(context)
         elif source.startswith(("http://", "https://")):
             yield download(
                 source, self._lab.cache / "downloads", context.progress, context.cancelled,
-                field="image.source",
+                field=field,
             )  # fmt: skip
         else:
             path = self._lab.file.parent / source
@@ -355,7 +380,7 @@ class Seed:
             for node in topology.nodes:
                 guest = self._lab.provider.guest(node)
                 if missing := inactive_units(guest, node, topology.stack):
-                    shown = ", ".join(f"{unit} {state}" for unit, state in missing.items())
+                    shown = tr_list(f"{unit} {state}" for unit, state in missing.items())
                     context.progress(f"{node.name}: {shown}")
                     raise NotYet(f"{node.name}: {shown}")
             return True
@@ -415,7 +440,7 @@ class Seed:
                 if server.instance_name not in plugged.get(server.compute_host, ())
             ]
             if waiting:
-                raise NotYet(", ".join(dict.fromkeys(waiting)))
+                raise NotYet(tr_list(dict.fromkeys(waiting)))
             return True
 
         wait_until(

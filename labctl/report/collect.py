@@ -12,10 +12,11 @@ from labctl.errors import LabError
 from labctl.graph.model import Graph
 from labctl.graph.planned import planned
 from labctl.graph.svg import svg
-from labctl.i18n import Language, tr
+from labctl.i18n import Language, tr, tr_list
 from labctl.lessons.load import available, load_lesson
 from labctl.lessons.model import Lesson
 from labctl.lessons.progress import Position
+from labctl.lessons.proof import read_proof
 from labctl.lessons.transcript import Record, read_records, recorded_sources
 from labctl.report.lessons import Step, checkpoint_of, lesson_shown
 from labctl.report.page import ReportPage
@@ -52,7 +53,8 @@ def collect(lab: "Lab") -> ReportPage:
         instances=tuple(report["instances"]),
         pictures=pictures(graphs),
         lessons=tuple(
-            lesson_shown(lesson, records, position, shown) for lesson, records in lessons
+            lesson_shown(lesson, records, position, shown, read_proof(lab.state, lesson))
+            for lesson, records in lessons
         ),
         walks=tuple(others),
     )
@@ -114,18 +116,21 @@ def _facts(topology: Topology, report: Mapping[str, Any]) -> Iterator[tuple[Both
         lambda: tr("Tenant network"),
         f"{topology.tenant_network}, {topology.tenant_cidr}, {topology.router}",
     )
+    if report["faults"]:
+        injected = [f"{fault['fault']} ({fault['node']})" for fault in report["faults"]]
+        yield both(lambda: tr("Injected faults")), both(lambda: tr_list(injected))
     yield fact(lambda: tr("Report made"), f"{utc(time.time())}, labctl {__version__}")
 
 
 def _node(topology: Topology, report: Mapping[str, Any]) -> dict[str, Any]:
     node = topology.node(report["name"])
     good = report["running"] and report["chassis"] and not report["failed"]
-    running, failed = report["running"], ", ".join(report["failed"])
+    running, failed = report["running"], report["failed"]
 
     def state() -> str:
         if not running:
             return tr("not running")
-        return tr("not active: {units}", units=failed) if failed else tr("running")
+        return tr("not active: {units}", units=tr_list(failed)) if failed else tr("running")
 
     return {
         **report,

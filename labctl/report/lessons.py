@@ -10,6 +10,7 @@ from labctl.i18n import tr, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.model import Checkpoint, Lesson
 from labctl.lessons.progress import Position
+from labctl.lessons.proof import Proof, legend, tables, verdict
 from labctl.lessons.transcript import Record, abbreviated, summary_of
 from labctl.report.walks import WalkShown
 from labctl.report.words import Both, Prose, both, utc
@@ -72,6 +73,40 @@ class CheckpointShown:
 
 
 @dataclass(frozen=True)
+class ProofShown:
+    """The certificate of a lesson."""
+
+    good: bool
+    verdict: Both
+    legend: Both
+    tables: tuple[tuple[tuple[Both, ...], ...], ...]
+    """Of the checkpoints and of the faults; rows of cells, the headings first."""
+    wrong: tuple[Both, ...]
+    """What is not as it must be."""
+
+
+def proof_shown(proof: Proof) -> ProofShown:
+    """A certificate in both languages."""
+
+    def cells(table: int, row: int, column: int) -> Both:
+        return both(lambda: list(tables(proof))[table][row][column])
+
+    return ProofShown(
+        good=proof.ok,
+        verdict=both(lambda: verdict(proof)),
+        legend=both(legend),
+        tables=tuple(
+            tuple(
+                tuple(cells(number, place, column) for column in range(len(row)))
+                for place, row in enumerate(rows)
+            )
+            for number, rows in enumerate(tables(proof))
+        ),
+        wrong=tuple(both(lambda asked=asked: asked.text) for asked in proof.wrong),  # type: ignore[misc]
+    )
+
+
+@dataclass(frozen=True)
 class LessonShown:
     """One lesson."""
 
@@ -84,6 +119,8 @@ class LessonShown:
     checkpoints: tuple[CheckpointShown, ...]
     summary: Prose | None = None
     """What it says at its end; None until its end was reached."""
+    proof: ProofShown | None = None
+    """What `labctl prove` found of it."""
 
 
 def lesson_shown(
@@ -91,6 +128,7 @@ def lesson_shown(
     records: Mapping[str, Record],
     position: Position,
     walks: Mapping[Step, Sequence[WalkShown]],
+    proof: Proof | None = None,
 ) -> LessonShown:
     """A lesson with the records of its runs, and the walks at their checkpoints."""
     begun = set(position.progress(lesson).attempted)
@@ -119,6 +157,7 @@ def lesson_shown(
         ),
         checkpoints=shown,
         summary=Prose(dict(summary)) if (summary := summary_of(lesson, records)) else None,
+        proof=proof_shown(proof) if proof is not None else None,
     )
 
 

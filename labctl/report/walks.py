@@ -8,7 +8,7 @@ from itertools import groupby
 from pydantic import TypeAdapter, ValidationError
 
 from labctl.graph.model import INTERNET, Graph, Host, Interface
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.report.words import Both, both, same, utc
 from labctl.walks.describe import (
     change_of,
@@ -367,10 +367,8 @@ def _explanation(path: PacketPath, walk: Walk) -> Explanation | None:
 
 def _verdict(trace: Trace, ports: Mapping[str, str]) -> Both:
     if trace.verdict == "output":
-        names = ", ".join(
-            dict.fromkeys(ports.get(output.port, output.port) for output in trace.outputs)
-        )
-        return both(lambda: tr("delivered to {ports}", ports=names))
+        names = dict.fromkeys(ports.get(output.port, output.port) for output in trace.outputs)
+        return both(lambda: tr("delivered to {ports}", ports=tr_list(names)))
     if trace.verdict == "drop":
         return both(lambda: tr("dropped"))
     return both(lambda: tr("no verdict"))

@@ -167,6 +167,7 @@ WORDS: dict[str, Callable[[], str]] = {
     "at_steps": lambda: tr("Shown at the steps that they belong to:"),
     "typed": lambda: tr("The learner typed the commands; these are the lesson's."),
     "summary": lambda: tr("Summary"),
+    "proof": lambda: tr("Proof"),
     "holds": lambda: tr("holds"),
     "fails": lambda: tr("does not hold"),
     "evidence": lambda: tr("evidence"),

@@ -18,7 +18,7 @@ from labctl.access.guest import Guest
 from labctl.assets import assets
 from labctl.engine.steps import StepContext
 from labctl.engine.wait import wait_until
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.lab import Lab, each_node
 from labctl.provisioning.services import units_of
 from labctl.snapshots.store import Proof
@@ -176,4 +176,4 @@ def _roles(node: Node, topology: Topology) -> str:
 
 
 def _durations(answer: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in answer["seconds"].items())
+    return tr_list(f"{name} {seconds:.1f} s" for name, seconds in answer["seconds"].items())

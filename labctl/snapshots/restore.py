@@ -6,6 +6,7 @@ before it begins, and the next labctl finishes or undoes the restore (recover.py
 
 from labctl.engine.steps import Step, StepContext
 from labctl.errors import Cancelled, LabError
+from labctl.faults.keeper import clear_for_restore, forget, without_power
 from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.provisioning.boot import halt_steps
@@ -34,6 +35,8 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
     nodes = [node.name for node in lab.topology.nodes]
     if why := manifest.mismatch(lab_id=identity.lab_id, nodes=nodes, image=identity.image):
         raise damaged(name, why)
+    was_up = any(lab.running()) or without_power(lab)
+    offline = not clear_for_restore(lab, files=bool(manifest.offline)) or offline
     running = lab.running()
     methods = restore_methods(manifest, running, offline=offline)
     if not methods:
@@ -51,7 +54,7 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
         if "offline" not in methods:
             raise LabError(tr("{name} could not be restored: {why}", name=name, why=why))
         note_offline(lab, why)
-    restore_offline(lab, manifest, was_up=any(running))
+    restore_offline(lab, manifest, was_up=was_up)
     return "offline"
 
 
@@ -174,6 +177,7 @@ def start_restored(lab: Lab, name: str) -> None:
 
 
 def _restore_position(lab: Lab, manifest: Manifest) -> None:
+    forget(lab)  # what was not taken back before, the files of the nodes have
     if manifest.lesson is None:
         lab.state.lesson_position.unlink(missing_ok=True)
     else:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from labctl.errors import EXIT_USAGE, LabError, cannot_write
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.state import LabState, write_atomic
 
 BASE = "base"
@@ -271,7 +271,7 @@ class SnapshotStore:
         """The manifest of a snapshot. Raises LabError when there is none, or it was altered."""
         checked_name(name)
         if not self.exists(name):
-            names = ", ".join(self.names()) or tr("none")
+            names = tr_list(self.names()) or tr("none")
             raise LabError(
                 tr("there is no snapshot {name}", name=name),
                 hint=tr("the snapshots are: {names}", names=names),

@@ -27,11 +27,24 @@ OVN_POOL_START, OVN_POOL_END = 100, 200
 # MiB. What nodes use is in docs/performance.md and docs/providers.md.
 CONTROLLER_MEMORY, COMPUTE_MEMORY, OVN_MEMORY = 4096, 3072, 512
 LEAST_MEMORY = {"openstack": 1024, "ovn": 384}
-"""MiB a node needs at least, by stack."""
+"""MiB a node needs at least, by stack; a gateway without another role needs that of `ovn`."""
 
 
 _NETWORKS = ("nat", "private", "external", "tenant")
-_SECTIONS = ("box", *_NETWORKS, "nodes", "instances", "image", "flavor")
+_SECTIONS = (
+    "box",
+    *_NETWORKS,
+    "neutron",
+    "ovn",
+    "nodes",
+    "instances",
+    "networks",
+    "image",
+    "flavor",
+    "images",
+    "flavors",
+)
+_BY_NAME = ("nodes", "instances", "networks", "images", "flavors")
 
 
 def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,13 +52,17 @@ def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     filled = _without_nulls(data)
     filled.setdefault("nodes", {"network-controller": {}, "compute-01": {}})
     filled.setdefault("instances", {"vm_1": {}})
+    filled.setdefault("networks", {})
     ovn_only = filled.get("stack") == "ovn"
     for key in _SECTIONS:
         section = filled.setdefault(key, {})
         # A section that is no mapping stays as it is; the types report it.
         if isinstance(section, Mapping):
-            by_name = key in ("nodes", "instances")
-            filled[key] = _entries(section) if by_name else _without_nulls(section)
+            filled[key] = _entries(section) if key in _BY_NAME else _without_nulls(section)
+    for key in ("images", "flavors"):
+        for name, item in filled[key].items() if isinstance(filled[key], Mapping) else ():
+            if isinstance(item, dict):
+                item.setdefault("name", name)
     _fill_nat(filled["nat"])
     _fill_private(filled["private"])
     _fill_pool(filled["external"], filled["nat"], ovn_only)
@@ -122,6 +139,32 @@ def _fill_tenant(tenant: Any, ovn_only: bool) -> None:
             # As in the tutorial: the router is .1 with OpenStack and .254 without.
             tenant.setdefault("gateway", subnet[-2 if ovn_only else TENANT_GATEWAY])
         tenant.setdefault("dns", ["8.8.8.8"])
+        if isinstance(networks := tenant.get("networks"), Mapping):
+            tenant["networks"] = _entries(networks)
+            _fill_tenant_networks(tenant["networks"], subnet)
+
+
+def _fill_tenant_networks(networks: dict[str, Any], first: IPv4Network | None) -> None:
+    entries = [(name, entry) for name, entry in networks.items() if isinstance(entry, dict)]
+    taken = [first, *(_network(entry.get("cidr")) for _, entry in entries)]
+    for name, entry in entries:
+        entry.setdefault("subnet", f"{name}-subnet")
+        if "cidr" not in entry and (following := _following(first, taken)):
+            entry["cidr"] = following
+            taken.append(following)
+        if subnet := _network(entry.get("cidr")):
+            entry.setdefault("gateway", subnet[1])
+
+
+def _following(first: IPv4Network | None, taken: Iterable[IPv4Network | None]) -> Any:
+    """The next network after the first, as large, that overlaps none of `taken`; None if none."""
+    used = [network for network in taken if network]
+    base = int(first.network_address) if first else 2**32
+    while first and (base := base + first.num_addresses) + first.num_addresses <= 2**32:
+        candidate = IPv4Network((base, first.prefixlen))
+        if not any(candidate.overlaps(network) for network in used):
+            return candidate
+    return None
 
 
 def _fill_nodes(nodes: Any, private: Any, ovn_only: bool) -> None:
@@ -132,7 +175,9 @@ def _fill_nodes(nodes: Any, private: Any, ovn_only: bool) -> None:
     for name, node in mappings.items():
         node.setdefault("roles", ["controller", "gateway"] if name == controller else ["compute"])
         memory = CONTROLLER_MEMORY if _is_controller(node) else COMPUTE_MEMORY
-        _set_default(node, "memory", OVN_MEMORY if ovn_only else memory)
+        # A gateway without another role runs Open vSwitch and ovn-controller, whatever the stack.
+        only_ovn = ovn_only or node.get("roles") == ["gateway"]
+        _set_default(node, "memory", OVN_MEMORY if only_ovn else memory)
     subnet = _network_of(private, "subnet")
     if subnet is None:
         return
@@ -165,11 +210,26 @@ def _is_controller(node: Mapping[str, Any]) -> bool:
 
 
 def _fill_instances(instances: Any, tenant: Any) -> None:
-    subnet = _network_of(tenant, "cidr")
-    if not isinstance(instances, dict) or subnet is None:
+    if not isinstance(instances, dict) or not isinstance(tenant, Mapping):
         return
+    networks = tenant.get("networks")
+    further = networks if isinstance(networks, Mapping) else {}
     mappings = [instance for instance in instances.values() if isinstance(instance, dict)]
-    gateway = _address(tenant.get("gateway"))
+    # An instance on a network that does not exist has an address too: the rules report the name.
+    names = list(further)  # a network that is no text may be asked for: it is compared, not hashed
+    for name in names:
+        here = [instance for instance in mappings if instance.get("network") == name]
+        _fill_addresses(here, further[name])
+    others = [instance for instance in mappings if instance.get("network") not in names]
+    _fill_addresses(others, tenant)
+
+
+def _fill_addresses(mappings: list[dict[str, Any]], network: Any) -> None:
+    """The addresses of the instances on one network, whose section has `cidr` and `gateway`."""
+    subnet = _network_of(network, "cidr")
+    if subnet is None:
+        return
+    gateway = _address(network.get("gateway"))
     taken = {gateway, metadata_port(subnet, gateway)}
     taken |= {_address(instance.get("address")) for instance in mappings}
     for number, instance in enumerate(mappings, FIRST_INSTANCE):

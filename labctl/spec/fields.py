@@ -271,6 +271,10 @@ LAB_NAME = "^[a-z][a-z0-9-]{0,30}$"
 NODE_NAME = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 INSTANCE_NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 _PHYSICAL_NETWORK = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_VLANS = "^([0-9]{1,4}:[0-9]{1,4})?$"
+_ZONE = "^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$"
+# Goes into a shell's word list and into ovn-nbctl's own syntax: no spaces, commas or quotes.
+_OVN_OPTION = "^[a-z][a-z0-9_-]{0,63}=[A-Za-z0-9_.:/-]{1,64}$"
 _KEYPAIR = "^[A-Za-z0-9_][A-Za-z0-9 _-]{0,63}$"
 _USER = "^[a-z_][a-z0-9_-]{0,31}$"
 # Both go into a Vagrantfile: no characters that have a meaning in Ruby or in a shell.
@@ -320,6 +324,33 @@ PhysicalNetwork = Annotated[
         mark("use up to 64 letters, digits, dots, hyphens and underscores, as in extnet0"),
     ),
     Field(json_schema_extra={"pattern": _PHYSICAL_NETWORK}),
+]
+VlanRange = Annotated[
+    str,
+    _matching(
+        _VLANS,
+        mark("{value} is no range of VLANs"),
+        mark("write FIRST:LAST, from 1 to 4094"),
+    ),
+    Field(json_schema_extra={"pattern": _VLANS}),
+]
+ZoneName = Annotated[
+    str,
+    _matching(
+        _ZONE,
+        mark("{value} cannot name an availability zone"),
+        mark("use up to 64 letters, digits, dots, hyphens and underscores, as in az-1"),
+    ),
+    Field(json_schema_extra={"pattern": _ZONE}),
+]
+OvnOption = Annotated[
+    str,
+    _matching(
+        _OVN_OPTION,
+        mark("{value} is not an option of OVN"),
+        mark("write KEY=VALUE, such as bfd-min-rx=200"),
+    ),
+    Field(json_schema_extra={"pattern": _OVN_OPTION}),
 ]
 KeypairName = Annotated[
     str,

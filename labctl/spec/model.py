@@ -26,16 +26,20 @@ from labctl.spec.fields import (
     Mac,
     MiB,
     OpenStackName,
+    OvnOption,
     PhysicalNetwork,
     ProviderName,
     Subnet,
     UserName,
+    VlanRange,
+    ZoneName,
 )
 
 Role = Literal["controller", "gateway", "compute"]
 Stack = Literal["openstack", "ovn"]
 Attach = Literal["internal", "hostonly"]
 Uplink = Literal["simulated", "host"]
+ServicePlugin = Literal["port_forwarding", "qos", "trunk", "dns"]
 
 
 class _Model(BaseModel):
@@ -63,7 +67,8 @@ class NodeSpec(_Model):
     roles: tuple[Role, ...] = Field(
         description="What the node does: controller (OpenStack's services and the OVN databases), "
         "gateway (br-ex: the way to the Internet), compute (instances run here). A lab has one "
-        "controller, which is also its gateway, and one or more computes. Left out: compute, "
+        "controller, one or more gateways and one or more computes; gateway may stand alone (Open "
+        "vSwitch and ovn-controller only), beside controller or beside compute. Left out: compute, "
         "except for one node, which becomes [controller, gateway] if no node is given the role "
         "controller: the first whose name contains “controller”, else the first.",
         examples=[["compute"]],
@@ -77,19 +82,26 @@ class NodeSpec(_Model):
     memory: MiB = Field(
         le=1048576,
         description="Memory in MiB. Default: 4096 for the controller (at least 2048), "
-        "3072 for a compute (at least 1024); with stack ovn 512 for every node (at least 384).",
+        "3072 for a compute (at least 1024); 512 for a gateway without another role and, with "
+        "stack ovn, for every node (at least 384).",
         examples=[4096, 3072],
         # The least memory depends on the stack: labctl.spec.rules checks it.
         json_schema_extra={"minimum": min(LEAST_MEMORY.values())},
+    )
+    availability_zone: ZoneName = Field(
+        "",
+        description="Availability zone of a gateway: Neutron puts a router that asks for the zone "
+        "(openstack router create --availability-zone-hint) on its gateways. Default: none.",
+        examples=["az-1"],
     )
     mac: MacSpec = Field(MacSpec(), description="MAC addresses of the interfaces; best left out.")
 
 
 class NatSpec(_Model):
-    """eth0 of every node: its own isolated NAT network, as VirtualBox makes them.
+    """eth0 of every node: its own isolated NAT network, as VirtualBox makes them, or a shared one.
 
-    All nodes have the same address there and cannot reach each other; behind the gateway node's
-    eth0 lies the lab's Internet, which is also the external network of OpenStack.
+    Isolated, all nodes have the same address there and cannot reach each other; behind each eth0
+    lies an Internet of its own, and behind the gateway node's the external network of OpenStack.
     """
 
     subnet: Subnet = Field(
@@ -101,14 +113,21 @@ class NatSpec(_Model):
         examples=["10.0.2.2"],
     )
     address: Address = Field(
-        description="Address every node has on eth0. Default: host 15 (10.0.2.15), "
-        "or the next free one where the subnet is too small for it.",
+        description="Address every node has on eth0; with nat.shared that of the first gateway. "
+        "Default: host 15 (10.0.2.15), or the next free one where the subnet is too small for it.",
         examples=["10.0.2.15"],
     )
     uplink: Uplink = Field(
         "simulated",
         description="What is behind the gateway. simulated: a namespace plays the Internet "
         "(8.8.8.8 answers ping), so the lab works on a plane. host: the host's real uplink.",
+    )
+    shared: Flag = Field(
+        False,
+        description="true: all eth0 are on one network, with one gateway and one Internet behind "
+        "it. The first gateway node has nat.address, the others the next free addresses outside "
+        "external.pool. So a router's gateway port, or a floating IP, works on whichever node has "
+        "it. nspawn only; with libvirt all eth0 are on one network anyhow. Default: false.",
     )
 
 
@@ -124,6 +143,29 @@ class PrivateSpec(_Model):
         description="What the network is to virtual machines. internal: the lab's own, which "
         "nobody else sees. hostonly: the laptop has its first address; VirtualBox allows that in "
         "192.168.56.0/21 only, unless /etc/vbox/networks.conf says otherwise. Default: internal.",
+    )
+
+
+class NetworkSpec(_Model):
+    """A further network between all nodes, at a card of its own. Everything may be left out."""
+
+    physical_network: PhysicalNetwork | None = Field(
+        None,
+        description="Name of the network in OVN's bridge mappings (physnet1:br-eth2): the card is "
+        "a port of a bridge then, and flat and VLAN networks may be made on it. Left out: none.",
+        examples=["physnet1"],
+    )
+    vlans: VlanRange = Field(
+        "",
+        description="VLANs that Neutron may choose from on the physical network, FIRST:LAST. Left "
+        "out: only those that are asked for by number.",
+        examples=["100:199"],
+    )
+    subnet: Subnet | None = Field(
+        None,
+        description="Network of the nodes' own addresses there, as large as private.subnet: each "
+        "node has the host number that it has on eth1. Left out: nodes have no address.",
+        examples=["192.168.34.0/24"],
     )
 
 
@@ -164,6 +206,59 @@ class ExternalSpec(_Model):
     pool: PoolSpec = Field(description="Allocation pool of the external subnet.")
 
 
+class NeutronSpec(_Model):
+    """What Neutron does besides networks, routers and floating IPs."""
+
+    service_plugins: tuple[ServicePlugin, ...] = Field(
+        (),
+        description="What to switch on: port_forwarding (ports of a floating IP), qos (bandwidth "
+        "limits), trunk (VLANs to an instance), dns (names of ports). Default: none.",
+        examples=[["port_forwarding", "qos"]],
+    )
+    distributed_floating_ip: Flag = Field(
+        False,
+        description="true: the compute of an instance translates its floating IP itself, and has a "
+        "br-ex for it; false: the gateway does. Reached from outside where all eth0 are on one "
+        "network: see nat.shared. Default: false.",
+    )
+    mtu: Count = Field(
+        1500,
+        ge=1280,
+        le=1500,
+        description="MTU of the physical networks that Neutron reckons with, in bytes; networks of "
+        "instances get 58 less, for Geneve. Default: 1500.",
+    )
+
+
+class OvnSpec(_Model):
+    """OVN's own switches."""
+
+    options: tuple[OvnOption, ...] = Field(
+        (),
+        description="Options of northd and of the tunnels' BFD, as KEY=VALUE: those of the column "
+        "options in the table NB_Global (man ovn-nb), such as bfd-min-rx=200. Default: none.",
+        examples=[["bfd-min-rx=200", "bfd-mult=3"]],
+    )
+
+
+class TenantNetworkSpec(_Model):
+    """A further network of instances, on the same router. Everything may be left out."""
+
+    subnet: OpenStackName = Field(
+        description="Name of its subnet. Default: the network's name and -subnet.",
+        examples=["n2-subnet"],
+    )
+    cidr: Subnet = Field(
+        description="Range of the subnet. Default: the next free one as large as tenant.cidr, such "
+        "as 172.16.101.0/24.",
+        examples=["172.16.101.0/24"],
+    )
+    gateway: Address = Field(
+        description="Address of the router in it. Default: the first host, 172.16.101.1.",
+        examples=["172.16.101.1"],
+    )
+
+
 class TenantSpec(_Model):
     """The network instances are on, and the router that leads out of it."""
 
@@ -184,22 +279,51 @@ class TenantSpec(_Model):
         examples=[["8.8.8.8"]],
     )
     router: OpenStackName = Field("r", description="Name of the router. Default: r.")
+    networks: dict[str, TenantNetworkSpec] = Field(
+        {},
+        description="Further networks of instances, by name, each with an interface of the same "
+        "router. With stack ovn they mean nothing. Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": INSTANCE_NAME}},
+    )
 
 
 class InstanceSpec(_Model):
     """One instance. Everything may be left out."""
 
     address: Address = Field(
-        description="Fixed address in tenant.cidr. Left out: host 10 for the first instance, "
-        "11, 12, … for the following, or the next free one.",
+        description="Fixed address in the range of its network. Left out: host 10 for the first "
+        "instance, 11, 12, … for the following, or the next free one.",
         examples=["172.16.100.10"],
+    )
+    network: str | None = Field(
+        None,
+        description="Its network: tenant.network or one of tenant.networks. Default: "
+        "tenant.network.",
+        examples=["n2"],
+    )
+    compute: str | None = Field(
+        None,
+        description="The compute node it runs on. Left out: Nova chooses.",
+        examples=["compute-02"],
+    )
+    image: str | None = Field(
+        None,
+        description="One of images. Left out: image.",
+        examples=["debian"],
+    )
+    flavor: str | None = Field(
+        None,
+        description="One of flavors. Left out: flavor.",
+        examples=["m1.small"],
     )
 
 
 class ImageSpec(_Model):
     """The image instances boot from."""
 
-    name: OpenStackName = Field("cirros", description="Name in Glance. Default: cirros.")
+    name: OpenStackName = Field(
+        "cirros", description="Name in Glance. Default: cirros; of one of images: its key."
+    )
     source: ImageSource = Field(
         "builtin",
         description="builtin (tiny, boots in seconds, needs no Internet), the http:// or https:// "
@@ -211,7 +335,9 @@ class ImageSpec(_Model):
 class FlavorSpec(_Model):
     """The size of instances."""
 
-    name: OpenStackName = Field("m1.nano", description="Name in Nova. Default: m1.nano.")
+    name: OpenStackName = Field(
+        "m1.nano", description="Name in Nova. Default: m1.nano; of one of flavors: its key."
+    )
     vcpus: Count = Field(1, ge=1, le=64, description="Number of virtual CPUs. Default: 1.")
     memory: MiB = Field(128, ge=64, le=1048576, description="Memory in MiB. Default: 128.")
     disk: GiB = Field(
@@ -263,7 +389,17 @@ class LabSpec(_Model):
     )
     nat: NatSpec = Field(description="eth0 of every node: the way to the Internet.")
     private: PrivateSpec = Field(description="eth1 of every node: the network between them.")
+    networks: dict[str, NetworkSpec] = Field(
+        {},
+        description="Further networks between all nodes, by the name of the card: eth2 to eth7. "
+        "Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": "^eth[2-7]$"}},
+    )
     external: ExternalSpec = Field(description="OpenStack's external network, on eth0.")
+    neutron: NeutronSpec = Field(
+        description="What to switch on in Neutron; with stack ovn nothing."
+    )
+    ovn: OvnSpec = Field(description="What to switch on in OVN.")
     tenant: TenantSpec = Field(description="OpenStack's network for instances, and its router.")
     instances: dict[str, InstanceSpec] = Field(
         description="The instances, by name. Default: vm_1.",
@@ -271,6 +407,16 @@ class LabSpec(_Model):
     )
     image: ImageSpec = Field(description="What instances boot: the built-in image or your own.")
     flavor: FlavorSpec = Field(description="How large instances are.")
+    images: dict[str, ImageSpec] = Field(
+        {},
+        description="Further images, by the name that instances ask for them with. Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": INSTANCE_NAME}},
+    )
+    flavors: dict[str, FlavorSpec] = Field(
+        {},
+        description="Further flavors, by the name that instances ask for them with. Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": INSTANCE_NAME}},
+    )
     security_group: OpenStackName = Field(
         "allow-icmp-ssh",
         description="Name of the security group that allows ICMP and SSH from anywhere. "

@@ -1,13 +1,17 @@
 """The rules about networks, addresses and names in a lab.yaml."""
 
-import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from itertools import combinations
 
 from labctl.i18n import tr
-from labctl.spec.defaults import INTERNET_HOST, metadata_port
-from labctl.spec.fields import INSTANCE_NAME
+from labctl.spec.defaults import INTERNET_HOST
+from labctl.spec.instance_rules import (
+    images_and_flavors,
+    instances,
+    tenant_networks,
+    tenant_subnets,
+)
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import KeyPath, dotted, quoted
 from labctl.spec.verdicts import (
@@ -16,7 +20,6 @@ from labctl.spec.verdicts import (
     TENANT,
     RuleReport,
     fix_in_subnet,
-    taken_by,
     why_no_host,
 )
 
@@ -27,7 +30,7 @@ def _subnets(spec: LabSpec, report: RuleReport) -> None:
     networks: dict[KeyPath, IPv4Network] = {
         NAT: spec.nat.subnet,
         PRIVATE: spec.private.subnet,
-        TENANT: spec.tenant.cidr,
+        **tenant_subnets(spec),
     }
     for first, second in combinations(networks, 2):
         if networks[first].overlaps(networks[second]):
@@ -81,6 +84,29 @@ def _nat(spec: LabSpec, report: RuleReport) -> None:
             tr("{address} is already {key}", address=spec.nat.address, key=dotted(other)),
             report.fix_other_address(NAT, subnet),
             other_paths=[other],
+        )
+
+
+def _shared_nat(spec: LabSpec, report: RuleReport) -> None:
+    """With nat.shared every node has an address of its own, outside the pool."""
+    pool, subnet = spec.external.pool, spec.nat.subnet
+    if not spec.nat.shared or pool.start not in subnet or pool.end not in subnet:
+        return
+    pool_size = max(0, int(pool.end) - int(pool.start) + 1)
+    # Besides the network's own two addresses the gateway's is taken, and that of a NAT's DNS.
+    free = subnet.num_addresses - 4 - pool_size
+    if free < len(spec.nodes):
+        report.add(
+            NAT,
+            tr(
+                "with nat.shared each node needs an address on eth0: {n} are needed, {free} are"
+                " free in {subnet}",
+                n=len(spec.nodes),
+                free=max(0, free),
+                subnet=subnet,
+            ),
+            tr("choose a larger network, or a smaller external.pool"),
+            other_paths=[("external", "pool", "start"), ("external", "pool", "end")],
         )
 
 
@@ -152,49 +178,30 @@ def _tenant(spec: LabSpec, report: RuleReport) -> None:
             tr("Neutron takes at most {n} DNS servers", n=_MOST_DNS_SERVERS),
             tr("remove the others"),
         )
-    _instances(spec, report)
 
 
-def _instances(spec: LabSpec, report: RuleReport) -> None:
-    cidr, gateway = spec.tenant.cidr, spec.tenant.gateway
-    other_address = report.fix_other_address(TENANT, cidr)
-    owners: dict[IPv4Address, str] = {}
-    if not spec.instances:
-        report.add(("instances",), tr("is empty"), tr("leave it out for vm_1 of the tutorial"))
-    for name, instance in spec.instances.items():
-        address = instance.address
-        if not re.fullmatch(INSTANCE_NAME, name):
-            report.add_for_key(
-                ("instances", name),
-                tr("cannot name an instance"),
-                tr(
-                    "use up to 64 letters, digits, dots, hyphens and underscores, "
-                    "beginning with a letter, digit or underscore"
-                ),
-            )
-        path: KeyPath = ("instances", name, "address")
-        if reason := why_no_host(address, cidr):
-            report.add(path, reason, fix_in_subnet(cidr), other_paths=[TENANT])
-        elif address == gateway:
+def _switches(spec: LabSpec, report: RuleReport) -> None:
+    """Nothing of what is switched on in Neutron and OVN is given twice."""
+    options = tuple(option.partition("=")[0] for option in spec.ovn.options)
+    for path, names in (
+        (("neutron", "service_plugins"), spec.neutron.service_plugins),
+        (("ovn", "options"), options),
+    ):
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                report.add(
+                    (*path, position),
+                    tr("{value} is given twice", value=name),
+                    tr("keep one of them"),
+                )
+    for name, node in spec.nodes.items():
+        if node.availability_zone and "gateway" not in node.roles:
             report.add(
-                path,
-                tr("{address} is the address of tenant.gateway", address=address),
-                other_address,
-                other_paths=[TENANT, ("tenant", "gateway")],
+                ("nodes", name, "availability_zone"),
+                tr("only gateways are in an availability zone"),
+                tr("add the role gateway, or leave it out"),
+                other_paths=[("nodes", name, "roles")],
             )
-        elif spec.stack == "openstack" and address == metadata_port(cidr, gateway):
-            report.add(
-                path,
-                tr(
-                    "{address} is the address Neutron gives to OVN's DHCP and metadata port",
-                    address=address,
-                ),
-                other_address,
-                other_paths=[TENANT, ("tenant", "gateway")],
-            )
-        if (owner := owners.setdefault(address, name)) != name:
-            path, other = report.later_then_earlier(path, ("instances", owner, "address"))
-            report.add(path, taken_by(address, other[1]), other_address, other_paths=[other])
 
 
 def _names(spec: LabSpec, report: RuleReport) -> None:
@@ -218,4 +225,15 @@ def _names(spec: LabSpec, report: RuleReport) -> None:
         )
 
 
-RULES = (_subnets, _nat, _pool, _tenant, _names)
+RULES = (
+    _subnets,
+    _nat,
+    _shared_nat,
+    _pool,
+    _tenant,
+    tenant_networks,
+    images_and_flavors,
+    instances,
+    _switches,
+    _names,
+)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 
 KeyPath = tuple[str | int, ...]
 """The path to a value in a YAML file: keys of mappings (str) and positions in lists (int)."""
@@ -118,7 +118,7 @@ def choices_of(expected: str) -> list[str]:
 def either(choices: Sequence[str]) -> str:
     """The choices as text: ``a, b or c``."""
     *others, last = choices
-    return tr("{names} or {last}", names=", ".join(others), last=last) if others else last
+    return tr("{names} or {last}", names=tr_list(others), last=last) if others else last
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -8,7 +8,8 @@ from labctl.i18n import tr
 from labctl.spec import network_rules
 from labctl.spec.defaults import LEAST_MEMORY
 from labctl.spec.fields import NODE_NAME
-from labctl.spec.model import LabSpec
+from labctl.spec.model import FlavorSpec, LabSpec
+from labctl.spec.more_networks import more_networks
 from labctl.spec.problems import KeyPath, Problem, printable
 from labctl.spec.source import YamlSource
 from labctl.spec.verdicts import PRIVATE, STACK, RuleReport, fix_in_subnet, taken_by, why_no_host
@@ -29,7 +30,7 @@ def broken_rules(
     `invalid_paths` are values that were reported already; see `RuleReport`.
     """
     report = RuleReport(source, invalid_paths)
-    for rule in (_nodes, _roles, _eth1, _macs, _sizes, *network_rules.RULES):
+    for rule in (_nodes, _roles, _eth1, _macs, _sizes, *network_rules.RULES, more_networks):
         rule(spec, report)
     return report.problems
 
@@ -101,15 +102,12 @@ def _roles(spec: LabSpec, report: RuleReport) -> None:
         report.add(
             ("nodes", controllers[0], "roles"),
             tr("no node has the role {role}", role="gateway"),
-            tr("write {value}", value="[controller, gateway]"),
+            tr(
+                "write {value}, or add a node such as {node}",
+                value="[controller, gateway]",
+                node="gateway-01: {roles: [gateway]}",
+            ),
         )
-    for name in gateways:
-        if controllers and name not in controllers:
-            report.add(
-                ("nodes", name, "roles"),
-                tr("for now the controller is the only gateway a lab can have"),
-                tr("give the role gateway to {node} alone", node=printable(controllers[0])),
-            )
     if not computes:
         report.add(
             ("nodes",),
@@ -165,9 +163,10 @@ def _macs(spec: LabSpec, report: RuleReport) -> None:
 
 
 def _sizes(spec: LabSpec, report: RuleReport) -> None:
-    least, openstack = LEAST_MEMORY[spec.stack], spec.stack == "openstack"
+    openstack = spec.stack == "openstack"
     for name, node in spec.nodes.items():
         path: KeyPath = ("nodes", name, "memory")
+        least = LEAST_MEMORY["ovn" if set(node.roles) == {"gateway"} else spec.stack]
         if openstack and "controller" in node.roles and node.memory < _LEAST_CONTROLLER_MEMORY:
             report.add(
                 path,
@@ -177,24 +176,26 @@ def _sizes(spec: LabSpec, report: RuleReport) -> None:
             )
         elif node.memory < least:
             small = tr("{value} is too small: the least is {least}", value=node.memory, least=least)
-            report.add(path, small, other_paths=[STACK])
+            report.add(path, small, other_paths=[("nodes", name, "roles"), STACK])
     if openstack and report.all_valid(STACK) and report.roles_known():
-        _flavor(spec, report)
+        _flavor(spec, report, ("flavor",), spec.flavor)
+        for name, flavor in spec.flavors.items():
+            _flavor(spec, report, ("flavors", name), flavor)
 
 
-def _flavor(spec: LabSpec, report: RuleReport) -> None:
+def _flavor(spec: LabSpec, report: RuleReport, path: KeyPath, flavor: FlavorSpec) -> None:
     computes = {n: node for n, node in spec.nodes.items() if "compute" in node.roles}
     if not computes:
         return
     # An instance runs on one node, and Nova gives it no more CPUs than that node has, not even
     # with overcommitment.
     cpus = max(node.cpus for node in computes.values())
-    if spec.flavor.vcpus > cpus:
+    if flavor.vcpus > cpus:
         report.add(
-            ("flavor", "vcpus"),
+            (*path, "vcpus"),
             tr(
                 "{vcpus} vCPUs fit on no compute: the largest has {cpus}",
-                vcpus=spec.flavor.vcpus,
+                vcpus=flavor.vcpus,
                 cpus=cpus,
             ),
             tr("ask for {cpus} or fewer, or give a compute more cpus", cpus=cpus),
@@ -203,12 +204,12 @@ def _flavor(spec: LabSpec, report: RuleReport) -> None:
     room = max(node.memory for node in computes.values()) - _RESERVED_HOST_MEMORY
     # Computes with too little memory have been reported already.
     small = any(node.memory < LEAST_MEMORY[spec.stack] for node in computes.values())
-    if spec.flavor.memory > room and not small:
+    if flavor.memory > room and not small:
         report.add(
-            ("flavor", "memory"),
+            (*path, "memory"),
             tr(
                 "{memory} MiB fit on no compute: the largest has {room} for instances",
-                memory=spec.flavor.memory,
+                memory=flavor.memory,
                 room=room,
             ),
             tr("ask for {room} or less, or give a compute more memory", room=room),

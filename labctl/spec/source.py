@@ -59,8 +59,8 @@ class YamlSource:
     """Text, lists, and dicts with text keys; ``null`` and a missing value are None."""
     lines: dict[KeyPath, int]
     """The line of the key (or list item) of every value in the data, counted from 1."""
-    repeated: tuple[tuple[KeyPath, Problem], ...] = ()
-    """Keys given twice, with the problem to report; the data holds the first value of each."""
+    repeated: tuple[tuple[KeyPath, int], ...] = ()
+    """Keys given twice, with the line of the second; the data holds the first value of each."""
 
     def line(self, path: KeyPath) -> int:
         """The line of the value; if it is not in the file, of the nearest mapping around it."""
@@ -71,6 +71,22 @@ class YamlSource:
     def problem(self, path: KeyPath, message: str, fix: str = "") -> Problem:
         """A problem with the value at this path."""
         return Problem(self.file, self.line(path), dotted(path), message, fix)
+
+    def given_twice(self) -> list[Problem]:
+        """What to report of the keys given twice, in the language of now.
+
+        A source may be kept and asked in another language than it was read in.
+        """
+        return [
+            Problem(
+                self.file,
+                line,
+                dotted(path),
+                tr("is given twice, first on line {line}", line=self.lines[path]),
+                tr("keep one of them"),
+            )
+            for path, line in self.repeated
+        ]
 
     def texts(self) -> Iterator[tuple[KeyPath, str]]:
         """Every text in the data with its path."""
@@ -198,7 +214,7 @@ class _Builder:
         self.began = 1
         """The line on which the data begins."""
         self.lines: dict[KeyPath, int] = {}
-        self.repeated: list[tuple[KeyPath, Problem]] = []
+        self.repeated: list[tuple[KeyPath, int]] = []
         self._open: list[_Open] = []
         self._documents = 0
         self._values = 0
@@ -265,9 +281,7 @@ class _Builder:
         if mapping.ignored:
             return
         if key in mapping.into:
-            message = tr("is given twice, first on line {line}", line=self.lines[path])
-            problem = Problem(self.file, line, dotted(path), message, tr("keep one of them"))
-            self.repeated.append((path, problem))
+            self.repeated.append((path, line))
         else:
             self.lines[path] = line
 

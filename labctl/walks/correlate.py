@@ -8,7 +8,7 @@ between nodes, the sender of a frame comes before its receiver.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from labctl.access.packets import Frame
+from labctl.access.packets import Frame, identity
 from labctl.walks.changes import Clocks, packet_path, split_astray
 from labctl.walks.model import Answer, Joined, Names, Point, SentProbe, Sighting, receiver, sender
 
@@ -23,7 +23,7 @@ def join(
     captured = sorted(frames, key=lambda f: (f.time, f.node, f.interface))
     candidates = []
     for sent in _packets(frame for frame in captured if probe.is_sent_as(frame)):
-        request = [frame for frame in captured if _key(frame) == _key(sent[0])]
+        request = [frame for frame in captured if identity(frame) == identity(sent[0])]
         reply = _answer_to(request, captured)
         candidates.append((request, reply))
     if not candidates:
@@ -50,24 +50,15 @@ def _packets(frames: Iterable[Frame]) -> list[list[Frame]]:
     """A list of frames for each packet, in the order in which packets were first seen."""
     packets: dict[tuple[object, ...], list[Frame]] = {}
     for frame in frames:
-        packets.setdefault(_key(frame), []).append(frame)
+        packets.setdefault(identity(frame), []).append(frame)
     return list(packets.values())
-
-
-def _key(frame: Frame) -> tuple[object, ...]:
-    """The fields that stay equal on the whole path."""
-    quoted = frame.quoted.ip_id if frame.quoted is not None else None
-    return (
-        frame.protocol, frame.kind, frame.code, frame.ip_id, frame.sequence, frame.flags,
-        frame.tcp_sequence, frame.payload, quoted,
-    )  # fmt: skip
 
 
 def _answer_to(request: Sequence[Frame], captured: Sequence[Frame]) -> list[Frame]:
     """All frames of the first packet that answers the request."""
     for frame in captured:
         if any(_answers(frame, sent) for sent in request):
-            return [same for same in captured if _key(same) == _key(frame)]
+            return [same for same in captured if identity(same) == identity(frame)]
     return []
 
 

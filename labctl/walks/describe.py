@@ -4,15 +4,17 @@ The texts may contain what a guest sent, unchanged: the caller must sanitize or 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from labctl.access.packets import Frame
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.walks.arp import ArpQuestion
 from labctl.walks.causes import Cause
 from labctl.walks.explain import Traced
-from labctl.walks.model import Change, Hop, PacketPath
-from labctl.walks.ovntrace import TraceEvent
+from labctl.walks.model import Change, Encap, Hop, PacketPath
+from labctl.walks.ovntrace import DROP_KINDS, TraceEvent
 from labctl.walks.walk import Walk
 
 
@@ -106,7 +108,7 @@ def question_of(question: ArpQuestion, walk: Walk) -> str:
     asker = question.asker
     if name:
         asker = tr("{text} ({detail})", text=name, detail=question.asker)
-    places = ", ".join(
+    places = tr_list(
         tr("{interface} of {node}", interface=interface, node=place_name(node))
         for node, _, interface in (place.partition(" ") for place in question.seen)
     )
@@ -115,7 +117,7 @@ def question_of(question: ArpQuestion, walk: Walk) -> str:
             "ARP: {asker} asks who has {address}, on {places}; nobody answers",
             asker=asker, address=question.target, places=places,
         )  # fmt: skip
-    owners = ", ".join(mac_label(answer.mac, walk) for answer in question.answers)
+    owners = tr_list(mac_label(answer.mac, walk) for answer in question.answers)
     return tr(
         "ARP: {asker} asks who has {address}, on {places}; answered by {owners}",
         asker=asker, address=question.target, places=places, owners=owners,
@@ -185,6 +187,7 @@ def cause_of(cause: Cause, walk: Walk) -> str:
                 **words,
             )
         case "two-owners":
+            words["found"] = tr_list(cause.found.split(", "))
             text = tr("{subject} has more than one owner: {found}", **words)
     return text
 
@@ -287,7 +290,10 @@ def change_of(change: Change, walk: Walk) -> str:
             before, after = (mac_label(str(mac), walk) for mac in (change.before, change.after))
             return f"{FIELDS[change.field]} {before} → {after}"
         case name:
-            return f"{FIELDS.get(name, name)} {change.before} → {change.after}"
+            # A VLAN tag may be put on or taken off.
+            values = [change.before, change.after]
+            texts = [tr("none") if value is None else str(value) for value in values]
+            return f"{FIELDS.get(name, name)} {' → '.join(texts)}"
 
 
 def why_of(change: Change) -> str:
@@ -384,7 +390,48 @@ def notes_on(walk: Walk) -> Iterator[str]:
     if astray:
         yield tr(
             "a copy was flooded to {places}: br-ex did not know the MAC address yet",
-            places=", ".join(sorted(astray)),
+            places=tr_list(sorted(astray)),
         )
     if walk.pcaps:
-        yield tr("captures: {files}", files=", ".join(walk.pcaps.values()))
+        yield tr("captures: {files}", files=tr_list(walk.pcaps.values()))
+
+
+def target_label(walk: Walk) -> str:
+    """Whom the packet was sent to: the name, and the address where that is another word."""
+    target = walk.target
+    return target.name if target.name == target.address else f"{target.name} ({target.address})"
+
+
+def tunnel_texts(encap: Encap) -> list[str]:
+    """The outer addresses and VNI of a tunnelled packet, then its option, if it has one."""
+    where = f" = {encap.datapath}" if encap.datapath else ""
+    texts = [f"Geneve {encap.src} → {encap.dst}  vni {encap.vni}{where}"]
+    if encap.ingress_key is not None:
+        texts.append(
+            f"{encap.option_class:#x} {encap.option_data}: {encap.ingress_key}"
+            f" {encap.ingress_port} → {encap.egress_key} {encap.egress_port}"
+        )
+    return texts
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A logical router or switch on the packet's way, and what ovn-trace says it decides there."""
+
+    datapath: str
+    label: str
+    kind: str
+    """In the reader's language."""
+    decisions: Sequence[tuple[str, bool]]
+    """(text, whether it drops the packet)"""
+
+
+def datapaths_to_show(traced: Traced, walk: Walk) -> Iterator[Passed]:
+    """The logical routers and switches that the packet passes, in its order."""
+    for datapath, group in groupby(events_to_show(traced, walk), key=lambda event: event.datapath):
+        yield Passed(
+            datapath,
+            walk.labels.datapaths.get(datapath, datapath),
+            tr("router") if datapath in walk.labels.routers else tr("switch"),
+            [(decision(event, walk), event.kind in DROP_KINDS) for event in group],
+        )

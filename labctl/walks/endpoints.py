@@ -12,7 +12,7 @@ from labctl.access.guest import Guest
 from labctl.access.instance import find_instance
 from labctl.access.ovsdb import list_command, parse_table
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.spec.defaults import INTERNET_HOST
 from labctl.topology import Topology
 from labctl.walks import logical_network
@@ -141,6 +141,8 @@ class EndpointFinder:
             workload = self._workload(name)
             if source.kind == "instance":
                 return workload
+            if self._is_outside(workload):  # it has its own address on the external network
+                return workload
             if not (floating := self._outer_address(workload.address)):
                 raise LabError(
                     tr("{name} has no floating IP, so nobody outside reaches it", name=name),
@@ -148,6 +150,11 @@ class EndpointFinder:
                 ) from None
             return replace(workload, address=floating, inner=workload.address)
         return self._by_address(address)
+
+    def _is_outside(self, workload: Endpoint) -> bool:
+        """Whether its network has a way to a physical network of its own, by a localnet port."""
+        port = self.network.by_mac(workload.mac)
+        return port is not None and self.network.localnet(port.datapath) is not None
 
     def _by_address(self, address: str) -> Endpoint:
         """The node or instance that has a (fixed or floating) address, else the bare address."""
@@ -171,7 +178,7 @@ class EndpointFinder:
             names = [port.name for port in self.network.ports if port.type == ""]
             raise LabError(
                 tr("there is no node and no workload {name}", name=name),
-                hint=tr("there are: {names}", names=", ".join([*self._node_names(), *names])),
+                hint=tr("there are: {names}", names=tr_list([*self._node_names(), *names])),
                 code=EXIT_USAGE,
             )
         try:
@@ -180,7 +187,7 @@ class EndpointFinder:
             raise LabError(tr("OpenStack does not answer: {said}", said=str(error))) from error
         except LabError as error:
             error.hint = (error.hint + tr("; ") if error.hint else "") + tr(
-                "the nodes are: {names}", names=", ".join(self._node_names())
+                "the nodes are: {names}", names=tr_list(self._node_names())
             )
             raise
         bound = self.network.port(instance.port)

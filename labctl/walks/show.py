@@ -1,7 +1,7 @@
 """Shows a walk in a terminal: hops and changes at the left, the answer of ovn-trace beside them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 
 from labctl.access.packets import Frame
 from labctl.i18n import tr, tr_n
@@ -9,19 +9,19 @@ from labctl.terminal.console import Console
 from labctl.terminal.text import Line, Span, Style, cell_width, hang, sanitize
 from labctl.walks.describe import (
     change_of,
-    decision,
-    events_to_show,
+    datapaths_to_show,
     mac_label,
     notes_on,
     place_name,
     reasons_of,
+    target_label,
     title_of,
+    tunnel_texts,
     verdict,
     whereabouts,
     why_of,
 )
-from labctl.walks.model import Change, Encap, Hop, PacketPath
-from labctl.walks.ovntrace import DROP_KINDS
+from labctl.walks.model import Change, Hop, PacketPath
 from labctl.walks.walk import Walk
 
 _SIDE_BY_SIDE = 110
@@ -31,11 +31,9 @@ _MIN_WIDTH, _MAX_WIDTH = 40, 132
 
 def show(walk: Walk, console: Console) -> None:
     """Print the whole walk, within the console's width."""
-    target = walk.target.name
-    if walk.target.name != walk.target.address:
-        target = f"{target} ({walk.target.address})"
     port = f" {walk.port}" if walk.port is not None else ""
-    console.heading(f"{walk.protocol}{port}: {walk.source.name} ({walk.source.address}) → {target}")
+    source = f"{walk.source.name} ({walk.source.address})"
+    console.heading(f"{walk.protocol}{port}: {source} → {target_label(walk)}")
     width = max(_MIN_WIDTH, min(console.width or 100, _MAX_WIDTH))
     for attempt in walk.attempts[:-1]:
         console.say(attempt.outcome)
@@ -89,7 +87,8 @@ def _hop(hop: Hop, number: int, walk: Walk) -> Iterator[Line]:
         (f"  vlan {frame.vlan}" if frame.vlan is not None else "", {"vlan"} & changed),
     )
     if hop.encap is not None:
-        yield from _tunnel(hop.encap)
+        for number, text in enumerate(tunnel_texts(hop.encap)):
+            yield _line((text, ()), style="dim" if number else "plain")
     if not hop.changes and hop.encap is None:
         yield _line((_macs(frame, walk), ()), style="dim")
     yield from _changes(hop.changes, walk)
@@ -108,21 +107,6 @@ def _line(*parts: tuple[str, object], style: Style = "plain") -> Line:
 
 def _macs(frame: Frame, walk: Walk) -> str:
     return f"{mac_label(frame.src_mac, walk)} → {mac_label(frame.dst_mac, walk)}"
-
-
-def _tunnel(encap: Encap) -> Iterator[Line]:
-    where = f" = {encap.datapath}" if encap.datapath else ""
-    yield _line(("Geneve ", ()), (f"{encap.src} → {encap.dst}  vni {encap.vni}{where}", ()))
-    if encap.ingress_key is not None:
-        yield _line(
-            (
-                f"{encap.option_class:#x} {encap.option_data}:"
-                f" {encap.ingress_key} {encap.ingress_port}"
-                f" → {encap.egress_key} {encap.egress_port}",
-                (),
-            ),
-            style="dim",
-        )
 
 
 def _changes(changes: Sequence[Change], walk: Walk) -> Iterator[Line]:
@@ -146,13 +130,10 @@ def _explained(path: PacketPath, walk: Walk) -> list[Line]:
     if traced.trace.assumed:
         text = tr("told that conntrack translates {what}", what=traced.trace.assumed)
         lines.append((Span(f"  {text}", "dim"),))
-    for datapath, group in groupby(events_to_show(traced, walk), key=lambda event: event.datapath):
-        kind = tr("router") if datapath in walk.labels.routers else tr("switch")
-        name = walk.labels.datapaths.get(datapath, datapath)
-        lines.append((Span("  "), Span(name, "bold"), Span(f"  {kind}", "dim")))
-        for event in group:
-            bad = event.kind in DROP_KINDS
-            lines.append((Span("    "), Span(decision(event, walk), "bad" if bad else "plain")))
+    for passed in datapaths_to_show(traced, walk):
+        lines.append((Span("  "), Span(passed.label, "bold"), Span(f"  {passed.kind}", "dim")))
+        for text, drops in passed.decisions:
+            lines.append((Span("    "), Span(text, "bad" if drops else "plain")))
     return lines
 
 

@@ -33,8 +33,13 @@ external:
   subnet: "$(touch /tmp/labctl-pwned)"
   pool: {start: 192.168.121.200, end: 192.168.121.209}
 tenant:
-  {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "r 2"}
-instances: {web: {address: 10.9.8.20}, db: {address: 10.9.8.21}}
+  {network: web net, subnet: web subnet, cidr: 10.9.8.0/25, gateway: 10.9.8.126, router: "r 2",
+   networks: {back: }}
+instances:
+  web: {address: 10.9.8.20}
+  db: {address: 10.9.8.21, compute: hv-b}
+  far: {network: back, compute: hv-a, flavor: tiny}
+flavors: {tiny: {memory: 128}}
 image: {name: own, source: ./own.qcow2, user: cirros}
 flavor: {name: small, memory: 160}
 security_group: let ping & ssh in
@@ -60,6 +65,13 @@ def other(make_lab: Callable[[str, str], Cli], neighbour: Cli) -> Iterator[Cli]:
     (cli.directory / "own.qcow2").unlink()
 
 
+def status_when_up(lab: Cli) -> dict[str, Any]:
+    report: dict[str, Any] = lab.json("status")
+    troubles = [*report["troubles"], *(node["troubles"] for node in report["nodes"])]
+    assert report["state"] == "up", troubles
+    return report
+
+
 def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:
     for event, step, sig in (
         ("step_started", "host-network", signal.SIGKILL),
@@ -71,14 +83,16 @@ def test_create_goes_on_after_kills_anywhere(other: Cli) -> None:
     other("up", expect=1)
     assert "not finished" in other.stderr
     other("create")
-    report = other.json("status")
-    assert report["state"] == "up"
+    report = status_when_up(other)
     assert {one["name"]: one["status"] for one in report["instances"]} == {
         "web": "ACTIVE",
         "db": "ACTIVE",
+        "far": "ACTIVE",
     }
+    hosts = {one["name"]: one["host"] for one in report["instances"]}
+    assert (hosts["db"], hosts["far"]) == ("hv-b", "hv-a")
     services = other("ssh", "ctl", "--", "mariadb", "-Ne", "select count(*) from nova.instances")
-    assert services.split() == ["2"], "no instance was made twice"
+    assert services.split() == ["3"], "no instance was made twice"
 
 
 def test_replay_holds_for_other_values(other: Cli) -> None:
@@ -115,7 +129,7 @@ def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
         subprocess.run(["bash", "-c", command.replace("sudo ", "")], check=True)
     neighbour("destroy")
     assert not (neighbour.directory / ".labctl").exists()
-    assert other.json("status")["state"] == "up"
+    status_when_up(other)
 
 
 PRIVATE_AND_ALIKE = re.compile(
@@ -177,7 +191,7 @@ def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:
         assert "lab.yaml" in other.stderr
     finally:
         file.write_text(OTHER, encoding="utf-8")
-    assert other.json("status")["state"] == "up"
+    status_when_up(other)
 
 
 def test_a_full_disk_is_told_and_survived(

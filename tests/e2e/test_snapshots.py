@@ -210,6 +210,7 @@ def test_killed_while_it_deletes(lab: Cli, before: list[str]) -> None:
     assert set(kept(lab)) == {"base", "start"}
 
 
+@pytest.mark.long
 def test_killed_on_the_way(lab: Cli, before: list[str]) -> None:
     whole = os.environ.get("LABCTL_SWEEP")
     points = [point for work in WORKS for point in events(lab, work)] if whole else SHORT

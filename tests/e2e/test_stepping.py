@@ -85,6 +85,7 @@ def test_another_lesson_is_taken_back(lab: Cli) -> None:
 
 
 # -- practising ------------------------------------------------------------------------------------
+@pytest.mark.long
 def test_practice_with_commands_typed_over_ssh(lab: Cli) -> None:
     task = lab.json("start", "floating-ip", "--practice")
     assert "ext_n2" in task["task"]
@@ -170,6 +171,7 @@ def test_a_nat_rule_deleted_behind_openstacks_back(day: Cli) -> None:
     assert failing(day) == set()
 
 
+@pytest.mark.long
 def test_the_security_group_removed(day: Cli) -> None:
     on(day, CONTROLLER, "openstack server remove security group vm_1 allow-icmp-ssh")
     try:

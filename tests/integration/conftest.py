@@ -1,19 +1,25 @@
 """What several integration tests drive."""
 
-import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
+
+from tests import browser
+from tests.integration.page_server import Served, page_of
 
 
 @pytest.fixture(scope="module")
 def chromium(require: Callable[..., None]) -> Iterator[Browser]:
     require("chromium")
-    arguments = ["--disable-gpu", "--disable-quic"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # Chromium's sandbox refuses root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """The page of `labctl open`, served on 127.0.0.1."""
+    running = Served(page_of(tmp_path))
+    yield running
+    running.stop()

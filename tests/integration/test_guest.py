@@ -519,3 +519,26 @@ def test_a_node_that_hangs_is_given_up(
     finally:
         netns.kill(namespace)
         netns.delete(namespace)
+
+
+def test_an_idle_connection_hardly_wakes_up_and_is_closed_at_once(server: Server) -> None:
+    guest = server.guest()
+    before = set(threading.enumerate())
+    guest.run("true")
+    (reader,) = set(threading.enumerate()) - before
+    task = Path(f"/proc/self/task/{reader.native_id}/status")
+    time.sleep(0.5)
+
+    def wake_ups() -> int:
+        line = next(line for line in task.read_text().splitlines() if line.startswith("voluntary"))
+        return int(line.split()[1])
+
+    first = wake_ups()
+    time.sleep(1)
+    assert wake_ups() - first <= 3
+    assert guest.run("echo answered").stdout == "answered\n"
+    began = time.monotonic()
+    guest.close()
+    assert time.monotonic() - began < 1
+    reader.join(1)
+    assert not reader.is_alive()

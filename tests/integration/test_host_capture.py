@@ -1,35 +1,22 @@
 """Listening at the far end of a cable between two namespaces, without tcpdump on this machine."""
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from uuid import uuid4
 
 import pytest
 
 from labctl.access.packets import frames
 from labctl.providers import HostEnd, netns
 from labctl.providers.host_capture import listening, pcap
+from tests.integration.cables import cabled
 
 
 @pytest.fixture
 def cable(require: Callable[..., None]) -> Iterator[tuple[str, HostEnd]]:
     """(the node's namespace, the far end of its eth0), with addresses."""
     require("ip", "ethtool", root=True)
-    name = f"labctl-test-{uuid4().hex[:8]}"
-    node, far = name, f"{name}.nat"
-    try:
-        for space in (node, far):
-            netns.ensure(space)
-        netns.cable((node, "eth0"), "52:54:00:00:00:01", (far, "nat0"))
-        for space, device, address in ((node, "eth0", "10.0.2.15"), (far, "nat0", "10.0.2.2")):
-            subprocess.run(
-                ["ip", "-n", space, "addr", "add", f"{address}/24", "dev", device], check=True
-            )
-        yield node, HostEnd(far, "nat0")
-    finally:
-        for space in (node, far):
-            netns.delete(space)
+    with cabled("eth0", "10.0.2.15", "nat0", "10.0.2.2") as ends:
+        yield ends
 
 
 def knock(space: str) -> None:

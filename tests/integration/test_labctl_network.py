@@ -7,8 +7,10 @@ same script on real nodes with the real Open vSwitch.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "provision" / "files" / "labctl-network"
 MAC = {"eth0": "52:54:00:00:00:10", "eth1": "52:54:00:00:00:11"}
+FURTHER = {"eth2": "52:54:00:00:00:12", "eth3": "52:54:00:00:00:13"}
 
 _INSIDE = """set -e
 mount --make-rprivate /
@@ -106,8 +109,9 @@ class Node:
         """Cards by their names now: cards(ens3="eth0") has the MAC of eth0 at ens3."""
         for name, nic in names.items():
             self.sh(f"{self._ip} link add {name} type veth peer name p-{name}")
-            self.sh(f"{self._ip} link set {name} address {MAC[nic]} up; ip link set p-{name} up")
-            self.seen(name, MAC[nic], hardware=True)
+            mac = (MAC | FURTHER)[nic]
+            self.sh(f"{self._ip} link set {name} address {mac} up; ip link set p-{name} up")
+            self.seen(name, mac, hardware=True)
 
     def seen(self, name: str, mac: str, *, hardware: bool) -> None:
         """What sysfs shows of an interface."""
@@ -117,7 +121,9 @@ class Node:
         if hardware:
             (shown / "device").mkdir()
 
-    def environment(self, *, gateway: bool) -> None:
+    def environment(
+        self, *, gateway: bool, extra: str = "", mappings: str = "", patience: int = 1
+    ) -> None:
         values = {
             "NODE_NAME": "node-1",
             "DATAPATH": "system",
@@ -127,11 +133,15 @@ class Node:
             "ETH0_MAC": MAC["eth0"],
             "ETH1_ADDRESS": "192.168.33.10/24",
             "ETH1_MAC": MAC["eth1"],
-            "BRIDGE_MAPPINGS": "extnet0:br-ex",
-            "IS_GATEWAY": "yes" if gateway else "no",
-            "PATIENCE": "1",
+            "BRIDGE_MAPPINGS": "extnet0:br-ex" if gateway else mappings,
+            "EXTRA_NICS": extra,
+            "HAS_BR_EX": "yes" if gateway else "no",
+            "CMS_OPTIONS": "enable-chassis-as-gw" if gateway else "",
+            "PATIENCE": str(patience),
         }
-        text = "".join(f"{name}={value}\n" for name, value in values.items())
+        asked = (SCRIPT.parent / "network.env").read_text(encoding="utf-8").split()
+        assert list(values) == asked, "the script is given these in a lab"
+        text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
         self.sh(f"cat >/etc/labctl/network.env <<'E'\n{text}E")
 
     def network(self, *words: str, expect: int = 0) -> str:
@@ -209,8 +219,28 @@ def test_the_gateways_address_moves_into_br_ex(node: Node) -> None:
         assert node.macs["br-ex"] == MAC["eth0"]  # what the other side has learnt stays true
     asked = (node.directory / "vsctl").read_text()
     assert "--may-exist add-port br-ex eth0" in asked
-    assert "external_ids:ovn-bridge-mappings=extnet0:br-ex" in asked
+    assert 'external_ids:ovn-bridge-mappings="extnet0:br-ex"' in asked
+    assert 'external_ids:ovn-cms-options="enable-chassis-as-gw"' in asked
     assert "--timeout=30" in asked
+
+
+def test_further_cards_get_their_names_bridges_and_addresses(node: Node) -> None:
+    node.cards(eth0="eth0", eth1="eth1", ens9="eth2", ens8="eth3")
+    extra = [
+        f"eth2 {FURTHER['eth2']} 192.168.50.10/24 br-eth2",
+        f"eth3 {FURTHER['eth3']} 192.168.60.10/24 -",
+    ]
+    node.environment(gateway=False, extra="\n".join(extra), mappings="flat0:br-eth2")
+    expected = PLAIN | {"br-eth2": ["192.168.50.10/24"], "eth3": ["192.168.60.10/24"]}
+    for _ in range(2):
+        node.network()
+        assert node.addresses == expected
+        assert node.macs["eth2"] == node.macs["br-eth2"] == FURTHER["eth2"]
+        assert node.default_routes == [("10.0.2.2", "eth0")]
+    asked = (node.directory / "vsctl").read_text()
+    assert "--may-exist add-port br-eth2 eth2" in asked
+    assert 'external_ids:ovn-bridge-mappings="flat0:br-eth2"' in asked
+    assert "br-ex" not in asked
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -258,9 +288,21 @@ def test_a_bridge_with_the_address_is_no_card(node: Node) -> None:
     assert "br-ex" in node.macs
 
 
+def test_cards_that_come_late_are_waited_for(node: Node) -> None:
+    """At the boot of a slow machine: their driver is still being loaded."""
+    node.environment(gateway=False)
+    late = threading.Timer(1.5, lambda: node.cards(ens3="eth0", eth1="eth1"))
+    late.start()
+    try:
+        node.network()
+    finally:
+        late.join()
+    assert {name: node.macs[name] for name in ("eth0", "eth1")} == MAC
+
+
 def test_no_card_has_the_address(node: Node) -> None:
     node.cards(eth1="eth1")
-    node.environment(gateway=False)
+    node.environment(gateway=False, patience=0)  # else it would wait for one
     said = node.network(expect=1)
     assert said == (
         "no network card has the address 52:54:00:00:00:10, which is eth0 in lab.yaml\n"

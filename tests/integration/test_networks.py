@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from labctl.providers import netns
-from labctl.providers.nspawn import uplink
+from labctl.providers.nspawn import shared_nat, uplink
 from labctl.spec.defaults import INTERNET_HOST
 from labctl.spec.load import parse_spec
 from labctl.topology import Topology, build_topology
@@ -47,6 +47,30 @@ def node_and_nat(prefix: str, number: int) -> tuple[str, str]:
     netns.cable((node, "eth0"), f"52:54:00:00:00:0{number}", (nat, "nat0"))
     sh(node, "ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2")
     return node, nat
+
+
+def test_all_nodes_of_a_shared_nat_meet_behind_one_gateway(prefix: str, tmp_path: Path) -> None:
+    lab = topology("simulated")
+    nat = f"{prefix}shared.nat"
+    shared_nat.ensure(nat, lab)
+    nodes = [f"{prefix}node{number}" for number in range(3)]
+    gateway = shared_nat.mac(nat, shared_nat.DEVICE)
+    for number, node in enumerate(nodes):
+        netns.ensure(node)
+        port = shared_nat.port(number)
+        # The lowest address of all: a bridge would take it, had it none of its own.
+        netns.cable((node, "eth0"), f"02:00:00:00:00:0{number}", (nat, port))
+        shared_nat.plug(nat, number)
+        assert netns.link_ready(nat, port, master=shared_nat.DEVICE)
+        sh(node, f"ip addr add 10.0.2.1{5 + number}/24 dev eth0; ip route add default via 10.0.2.2")
+        shared_nat.ensure(nat, lab)
+        uplink.ensure(nat, lab, number=0, lab_id="00000000", log=tmp_path / "log")
+    for number, node in enumerate(nodes):
+        assert f"You come from 10.0.2.1{5 + number}".encode() in http(node, str(INTERNET_HOST))
+    # Who refuses a connection was reached.
+    with pytest.raises(ConnectionRefusedError):
+        netns.dial(nodes[0], "10.0.2.17", 22, timeout=2)
+    assert shared_nat.mac(nat, shared_nat.DEVICE) == gateway
 
 
 def http(namespace: str, host: str) -> bytes:

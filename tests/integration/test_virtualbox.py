@@ -369,6 +369,7 @@ def test_status(made: Made) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_machine_killed_under_us(made: Made) -> None:
     """Its process dies: status says so, the next create boots it again."""
     lab = made.lab
@@ -381,7 +382,8 @@ def test_a_machine_killed_under_us(made: Made) -> None:
     assert "labctl up" in refused
     state = LabState(lab.directory)
     before = state.console_log("hypervisor").read_bytes()
-    lab("create", expect=1)
+    said = lab("create", expect=1)
+    assert "10-packages.sh failed" in said, said
     assert "uid=0(root)" in lab("ssh", "hypervisor", "--", "id")
     assert state.earlier_console_log("hypervisor").read_bytes() == before
     assert state.console_log("hypervisor").stat().st_size > 0

@@ -11,6 +11,7 @@ import pytest
 from tests.virtualbox.nat_experiment import CARD, FLOATING, NAT_MAC, ROUTER
 from tests.virtualbox.rig import TOOLS, Rig
 
+pytestmark = pytest.mark.long  # three minutes; only another VirtualBox gives other answers
 REPOSITORY = Path(__file__).parents[2]
 
 ANSWERS = {

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog, Message
 
+from labctl.classroom.engine import STATES
+from labctl.classroom.openstack.quotas import TITLES as QUOTAS
 from labctl.cli.help import COMMON
 from labctl.doctor.show import TITLES
 from labctl.i18n import catalogue_path
@@ -21,7 +23,7 @@ from labctl.lessons.load import MESSAGES
 from labctl.providers.registry import entries
 from labctl.provisioning.stages import SCRIPTS
 from labctl.spec.fields import RESERVED
-from labctl.spec.load import WANTED
+from labctl.spec.forms import WANTED
 from labctl.spec.source import SYNTAX
 from scripts import messages
 
@@ -77,6 +79,8 @@ def in_tables() -> Iterator[tuple[str, str]]:
     )
     yield from (("fields.RESERVED", reason) for reason in RESERVED.values())
     yield from (("spec.WANTED", wanted) for wanted in WANTED.values())
+    yield from (("engine.STATES", state) for state in STATES.values())
+    yield from (("quotas.TITLES", title) for title in QUOTAS.values())
     yield from (("help.COMMON", ours) for _, ours in COMMON)
     yield from (("lessons.MESSAGES", says) for says in MESSAGES.values())
     yield from (("show.TITLES", title) for title in TITLES.values())
@@ -93,8 +97,8 @@ def in_tables() -> Iterator[tuple[str, str]]:
 
 def test_what_tables_hold_is_marked(collected: Catalog) -> None:
     tables = list(in_tables())
-    # Six names have a pattern, each with a message and a mend.
-    assert sum(place.startswith("fields.py:") for place, _ in tables) == 12
+    # Nine names have a pattern, each with a message and a mend.
+    assert sum(place.startswith("fields.py:") for place, _ in tables) == 18
     unmarked = [f"{place}: {text!r}" for place, text in tables if collected.get(text) is None]
     assert not unmarked, "put these into mark(…):\n" + "\n".join(unmarked)
 

@@ -22,6 +22,7 @@ from labctl.lab import Lab
 from labctl.lessons.load import parse_lesson
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
+from labctl.lessons.requirements import Requirements
 from labctl.providers.nspawn.provider import NspawnProvider
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import Provisioner
@@ -158,7 +159,7 @@ def section(name: str, heading: str) -> str:
     return re.split(rf"^#{{1,{len(marks)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
-@pytest.mark.parametrize("model", [Lesson, Checkpoint, Fact, Claim, Capture])
+@pytest.mark.parametrize("model", [Lesson, Requirements, Checkpoint, Fact, Claim, Capture])
 def test_every_field_of_a_lesson_is_described(model: type[BaseModel]) -> None:
     expected = {field.alias or name for name, field in model.model_fields.items()}
     assert set(rows(section("docs/lessons.md", f"### {model.__name__}"))) == expected
@@ -184,8 +185,15 @@ def test_the_values_templates_see_are_the_topologys() -> None:
 
 
 def test_the_lesson_shown_is_a_lesson() -> None:
-    (shown,) = (text for text in blocks("docs/lessons.md", "yaml") if "checkpoints:" in text)
-    assert parse_lesson(shown.encode(), "chassis.yaml").id == "chassis"
+    shown = [text for text in blocks("docs/lessons.md", "yaml") if "checkpoints:" in text]
+    whole, common, lesson = shown
+    assert parse_lesson(whole.encode(), "chassis.yaml").id == "chassis"
+    # As a file of its own it has a head, too.
+    assert lesson.startswith("# lesson.yaml\n")
+    lesson = f"id: mine\ntitle: Mine\ngoal: Share.\n{lesson}"
+    parts = (("common.yaml", common.encode()),)
+    ids = [point.id for point in parse_lesson(lesson.encode(), "lesson.yaml", parts).checkpoints]
+    assert ids == ["look", "look-again"]
 
 
 # -- architecture ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Two languages: which one is meant, and a catalogue that cannot break a message."""
 
+import ast
 import gettext
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import labctl.i18n
-from labctl.i18n import current_language, detect_language, mark, set_language, tr, tr_n
+from labctl.i18n import current_language, detect_language, mark, set_language, tr, tr_list, tr_n
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,40 @@ def test_without_a_catalogue_labctl_speaks_english(
         assert tr("{n} failed", n=2) == "2 failed"
         assert tr_n("{n} row", "{n} rows", n=1) == "1 row"
     labctl.i18n.translations.cache_clear()
+
+
+def test_a_list_is_written_as_the_language_does() -> None:
+    assert tr_list(["amd64", "arm64"]) == "amd64, arm64"
+    set_language("zh-TW")
+    assert tr_list(["amd64", "arm64"]) == "amd64、arm64"
+    assert tr_list(number for number in (1,)) == "1"
+    assert tr_list(()) == ""
+
+
+NO_SENTENCE = {
+    "cli/schemas.py",  # the title of a JSON Schema
+    "i18n.py",
+    "lessons/claims.py",  # what templates are filled with, and `key=value`
+    "lessons/evidence.py",  # `column=value`, as a lesson would write it
+    "lessons/matching.py",  # what claims compare
+    "lessons/requirements.py",  # a line of lab.yaml
+    "spec/fields.py",  # for pydantic, whose message is replaced
+    "walks/causes.py",  # for `walk --json`; walks/describe.py makes the sentence
+}
+"""Files of labctl that join data with commas, the same in every language."""
+
+
+def test_lists_in_messages_are_joined_by_tr_list() -> None:
+    root = Path(labctl.i18n.__file__).parent
+    joined = {
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(call, ast.Attribute) and call.attr == "join"
+        and isinstance(call.value, ast.Constant)
+        and call.value.value in (", ", "、")
+    }  # fmt: skip
+    assert joined == NO_SENTENCE
 
 
 def test_the_empty_text_is_not_the_header_of_the_catalogue() -> None:

@@ -43,7 +43,8 @@ def test_the_tutorials_lab() -> None:
     assert lab.tenant_cidr == IPv4Network("172.16.100.0/24")
     assert lab.tenant_gateway == IPv4Address("172.16.100.1")
     assert lab.dns == (IPv4Address("8.8.8.8"),)
-    assert lab.instances == (Instance("vm_1", IPv4Address("172.16.100.10")),)
+    address = IPv4Address("172.16.100.10")
+    assert lab.instances == (Instance("vm_1", address, "n1", "", lab.image, lab.flavor),)
     assert lab.image == ImageSpec(name="cirros", source="builtin", user="cirros")
     assert lab.flavor == FlavorSpec(name="m1.nano", vcpus=1, memory=128, disk=1)
     assert (lab.security_group, lab.keypair, lab.uplink) == (
@@ -317,3 +318,24 @@ def test_the_public_names_are_documented() -> None:
         "Topology",
     ):
         assert getattr(topology, name).__doc__
+
+
+def test_gateways_are_what_lab_yaml_says() -> None:
+    nodes = "{control: {roles: [controller]}, g: {roles: [gateway]}, c: {roles: [gateway, compute]}"
+    lab = build(f"name: x\nnodes: {nodes}, d: }}")
+    assert [node.name for node in lab.gateways] == ["g", "c"]
+    assert not lab.controller.is_gateway
+    assert [node.name for node in lab.computes] == ["c", "d"]
+    # A gateway without another role has no service of OpenStack.
+    assert lab.node("g").spec.memory == 512
+    assert [node.spec.memory for node in lab.nodes] == [4096, 512, 3072, 3072]
+    assert len({node.eth0.address for node in lab.nodes}) == 1
+
+
+def test_a_shared_nat_gives_each_node_an_address() -> None:
+    nodes = "{control: {roles: [controller]}, g: {roles: [gateway]}, h: {roles: [gateway]}, c: }"
+    lab = build(f"name: x\nnat: {{shared: true}}\nnodes: {nodes}\n")
+    # The first gateway has nat.address, whatever its place in lab.yaml.
+    assert {node.name: str(node.eth0.address) for node in lab.nodes} == {
+        "control": "10.0.2.16/24", "g": "10.0.2.15/24", "h": "10.0.2.17/24", "c": "10.0.2.18/24",
+    }  # fmt: skip

@@ -22,11 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from labctl.providers.vagrant.vboxmanage_errors import passes
 
 SOURCE = Path(__file__).resolve().parent
 SUITE = "sid"
@@ -136,6 +139,10 @@ def logged(argv: Sequence[str], log: Path, env: dict[str, str] | None = None) ->
         raise RuntimeError(f"{shlex.join(argv)}\nfailed with {done.returncode}; {log}:\n{tail}")
 
 
+TRIES = 3
+"""Of a VBoxManage whose service is just starting or ending."""
+
+
 class Rig:
     """The namespaces with VirtualBox in them, while the `with` block lasts.
 
@@ -226,12 +233,18 @@ class Rig:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in there to its end; `more` are environment variables.
 
-        With `check` a failure raises RuntimeError with what the command said.
+        With `check` a failure raises RuntimeError with what the command said. A VBoxManage that
+        met its service at the wrong moment is asked again, as a person would (see
+        labctl/providers/virtualbox/service.py).
         """
-        done = subprocess.run(
-            self.argv(argv, cwd), env=self.environment(**more), text=True,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        for _ in range(TRIES):
+            done = subprocess.run(
+                self.argv(argv, cwd), env=self.environment(**more), text=True,
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
+            )  # fmt: skip
+            if argv[0] != "VBoxManage" or done.returncode == 0 or not passes(done.stderr):
+                break
+            time.sleep(2)
         if check and done.returncode != 0:
             command = shlex.join(map(str, argv))
             raise RuntimeError(

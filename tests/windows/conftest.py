@@ -16,6 +16,8 @@ WORLD = PureWindowsPath(r"C:\world\world")
 VAGRANT = PureWindowsPath(r"C:\Program Files\Vagrant\bin\vagrant.exe")
 VBOXMANAGE = PureWindowsPath(r"C:\Program Files\Oracle\VirtualBox\VBoxManage.exe")
 SSH = PureWindowsPath(r"C:\Windows\System32\OpenSSH\ssh.exe")
+POWERSHELL = WORLD.parent / "bin" / "powershell.exe"
+"""In the place of Windows' own wine runs the one that it brings along, which prints nothing."""
 LAB_YAML = "name: x\nprovider: virtualbox\nstack: ovn\n"
 NODES = ("network-controller", "compute-01")
 
@@ -36,7 +38,7 @@ class Laptop:
         self.lab = lab
         own = {name: (SOURCE / name).read_bytes() for name in ("fake_hypervisor.py",)}
         own["fake_vagrant.py"] = Path(fake_vagrant.__file__).read_bytes()
-        for path in (VAGRANT, VBOXMANAGE, SSH):
+        for path in (VAGRANT, VBOXMANAGE, SSH, POWERSHELL):
             main = (
                 f"import sys\nsys.argv.insert(1, {path.stem!r})\n"
                 "import fake_hypervisor\nfake_hypervisor.main()\n"
@@ -46,6 +48,7 @@ class Laptop:
             machines={}, volumes=[], networks={}, fail={}, slow={}, forgets_snapshots=False, held=0,
             boxes=[["labctl/lab", "virtualbox", "1"]],
             ports={name: 2201 + number for number, name in enumerate(NODES)}, hangs=False,
+            hyperv=[],
         )  # fmt: skip
         system.write(lab / "lab.yaml", LAB_YAML.encode())
         key = system.path(HOME / ".vagrant.d" / "insecure_private_key")
@@ -82,8 +85,10 @@ class Laptop:
         return {name: machine["state"] for name, machine in self["machines"].items()}
 
     def labctl(self, *words: str, **environment: str) -> Done:
-        """Run labctl in the lab's directory."""
-        return self.system.labctl(*words, directory=self.lab, **environment)
+        """Run labctl in the lab's directory; it waits longer, for wine starts programs slowly."""
+        return self.system.labctl(
+            *words, directory=self.lab, **{"LABCTL_PATIENCE": "20", **environment}
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""`vagrant.exe`, `VBoxManage.exe` and `ssh.exe` in the Windows of the tests, by the first argument.
+"""`vagrant.exe`, `VBoxManage.exe`, `ssh.exe`, `powershell.exe` in the Windows of the tests.
 
-Vagrant is the one of the unit tests: a world that is a file of text, here in C:\\world. ssh logs in
-for real, with paramiko.
+The first argument says which. Vagrant is the one of the unit tests: a world that is a file of text,
+here in C:\\world. ssh logs in for real, with paramiko.
 """
 
 import os
@@ -40,6 +40,17 @@ def vagrant(words: list[str]) -> None:
         fake_vagrant.write(rf"{PLACE}\pids", f"{os.getpid()} {child.pid}")
         time.sleep(300)
     fake_vagrant.main()
+
+
+def powershell(words: list[str]) -> None:
+    """Answers about the hypervisor, as the world says what Windows runs it for."""
+    assert words[:-1] == ["-NoProfile", "-NonInteractive", "-Command"], words
+    users = fake_vagrant.load()["hyperv"]
+    if "HypervisorPresent" in words[-1]:
+        sys.stdout.write(f"present={bool(users)}\nvbs={2 if 'vbs' in users else 0}\n")
+    else:
+        assert "Win32_OptionalFeature" in words[-1]
+        sys.stdout.write("".join(f"feature={name}\n" for name in users if name != "vbs"))
 
 
 def ssh(words: list[str]) -> int:
@@ -83,4 +94,5 @@ def main() -> None:
     if program == "ssh":
         sys.exit(ssh(words))
     sys.argv[0] = program
-    {"vagrant": vagrant, "VBoxManage": vboxmanage}[program](words)
+    programs = {"vagrant": vagrant, "VBoxManage": vboxmanage, "powershell": powershell}
+    programs[program](words)

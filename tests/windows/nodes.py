@@ -59,6 +59,7 @@ def answers(node: Node, lab: Topology) -> FakeGuest:
         FakeGuest(node.name)
         .on("")
         .on("labctl-warm", exit=1, stderr="a fake keeps no state")
+        .on("labctl-warm.* silent ", '{"silent": []}')
         .on("--format=json", exit=1, stderr="a fake has no other tables")
         .on("list Chassis", f'{{"headings": ["hostname", "encaps"], "data": [{chassis}]}}')
         .on("list Encap", f'{{"headings": ["_uuid", "type", "ip"], "data": [{encaps}]}}')

@@ -210,7 +210,7 @@ class Terminal:
         """Type something."""
         os.write(self._master, keys)
 
-    def end(self, timeout: float = 240) -> str:
+    def end(self, timeout: float = 900) -> str:
         """Wait for the end, and return all that was shown, without the codes that place it."""
         self._process.wait(timeout)
         self._reader.join(timeout=10)
@@ -335,14 +335,15 @@ class Windows:
         return [
             "nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--", "env",
             "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_CTYPE=zh_TW.UTF-8",
-            f"LEARNER_DIRECTORY={place}", "chroot", inside, "/usr/local/bin/wine.sh", *argv,
+            "LABCTL_PATIENCE=20", f"LEARNER_DIRECTORY={place}", "chroot", inside,
+            "/usr/local/bin/wine.sh", *argv,
         ]  # fmt: skip
 
     def run(
         self,
         *argv: str | PurePath,
         directory: str | PurePath = HOME,
-        timeout: float = 240,
+        timeout: float = 900,
         environment: Mapping[str, str] | None = None,
     ) -> Done:
         """Run a program of Windows to its end; `environment` is added to a learner's own."""

@@ -1,15 +1,24 @@
 """A lab from create to destroy, with a Vagrant, a VBoxManage and an ssh of Windows."""
 
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from labctl.errors import EXIT_INTERRUPTED
 from tests.unit.actions.test_box import box_file
-from tests.windows.conftest import NODES, WORLD, Laptop
+from tests.windows.conftest import NODES, POWERSHELL, WORLD, Laptop
 from tests.windows.rig import HOME, LABCTL, PYTHON, Terminal
 
+PAGE_PORT = 8765
 
+
+@pytest.mark.timeout(3600)
 def test_the_life_of_a_lab(laptop: Laptop) -> None:
     """create, status, ssh, snapshot, halt, up, destroy; each leaves what the next needs."""
     machines = {f"labctl-x-{node}" for node in NODES}
@@ -33,6 +42,13 @@ def test_the_life_of_a_lab(laptop: Laptop) -> None:
     done = laptop.labctl("snapshot", "list")
     assert "before" in done.text
 
+    done = laptop.labctl("snapshot", "restore", "before", "--cold")
+    assert done.code == 0, done.text
+    assert {machine["restored"] for machine in laptop["machines"].values()} == {"before"}
+    assert laptop.states == dict.fromkeys(machines, "running")
+
+    the_page_opens(laptop)
+
     done = laptop.labctl("halt")
     assert done.code == 0, done.text
     assert laptop.states == dict.fromkeys(machines, "poweroff")
@@ -47,6 +63,66 @@ def test_the_life_of_a_lab(laptop: Laptop) -> None:
     assert laptop.states == {}
     left = sorted(path.name for path in laptop.system.path(laptop.lab).iterdir())
     assert left == ["lab.yaml"], "the lock beside .labctl goes with it"
+
+
+def the_page_opens(laptop: Laptop) -> None:
+    """`labctl open` lets in who has the token of its address, and ends by Ctrl-C.
+
+    No terminal is opened: the nodes here have no shell.
+    """
+    words = ("open", "--no-browser", "--port", str(PAGE_PORT))
+    with laptop.system.terminal(LABCTL, *words, directory=laptop.lab) as console:
+        wait_for(lambda: "?token=" in console.shown and "Ctrl-C" in console.shown, console)
+        found = re.search(r"\?token=([\w-]{43})", console.shown)
+        assert found is not None, console.shown
+        assert page(laptop, "/")["status"] == 403
+        assert page(laptop, "/?token=" + "x" * 43)["status"] == 403
+        entered = page(laptop, f"/?token={found[1]}")
+        assert entered["status"] == 303
+        shown = page(laptop, "/", cookie=entered["cookie"])
+        assert shown["status"] == 200
+        assert "page.js" in shown["body"]
+        assert page(laptop, "/", host="labctl.example", cookie=entered["cookie"])["status"] == 403
+        console.press(b"\x03")
+        console.end()
+    assert console.code == 0, console.shown
+    assert page(laptop, "/")["status"] == 0, "nobody listens any more"
+
+
+def page(laptop: Laptop, path: str, *, host: str = "", cookie: str = "") -> dict[str, Any]:
+    """What the page's server answers in the network of this Windows; status 0: nothing."""
+    code = """
+import http.client, json, sys
+path, host, cookie, port = sys.argv[1:]
+connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+try:
+    connection.request("GET", path, headers={"Host": host, "Cookie": cookie})
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    cookie = answer.getheader("Set-Cookie", "").partition(";")[0]
+    print(json.dumps({"status": answer.status, "cookie": cookie, "body": body}))
+except ConnectionRefusedError:
+    print(json.dumps({"status": 0}))
+"""
+    done = subprocess.run(
+        ["nsenter", f"--target={laptop.system.pid}", "--net", "--", sys.executable, "-I", "-c",
+         code, path, host or f"127.0.0.1:{PAGE_PORT}", cookie, str(PAGE_PORT)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_doctor_names_what_windows_runs_its_hypervisor_for(laptop: Laptop) -> None:
+    laptop.set(hyperv=["vbs", "VirtualMachinePlatform", "NetFx4"])
+    path = rf"{POWERSHELL.parent};C:\windows\system32;C:\windows"
+    done = laptop.labctl("--lang", "zh-TW", "doctor", COLUMNS="200", PATH=path)
+    assert "記憶體完整性）、「虛擬機器平台」" in done.text
+    assert "bcdedit /set hypervisorlaunchtype off" in done.text
+    laptop.set(hyperv=[])
+    done = laptop.labctl("--lang", "en", "doctor", PATH=path)
+    assert done.code == 0, done.text
+    assert "Hyper-V" not in done.text
 
 
 def test_ctrl_c_ends_vagrant_and_what_it_started(laptop: Laptop) -> None:
@@ -77,8 +153,8 @@ def test_ctrl_c_ends_vagrant_and_what_it_started(laptop: Laptop) -> None:
 
 
 def wait_for(happened: Callable[[], bool], console: Terminal) -> None:
-    """Wait until it has happened, for two minutes."""
-    until = time.monotonic() + 120
+    """Wait until it has happened, for five minutes."""
+    until = time.monotonic() + 300
     while not happened():
         assert time.monotonic() < until, console.shown
         time.sleep(0.3)

@@ -1,5 +1,8 @@
 // The lesson: where the learner is, each checkpoint, and what labctl does about it now.
-import { element, prose, words } from "./parts.js";
+import { get, put, whenChanged } from "./address.js";
+import { element, keepFocus, prose, words } from "./parts.js";
+import { showSteps } from "./progress.js";
+import { openSnapshots } from "./snapshots.js";
 
 const MARKS = { passed: "✓", begun: "✗", now: "▸", open: "·" };
 
@@ -14,6 +17,10 @@ export function openLesson(send, terminals) {
   let preview = {};
   let busy = "";
   let problem = "";
+  let refused = null; // the last answer to a question that was not right, and what was said of it
+  const snapshots = openSnapshots(act);
+  const steps = showSteps(line);
+  let isFirst = true; // the lesson that the address names is not yet opened where it says
   const opened = new Map(); // by the id of a checkpoint: whether the learner opened or closed it
 
   function tell(text, kind = "") {
@@ -25,8 +32,11 @@ export function openLesson(send, terminals) {
     send("POST", "/do", { verb, argument }).catch((error) => tell(error.message, "bad"));
   }
 
-  function button(text, onclick, { first = false, isOff = busy !== "" } = {}) {
-    return element("button", { onclick, className: first ? "first" : "", disabled: isOff }, text);
+  // One that is off can have the focus: it is on again in a moment.
+  function button(text, onclick, { first = false, isOff = busy !== "", name = text } = {}) {
+    const made = element("button", { onclick: isOff ? null : onclick, className: first ? "first" : "", ariaDisabled: String(isOff) }, text);
+    made.dataset.do = name;
+    return made;
   }
 
   function command({ prompt, text, output }) {
@@ -44,9 +54,12 @@ export function openLesson(send, terminals) {
       }, words.run));
     }
     const parts = [element("pre", {}, `${prompt} ${text}`), element("div", { className: "actions" }, ...actions)];
-    if (output) parts.push(element("pre", {}, output));
+    if (output) parts.push(printed(output));
     return parts;
   }
+
+  // As it was printed, with its lines whole; the keyboard can move it.
+  const printed = (text) => element("pre", { className: "output", tabIndex: 0 }, text);
 
   function claim({ ok, text, evidence, expected, seen }) {
     const item = element("li", { className: ok ? "good" : "bad" },
@@ -57,13 +70,38 @@ export function openLesson(send, terminals) {
     return item;
   }
 
+  // The learner's draft outlives a new drawing of the page.
+  const drafts = new Map();
+  function asked(shown, text) {
+    const parts = [element("h3", {}, words.question), ...prose(text)];
+    if (shown.answer) return [...parts, element("p", { className: "good" }, `✓ ${shown.answer}`), ...prose(shown.why)];
+    if (!shown.asks) return parts;
+    const field = element("input", { value: drafts.get(shown.id) || "", required: true, maxLength: 200, autocomplete: "off", spellcheck: false, "aria-label": words.answer });
+    field.dataset.do = "answer-text";
+    field.oninput = () => { drafts.set(shown.id, field.value); };
+    const submit = button(words.answer, () => {}, { name: "answer" });
+    submit.type = "submit";
+    const form = element("form", { className: "question" }, field, submit);
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      if (!busy && field.value.trim()) act("answer", field.value);
+    };
+    parts.push(form);
+    if (refused && refused.id === shown.id) parts.push(element("p", { className: "bad", role: "status" }, refused.text));
+    return parts;
+  }
+
   function checkpoint(shown) {
     const box = element("details", { className: `checkpoint ${shown.standing}${shown.next ? " is-next" : ""}` });
     box.open = opened.has(shown.id) ? opened.get(shown.id) : shown.next;
     const summary = element("summary", {},
       element("span", { className: "mark", "aria-hidden": "true" }, MARKS[shown.standing]), shown.title,
       element("span", { className: "standing" }, words[shown.standing]));
-    summary.onclick = () => opened.set(shown.id, !box.open);
+    summary.onclick = () => {
+      opened.set(shown.id, !box.open);
+      put({ checkpoint: box.open ? "" : shown.id });
+    };
+    box.dataset.checkpoint = shown.id;
     box.append(summary);
     const coming = shown.next && preview.checkpoint === shown.id && preview.lesson === lesson.id ? preview : {};
     const explain = shown.explain || coming.explain || "";
@@ -71,6 +109,8 @@ export function openLesson(send, terminals) {
     if (coming.task) box.append(element("h3", {}, words.task), ...prose(coming.task));
     for (const one of shown.commands.length ? shown.commands : coming.commands || []) box.append(...command(one));
     if (shown.claims.length) box.append(element("ul", { className: "claims" }, ...shown.claims.map(claim)));
+    const question = shown.question || coming.question;
+    if (question) box.append(...asked(shown, question));
     if (shown.next && shown.hints) {
       box.append(element("p", {}, words.hints.replace("{given}", shown.hints).replace("{of}", shown.of)));
     }
@@ -81,16 +121,33 @@ export function openLesson(send, terminals) {
   }
 
   function choice(entry) {
-    return element("div", { className: "choice" }, element("strong", {}, entry.title), element("p", {}, entry.goal),
+    const about = [element("strong", {}, entry.title), element("p", {}, entry.goal)];
+    if (entry.needs) return element("div", { className: "choice" }, ...about, element("p", { className: "needs" }, entry.needs));
+    return element("div", { className: "choice" }, ...about,
       element("div", { className: "actions" },
         button(words.start, () => act("start", entry.id)), button(words.practice, () => act("practice", entry.id))));
   }
 
+  // Where the address says that the learner was: that checkpoint is open, and in view.
+  function goToAddress() {
+    const wanted = get("checkpoint");
+    if (!lesson || get("lesson") !== lesson.id || !lesson.checkpoints.some(({ id }) => id === wanted)) return;
+    opened.set(wanted, true);
+    render();
+    course.querySelector(`[data-checkpoint="${CSS.escape(wanted)}"]`).scrollIntoView({ block: "start" });
+  }
+  whenChanged(goToAddress);
+
   function render() {
+    snapshots.setBusy(busy !== "");
+    keepFocus(document.getElementById("lesson"), draw);
+  }
+
+  function draw() {
     if (lesson === null) {
       course.replaceChildren(element("h2", {}, words.choose), ...choices.map(choice));
       if (problem) course.append(element("p", { className: "bad" }, problem));
-      buttons.replaceChildren();
+      buttons.replaceChildren(button(snapshots.label(words.reset, "reset"), () => snapshots.reset(), { name: "reset" }));
       return;
     }
     const parts = [element("h2", {}, lesson.title), ...prose(lesson.goal), ...lesson.checkpoints.map(checkpoint)];
@@ -107,6 +164,7 @@ export function openLesson(send, terminals) {
     } else if (!atEnd) {
       row.push(button(words.next, () => act("next"), { first: true }), button(words.check, () => act("check")));
     } else row.push(button(words.check, () => act("check")));
+    row.push(button(snapshots.label(words.reset, "reset"), () => snapshots.reset(), { name: "reset" }));
     buttons.replaceChildren(...row);
   }
 
@@ -128,23 +186,29 @@ export function openLesson(send, terminals) {
     },
     done({ verb, ok, seconds, text, hint }) {
       busy = "";
+      steps.stop();
+      if (verb === "answer") {
+        const id = lesson?.checkpoints.find((shown) => shown.asks)?.id;
+        refused = ok ? null : { id, text: [text, hint].filter(Boolean).join("\n") };
+      }
       tell(ok ? `${verb}: ${words.done.replace("{seconds}", seconds.toFixed(1))}` : [text, hint].filter(Boolean).join("\n"), ok ? "good" : "bad");
-      if (ok && verb !== "hint" && verb !== "check") log.open = false;
+      if (ok && !["hint", "check", "answer"].includes(verb)) log.open = false;
       render();
+      // The message below may have grown, and the lesson above.
+      if (log.open) lines.lastElementChild?.scrollIntoView({ block: "nearest" });
     },
     heading: ({ text }) => line(element("h3", {}, text)),
     text: ({ text }) => line(element("p", {}, text)),
     explain: ({ text }) => line(element("div", {}, ...prose(text))),
     command: ({ prompt, text }) => line(element("pre", {}, `${prompt} ${text}`)),
-    output: ({ text }) => line(element("pre", {}, text)),
+    output: ({ text }) => line(printed(text)),
     claim: (message) => line(element("ul", { className: "claims" }, claim(message))),
     summary: ({ ok, text }) => line(element("p", { className: ok ? "good" : "bad" }, text)),
     error: ({ text, hint }) => line(element("p", { className: "bad" }, [text, hint].filter(Boolean).join("\n"))),
     event(message) {
       if (message.event === "step_started") tell(`${message.title} ${words.running}`);
-      else if (message.event === "step_finished" && message.outcome === "failed") line(element("p", {}, `✗ ${message.detail || message.id}`));
       else if (message.event === "run_finished" && !busy) tell(words.done.replace("{seconds}", message.seconds.toFixed(1)), message.ok ? "good" : "bad");
-      else if (message.event === "note") line(element("p", {}, message.message));
+      if (!steps.add(message) && message.event === "note") line(element("p", {}, message.message));
     },
   };
 
@@ -165,6 +229,15 @@ export function openLesson(send, terminals) {
       ({ lesson, choices } = message);
       problem = message.problem || "";
       busy = message.verb || "";
+      render();
+      if (lesson && isFirst) {
+        isFirst = false;
+        goToAddress();
+      }
+      if (get("lesson") !== (lesson?.id || null)) put({ lesson: lesson?.id || "", checkpoint: "" });
+    },
+    setSnapshots(message) {
+      snapshots.set(message);
       render();
     },
     setPreview(message) {

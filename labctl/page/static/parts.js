@@ -35,3 +35,27 @@ function inline(text) {
     return part;
   });
 }
+
+// What the focus is on, by what it does: the same before and after it is drawn anew.
+function keyOf(node) {
+  const owner = node.closest("[data-checkpoint], li, .choice");
+  return [node.tagName, owner?.dataset.checkpoint || owner?.querySelector("strong")?.textContent || "", node.dataset.do || node.textContent].join("|");
+}
+
+// Takes the focus back to what it is on now, should that be drawn anew meanwhile.
+export function rememberFocus(place) {
+  const before = document.activeElement;
+  if (!before || before === place || !place.contains(before)) return () => {};
+  const key = keyOf(before);
+  return () => {
+    if (document.activeElement !== document.body) return;
+    [...place.querySelectorAll(before.tagName)].find((node) => keyOf(node) === key)?.focus({ preventScroll: true });
+  };
+}
+
+// Draw a part of the page anew; whoever works by keyboard stays where they are.
+export function keepFocus(place, draw) {
+  const restore = rememberFocus(place);
+  draw();
+  restore();
+}

@@ -13,7 +13,7 @@ from labctl.host.checks import (
 )
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.operating_system.architecture import AMD64, ARM64, architecture_of
 from labctl.providers.libvirt import NAME
 from labctl.providers.vagrant.checks import (
@@ -160,7 +160,7 @@ def _networks(case: Case, known: tuple[tuple[str, str], ...]) -> Iterator[Findin
         "leftover-networks",
         "warning",
         "labs",
-        tr("libvirt has networks of another lab of this name: {names}", names=", ".join(names)),
+        tr("libvirt has networks of another lab of this name: {names}", names=tr_list(names)),
         impact=tr("the lab would join them as they are, whatever addresses they have"),
         fix=tr(
             "run `labctl destroy` where that lab was made, give this one another `name:`, or,"

@@ -44,6 +44,11 @@ class Libvirt:
     def _kvm(self) -> bool:
         return kvm_works()  # starts a process, so it is asked once
 
+    @property
+    def emulated(self) -> bool:
+        """Whether QEMU runs without KVM."""
+        return not self._kvm
+
     def resolver(self, topology: Topology) -> str:
         """libvirt's dnsmasq, at the gateway's address."""
         return str(topology.nat_gateway)
@@ -65,11 +70,15 @@ class Libvirt:
         return run(argv, check=check, input=input, hint=hint).stdout
 
     def _networks(self, topology: Topology) -> dict[str, str]:
-        """{name: definition as XML} of the lab's two networks."""
+        """{name: definition as XML} of the lab's networks."""
         prefix = vagrant_prefix(topology)
         return {
             f"{prefix}-nat": nat_network(topology, f"{prefix}-nat"),
             f"{prefix}-private": private_network(topology, f"{prefix}-private"),
+            **{
+                f"{prefix}-{card}": isolated_network(f"{prefix}-{card}")
+                for card in topology.spec.networks
+            },
         }
 
     def network_ready(self, topology: Topology) -> bool:
@@ -189,6 +198,11 @@ def nat_network(topology: Topology, name: str) -> str:
         f"<ip address={quoteattr(str(topology.nat_gateway))}"
         f" netmask={quoteattr(str(topology.nat.netmask))}><dhcp>{hosts}</dhcp></ip></network>\n"
     )
+
+
+def isolated_network(name: str) -> str:
+    """The network of a further card, as libvirt's XML: a bridge that the host has no address on."""
+    return f"<network><name>{name}</name><bridge stp='off' delay='0'/></network>\n"
 
 
 def private_network(topology: Topology, name: str) -> str:

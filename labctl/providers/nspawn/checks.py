@@ -12,7 +12,7 @@ from labctl.host.checks import (
 )
 from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding, Group, install, with_package_manager
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.providers.nspawn import TRANSIT
 
 # Command -> (Debian's package, Fedora's).
@@ -45,8 +45,10 @@ def container_memory(case: Case) -> int:
     topology = case.topology
     if topology.stack == "ovn":
         return _OVN_NODE * len(topology.nodes)
-    instances = len(topology.instances) * (topology.flavor.memory + _INSTANCE)
-    return _CONTROLLER + _COMPUTE * len(topology.computes) + instances
+    instances = sum(instance.flavor.memory + _INSTANCE for instance in topology.instances)
+    gateways = sum(node.roles == {"gateway"} for node in topology.nodes)
+    nodes = _CONTROLLER + _COMPUTE * len(topology.computes) + _OVN_NODE * gateways
+    return nodes + instances
 
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:
@@ -171,7 +173,7 @@ def _missing(
         id,
         "error" if level == "error" else "warning",
         "programs",
-        tr("not installed: {names}", names=", ".join(missing)),
+        tr("not installed: {names}", names=tr_list(missing)),
         impact=impact,
         fix=tr("install what is missing") if commands else with_package_manager(apt),
         commands=commands,

@@ -18,7 +18,7 @@ from pathlib import Path
 from labctl.engine.lock import hold_when_free
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.own_directory import open_text
 from labctl.providers import netns
 from labctl.providers.nspawn import TRANSIT
@@ -167,7 +167,7 @@ def _nft(rules: str, *prefix: str) -> None:
 
 def _host_rules(topology: Topology, lab_id: str) -> str:
     table, ours = _table(lab_id), f'"{_devices(lab_id)}*"'
-    networks = ", ".join(str(_network(lab_id, n)) for n in range(len(topology.nodes)))
+    networks = tr_list(str(_network(lab_id, n)) for n in range(len(topology.nodes)))
     probe = f"ip daddr {_PROBE_TARGET} udp sport {_PROBE_PORT} udp dport {_PROBE_PORT}"
     return f"""
 table ip {table}

@@ -5,7 +5,6 @@ interfaces are connected as VirtualBox would connect them: eth0 to a NAT network
 eth1 to the private network of the lab.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
-from labctl.providers.nspawn import host_uplink, uplink
+from labctl.providers.nspawn import host_uplink, shared_nat, uplink
 from labctl.providers.nspawn.questions import DIRECTORY_OPTION
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.providers.provider import Cancel, Features, HostEnd, Progress
@@ -61,12 +60,26 @@ class NspawnProvider:
 
     def nat_namespace(self, node: Node) -> str:
         """Network namespace at the host's end of a node's eth0."""
-        return f"{self._prefix}{node.name}.nat"  # no node has a dot in its name
+        # No node has a dot in its name.
+        return f"{self._prefix}{'shared' if self._shared else node.name}.nat"
+
+    @property
+    def _shared(self) -> bool:
+        return self._topology.spec.nat.shared
+
+    def _nat_port(self, number: int) -> str:
+        """The host's end of the eth0 of node `number`, in `nat_namespace`."""
+        return shared_nat.port(number) if self._shared else shared_nat.DEVICE
 
     @property
     def private_namespace(self) -> str:
         """Network namespace with the bridge that connects all eth1."""
         return f"{self._prefix}private.switch"
+
+    def _switches(self) -> dict[str, str]:
+        """{card: network namespace of the bridge that connects it between the nodes}."""
+        more = {card: f"{self._prefix}{card}.switch" for card in self._topology.spec.networks}
+        return {"eth1": self.private_namespace, **more}
 
     def _root(self, node: Node) -> Path:
         return self._state.node_files(node.name).root
@@ -102,7 +115,7 @@ class NspawnProvider:
         """Whether every key, namespace and cable is in place, and the cables are up."""
         return (
             self._state.known_hosts.exists()
-            and netns.link_ready(self.private_namespace, "switch")
+            and all(netns.link_ready(space, "switch") for space in self._switches().values())
             and all(self._cabled(number, node) for number, node in enumerate(self._topology.nodes))
         )
 
@@ -110,9 +123,16 @@ class NspawnProvider:
         own, nat = self.namespace(node), self.nat_namespace(node)
         return (
             netns.link_ready(own, "eth0")
-            and netns.link_ready(own, "eth1")
-            and netns.link_ready(self.private_namespace, f"port{number}", master="switch")
-            and netns.link_ready(nat, "nat0")
+            and all(
+                netns.link_ready(own, card)
+                and netns.link_ready(space, f"port{number}", master="switch")
+                for card, space in self._switches().items()
+            )
+            and netns.link_ready(nat, shared_nat.DEVICE)
+            and (
+                not self._shared
+                or netns.link_ready(nat, self._nat_port(number), master=shared_nat.DEVICE)
+            )
             and uplink.running(nat, self._topology)
         )
 
@@ -125,22 +145,30 @@ class NspawnProvider:
         with suppress(OSError):  # not allowed to change it: try with what there is
             if int(_INOTIFY_LIMIT.read_text(encoding="utf-8")) < _ENOUGH_INOTIFY:
                 _INOTIFY_LIMIT.write_text(str(_ENOUGH_INOTIFY), encoding="utf-8")
-        netns.ensure(self.private_namespace)
-        if not netns.has_link(self.private_namespace, "switch"):
-            run(["ip", "-n", self.private_namespace, "link", "add", "switch", "type", "bridge"])
-        run(["ip", "-n", self.private_namespace, "link", "set", "switch", "up"])
+        for space in self._switches().values():
+            netns.ensure(space)
+            if not netns.has_link(space, "switch"):
+                run(["ip", "-n", space, "link", "add", "switch", "type", "bridge"])
+            run(["ip", "-n", space, "link", "set", "switch", "up"])
         for number, node in enumerate(self._topology.nodes):
             own, nat = self.namespace(node), self.nat_namespace(node)
             netns.ensure(own)
-            netns.ensure(nat)
+            if self._shared:
+                shared_nat.ensure(nat, self._topology)
+            else:
+                netns.ensure(nat)
             port = f"port{number}"
-            netns.cable((own, "eth1"), node.eth1.mac, (self.private_namespace, port))
-            run(["ip", "-n", self.private_namespace, "link", "set", port, "master", "switch"])
-            netns.cable((own, "eth0"), node.eth0.mac, (nat, "nat0"))
+            for nic in node.shared_nics:
+                space = self._switches()[nic.name]
+                netns.cable((own, nic.name), nic.mac, (space, port))
+                run(["ip", "-n", space, "link", "set", port, "master", "switch"])
+            netns.cable((own, "eth0"), node.eth0.mac, (nat, self._nat_port(number)))
+            if self._shared:
+                shared_nat.plug(nat, number)
             uplink.ensure(
                 nat,
                 self._topology,
-                number=number,
+                number=0 if self._shared else number,  # one link with the host is enough
                 lab_id=self._identity.lab_id,
                 log=self._state.internet_log,
             )
@@ -362,13 +390,18 @@ class NspawnProvider:
             *keys.client(self._state.ssh_key, self._state.known_hosts, node.name), "root@127.0.0.1",
         ]  # fmt: skip
 
-    def host_end(self, node: Node) -> HostEnd | None:
-        """The end of the veth pair of eth0 in the NAT namespace."""
-        space = self.nat_namespace(node)
-        if not netns.exists(space) or not netns.has_link(space, "nat0"):
+    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
+        """The end of the veth pair of eth0 in the NAT namespace, of another card at its switch."""
+        number = self._topology.nodes.index(node)
+        if card == "eth0":
+            space, device = self.nat_namespace(node), self._nat_port(number)
+        else:
+            space, device = self._switches()[card], f"port{number}"
+        if not netns.exists(space) or not netns.has_link(space, device):
             return None
-        link = json.loads(run(["ip", "-j", "-n", space, "link", "show", "nat0"]).stdout)[0]
-        return HostEnd(space, "nat0", link["address"])
+        if card != "eth0":
+            return HostEnd(space, device)
+        return HostEnd(space, device, shared_nat.mac(space, shared_nat.DEVICE))
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from labctl.host.facts import HostFacts, Machine, Vagrant, numbers
 from labctl.host.findings import Case, Finding
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.spec.fields import OWN_BOX
 
@@ -77,7 +77,7 @@ def _home_vagrantfile(installed: Vagrant | None) -> Iterator[Finding]:
         tr(
             "Vagrant merges {path} into every lab; it sets {settings}",
             path=installed.home_file,
-            settings=", ".join(installed.home_settings),
+            settings=tr_list(installed.home_settings),
         ),
         impact=tr(
             "labctl's own settings come later and count, but not all can be taken back: networks,"
@@ -115,7 +115,7 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
     version = case.topology.box.version
     boxes = (facts.vagrant.boxes if facts.vagrant else None) or ()
     others = sorted({box.provider for box in boxes if box.name == name} - {provider})
-    elsewhere = tr("; it has one for {providers}", providers=", ".join(others)) if others else ""
+    elsewhere = tr("; it has one for {providers}", providers=tr_list(others)) if others else ""
     missing = (
         tr("Vagrant has no box {box} for {provider} yet",
            box=_named(name, version), provider=provider) + elsewhere
@@ -175,7 +175,7 @@ def leftovers(
     # In a lab made by root, .labctl cannot be read: the machines may be this lab's own.
     if not foreign or case.here.unreadable:
         return
-    names = ", ".join(machine.name for machine in foreign)
+    names = tr_list(machine.name for machine in foreign)
     yield Finding(
         "leftover-machines",
         "error",

@@ -17,12 +17,20 @@ from labctl.engine.wait import wait_until
 from labctl.errors import DiskFullError, LabError, says_disk_full
 from labctl.i18n import tr
 from labctl.operating_system.programs import find
-from labctl.providers.vagrant.vboxmanage_errors import failed_verb, last_words
+from labctl.providers.vagrant.vboxmanage_errors import failed_verb, last_words, passes
 from labctl.run import CommandFailed, stream
 from labctl.state import vagrant_data
 
 _ASK_AGAIN = 3
 """Seconds between two attempts while another Vagrant has locked the machine."""
+
+
+_TRIES = 3
+"""Of a command that VirtualBox refused for a moment only."""
+
+
+class PassingError(LabError):
+    """VirtualBox could not do it at this moment, and has changed nothing."""
 
 
 class MachineHeldError(LabError):
@@ -81,6 +89,14 @@ def _held(output: list[OutputLine]) -> bool:
     )
 
 
+def _kind(output: list[OutputLine]) -> type[LabError]:
+    """The error for what Vagrant has said: one that another try may not meet, or a last one."""
+    if _held(output):
+        return MachineHeldError
+    reasons = (word for line in output if line.kind == "error-exit" for word in line.data)
+    return PassingError if any(passes(reason) for reason in reasons) else LabError
+
+
 class VagrantCommand:
     """Runs Vagrant in one directory; all its output goes to one log."""
 
@@ -119,10 +135,18 @@ class VagrantCommand:
         Raises LabError with Vagrant's own reason, Cancelled.
         """
         _executable()
+        refused: list[PassingError] = []
 
         def attempt() -> tuple[list[OutputLine]]:
             try:
                 return (self._attempt(words, timeout, cancel, on_output),)
+            except PassingError as error:
+                refused.append(error)
+                if len(refused) < _TRIES:
+                    raise
+                final = LabError(error.message, hint=error.hint)
+                final.log = error.log
+                raise final from error
             except MachineHeldError:
                 if on_output is not None:
                     text = tr("another Vagrant is at work on this machine; waiting for it to end")
@@ -135,7 +159,7 @@ class VagrantCommand:
             deadline=timeout,
             hint=tr("end the other Vagrant; see {log}", log=self.log),
             interval=_ASK_AGAIN,
-            transient=(MachineHeldError,),
+            transient=(MachineHeldError, PassingError),
             cancelled=cancel,
         )
         return output
@@ -175,7 +199,7 @@ class VagrantCommand:
                 full.log = self.log
                 raise full from error
             if reason:
-                kind = MachineHeldError if _held(output) else LabError
+                kind = _kind(output)
                 explained = kind(
                     tr("`vagrant {words}` failed: {reason}", words=words[0], reason=reason),
                     hint=tr("see {log}", log=self.log),

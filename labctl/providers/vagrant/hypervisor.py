@@ -20,6 +20,11 @@ class Hypervisor(Protocol):
     """One `vagrant up` boots several machines at the same time."""
 
     @property
+    def emulated(self) -> bool:
+        """Whether the machines' processors are emulated."""
+        ...
+
+    @property
     def timeout_factor(self) -> int:
         """How many times longer things may take than in a container."""
         ...

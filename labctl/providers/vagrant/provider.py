@@ -21,7 +21,7 @@ from labctl.access.guest import UnreachableError
 from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import DiskFullError, LabError
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.providers.provider import Cancel, Progress
 from labctl.providers.vagrant.command import OutputLine, VagrantCommand
 from labctl.providers.vagrant.first_login import install_lab_key
@@ -63,6 +63,11 @@ class VagrantProvider:
         self._listed: set[str] | None = None
         self.features = hypervisor.features
         self.snapshots = VagrantSnapshots(self, state, hypervisor)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the machines' processors are emulated."""
+        return self._hypervisor.emulated
 
     @property
     def timeout_factor(self) -> int:
@@ -246,7 +251,7 @@ class VagrantProvider:
                 error.hint = tr(
                     "{hint}; what the machine itself printed is in {console}",
                     hint=error.hint,
-                    console=", ".join(map(str, consoles)),
+                    console=tr_list(consoles),
                 )
             raise
         finally:
@@ -364,8 +369,8 @@ class VagrantProvider:
             "-p", str(address["port"]), f"root@{address['host']}",
         ]  # fmt: skip
 
-    def host_end(self, node: Node) -> None:
-        """Always None: no packet can be captured in the hypervisor's own NAT."""
+    def host_end(self, node: Node, card: str = "eth0") -> None:
+        """Always None: the hypervisor's own NAT and switches show nothing to others."""
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:

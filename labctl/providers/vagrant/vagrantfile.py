@@ -61,6 +61,7 @@ def vagrantfile(topology: Topology, template: Path, key: str, logs: str) -> str:
         # VirtualBox gives this address to every machine. With libvirt only the gateway has it.
         nat_address=str(topology.gateways[0].eth0.address.ip),
         nodes=topology.nodes,
+        node_number={node.name: number for number, node in enumerate(topology.nodes, 1)},
     )
 
 

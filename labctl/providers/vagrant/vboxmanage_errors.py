@@ -6,6 +6,12 @@ _ERROR = re.compile(r"^.*?VBoxManage(?:\.exe)?: error: (?P<text>.*?)>?$")
 _NO_REASON = ("Details: ", "Context: ")
 """Lines that name places in VirtualBox's source, after those that say what is wrong."""
 _COMMAND = re.compile(r'^Command: \["(?P<verb>[^"]+)"')
+_PASSING = (
+    "VirtualBox COM server is not running",
+    "Failed to create the VirtualBox object",
+    "is already locked by a session (or being locked or unlocked)",
+)
+"""VBoxSVC was starting or ending, or has not yet noticed that a machine's process is gone."""
 _MOST = 4
 """Reasons kept: the last say what is wrong, those before only what failed because of it."""
 
@@ -29,3 +35,12 @@ def failed_verb(text: str) -> str:
         if match := _COMMAND.match(line):
             return match["verb"]
     return ""
+
+
+def passes(text: str) -> bool:
+    """Whether an error of VBoxManage, or Vagrant's of it, is one that a second try may not meet.
+
+    It was raised before anything was changed.
+    """
+    words = " ".join(text.split())  # Vagrant breaks lines
+    return any(sign in words for sign in _PASSING)

@@ -13,7 +13,7 @@ from labctl.host.checks import (
 )
 from labctl.host.facts import HostFacts, VirtualBox, numbers
 from labctl.host.findings import Case, Finding, Group, install
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_list
 from labctl.operating_system.architecture import ARM64, architecture_of
 from labctl.providers.vagrant.checks import (
     DOWNLOAD,
@@ -27,8 +27,14 @@ from labctl.providers.vagrant.checks import (
     vagrant_version,
 )
 from labctl.providers.vagrant.vagrantfile import machine_names
-from labctl.providers.virtualbox import NAME
-from labctl.providers.virtualbox.network_checks import VIRTUALBOX_DOWNLOAD, host_only, nat, ports
+from labctl.providers.virtualbox import NAME, hyperv
+from labctl.providers.virtualbox.network_checks import (
+    VIRTUALBOX_DOWNLOAD,
+    host_only,
+    nat,
+    ports,
+    shared_nat,
+)
 from labctl.providers.virtualbox.service import end_service, hanging_fix
 
 PROGRAMS = ("vboxconfig",)
@@ -111,6 +117,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from processors(facts, case, machines=True)
     yield from disks(facts, disk_needs(facts, case, NAME), {NAME: _more_room()})
     yield from nat(version)
+    yield from shared_nat(topology)
     if topology.attach == "hostonly":
         yield from host_only(facts, topology.private, version)
         # An existing host-only interface with this network is no overlap: VirtualBox uses it.
@@ -150,7 +157,7 @@ def _folders(facts: HostFacts, box: VirtualBox, case: Case) -> Iterator[Finding]
         tr(
             "in {path} there are files of machines that VirtualBox does not know: {names}",
             path=parent,
-            names=", ".join(lost),
+            names=tr_list(lost),
         ),
         impact=tr("VirtualBox makes no machine where such a directory is"),
         fix=tr("look whether you need them, and remove them"),
@@ -260,19 +267,7 @@ def _processor(facts: HostFacts, version: tuple[int, ...]) -> Iterator[Finding]:
                 " then write `provider: nspawn`"
             ),
         )
-    if facts.hyperv:
-        yield Finding(
-            "hyperv",
-            "warning",
-            "machine",
-            tr("Hyper-V holds the processor (WSL 2 and Windows' own protections use it)"),
-            impact=tr("VirtualBox runs on top of it, several times slower; some machines hang"),
-            fix=tr(
-                "to do without it, switch it off in Windows as administrator and reboot: then WSL 2"
-                " does not start any more"
-            ),
-            commands=("bcdedit /set hypervisorlaunchtype off",),
-        )
+    yield from hyperv.findings(facts)
     yield from _kvm(facts, version)
 
 

@@ -33,6 +33,7 @@ class VirtualBox:
     # Vagrant boots VirtualBox's machines one after the other, and two Vagrants at the same time get
     # in each other's way.
     boots_together = False
+    emulated = False  # without VT-x or AMD-V it starts no machine
 
     @property
     def timeout_factor(self) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import DiskFullError, LabError, says_disk_full
-from labctl.i18n import tr
-from labctl.providers.vagrant.vboxmanage_errors import last_words
+from labctl.i18n import tr, tr_list
+from labctl.providers.vagrant.vboxmanage_errors import last_words, passes
 from labctl.providers.virtualbox.service import hanging_fix
 from labctl.run import CommandTimeoutError, Completed, run
 
@@ -39,6 +39,8 @@ def vboxmanage(*words: str, check: bool = True, timeout: float = 60) -> Complete
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         done = run(["VBoxManage", *words], check=False, timeout=timeout, env=env)
+        if done.returncode != 0 and passes(done.stderr):  # see service.py
+            done = run(["VBoxManage", *words], check=False, timeout=timeout, env=env)
     except CommandTimeoutError as error:
         error.hint = tr(
             "{text} ({detail})", text=hanging_fix(), detail=tr("`labctl doctor` tells more")
@@ -86,7 +88,7 @@ def remove(master: Master) -> None:
             tr(
                 "{master} stays: clones of it are {names}",
                 master=master.name,
-                names=", ".join(names),
+                names=tr_list(names),
             ),
             hint=tr("destroy the labs of these machines first"),
         )

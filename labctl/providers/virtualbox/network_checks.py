@@ -7,6 +7,7 @@ from labctl.host.facts import HostFacts
 from labctl.host.findings import Case, Finding
 from labctl.i18n import tr
 from labctl.providers.vagrant.checks import dotted
+from labctl.topology import Topology
 
 VIRTUALBOX_DOWNLOAD = "https://www.virtualbox.org/wiki/Downloads"
 # The range of host-only networks that VirtualBox allows without networks.conf (its manual, 6.7).
@@ -58,6 +59,22 @@ def nat(version: tuple[int, ...]) -> Iterator[Finding]:
                 " it to eth0's address",
                 version=dotted(version),
             ),
+        )
+
+
+def shared_nat(topology: Topology) -> Iterator[Finding]:
+    """VirtualBox's NAT is a network of one machine, and Vagrant needs it as the first adapter."""
+    if topology.spec.nat.shared:
+        yield Finding(
+            "virtualbox-nat-shared",
+            "error",
+            "network",
+            tr(
+                "lab.yaml says `nat.shared: true`, and VirtualBox gives each machine a NAT network"
+                " of its own"
+            ),
+            impact=tr("no node would reach another by eth0, with one gateway behind them all"),
+            fix=tr("write `provider: nspawn`, or `libvirt`, or leave out nat.shared"),
         )
 
 

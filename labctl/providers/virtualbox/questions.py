@@ -1,7 +1,7 @@
 """What the doctor asks about VirtualBox, and how it reads the answers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from labctl.providers.vagrant.questions import (
     vagrant_from_answers,
     vagrant_questions,
 )
-from labctl.providers.vagrant.vboxmanage_errors import last_words
-from labctl.providers.virtualbox import NAME
+from labctl.providers.vagrant.vboxmanage_errors import last_words, passes
+from labctl.providers.virtualbox import NAME, hyperv
 from labctl.run import Completed
 
 
@@ -38,20 +38,24 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
     answers = host.answers(
         {
             **vagrant_questions(facts.vagrant),
+            **hyperv.questions(host, facts),
             "version": [box.path, "--version"],
-            "machines": [box.path, "list", "vms"],
-            "properties": [box.path, "list", "systemproperties"],
         }
     )
+    answers |= _from_service(host, "machines", [box.path, "list", "vms"])
+    properties = ""
+    if not answers["machines"].timed_out:  # the next question would wait as long
+        asked = _from_service(host, "properties", [box.path, "list", "systemproperties"])
+        properties = asked["properties"].stdout
     version = re.search(r"^(\d+\.\d+\.\d+)\S*\s*$", answers["version"].stdout, re.MULTILINE)
     listed = answers["machines"]
     disks = dict(facts.disks)
-    folder = re.search(r"^Default machine folder: +(.+)$", answers["properties"].stdout, re.M)
+    folder = re.search(r"^Default machine folder: +(.+)$", properties, re.M)
     mounted = mounts() if facts.family in ("linux", "wsl") else {}
     if folder and (disk := disk_of(Path(folder[1].strip()), mounted)):
         disks[NAME] = disk
     return replace(
-        facts,
+        hyperv.with_answers(facts, answers),
         virtualbox=replace(
             box,
             version=version[1] if version else None,
@@ -63,6 +67,13 @@ def ask(host: Host, facts: HostFacts) -> HostFacts:
         disks=disks,
         vagrant=vagrant_from_answers(facts.vagrant, answers),
     )
+
+
+def _from_service(host: Host, question: str, argv: Sequence[str]) -> dict[str, Completed]:
+    """The answer of VBoxSVC, asked alone; a second time if the first was none (see service.py)."""
+    answers = host.answers({question: argv})
+    first = answers[question]
+    return host.answers({question: argv}) if first.timed_out or passes(first.stderr) else answers
 
 
 def _trouble(version: re.Match[str] | None, answers: Mapping[str, Completed]) -> str:

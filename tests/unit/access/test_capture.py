@@ -122,6 +122,18 @@ def test_all_listen_before_and_all_is_seen_after(nodes: dict[str, LocalGuest]) -
     assert_tidy(nodes)
 
 
+def test_an_interface_in_a_namespace_is_captured_there(nodes: dict[str, LocalGuest]) -> None:
+    """Its frames have NAMESPACE/NAME as their interface, as the lesson's claims ask for it."""
+    node = nodes["compute-01"]
+    node.stub("ip", f'echo "$1 $2 $3" >{node.root}/entered; shift 3; exec "$@"')
+    with capturing([Tap("compute-01", "vm/eth1", "icmp")], finding(nodes)) as seen:
+        pass
+    assert {frame.interface for frame in seen} == {"vm/eth1"}
+    assert list(seen.windows) == [("compute-01", "vm/eth1")]
+    assert (node.root / "entered").read_text() == "netns exec vm\n"
+    assert_tidy(nodes)
+
+
 def test_a_tcpdump_that_is_behind_reads_to_the_end(nodes: dict[str, LocalGuest]) -> None:
     root = nodes["compute-01"].root
     with capturing([Tap("compute-01", "busy0", "icmp")], finding(nodes)) as seen:

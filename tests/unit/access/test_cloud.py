@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from labctl.access.cloud import connect
+from labctl.access.cloud import connect, login
 from tests.unit.fakes import FakeGuest, topology
 from tests.unit.golden import GOLDEN
 
@@ -82,7 +82,7 @@ def connection(
 ) -> "tuple[Connection, WiredGuest]":
     """A connection to a cloud that answers as it was recorded, and the guest it goes through."""
     guest = WiredGuest(answers)
-    return connect(topology(), guest, password), guest
+    return connect(guest, login(topology(), password)), guest
 
 
 @pytest.fixture
@@ -117,6 +117,20 @@ def test_every_connection_is_dialled_by_the_guest(
     }
 
 
+def test_threads_share_one_login(recorded: dict[str, Any]) -> None:
+    guest, auth = WiredGuest(recorded), login(topology(), "secret")
+    threads = [
+        threading.Thread(target=lambda: list(connect(guest, auth).network.networks()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asked = [request.rpartition("/")[2] for request, _ in guest.asked]
+    assert (asked.count("tokens"), asked.count("networks")) == (1, 4)
+
+
 def test_it_logs_in_as_the_admin_of_the_lab(recorded: dict[str, Any]) -> None:
     cloud, guest = connection(recorded, "of-this-lab")
     list(cloud.network.networks())
@@ -132,7 +146,7 @@ def test_a_guest_that_cannot_connect_is_a_connection_error() -> None:
 
     from labctl.access.cloud import API_ERRORS
 
-    cloud = connect(topology(), FakeGuest(), "secret")
+    cloud = connect(FakeGuest(), login(topology(), "secret"))
     with pytest.raises(ConnectFailure, match=r"nothing listens on 192.168.33.10:5000"):
         list(cloud.network.networks())
     assert issubclass(ConnectFailure, API_ERRORS)
@@ -141,7 +155,7 @@ def test_a_guest_that_cannot_connect_is_a_connection_error() -> None:
 def test_the_controller_of_another_lab_is_asked_at_its_address(recorded: dict[str, Any]) -> None:
     text = "name: x\nprivate: {subnet: 10.77.0.0/24}\n"
     guest = WiredGuest({})
-    cloud = connect(topology(text), guest, "secret")
+    cloud = connect(guest, login(topology(text), "secret"))
     from keystoneauth1.exceptions import NotFound
 
     with pytest.raises(NotFound):

@@ -7,6 +7,8 @@ frame cut short) is written here byte by byte.
 
 import json
 import struct
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,6 +54,19 @@ def test_one_packet_is_the_same_packet_at_every_interface() -> None:
 
 
 # -- files that are not whole ----------------------------------------------------------------------
+def test_the_first_frame_of_a_process_is_decoded_as_all_others() -> None:
+    """scapy knows only the layers that are imported, and Geneve is one that it does not import."""
+    case = GOLDEN / "pcap" / "ping-in.compute-01.eth1.pcap"
+    program = (
+        "import sys; from labctl.access.packets import frames;"
+        " print(len(frames(open(sys.argv[1], 'rb').read(), 'compute-01', 'eth1')))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(case)], capture_output=True, text=True, check=True
+    )
+    assert int(ran.stdout) == len(frames(case.read_bytes(), "compute-01", "eth1"))
+
+
 def test_an_empty_file_and_one_without_packets() -> None:
     whole = golden("ping-out.compute-01.eth1")
     for length in (0, 10, 23, 24):

@@ -120,6 +120,20 @@ def test_a_box_is_made_of_a_cloud_image(
     assert filled.command.rstrip().endswith(f"make.sh {version} 9>&-")
 
 
+@pytest.mark.parametrize(("kvm", "cpus"), [(True, 2), (False, 1)])
+def test_an_emulated_machine_has_one_processor(
+    world: World, guest: FakeGuest, image: Path, kvm: bool, cpus: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("labctl.providers.libvirt.hypervisor.kvm_works", lambda: kvm)
+    guest.on("make.sh", stderr="E: no mirror", exit=100)
+    maker = BoxMaker("libvirt", image=image)
+    with pytest.raises(StepFailed):
+        maker.make()
+    (vagrantfile,) = maker.directory.rglob("Vagrantfile")
+    assert f".cpus = {cpus}\n" in vagrantfile.read_text(encoding="utf-8")
+
+
 def test_what_was_interrupted_goes_on_with_the_same_machine(
     world: World, guest: FakeGuest, image: Path, tmp_path: Path
 ) -> None:

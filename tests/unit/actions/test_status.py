@@ -11,6 +11,7 @@ import pytest
 from labctl.access.guest import GuestError
 from labctl.actions import status
 from labctl.actions.status import Report, collect, show
+from labctl.faults.records import Record, write_records
 from labctl.i18n import set_language
 from labctl.provisioning.services import inactive_units, units_of
 from labctl.state import LabState
@@ -301,3 +302,24 @@ def test_what_is_not_active_or_not_told_of() -> None:
         units[0]: "activating"
     }
     assert inactive(node, "") == dict.fromkeys(units, "unknown")
+
+
+def test_an_injected_fault_is_told_unless_it_is_secret(lab: FakeLab) -> None:
+    """With whether it is there: here somebody has started the service again."""
+    records = [
+        Record("ovn-northd-killed", CONTROLLER, 1.0, False, {}, True),
+        Record("neutron-api-frozen", CONTROLLER, 2.0, True, {}, True),
+        Record("power-cut", COMPUTE, 3.0, False, {}, True),
+    ]
+    write_records(lab.state, records)
+    lab.controller.on("^systemctl is-active --quiet ovn-northd$")
+    lab.up.discard(COMPUTE)
+    assert lab.report()["faults"] == [
+        {"fault": "ovn-northd-killed", "node": CONTROLLER, "present": False},
+        {"fault": "power-cut", "node": COMPUTE, "present": True},
+    ]
+    shown = lab.shown()
+    assert "injected, and not there any more: ovn-northd-killed (network-controller)" in shown
+    assert "injected: power-cut (compute-01)" in shown
+    assert "to mend it: labctl fault clear" in shown
+    assert "neutron-api-frozen" not in shown

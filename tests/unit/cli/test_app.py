@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from labctl.cli import app
+from labctl.errors import EXIT_USAGE
 from labctl.spec.load import load_spec
-from tests.documents import expect_document
+from tests.documents import expect_document, expect_said_by
 
 
 @pytest.fixture
@@ -185,6 +186,18 @@ def test_a_provider_that_is_not_there_is_not_ignored(
 def test_lessons_in_both_languages(run: Run) -> None:
     assert "through an address of its own" in run("lessons")[1]
     assert "從 Internet 連線到 instance" in run("--lang", "zh-TW", "lessons")[1]
+
+
+def test_the_course_is_shown_before_there_is_a_lab(run: Run) -> None:
+    code, said, _ = run("course")
+    assert (code, "floating-ip" in said, "there is no lab.yaml here" in said) == (0, True, True)
+    code, _, said = run("course", "-f", "other.yaml")
+    assert (code, "other.yaml: there is no such file" in said) == (EXIT_USAGE, True)
+    run("init", "my-lab")
+    code, said, _ = run("course", "--json")
+    course = expect_said_by(("course",), json.loads(said))
+    assert (code, course["lab"]) == (0, "my-lab")
+    assert course["next"] is not None
 
 
 def test_our_own_defects_leave_a_report_and_no_traceback(

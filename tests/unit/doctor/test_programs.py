@@ -93,6 +93,17 @@ esac
 """
 
 
+ONE_AT_A_TIME = r"""
+mkdir "$FOLDER/asked" 2>/dev/null || { echo 'VBoxManage: error: two at once' >&2; exit 1; }
+trap 'rmdir "$FOLDER/asked"' EXIT
+if [ "$2" = vms ] && [ ! -e "$FOLDER/second" ]; then
+    touch "$FOLDER/second"
+    echo 'VBoxManage: error: Most likely, the VirtualBox COM server is not running' >&2
+    exit 1
+fi
+"""
+
+
 # -- programs --------------------------------------------------------------------------------------
 def test_virtualbox_that_answers(
     program: Callable[[str, str], Path], facts: Callable[..., HostFacts], tmp_path: Path
@@ -112,6 +123,17 @@ def test_virtualbox_that_answers(
     assert told.vagrant.version == "2.4.9"
     assert told.vagrant.boxes == (VagrantBox("labctl/lab", "2026.11.23", "libvirt"),)
     assert told.vagrant.plugins is None  # VirtualBox needs none: not asked
+
+
+def test_virtualbox_is_asked_one_question_at_a_time(
+    program: Callable[[str, str], Path], facts: Callable[..., HostFacts], tmp_path: Path
+) -> None:
+    """Two at once may find its service starting, and one of them fails; that one is asked again."""
+    program("VBoxManage", f"FOLDER={tmp_path}\n{ONE_AT_A_TIME}{MANAGE}")
+    told = facts("virtualbox").virtualbox
+    assert told is not None
+    assert told.trouble == ""
+    assert told.machines == (Machine("labctl-x-compute-01", UUID),)
 
 
 def test_a_banner_is_not_the_version(

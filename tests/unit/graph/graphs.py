@@ -42,6 +42,8 @@ class RecordedLab:
     case: str
     topology: Topology = field(init=False)
     down: set[str] = field(default_factory=set)
+    free: dict[str, str] = field(default_factory=dict)
+    """By floating IP that belongs to no port: the ID of its network."""
 
     def __post_init__(self) -> None:
         self.topology = topology(CASES[self.case])
@@ -85,7 +87,15 @@ class RecordedLab:
         ]
         return SimpleNamespace(
             compute=SimpleNamespace(servers=lambda **_: [server(one) for one in known["servers"]]),
-            network=SimpleNamespace(subnets=lambda: subnets),
+            network=SimpleNamespace(
+                subnets=lambda: subnets,
+                ips=lambda: [
+                    SimpleNamespace(
+                        port_id=None, floating_network_id=network, floating_ip_address=ip
+                    )
+                    for ip, network in self.free.items()
+                ],
+            ),
         )
 
 

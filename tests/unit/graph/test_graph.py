@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -16,10 +16,12 @@ from labctl.graph import ovn, ovs
 from labctl.graph.machines import short_name
 from labctl.graph.mermaid import mermaid
 from labctl.graph.model import INTERNET, Graph, Host, Interface, NatRule, Segment, Vm
+from labctl.graph.observed import NEUTRON, NOVA, OVN, Answers, live
 from labctl.graph.planned import planned
 from labctl.graph.svg import svg
 from labctl.graph.terminal import drawing
 from labctl.i18n import set_language
+from labctl.lab import Lab
 from tests.documents import expect_document
 from tests.unit.fakes import no_cloud, topology
 from tests.unit.golden import GOLDEN, expect_json, expect_text
@@ -330,3 +332,70 @@ def test_only_ovns_own_tunnels_are_called_geneve() -> None:
         "Geneve → 192.168.33.20",
         "vxlan0 → 192.168.33.20",
     ]
+
+
+def test_many_tunnels_of_ovn_share_a_box_and_others_have_their_names() -> None:
+    graph = planned(topology())
+    tunnels = tuple(
+        Interface(f"{name}{n}", "tunnel", bridge=bridge, peer=f"10.9.0.{n}")
+        for name, bridge in (("ovn-", "br-int"), ("vxlan", "br-ex"))
+        for n in range(4)
+    )
+    hosts = tuple(
+        replace(one, interfaces=(*one.interfaces, *tunnels)) if one.name == CONTROLLER else one
+        for one in graph.hosts
+    )
+    graph = replace(graph, hosts=hosts)
+    for drawn in (svg(graph), plain(graph, 160)):
+        assert "4 × Geneve" in drawn
+        assert "8 × Geneve" not in drawn
+        assert drawn.count("vxlan0 → 10.9.0.0") >= 1
+
+
+# -- floating IPs without a port -------------------------------------------------------------------
+FREE = "10.0.2.214"
+OUTSIDE = "78970d03-f3ed-43b1-b2c5-75938b9555f4"
+"""ID of the recorded external network."""
+
+
+def test_a_floating_ip_without_a_port_is_drawn_in_its_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LABCTL_LANG", "en")
+    lab = RecordedLab("tutorial")
+    lab.free = {FREE: OUTSIDE}
+    graph = lab.graph()
+    assert [(switch.label, switch.floating) for switch in graph.switches if switch.floating] == [
+        ("ext_n2", (FREE,))
+    ]
+    for text in (svg(graph), mermaid(graph), plain(graph)):
+        assert FREE in text
+        assert "floating IPs without a port" in text
+    lab.free = {}
+    for text in (svg(lab.graph()), mermaid(lab.graph()), plain(lab.graph())):
+        assert FREE not in text
+        assert "without a port" not in text
+
+
+def does_not_answer() -> Any:
+    raise LabError("no answer")
+
+
+def test_only_what_is_not_known_is_asked() -> None:
+    lab, known = RecordedLab("tutorial"), Answers()
+    first = live(cast(Lab, lab), known)
+    asked = {name: len(guest.ran) for name, guest in lab.guests.items()}
+    lab.cloud = does_not_answer
+    assert live(cast(Lab, lab), known) == first
+    assert {name: len(guest.ran) for name, guest in lab.guests.items()} == asked
+    known.forget(OVN)
+    known.forget(COMPUTE)
+    assert live(cast(Lab, lab), known) == first
+    assert {name: len(guest.ran) for name, guest in lab.guests.items()} == {
+        name: count + 1 for name, count in asked.items()
+    }
+    for part in (NOVA, NEUTRON, "anything else"):
+        known.forget(part)
+        assert any(
+            "OpenStack does not answer" in note for note in live(cast(Lab, lab), known).notes
+        )

@@ -380,6 +380,14 @@ def test_a_layer_that_somebody_else_made_is_no_part_of_a_node(workshop: Workshop
         workshop.cache.protect()
 
 
+def test_a_finished_image_waits_for_nobody(workshop: Workshop) -> None:
+    image = workshop.build()
+    workshop.said.clear()
+    with exclusive(workshop.cache.root / "lock", workshop.said.append):
+        assert workshop.build() == image
+    assert workshop.said == []
+
+
 def test_waiting_for_the_lock_comes_to_an_end(tmp_path: Path) -> None:
     said: list[str] = []
     lock = tmp_path / "lock"

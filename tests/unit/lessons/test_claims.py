@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.access.packets import Frame
+from labctl.access.capture import Captured
 from labctl.engine.steps import StepContext
 from labctl.lessons.model import PROBES, Checkpoint
 from labctl.lessons.results import CheckpointResult
@@ -87,7 +87,7 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
         one for one in checkpoint.claims if not one.probe.startswith("wire.") and not one.until
     ]
     with checker.cached_reads():
-        checker.prefetch(checkpoint.claims, [checkpoint.explain.model_dump(), *checkpoint.run])
+        checker.prefetch(checkpoint.claims, [checkpoint.explain.model_dump(), *checkpoint.scripts])
         ahead = lab.asked()
         result = CheckpointResult(name, "x", claims=[checker.prove(one, []) for one in claims])
         for claim in checkpoint.claims:
@@ -101,7 +101,7 @@ def test_what_claims_facts_and_the_record_need_is_asked_once_and_ahead(
 def test_templates_without_facts_ask_nothing(tmp_path: Path) -> None:
     lab = Counted(tmp_path)
     with lab.runner.checker.cached_reads():
-        lab.runner.checker.prefetch([], ["{{ lab.router }}", *lab.lesson.checkpoints[0].run])
+        lab.runner.checker.prefetch([], ["{{ lab.router }}", *lab.lesson.checkpoints[0].scripts])
     assert lab.asked() == Counter()
 
 
@@ -171,8 +171,8 @@ class _nothing_captured:  # noqa: N801 - stands in for a function
     def __init__(self, *_: object) -> None:
         pass
 
-    def __enter__(self) -> list[Frame]:
-        return []
+    def __enter__(self) -> Captured:
+        return Captured()
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -59,7 +59,7 @@ def complaints(data: object) -> list[str]:
         return refused.message.splitlines()
     said: list[str] = []
     for checkpoint in lesson.checkpoints:
-        texts = [str(checkpoint.explain), *checkpoint.run, checkpoint.undo]
+        texts = [str(checkpoint.explain), *checkpoint.scripts, checkpoint.undo]
         conditions = [[one.arguments, one.where, one.each] for one in checkpoint.claims]
         for value, quoting in ((text, quoting) for text in texts for quoting in (False, True)):
             try:

@@ -28,6 +28,7 @@ from tests.unit.golden import GOLDEN, expect_text
 
 CASES = sorted((GOLDEN / "lesson").glob("*.yaml"))
 
+ROOMY_LAB = "name: ovn-tutorial\nnetworks: {eth2: {physical_network: physnet1}}\n"
 OTHER_LAB = """
 name: other
 nodes: {ctl: , n1: , n2: {eth1: 10.77.0.99}}
@@ -39,6 +40,7 @@ tenant: {network: "x; touch pwned", subnet: "`touch pwned`", router: "$(touch pw
 instances: {web-1: {address: 172.31.5.77}, web-2: }
 image: {user: debian}
 keypair: my key
+networks: {eth2: {physical_network: phys.2}}
 security_group: "a && touch pwned || b"
 """
 
@@ -51,7 +53,8 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
     """What templates see, with a fact of its own kind for each name."""
     kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab",
-             "id": "56baaddf-32c2-4ab6-8762-6b5f199926c6"}  # fmt: skip
+             "id": "56baaddf-32c2-4ab6-8762-6b5f199926c6",
+             "host": "compute-02"}  # fmt: skip
     facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
     return {
         "lab": lab,
@@ -135,7 +138,7 @@ def test_what_is_set_has_a_value_for_those_who_type(lesson: Lesson) -> None:
 def test_a_task_gives_no_command_away(lesson: Lesson) -> None:
     for checkpoint in lesson.checkpoints:
         words = " ".join(str(text) for text in (checkpoint.task, checkpoint.explain))
-        for command in checkpoint.run:
+        for command in checkpoint.scripts:
             start = " ".join(command.split()[:3])
             assert start not in words, f"{checkpoint.id}: {start}"
 
@@ -145,8 +148,10 @@ def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> 
     for checkpoint in lesson.checkpoints:
         if checkpoint.capture:
             assert not checkpoint.sets
-            assert all(re.match(r"(ip netns exec \S+ )?(ping|ip|curl|nc) ", one)
-                       for one in checkpoint.run), checkpoint.run  # fmt: skip
+            looks = r"ping|ip|curl|nc|getent|busybox udhcpc .*-s /bin/true|ovs-appctl dpctl/dump-.*"
+            looks += "|bridge fdb show|wget|sudo udhcpc|curl"
+            assert all(re.match(rf"(ip netns exec (\{{\{{.*?\}}\}}|\S+) )?({looks})( |$)", one)
+                       for one in checkpoint.scripts), checkpoint.scripts  # fmt: skip
 
 
 # -- for editors -----------------------------------------------------------------------------------
@@ -162,12 +167,16 @@ def test_the_schema_names_every_key_and_probe() -> None:
     schema = json_schema()
     assert set(schema["$defs"]["Claim"]["properties"]) == {
         field.alias or name for name, field in Claim.model_fields.items()
-    }
+    } | {"use"}
     assert schema["$defs"]["Claim"]["properties"]["probe"]["enum"] == sorted(PROBES)
-    plain_or_keys = {name: schema["$defs"].pop(name)["anyOf"] for name in ("Text", "Background")}
+    short = ("Text", "Background", "Command", "Count", "CountFromNone")
+    plain_or_keys = {name: schema["$defs"].pop(name)["anyOf"] for name in short}
     assert {name: set(either[1]["properties"]) for name, either in plain_or_keys.items()} == {
         "Text": {"en", "zh-TW"},
-        "Background": {"run", "node"},
+        "Background": {"run", "node", "for_each"},
+        "Command": {"run", "node", "for_each"},
+        "Count": {"at_least", "at_most"},
+        "CountFromNone": {"at_least", "at_most"},
     }
     assert all(its.get("description") for definition in (schema, *schema["$defs"].values())
                for its in definition["properties"].values())  # fmt: skip
@@ -382,7 +391,7 @@ def test_columns_of_facts_and_claims_are_documented(lesson: Lesson) -> None:
         assert columns <= known, f"{look.probe} has no {columns - known}"
 
 
-@pytest.mark.parametrize("text", ["name: ovn-tutorial\n", OTHER_LAB], ids=["default", "other"])
+@pytest.mark.parametrize("text", [ROOMY_LAB, OTHER_LAB], ids=["default", "other"])
 def test_every_template_can_be_filled(lesson: Lesson, text: str) -> None:
     lab = topology(text)
     values = context(lab, lesson)
@@ -393,7 +402,7 @@ def test_every_template_can_be_filled(lesson: Lesson, text: str) -> None:
         for language in (words.en, words.zh_tw):
             assert "{{" not in fill(language, values)
     for checkpoint in lesson.checkpoints:
-        for one in (*checkpoint.run, checkpoint.undo):
+        for one in (*checkpoint.scripts, checkpoint.undo):
             assert "{{" not in fill(one, values, quoting=True)
         for capture in checkpoint.capture:
             assert fill(capture.filter, values)
@@ -465,11 +474,15 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     noted = guest.root / "noted"
     # `show` and `list` answer something true, so that an undo goes on to what it undoes.
     note = f'printf "%s\\0" "${{0##*/}}" "$@" >>{noted}; printf "\\n" >>{noted}; echo thing'
-    commands = "openstack ovn-nbctl ovn-sbctl ovs-vsctl ip ping ssh jq abbrev"
+    commands = (
+        "openstack ovn-nbctl ovn-sbctl ovs-vsctl ovs-appctl ip bridge ping ssh jq abbrev"
+        " curl busybox getent kill labctl-workloads"
+        " sudo wget pkill"
+    )
     for command in commands.split():
         guest.stub(command, note)
     for checkpoint in lesson.checkpoints:
-        for template in (*checkpoint.run, checkpoint.undo):
+        for template in (*checkpoint.scripts, checkpoint.undo):
             ran = guest.run(fill(template, values, quoting=True), check=False)
             assert ran.stderr == "", template  # such as an unexpected end of file
     assert not (guest.root / "pwned").exists()
@@ -483,7 +496,7 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
         assert [*listed, lab.physical_network, "-f", "value", "-c", "ID"] in calls
     # A template inside quotes of the command would give such a name quotes of its own.
     for word in words:
-        if re.search("pwned|public|外部|&&", word):
+        if re.search("pwned|public|外部", word):
             # (As it is, or behind a prefix: lrp-NAME.)
             assert word.endswith((*used, lab.tenant_network, lab.tenant_subnet))
 
@@ -580,6 +593,12 @@ def test_filling_goes_into_lists_and_mappings() -> None:
         (None, {"at_least": 0}, False),
         ("many", {"at_least": 0}, False),
         ([1, 2], {"at_least": 1}, False),
+        # at_most
+        (3, {"at_most": 3}, True),
+        ("2.5", {"at_most": "3"}, True),
+        (4, {"at_most": 3}, False),
+        (None, {"at_most": 3}, False),
+        ("few", {"at_most": 3}, False),
         # all of them must hold
         (5, {"at_least": 3, "not": 5}, False),
         (4, {"at_least": 3, "not": 5}, True),

@@ -142,6 +142,13 @@ def test_templates_name_where_to_capture(bench: Bench, monkeypatch: pytest.Monke
             capturing('"{{ lab.controller.name }}"', '"eth{{ 1 }}"'),
             "where.node: no capture of this checkpoint listens on 'compute-01'",
         ),
+        (
+            on("controller").replace(
+                "[HOLDS]",
+                "[{id: l, text: x, probe: wire.lookup, with: {from: compute-09, name: x}}]",
+            ),
+            "with.from: this lab has no node 'compute-09'",
+        ),
     ],
 )
 def test_what_the_labs_description_tells_is_told_at_once(checkpoint: str, message: str) -> None:

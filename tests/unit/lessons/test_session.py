@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labctl.access.capture import Tap
+from labctl.access.capture import Captured, Tap
 from labctl.access.packets import exchange, frames
 from labctl.engine.steps import RunResult, Step
 from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import set_language
+from labctl.lessons import runner
 from labctl.lessons.commands import VARIABLES
-from labctl.lessons.model import Lesson, Text
+from labctl.lessons.course import built_in_course, next_lesson
+from labctl.lessons.model import PROBES, Lesson, Text
+from labctl.lessons.progress import Position
 from labctl.lessons.results import CheckpointResult, LessonOutcome
 from labctl.lessons.templates import fill
 from labctl.lessons.transcript import Scene, abbreviated, fenced, read_records, transcript
@@ -378,6 +382,16 @@ def test_a_transcript_of_what_the_learner_typed_has_the_commands(
     assert "```console\n$ echo net >>made\n```" in text
 
 
+def test_a_task_set_anew_has_nothing_of_the_run_before(bench: Bench, day: Lesson) -> None:
+    sees(bench, NET)
+    room = bench.classroom(day)
+    room.start("test", practice=True)
+    room.check()
+    assert "net" in read_records(bench.state, day)
+    room.start("test", practice=True)
+    assert "net" not in read_records(bench.state, day)
+
+
 def test_a_record_keeps_the_values_of_its_run(bench: Bench, day: Lesson) -> None:
     told = day.model_copy(update={"checkpoints": [
         one.model_copy(update={"explain": one.explain.model_copy(
@@ -488,7 +502,7 @@ def test_after_the_end_hint_and_solve_say_where_to_go(
         before = len(bench.page.text)
         outcome = verb()
         said = bench.page.text[before:]
-        assert ("the lesson is done" in said, "next: labctl lessons" in said) == (True, True)
+        assert ("the lesson is done" in said, "next: labctl course" in said) == (True, True)
         assert "hint" not in said
         assert (outcome.failure, position(outcome)["next"]) == (None, None)
     assert made(bench) == done
@@ -768,6 +782,101 @@ def test_a_request_and_its_reply_are_shown_as_tcpdump_prints_them(
     assert shown.output == f"-vvneer -: {len(exchange(pcap))} bytes\n"
     assert len(frames(exchange(pcap), "", "")) == 2 < len(frames(pcap, "", ""))
     assert f"{shown.prompt} {shown.command}\n{shown.output.strip()}" in bench.page.text
+    commands.show_frames({Tap(CONTROLLER, "vm/tap0", "icmp"): pcap}, result)
+    assert result.commands.pop().command == "ip netns exec vm tcpdump -vvneei tap0 icmp"
     bench.node.stub("tcpdump", "exit 1")
     commands.show_frames({Tap(CONTROLLER, "eth1", "icmp"): pcap}, result)
     assert len(result.commands) == 1, "where tcpdump prints nothing, nothing is shown"
+
+
+@pytest.mark.parametrize(
+    ("probe", "capture", "runs"),
+    [
+        ("ovn.acl_log", "[{node: controller, interface: eth1, filter: icmp}]", 2),
+        ("ovn.acl_log", "[]", 1),  # without captures its commands may change something
+        ("test.rows", "[{node: controller, interface: eth1, filter: icmp}]", 1),
+    ],
+)
+def test_check_runs_the_commands_again_for_what_is_soon_forgotten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, probe: str, capture: str, runs: int
+) -> None:
+    """What conntrack and the log of ACLs hold is gone when somebody asks some minutes later."""
+    monkeypatch.setitem(PROBES, probe, bench.probe)
+    captured = contextmanager(lambda *_: iter([Captured()]))
+    monkeypatch.setattr(runner, "capturing", captured)
+    arguments = "{from: controller}" if probe.startswith("ovn") else "{}"
+    claim = f"{{id: c, text: It is so, probe: {probe}, with: {arguments}}}"
+    day = lesson(
+        f"""
+  - id: look
+    WORDS
+    run: [echo ran >>made]
+    capture: {capture}
+    claims: [{claim}]
+"""
+    )
+    room = bench.classroom(day)
+    room.start("test", practice=False)
+    room.next()
+    assert made(bench) == ["ran"]
+    room.check()
+    assert made(bench) == ["ran"] * runs
+
+
+# -- claims that cannot tell -----------------------------------------------------------------------
+def test_a_task_whose_claims_hold_already_is_announced_as_such(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    room.start("test", practice=True)
+    sees(bench, NET)
+    assert printed(room.check())["ok"] is True
+    bench.page.lines.clear()
+    sees(bench, NET, IP)
+    task = printed(room.next())
+    assert (task["checkpoint"], task["held_before"]) == ("ip", True)
+    assert "All of this holds already" in bench.page.text
+    passed = printed(room.check())
+    assert (passed["ok"], passed["held_before"]) == (True, True)
+    assert passed["commands"] == ["echo ip >>made", "IP=from-the-command"]
+    assert "it does not tell what you did" in bench.page.text
+    assert made(bench) == [], "nobody did anything"
+
+
+def test_a_task_that_was_still_to_be_done_is_passed_without_a_word(
+    bench: Bench, day: Lesson
+) -> None:
+    sees(bench)
+    room = bench.classroom(day)
+    task = printed(room.start("test", practice=True))
+    assert (task["checkpoint"], task["held_before"]) == ("net", False)
+    sees(bench, NET)
+    passed = printed(room.check())
+    assert "held_before" not in passed
+    assert "it does not tell what you did" not in bench.page.text
+
+
+# -- going on in the course ------------------------------------------------------------------------
+def test_without_a_name_start_goes_on_where_one_is(bench: Bench, day: Lesson) -> None:
+    room = bench.classroom(day)
+    sees(bench, NET)
+    room.start("test", practice=False)
+    room.next()
+    before = made(bench)
+    outcome = room.go_on((), practice=False)
+    assert (outcome.lesson.id, position(outcome)["practice"], made(bench)) == (
+        "test", False, before,
+    )  # fmt: skip
+    outcome = room.go_on((), practice=True)
+    assert position(outcome)["practice"] is True
+    assert outcome.words.get("task")
+
+
+def test_without_a_name_start_begins_the_next_of_the_course(bench: Bench, day: Lesson) -> None:
+    first = next_lesson(built_in_course(), bench.topology, Position(), ())
+    assert first is not None
+    room = bench.classroom(day)
+    bench.lessons[first] = day
+    outcome = room.go_on((), practice=False)
+    assert (position(outcome)["lesson"], position(outcome)["next"]) == ("test", "net")
+    with pytest.raises(LabError, match="every lesson of the course") as refused:
+        room.go_on(built_in_course().ids, practice=False)
+    assert refused.value.code == EXIT_USAGE

@@ -20,7 +20,10 @@ WORLD = f"{HERE}/world"
 
 def sleep(seconds: float) -> None:
     """time.sleep by other means: tests/ahead/sitecustomize.py says why, and is not loaded here."""
-    select.select([], [], [], seconds)
+    if sys.platform == "win32":  # its select takes no empty lists
+        time.sleep(seconds)
+    else:
+        select.select([], [], [], seconds)
 
 
 def read(path: str) -> str:
@@ -33,15 +36,38 @@ def write(path: str, text: str) -> None:
         stream.write(text)
 
 
+loaded = ""
+"""The world as this program has read it."""
+
+
 def load() -> "dict[str, Any]":
-    world: dict[str, Any] = eval(read(WORLD))
+    global loaded
+    loaded = read(WORLD)
+    world: dict[str, Any] = eval(loaded)
     return world
 
 
 def save(world: "dict[str, Any]") -> None:
-    new = f"{WORLD}.{os.getpid()}"
-    write(new, repr(world))
-    os.replace(new, WORLD)
+    """Write what this program has changed; what others changed meanwhile stays."""
+    global loaded
+    lock = f"{WORLD}.lock"
+    for _ in range(500):  # five seconds: one that was killed inside leaves its lock
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except OSError:
+            sleep(0.01)
+    try:
+        before, now = eval(loaded), eval(read(WORLD))
+        mine = {key: value for key, value in world.items() if value != before.get(key)}
+        world.update(now | mine)
+        loaded = repr(world)
+        new = f"{WORLD}.{os.getpid()}"
+        write(new, loaded)
+        os.replace(new, WORLD)
+    finally:
+        if os.path.exists(lock):
+            os.remove(lock)
 
 
 def say(target: str, kind: str, *data: str) -> None:
@@ -197,7 +223,8 @@ class Vagrant:
         assert box["name"] == words[words.index("--provider") + 1]
         # As Vagrant: a name without a scheme is a file of the directory it was started in, whatever
         # VAGRANT_CWD says.
-        with open(box["url"].removeprefix("file://"), "rb") as file:
+        path = box["url"].removeprefix("file:///" if sys.platform == "win32" else "file://")
+        with open(path, "rb") as file:
             assert hashlib.sha256(file.read()).hexdigest() == box["checksum"]
         return [document["name"], box["name"], version["version"]]
 

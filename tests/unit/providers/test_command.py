@@ -175,6 +175,29 @@ def test_another_vagrant_is_not_waited_for_for_ever(
     assert "end the other Vagrant" in (error.value.hint or "")
 
 
+MOMENTARY = {
+    "service": "VBoxManage: error: Most likely, the VirtualBox COM server is not running",
+    "locked": "VBoxManage: error: The machine 'one' is already locked by a\\nsession (or being"
+    " locked or unlocked)",
+}
+
+
+@pytest.mark.parametrize("words", MOMENTARY.values(), ids=MOMENTARY.keys())
+def test_what_virtualbox_refused_for_a_moment_is_tried_again(
+    command: VagrantCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setattr("labctl.providers.vagrant.command._ASK_AGAIN", 0.05)
+    refuse = f"echo x >>{tmp_path}/tries; printf '%s\\n' \"1,,error-exit,V,{words}\"; exit 1"
+    program(tmp_path, f"[ -e {tmp_path}/tries ] && echo 1,,ui,info,mine && exit\n{refuse}")
+    assert command.run("up", timeout=50) == [OutputLine("", "ui", ("info", "mine"))]
+    program(tmp_path, refuse)
+    (tmp_path / "tries").unlink()
+    with pytest.raises(LabError, match="`vagrant up` failed: ") as error:
+        command.run("up", timeout=50)
+    assert error.value.log == command.log
+    assert (tmp_path / "tries").read_text(encoding="utf-8") == "x\n" * 3
+
+
 # -- python-vagrant's traps ------------------------------------------------------------------------
 def test_status_names_vagrants_reason(command: VagrantCommand, tmp_path: Path) -> None:
     program(tmp_path, "echo 1,,error-exit,V::NoEnvironmentError,no Vagrantfile; exit 1")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.provisioning.network_options import network_options
 from labctl.provisioning.node_env import lab_env
 from labctl.provisioning.stages import SCRIPTS, Script
 from labctl.state import Secrets
@@ -56,8 +57,18 @@ def wanted(lab: Topology, node: Node, secrets: Secrets = SECRETS) -> dict[str, s
         "ETH0_MAC": node.eth0.mac,
         "ETH1_ADDRESS": f"{node.eth1.address.ip}/{lab.private.prefixlen}",
         "ETH1_MAC": node.eth1.mac,
-        "IS_GATEWAY": "yes" if "gateway" in node.roles else "no",
-        "BRIDGE_MAPPINGS": lab.physical_network + ":br-ex",
+        "HAS_BR_EX": "yes" if "gateway" in node.roles else "no",
+        "CMS_OPTIONS": "enable-chassis-as-gw" if "gateway" in node.roles else "",
+        "OVN_OPTIONS": "",
+        "NEUTRON_PLUGINS": "ovn-router",
+        "NEUTRON_EXTENSIONS": "port_security",
+        "NEUTRON_DISTRIBUTED": "false",
+        "NEUTRON_MTU": "1500",
+        "NEUTRON_DNS_DOMAIN": "openstacklocal",
+        "BRIDGE_MAPPINGS": lab.physical_network + ":br-ex" if "gateway" in node.roles else "",
+        "EXTRA_NICS": "",
+        "NEUTRON_TYPES": "local,flat,geneve",
+        "NEUTRON_VLANS": "",
         "HOSTS": "\n".join(f"{one.eth1.address.ip} {one.name}" for one in lab.nodes),
         "SECRET_RABBIT": secrets.rabbit,
         "SECRET_SERVICE": secrets.service,
@@ -240,3 +251,51 @@ def test_the_test_of_the_templates_sees_something() -> None:
     assert exported("VIRT=a CPU=b\nexport VIRT CPU\nexport DATAPATH=x\n") == {
         "VIRT", "CPU", "DATAPATH",
     }  # fmt: skip
+
+
+def test_what_lab_yaml_switches_on_reaches_the_nodes() -> None:
+    lab = topology(
+        "name: x\n"
+        "neutron: {service_plugins: [qos, dns, port_forwarding], distributed_floating_ip: true,"
+        " mtu: 1400}\n"
+        "ovn: {options: [bfd-min-rx=200, bfd-mult=3]}\n"
+        "nodes: {control: {roles: [controller]}, g: {roles: [gateway], availability_zone: az-1},"
+        " c: }\n"
+    )
+    control, gateway, compute = (network_options(lab, node) for node in lab.nodes)
+    assert control["NEUTRON_PLUGINS"] == "ovn-router,qos,port_forwarding"
+    # dns is an extension driver of ML2 and no plugin, qos is both; without a domain no port has a
+    # name (Neutron's documentation, "DNS integration").
+    assert control["NEUTRON_EXTENSIONS"] == "port_security,qos,dns"
+    assert control["NEUTRON_DNS_DOMAIN"] == "lab.test."
+    assert (control["NEUTRON_DISTRIBUTED"], control["NEUTRON_MTU"]) == ("true", "1400")
+    assert control["OVN_OPTIONS"] == "bfd-min-rx=200 bfd-mult=3"
+    assert gateway["CMS_OPTIONS"] == "enable-chassis-as-gw,availability-zones=az-1"
+    # A compute that translates floating IPs has the bridge, and no router's gateway port.
+    shown = [(env["HAS_BR_EX"], env["CMS_OPTIONS"]) for env in (control, compute)]
+    assert shown == [("no", ""), ("yes", "")]
+
+
+def test_further_networks_reach_the_nodes() -> None:
+    text = (
+        "name: x\n"
+        "networks:\n"
+        "  eth2: {physical_network: physnet1, vlans: 100:199}\n"
+        "  eth3: {physical_network: flat0, subnet: 192.168.34.0/24}\n"
+        "  eth4:\n"
+    )
+    controller, compute = topology(text).nodes
+    env = network_options(topology(text), compute)
+    assert env["BRIDGE_MAPPINGS"] == "physnet1:br-eth2,flat0:br-eth3"
+    assert network_options(topology(text), controller)["BRIDGE_MAPPINGS"] == (
+        "extnet0:br-ex,physnet1:br-eth2,flat0:br-eth3"
+    )
+    cards = [line.split() for line in env["EXTRA_NICS"].splitlines()]
+    assert [(card, address, bridge) for card, _, address, bridge in cards] == [
+        ("eth2", "-", "br-eth2"),
+        ("eth3", "192.168.34.20/24", "br-eth3"),  # the host number of eth1
+        ("eth4", "-", "-"),
+    ]
+    assert len({mac for _, mac, _, _ in cards}) == 3
+    assert env["NEUTRON_TYPES"] == "local,flat,vlan,geneve"
+    assert env["NEUTRON_VLANS"] == "physnet1:100:199,flat0"

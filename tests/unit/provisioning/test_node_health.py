@@ -65,6 +65,7 @@ def set_to(key: str, value: str) -> dict[str, str]:
         ({"bridges": {"br-ex": frozenset()}}, ["eth0 is not a port of br-ex"]),
         ({"mtu": {"eth0": 1500, "eth1": 1000}}, ["eth1 has MTU 1000, not 1500"]),
         ({"mtu": {"eth0": 1500}}, ["eth1 is missing or down"]),
+        ({"full": frozenset({"/run"})}, ["/run is full: nothing can be written there"]),
         (
             {"addresses": {"10.0.2.15": "eth0", "192.168.33.10": "eth1"}},
             ["br-ex lacks its address 10.0.2.15"],
@@ -106,6 +107,7 @@ address lo 127.0.0.1
 address br-ex 10.0.2.15
 in_port 1
 empty br-ex
+full /run
 answer 10.0.2.2
 """ + tables(
     Open_vSwitch=[{"external_ids": ["map", [["ovn-remote", "tcp:192.168.33.10:6642"]]]}],
@@ -131,6 +133,7 @@ def test_what_a_node_tells_of_itself() -> None:
         in_ports=frozenset({1}),
         empty=frozenset({"br-ex"}),
         answering=frozenset({"192.168.33.20", "10.0.2.2"}),
+        full=frozenset({"/run"}),
     )
 
 

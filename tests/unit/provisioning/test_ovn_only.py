@@ -196,7 +196,7 @@ def test_a_lesson_without_a_stack_fits_every_lab() -> None:
 
 def lesson_words() -> Iterator[str]:
     for checkpoint in load_lesson("ovn-snat-dnat").checkpoints:
-        yield from (*checkpoint.run, checkpoint.undo)
+        yield from (*checkpoint.scripts, checkpoint.undo)
 
 
 def test_the_lesson_needs_no_openstack_and_takes_no_address_for_granted() -> None:

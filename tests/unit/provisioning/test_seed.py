@@ -19,6 +19,7 @@ from labctl.provisioning.seed import (
     Seed,
     compute_ready,
     make_access,
+    make_flavors,
     make_image,
     make_instance,
     make_network,
@@ -222,7 +223,8 @@ def qcow2(tmp_path: Path) -> Path:
 def test_image_and_flavor_are_made_once(qcow2: Path) -> None:
     cloud, said = Cloud(), cast(list[str], [])
     for _ in range(2):
-        make_image(cast(Any, cloud), LAB, qcow2, said.append)
+        make_image(cast(Any, cloud), LAB.image.name, qcow2, said.append)
+        make_flavors(cast(Any, cloud), LAB)
     assert cloud.calls == ["create image cirros", "create flavor m1.nano"]
     (image,) = cloud.things["image"]
     assert (image.disk_format, image.visibility) == ("qcow2", "public")
@@ -239,14 +241,14 @@ def test_a_raw_image_is_called_raw(tmp_path: Path) -> None:
     for content in (b"", b"QF", b"\xeb\x63\x90\x00"):
         cloud.things.clear()
         (tmp_path / "image").write_bytes(content)
-        make_image(cast(Any, cloud), LAB, tmp_path / "image", silent)
+        make_image(cast(Any, cloud), LAB.image.name, tmp_path / "image", silent)
         assert cloud.things["image"][0].disk_format == "raw"
 
 
 def test_an_upload_that_was_interrupted_is_done_again(qcow2: Path) -> None:
     cloud = Cloud()
     half = cloud.make("image", "cirros", status="saving")
-    make_image(cast(Any, cloud), LAB, qcow2, silent)
+    make_image(cast(Any, cloud), LAB.image.name, qcow2, silent)
     assert cloud.calls[1:3] == [f"delete {half.id}", "create image cirros"]
     assert [image.status for image in cloud.things["image"]] == ["active"]
 
@@ -312,6 +314,43 @@ def test_an_instance_that_takes_for_ever_is_said() -> None:
 def test_waiting_for_an_instance_can_be_cancelled() -> None:
     with pytest.raises(Cancelled):
         make_instance(cast(Any, ready_cloud()), LAB, LAB.instances[0], silent, lambda: True)
+
+
+MORE = topology("""
+name: x
+nodes: {ctl: , n1: , n2: }
+tenant: {networks: {n2: }}
+flavors: {small: {memory: 256}}
+images: {debian: {source: debian.qcow2, user: debian}}
+instances: {a: , b: {network: n2, compute: n2, flavor: small, image: debian}}
+""")
+
+
+def test_further_networks_have_an_interface_of_the_router_each() -> None:
+    cloud = Cloud()
+    for _ in range(2):
+        make_network(cast(Any, cloud), MORE)
+    assert cloud.calls == [
+        "create network n1", "create subnet subnet1", "create network n2",
+        "create subnet n2-subnet", "create router r", "add interface", "add interface",
+    ]  # fmt: skip
+    assert [subnet.cidr for subnet in cloud.things["subnet"]] == [
+        "172.16.100.0/24", "172.16.101.0/24",
+    ]  # fmt: skip
+
+
+def test_an_instance_is_made_where_and_of_what_lab_yaml_says() -> None:
+    cloud = Cloud()
+    made = {
+        name: cloud.make(kind, name)
+        for kind, name in (("network", "n2"), ("image", "debian"), ("flavor", "small"))
+    }
+    make_instance(cast(Any, cloud), MORE, MORE.instances[1], silent, never)
+    (server,) = cloud.things["server"]
+    assert server.networks == [{"uuid": made["n2"].id, "fixed_ip": "172.16.101.10"}]
+    assert (server.image_id, server.flavor_id) == (made["debian"].id, made["small"].id)
+    assert server.availability_zone == "nova:n2"
+    assert MORE.image_of("b").user == "debian"
 
 
 # -- computes --------------------------------------------------------------------------------------
@@ -389,7 +428,9 @@ def yesterday(**parts: Any) -> Seed:
 def source(text: str, directory: Path, **parts: Any) -> Path:
     made = topology(f"name: x\nimage: {{source: {text}}}\n")
     file = directory / "lab.yaml"
-    with yesterday(topology=made, file=file, **parts).image_source(CONTEXT) as path:
+    with yesterday(topology=made, file=file, **parts).image_source(
+        CONTEXT, made.image.source, "image.source"
+    ) as path:
         return path.resolve()  # of an open file: its name
 
 

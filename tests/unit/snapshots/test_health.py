@@ -8,6 +8,7 @@ import pytest
 
 from labctl.access.guest import GuestError, GuestResult
 from labctl.access.instance import ConsoleInUseError
+from labctl.snapshots import health
 from labctl.snapshots.health import (
     alive_steps,
     answers,
@@ -116,3 +117,19 @@ def test_after_a_boot_nova_must_have_said_anew_that_it_lives() -> None:
     assert next(said, None) is None
     lab.topology.stack = "ovn"
     assert alive_steps(lab, []) == []
+
+
+def test_an_agent_that_is_slow_to_answer_is_not_called_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OVN's agents may owe Neutron two answers for a while; Neutron then calls them dead."""
+    answers = iter([False, False, True, False])
+
+    def agents() -> None:
+        if not next(answers):
+            raise health.SilentAgent("compute-01")
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert health.trouble(agents) == ""
+    monkeypatch.setattr(health, "AGENT_SECONDS", -1)
+    assert health.trouble(agents) == "compute-01"

@@ -24,6 +24,8 @@ Path_ = tuple[str, ...]
 
 FIELDS_OF_ALL = {"LabSpec": (), "NodeSpec": ("nodes", "*"), "InstanceSpec": ("instances", "*")}
 """Where the models stand in lab.yaml that code has as arguments."""
+ALIKE = {"images": "image", "flavors": "flavor"}
+"""Sections of further ones: who reads a field of one reads it of all (`Topology.images`)."""
 TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 CHAIN = re.compile(r"[a-z_]\w*(?:\.[a-z_]\w*)+")
 
@@ -70,6 +72,9 @@ def path_of(names: Path_, known: Mapping[str, Path_], properties: Mapping[str, P
     """
     if names and names[0] in known:
         return (*known[names[0]], *names[1:])
+    for at in range(len(names) - 2, 0, -1):
+        if names[at] in ALIKE.values() and names[at - 1] in ("instance", "lab", "topology"):
+            return names[at:]
     for at in range(len(names) - 1, -1, -1):
         before, rest = names[at - 1] if at else "", names[at + 1 :]
         if names[at] == "spec":
@@ -101,7 +106,9 @@ class _Reads(ast.NodeVisitor):
                 self._learn(each, its_value)
         elif isinstance(target, ast.Name):
             self._known.pop(target.id, None)
-            if path := self._path(value):
+            if isinstance(value, ast.Call) and chain(value.func)[-1:] == ("image_of",):
+                self._known[target.id] = ("image",)
+            elif path := self._path(value):
                 self._known[target.id] = path
 
     def _learn_item(self, target: ast.AST, values: ast.AST) -> None:
@@ -111,6 +118,10 @@ class _Reads(ast.NodeVisitor):
                 last = target.elts[-1] if isinstance(target, ast.Tuple) else target
                 if isinstance(last, ast.Name):
                     self._known[last.id] = (*path, "*")
+            case ast.Call(ast.Name("zip"), [of, *_]) if isinstance(target, ast.Tuple):
+                self._learn_item(target.elts[0], of)
+            case ast.Attribute(attr=name) if name in ALIKE and isinstance(target, ast.Name):
+                self._known[target.id] = (ALIKE[name],)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:  # ast's name
         self._class = node.name
@@ -161,11 +172,13 @@ def read_by_template(text: str, properties: Mapping[str, Path_]) -> set[Path_]:
 
 def unread(leaf_paths: set[Path_], reads: set[Path_]) -> set[str]:
     """The leaves that nothing reads. What reads `dns.0` or `name.encode` has read the leaf."""
-    return {
-        ".".join(leaf)
-        for leaf in leaf_paths
-        if not any(path[: len(leaf)] == leaf for path in reads)
-    }
+
+    def is_read(leaf: Path_) -> bool:
+        if leaf[0] in ALIKE:
+            leaf = (ALIKE[leaf[0]], *leaf[2:])
+        return any(path[: len(leaf)] == leaf for path in reads)
+
+    return {".".join(leaf) for leaf in leaf_paths if not is_read(leaf)}
 
 
 def all_reads() -> set[Path_]:
@@ -223,6 +236,10 @@ HANDED_ON = {"router": ("tenant", "router"), "pool": ("external", "pool")}
         ("for node in spec.nodes.values():\n f(node.cpus)", "nodes.*.cpus"),
         ("class Node:\n def f(self): return set(self.spec.roles)", "nodes.*.roles"),
         ("class Topology:\n def f(self): return f'{self.spec.keypair}'", "keypair"),
+        ("f(instance.image.user)", "image.user"),
+        ("image = topology.image_of(name)\nf(image.user)", "image.user"),
+        ("for flavor in topology.flavors:\n f(flavor.disk)", "flavor.disk"),
+        ("for image, key in zip(topology.images, keys):\n f(image.source)", "image.source"),
     ],
 )
 def test_what_code_reads_is_seen(source: str, path: str) -> None:

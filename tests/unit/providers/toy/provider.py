@@ -110,7 +110,7 @@ class ToyProvider:
     def ssh_argv(self, node: Node) -> list[str]:
         return ["toy-ssh", node.name]
 
-    def host_end(self, node: Node) -> HostEnd | None:
+    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
         return None
 
     def image_file(self, path: str) -> Path | None:

@@ -1,0 +1,103 @@
+"""class.yaml -> :class:`ClassSpec`: load, validate, and report every problem with its line.
+
+``python -m labctl.classroom.load > labctl/schema/class.schema.json`` writes the JSON Schema.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from labctl.assets import PACKAGE
+from labctl.classroom.model import ClassSpec
+from labctl.i18n import tr
+from labctl.spec.forms import Form, described, read_form, validated, write_new
+from labctl.spec.problems import KeyPath, Problem, SpecError, quoted
+from labctl.spec.source import YamlSource, read_file
+
+__all__ = ["ClassSpec", "json_schema", "load_class", "parse_class", "write_default"]
+
+_OWN_PORTS = 8
+"""Addresses of a network that no machine gets: its own two, router, DHCP and metadata ports, and
+a few that a machine being replaced still holds."""
+_TEMPLATE = Path(__file__).with_name("class.yaml")
+
+
+def load_class(path: Path) -> ClassSpec:
+    """The class in this file. Raises SpecError with every problem of the file."""
+    return parse_class(read_file(path), str(path))
+
+
+def parse_class(text: bytes, filename: str) -> ClassSpec:
+    """The class in these bytes. Raises SpecError with every problem of them."""
+    source, problems, invalid_paths = read_form(text, filename, _form())
+    spec = validated(source, _form(), problems, invalid_paths, _nothing_missing)
+    if isinstance(spec, ClassSpec):
+        problems += _broken_rules(spec, source, invalid_paths)
+    if problems or not isinstance(spec, ClassSpec):
+        raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
+    return spec
+
+
+def write_default(path: Path, name: str) -> None:
+    """Write a commented class.yaml. Raises SpecError for a wrong name, LabError for the file."""
+    text = _TEMPLATE.read_text(encoding="utf-8").replace("name: ovn-day", f"name: {name}", 1)
+    schema = PACKAGE / "schema" / "class.schema.json"
+    text = text.replace("$schema=class.schema.json", f"$schema={schema}", 1)
+    parse_class(text.encode(), str(path))
+    write_new(path, text)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of class.yaml, for editors."""
+    return described(ClassSpec.model_json_schema(), "class.yaml of labctl", ["name", "learners"])
+
+
+def _form() -> Form:
+    def write(example: str) -> str:
+        return tr("write {value}", value=example)
+
+    needed = {
+        "name": ("x", write("name: ovn-day")),
+        "learners": ("1", write("learners: 30")),
+    }
+    return Form(ClassSpec, "name: ovn-day", needed, {})
+
+
+def _nothing_missing(errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> Sequence[KeyPath]:
+    """Below the top every key has a default."""
+    raise AssertionError(f"class.yaml: {errors}")
+
+
+def _broken_rules(spec: ClassSpec, source: YamlSource, invalid: set[KeyPath]) -> Iterator[Problem]:
+    """What several values together break; nothing about a value that is wrong by itself."""
+    wrong = {path[:2] for path in invalid}
+    if not any(path[0] == "learners" for path in wrong):
+        seen: set[str] = set()
+        for index, learner in enumerate(spec.learners):
+            if learner in seen:
+                message = tr("{name} is in the list twice", name=quoted(learner))
+                yield source.problem(("learners", index), message, tr("give each a name"))
+            seen.add(learner)
+    cloud = spec.openstack
+    if cloud.access == "fixed" and not cloud.network and ("openstack", "network") not in wrong:
+        message = tr("with access fixed the network must be named")
+        fix = tr("add {example}", example="network: NAME")
+        yield source.problem(("openstack", "access"), message, fix)
+    room = cloud.cidr.num_addresses - _OWN_PORTS
+    if cloud.access == "floating" and len(spec.learners) > room and not wrong & {
+        ("learners",), ("openstack", "cidr"), ("openstack", "access"),
+    }:  # fmt: skip
+        message = tr(
+            "{network} has addresses for {room} machines, and there are {n} learners",
+            network=cloud.cidr, room=room, n=len(spec.learners),
+        )  # fmt: skip
+        yield source.problem(("openstack", "cidr"), message, tr("choose a larger network"))
+
+
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

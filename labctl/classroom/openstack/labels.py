@@ -1,0 +1,44 @@
+"""How what a class made in a cloud is found again: a label that is set in the call that makes it.
+
+Servers carry it as metadata, images as properties, everything of Neutron as its description, and a
+keypair, which has nothing of the kind, as the comment of its public key.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+CLASS, LEARNER = "labctl-class", "labctl-learner"
+_DESCRIPTION = re.compile(rf"{CLASS}=(?P<name>\S+)(?: {LEARNER}=(?P<learner>\S+))?")
+
+
+def description(name: str, learner: str = "") -> str:
+    """The label as one line."""
+    return f"{CLASS}={name}" + (f" {LEARNER}={learner}" if learner else "")
+
+
+def belongs(text: str | None, name: str) -> bool:
+    """Whether a description, or a key's comment, is the label of this class."""
+    found = _DESCRIPTION.fullmatch(text or "")
+    return found is not None and found["name"] == name
+
+
+def learner_of(text: str) -> str:
+    """The learner in a label; empty for what all share."""
+    found = _DESCRIPTION.fullmatch(text)
+    return (found["learner"] or "") if found else ""
+
+
+def metadata(name: str, learner: str) -> dict[str, str]:
+    """The label of a server."""
+    return {CLASS: name, LEARNER: learner}
+
+
+def learner_in(metadata: Mapping[str, Any], name: str) -> str | None:
+    """The learner of a server of this class; None if it is not one."""
+    return str(metadata[LEARNER]) if metadata.get(CLASS) == name and LEARNER in metadata else None
+
+
+def resource_name(name: str, learner: str = "") -> str:
+    """What people see in the cloud's lists. Nothing is found by it."""
+    return f"labctl-{name}-{learner}" if learner else f"labctl-{name}"

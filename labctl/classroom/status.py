@@ -1,0 +1,76 @@
+"""How a class is: for each learner the machine's state, its address, and whether SSH answers."""
+
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from typing_extensions import TypedDict
+
+from labctl.classroom.engine import Engine, Machine, State
+from labctl.classroom.model import ClassSpec
+
+_SSH = 22
+_PATIENCE = 2.0
+"""Seconds for a connection."""
+_AT_A_TIME = 64
+
+
+class LearnerStatus(TypedDict):
+    """One learner of the class."""
+
+    learner: str
+    state: State
+    """Of the machine; absent: there is none."""
+    address: str
+    """Where it is reached; empty if it has no address."""
+    ssh: bool
+    """Whether port 22 at the address answers from here with the greeting of an SSH server."""
+    reason: str
+    """Why the machine failed, in the engine's words."""
+
+
+class ClassStatus(TypedDict):
+    """What `class status --json` prints."""
+
+    name: str
+    engine: str
+    learners: list[LearnerStatus]
+    others: list[str]
+    """Machines with the label of the class whose learner is not in class.yaml."""
+
+
+def collect(spec: ClassSpec, engine: Engine) -> ClassStatus:
+    """The state of every learner's machine: two calls to the engine, then one look at each."""
+    machines = engine.machines()
+    by_learner = {machine.learner: machine for machine in machines}
+    rows = [by_learner.get(learner) or Machine("", learner, "absent") for learner in spec.learners]
+    answers = _answers(rows)
+    return {
+        "name": spec.name,
+        "engine": spec.engine,
+        "learners": [
+            {
+                "learner": machine.learner,
+                "state": machine.state,
+                "address": machine.address,
+                "ssh": answer,
+                "reason": machine.reason,
+            }
+            for machine, answer in zip(rows, answers, strict=True)
+        ],
+        "others": sorted({machine.learner for machine in machines} - set(spec.learners)),
+    }
+
+
+def _answers(machines: Sequence[Machine]) -> list[bool]:
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(lambda machine: _greets(machine.address), machines))
+
+
+def _greets(address: str) -> bool:
+    if not address:
+        return False
+    with suppress(OSError), socket.create_connection((address, _SSH), _PATIENCE) as connection:
+        return connection.recv(4) == b"SSH-"
+    return False

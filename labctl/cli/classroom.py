@@ -1,0 +1,224 @@
+"""The verbs of a class: a machine for each learner, on an engine such as an OpenStack cloud."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.cli.elevate import command_name
+from labctl.cli.options import Json, Quiet, Verbs, open_console
+from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
+from labctl.i18n import tr, tr_n
+from labctl.operating_system.processes import become
+
+if TYPE_CHECKING:
+    from labctl.classroom.load import ClassSpec
+    from labctl.classroom.status import ClassStatus
+    from labctl.classroom.work import ClassWork, Outcome
+    from labctl.terminal.console import Console
+
+class_app = typer.Typer(
+    cls=Verbs, help="A machine for each learner of a class.", no_args_is_help=True
+)
+_DEFAULT = Path("class.yaml")
+ClassFile = Annotated[Path, typer.Option("-f", "--file", help="The class to work on.")]
+LearnerName = Annotated[str, typer.Argument(metavar="LEARNER", help="A learner of class.yaml.")]
+
+
+@class_app.command("init")
+def class_init(
+    name: Annotated[str, typer.Argument(help="Name of the class.")] = "ovn-day",
+    file: ClassFile = _DEFAULT,
+) -> None:
+    """Write a class.yaml with every value explained, to start from."""
+    from labctl.classroom.load import write_default
+
+    write_default(file, name)
+    command = f"{command_name()} class create"
+    typer.echo(tr("{file} is written; make the class with {command}", file=file, command=command))
+
+
+@class_app.command("validate")
+def class_validate(file: ClassFile = _DEFAULT) -> None:
+    """Say everything that is wrong with a class.yaml; exit 2 if anything is."""
+    from labctl.classroom.load import load_class
+
+    spec = load_class(file)
+    text = tr_n("{file}: a valid class with {n} learner", "{file}: a valid class with {n} learners",
+                n=len(spec.learners), file=file)  # fmt: skip
+    typer.echo(text)
+
+
+@class_app.command("create")
+def class_create(file: ClassFile = _DEFAULT, quiet: Quiet = False) -> None:
+    """Make a machine for each learner, or finish what was begun; failed machines are replaced."""
+    with open_console(quiet=quiet) as console:
+        work, spec = _work(file, console)
+        code = _show(work.create(), len(spec.learners), console)
+        if code == EXIT_DONE:
+            command = f"{command_name()} class cards"
+            console.say(tr("next: {command}", command=command))
+    raise typer.Exit(code)
+
+
+@class_app.command("status")
+def class_status(file: ClassFile = _DEFAULT, json: Json = False) -> None:
+    """For each learner: the machine's state, its address, and whether SSH answers there."""
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+    from labctl.classroom.status import collect
+    from labctl.state import as_json
+
+    with open_console(json=json) as console:
+        spec = load_class(file)
+        report = collect(spec, find(spec.engine).make(spec, file.absolute().parent))
+        if json:
+            typer.echo(as_json(report))
+        else:
+            _show_status(report, console)
+
+
+@class_app.command("cards")
+def class_cards(
+    file: ClassFile = _DEFAULT,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Directory for cards and keys.")
+    ] = Path("cards"),
+) -> None:
+    """Write a card for each learner: a page to print, a CSV table, and each learner's key."""
+    from labctl.classroom.cards import write_cards
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+
+    with open_console() as console:
+        spec = load_class(file)
+        directory = file.absolute().parent
+        machines = [
+            machine
+            for machine in find(spec.engine).make(spec, directory).machines()
+            if machine.learner in spec.learners and machine.address
+        ]
+        if not machines:
+            raise LabError(
+                tr("no learner's machine has an address yet"),
+                hint=tr("make them with {command}", command=f"{command_name()} class create"),
+            )
+        machines.sort(key=lambda machine: machine.learner)
+        write_cards(spec, directory, machines, output)
+        console.say(
+            tr_n("{n} card is in {path}: give each learner theirs, with the key",
+                 "{n} cards are in {path}: give each learner theirs, with the key",
+                 n=len(machines), path=output)
+        )  # fmt: skip
+
+
+@class_app.command(
+    "ssh", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def class_ssh(context: typer.Context, learner: LearnerName, file: ClassFile = _DEFAULT) -> None:
+    """Log in to a learner's machine, or run a command there: class ssh LEARNER -- COMMAND."""
+    with open_console() as console:
+        work, _ = _work(file, console)
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        argv = work.login(learner, context.args, terminal=terminal)
+    become(argv)
+
+
+@class_app.command("log")
+def class_log(learner: LearnerName, file: ClassFile = _DEFAULT) -> None:
+    """Print what the console of a learner's machine printed last."""
+    with open_console() as console:
+        work, _ = _work(file, console)
+        typer.echo(work.console_log(learner))
+
+
+@class_app.command("reset")
+def class_reset(
+    learners: Annotated[
+        list[str] | None, typer.Argument(metavar="LEARNER...", help="Learners of class.yaml.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All learners of the class.")] = False,
+    file: ClassFile = _DEFAULT,
+    quiet: Quiet = False,
+) -> None:
+    """Give learners a new machine, with the same key and floating IP; theirs is deleted."""
+    if bool(learners) == every:
+        raise LabError(tr("name the learners, or say --all"), code=EXIT_USAGE)
+    with open_console(quiet=quiet) as console:
+        work, spec = _work(file, console)
+        chosen = list(spec.learners) if every else list(dict.fromkeys(learners or ()))
+        work.require(chosen)
+        code = _show(work.reset(chosen), len(chosen), console)
+    raise typer.Exit(code)
+
+
+@class_app.command("destroy")
+def class_destroy(
+    file: ClassFile = _DEFAULT,
+    quiet: Quiet = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove all that carries the label of the class from the engine, and nothing else."""
+    with open_console(quiet=quiet) as console:
+        work, spec = _work(file, console)
+        # A script is not asked: it says what it means.
+        if sys.stdin.isatty() and not yes:
+            text = tr("delete every machine of class {name} for good?", name=spec.name)
+            if not typer.confirm(text):
+                raise LabError(tr("the class stays as it is"), code=EXIT_FAILED)
+        outcome = work.destroy()
+        for learner, reason in sorted(outcome.failed.items()):
+            console.error(tr("{name}: {message}", name=learner, message=reason))
+        if not outcome.failed:
+            console.summary(True, tr("nothing of class {name} is left", name=spec.name))
+    raise typer.Exit(EXIT_FAILED if outcome.failed else EXIT_DONE)
+
+
+def _work(file: Path, console: "Console") -> "tuple[ClassWork, ClassSpec]":
+    """The class of a class.yaml, its engine reached. Raises LabError."""
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+    from labctl.classroom.work import ClassWork
+
+    spec = load_class(file)
+    directory = file.absolute().parent
+    engine = find(spec.engine).make(spec, directory)
+    return ClassWork(spec, engine, directory, console.say), spec
+
+
+def _show(outcome: "Outcome", wanted: int, console: "Console") -> int:
+    """Tell what came of making machines; the exit code."""
+    for learner, reason in sorted(outcome.failed.items()):
+        console.error(tr("{name}: {message}", name=learner, message=reason))
+    console.summary(
+        not outcome.failed,
+        tr("{running} of {wanted} machines run; {calls} calls to the engine",
+           running=len(outcome.machines), wanted=wanted, calls=outcome.calls),
+    )  # fmt: skip
+    if outcome.failed:
+        console.say(tr("run the same command again: it makes what is missing"))
+    return EXIT_FAILED if outcome.failed else EXIT_DONE
+
+
+def _show_status(report: "ClassStatus", console: "Console") -> None:
+    from labctl.classroom.engine import STATES
+    from labctl.terminal.fit import table
+    from labctl.terminal.text import Span
+
+    heads = ("", tr("learner"), tr("machine"), tr("address"), "SSH")
+    rows = [[Span(head, "bold") for head in heads]]
+    for row in report["learners"]:
+        good = row["state"] == "running" and row["ssh"]
+        state = tr(STATES[row["state"]])
+        if row["reason"]:
+            state = tr("{text} ({detail})", text=state, detail=row["reason"])
+        answer = tr("answers") if row["ssh"] else tr("no answer")
+        rows.append([
+            Span("✓", "ok") if good else Span("✗", "bad"),
+            Span(row["learner"]), Span(state), Span(row["address"]),
+            Span(answer if row["address"] else ""),
+        ])  # fmt: skip
+    console.write(list(table(rows, console.width)))
+    for name in report["others"]:
+        console.say(tr("{name} has a machine and is not in class.yaml", name=name))

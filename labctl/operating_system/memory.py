@@ -1,6 +1,21 @@
-"""Memory of this machine."""
+"""Memory of this machine, and of this process."""
 
 import sys
+from contextlib import suppress
+
+
+def give_back_memory() -> None:
+    """Give what was freed back to the system; without an effect where the C library is not glibc.
+
+    glibc keeps what is freed below something that is still used (malloc_trim(3)): after much
+    output that passed through, 15 MB and more of a program that goes on.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def windows_memory() -> tuple[int, int | None]:

@@ -25,6 +25,7 @@ from labctl.access.shell import Shell, open_shell
 from labctl.errors import LabError
 from labctl.i18n import current_language, tr
 from labctl.lab import Lab
+from labctl.operating_system.memory import give_back_memory
 from labctl.page.answers import body as _body
 from labctl.page.answers import refused as _refused
 from labctl.page.feed import Feed, Reader
@@ -140,6 +141,7 @@ class Page:
             await asyncio.sleep(_CLEAN_SECONDS)
             if await self.terminals.close_idle():
                 self.tell_terminals()
+            await asyncio.to_thread(give_back_memory)
 
     def tell_terminals(self) -> None:
         """Publish which terminals there are."""

@@ -41,6 +41,9 @@ SECONDS_IDLE = 12 * 3600.0
 """One that is shown ends when nothing was typed or printed for so long."""
 _FRAME = 64 << 10
 """Bytes that are sent to a browser at once."""
+_PART = 4 << 10
+"""Bytes up to which output is kept in one piece: each piece costs some 40 bytes more than it has,
+and a program that shows progress prints a byte at a time."""
 
 
 OpenShell = Callable[[str, int, int], Shell]
@@ -233,7 +236,8 @@ class Terminal:
 
     def _keep(self, data: bytes) -> None:
         self._active_at = self._clock()
-        self._replay.append(data)
+        joined = bool(self._replay) and len(self._replay[-1]) + len(data) <= _PART
+        self._replay.append(self._replay.pop() + data if joined else data)
         self._replay_bytes += len(data)
         self._printed += len(data)
         if self._replay_bytes <= REPLAY_BYTES:

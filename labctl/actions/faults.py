@@ -137,8 +137,7 @@ def judge_secret(lab: Lab) -> None:
     What a mended one has left behind is taken away. The caller holds the lock.
     """
     secret = [record for record in read_records(lab.state) if record.secret]
-    there = keeper.all_present(lab, secret)
-    mended = [record for record, found in zip(secret, there, strict=True) if found is False]
+    mended = [record for record, there in keeper.with_presence(lab, secret) if there is False]
     for record in keeper.clear(lab, mended):
         lab.note("info", tr("mended: {fault}", fault=f"{record.fault} ({record.node})"))
     if len(mended) < len(secret):
@@ -148,5 +147,5 @@ def judge_secret(lab: Lab) -> None:
 def _injected(lab: Lab, records: list[Record]) -> tuple[InjectedFault, ...]:
     return tuple(
         InjectedFault(record.fault, record.node, record.at, record.secret, record.complete, there)
-        for record, there in zip(records, keeper.all_present(lab, records), strict=True)
+        for record, there in keeper.with_presence(lab, records)
     )

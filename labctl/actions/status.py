@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from labctl.actions import served
 from labctl.errors import LabError
-from labctl.faults.keeper import all_present
+from labctl.faults.keeper import with_presence
 from labctl.faults.records import read_records
 from labctl.i18n import mark, tr, tr_n
 from labctl.lessons.load import load_lesson
@@ -241,7 +241,7 @@ def _faults(lab: "Lab") -> list[FaultStatus]:
     records = [record for record in read_records(lab.state) if not record.secret]
     return [
         {"fault": record.fault, "node": record.node, "present": there}
-        for record, there in zip(records, all_present(lab, records), strict=True)
+        for record, there in with_presence(lab, records)
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.faults.catalogue import find_fault, node_for, shuffled
@@ -78,12 +79,12 @@ def present(lab: Lab, record: Record) -> bool | None:
         return None
 
 
-def all_present(lab: Lab, records: Sequence[Record]) -> list[bool | None]:
-    """`present` of each, asked at the same time."""
+def with_presence(lab: Lab, records: Sequence[Record]) -> list[tuple[Record, bool | None]]:
+    """Each record with what `present` says of it; all are asked at the same time."""
     if not records:
         return []
     with ThreadPoolExecutor(max_workers=min(8, len(records))) as pool:
-        return list(pool.map(lambda record: present(lab, record), records))
+        return list(zip(records, pool.map(partial(present, lab), records), strict=True))
 
 
 def clear(lab: Lab, chosen: Sequence[Record] | None = None) -> list[Record]:

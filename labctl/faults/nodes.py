@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from typing import Any
 
 from labctl.access.ovsdb import Row, list_command, parse_table
 from labctl.access.ovsdb_edit import Change, make, plan_delete, take_back
@@ -131,23 +130,18 @@ class NatRow(Mechanism):
     """A NAT rule deleted from the northbound database, which Neutron does not notice."""
 
     gone_at_boot = False
+    _columns = ("type", "external_ip", "logical_ip")
 
     def plan(self, lab: Lab, node: Node) -> Plan:
         """A floating IP's rule, else any. Raises LabError if there is none."""
-        guest = lab.provider.guest(node)
-        for kind in ("dnat_and_snat", "snat"):
-            chosen: list[Row] = []
+        rules = self._rules(lab, node)
+        for rule in [*(rule for rule in rules if rule[0] == "dnat_and_snat"), *rules]:
 
-            def wanted(row: Row, kind: str = kind, chosen: list[Row] = chosen) -> bool:
-                if row["type"] != kind or chosen:
-                    return False
-                chosen.append(row)
-                return True
+            def wanted(row: Row, rule: list[str] = rule) -> bool:
+                return [row[column] for column in self._columns] == rule
 
-            change = plan_delete(guest, "OVN_Northbound", "NAT", wanted)
+            change = plan_delete(lab.provider.guest(node), "OVN_Northbound", "NAT", wanted)
             if change is not None:
-                (row,) = chosen
-                rule = [kind, row["external_ip"], row["logical_ip"]]
                 return {"change": asdict(change), "rule": rule}
         lesson = "floating-ip" if lab.topology.stack == "openstack" else "ovn-snat-dnat"
         raise LabError(
@@ -166,11 +160,10 @@ class NatRow(Mechanism):
 
     def present(self, lab: Lab, node: Node, plan: Plan) -> bool:
         """Whether no rule is like the one that was deleted."""
-        columns = "type,external_ip,logical_ip"
+        return plan["rule"] not in self._rules(lab, node)
+
+    def _rules(self, lab: Lab, node: Node) -> list[list[str]]:
+        columns = ",".join(self._columns)
         asked = list_command("ovn-nbctl", "NAT", columns, leader_only=False, timeout=5)
-        rows: list[dict[str, Any]] = parse_table(
-            lab.provider.guest(node).run(asked, timeout=15).stdout
-        )
-        return plan["rule"] not in [
-            [row["type"], row["external_ip"], row["logical_ip"]] for row in rows
-        ]
+        rows = parse_table(lab.provider.guest(node).run(asked, timeout=15).stdout)
+        return [[row[column] for column in self._columns] for row in rows]

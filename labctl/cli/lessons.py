@@ -13,8 +13,10 @@ from labctl.i18n import current_language, set_language, tr, tr_n
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from labctl.lessons.model import Lesson
     from labctl.lessons.results import LessonOutcome
     from labctl.lessons.session import Session
+    from labctl.terminal.console import Console
 
 lessons_app = typer.Typer()
 lesson_app = typer.Typer(cls=Verbs, help="Lessons of your own.", no_args_is_help=True)
@@ -75,6 +77,64 @@ def lesson_new(
     write_for_user(path, text)
     command = f"{command_name()} replay {path}"
     typer.echo(tr("{file} is written; run it with {command}", file=path, command=command))
+
+
+@lesson_app.command("get")
+def lesson_get(
+    address: Annotated[
+        str, typer.Argument(metavar="URL@COMMIT[:DIRECTORY]", help="A Git repository and a commit.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", readable=False, help="A new directory; default: its id."),
+    ] = None,
+) -> None:
+    """Fetch a lesson from a Git repository, and show what it would run."""
+    from labctl.lessons.travel import get_lesson
+
+    directory, lesson = get_lesson(address, output)
+    with open_console() as console:
+        _show_actions(console, lesson)
+        # "./": without it a directory named like a built-in lesson would be that.
+        place = directory if directory.is_absolute() else f"./{directory.as_posix()}"
+        console.say(tr("next: {command}", command=f"{command_name()} start {place}"))
+
+
+@lesson_app.command("show")
+def lesson_show(lesson: LessonName) -> None:
+    """Everything that a lesson would run, and where."""
+    from labctl.lessons.load import load_lesson
+
+    with open_console() as console:
+        _show_actions(console, load_lesson(lesson))
+
+
+def _show_actions(console: "Console", lesson: "Lesson") -> None:
+    from labctl.lessons.travel import actions
+
+    kinds = {
+        "break": tr("breaks, unseen"),
+        "background": tr("in the background"),
+        "run": tr("runs"),
+        "capture": tr("captures"),
+        "undo": tr("to take it back"),
+        "fault": tr("changes"),
+    }
+    console.heading(f"{lesson.id}: {lesson.title}")
+    console.say(f"  {lesson.goal}")
+    for checkpoint, done in actions(lesson):
+        console.say()
+        console.heading(
+            f"{checkpoint.id}: {checkpoint.title}"
+            if checkpoint is not None
+            else tr("only in `labctl prove`")
+        )
+        for action in done:
+            where = action.node or tr("OVN's northbound database")
+            console.say(f"  {kinds[action.kind]} ({where}):")
+            for line in action.text.strip().splitlines():
+                console.say(f"    {line}")
+    console.say()
 
 
 @lessons_app.command()

@@ -15,4 +15,5 @@ __all__ = [
     "results",
     "session",
     "transcript",
+    "travel",
 ]

@@ -45,6 +45,23 @@ def test_no_secret_was_on_a_command_line_while_the_lab_was_created(lab: Cli) -> 
         assert not [line for line in seen if value in line], name
 
 
+CRASH = """
+before=$(systemctl show --property=MainPID --value rabbitmq-server)
+pkill --signal USR1 --full beam.smp  # "write a crash dump and end", to Erlang
+for _ in {1..90}; do
+    sleep 1
+    now=$(systemctl show --property=MainPID --value rabbitmq-server)
+    if [ "$now" != "$before" ] && systemctl --quiet is-active rabbitmq-server; then exit; fi
+done
+exit 1
+"""
+
+
+def test_a_broker_that_crashes_leaves_no_dump_with_its_cookie(lab: Cli) -> None:
+    on(lab, "network-controller", CRASH)
+    assert not [*(root(lab, "network-controller") / "var").rglob("*crash.dump")]
+
+
 def test_no_secret_is_in_a_journal_or_a_log(lab: Cli) -> None:
     for node in NODES:
         # Packed: a service's traceback in it is none of labctl's.

@@ -45,7 +45,8 @@ def key_file(machine: Machine) -> str:
 
 def command(spec: ClassSpec, machine: Machine) -> str:
     """What a learner types to log in, where their key file is."""
-    return f"ssh -i {key_file(machine)} {spec.user}@{machine.address}"
+    port = f" -p {machine.port}" if machine.port != 22 else ""
+    return f"ssh -i {key_file(machine)}{port} {machine.user or spec.user}@{machine.address}"
 
 
 def _page(spec: ClassSpec, cards: Sequence[tuple[Machine, str]]) -> str:
@@ -69,8 +70,9 @@ def _article(machine: Machine, words: str) -> str:
 def _table(spec: ClassSpec, cards: Sequence[tuple[Machine, str]]) -> str:
     sink = io.StringIO()
     table = csv.writer(sink, lineterminator="\n")
-    table.writerow(["learner", "address", "user", "key", "command"])
+    table.writerow(["learner", "address", "user", "key", "command", "port"])
     for machine, words in cards:
-        row = [machine.learner, machine.address, spec.user, key_file(machine), words]
+        user = machine.user or spec.user
+        row = [machine.learner, machine.address, user, key_file(machine), words, machine.port]
         table.writerow(row)
     return sink.getvalue()

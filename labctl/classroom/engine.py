@@ -32,7 +32,11 @@ class Machine:
     address: str = ""
     """Where SSH is answered; empty while it has none."""
     reason: str = ""
-    """Why it failed, in the engine's words."""
+    """Why it failed or does not answer, in the engine's words."""
+    port: int = 22
+    """Of its SSH server."""
+    user: str = ""
+    """Who logs in there; empty: the class's user."""
 
 
 class Engine(Protocol):
@@ -57,8 +61,9 @@ class Engine(Protocol):
     def machines(self) -> list[Machine]:
         """All machines of the class, found by their labels: the calls do not grow with them."""
 
-    def launch(self, learner: str, first_boot: str) -> None:
-        """Order a learner's machine; `first_boot` is a shell script that it runs once, as root."""
+    def launch(self, learner: str, authorized: str) -> None:
+        """Order a learner's machine; `authorized` is the line of authorized_keys that lets the
+        learner in."""
 
     def address(self, machine: Machine) -> str:
         """Have an address at which the machine is reached; a learner keeps theirs over a reset."""

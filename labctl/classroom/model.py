@@ -22,6 +22,9 @@ from labctl.spec.fields import (
 from labctl.spec.problems import quoted
 
 MOST_LEARNERS = 1000
+_HOST = "^([A-Za-z0-9:][A-Za-z0-9.:-]{0,252})?$"
+"""A name, an IPv4 or an IPv6 address, or nothing; never what OpenSSH takes for an option."""
+_PATH = r"^(?!-)[^\x00-\x1f\x7f]*$"
 _LEARNER = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
 
@@ -51,6 +54,26 @@ def _learner(value: Any) -> Any:
         raise invalid_value(
             tr("{value} is not the name of a learner", value=quoted(value)),
             tr("use up to 32 small letters, digits and hyphens: it names the machine, too"),
+        )
+    return value
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_HOST, value):
+        user, at, address = value.rpartition("@")
+        if at and re.fullmatch(_HOST, address) and address:
+            fix = tr("write {value}", value=f"address: {address}, user: {user}")
+        else:
+            fix = tr("write a host name or an IP address")
+        raise invalid_value(tr("{value} is not the address of a machine", value=quoted(value)), fix)
+    return value
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_PATH, value):
+        raise invalid_value(
+            tr("{value} is not a path", value=quoted(value)),
+            tr("leave out control characters; begin with ./ what begins with a hyphen"),
         )
     return value
 
@@ -99,6 +122,10 @@ Learners = Annotated[
 ClassName = Annotated[
     str, BeforeValidator(_class_name), Field(json_schema_extra={"pattern": LAB_NAME})
 ]
+
+
+Host = Annotated[str, BeforeValidator(_host), Field(json_schema_extra={"pattern": _HOST})]
+FilePath = Annotated[str, BeforeValidator(_path), Field(json_schema_extra={"pattern": _PATH})]
 
 
 class SizeSpec(_Model):
@@ -166,6 +193,42 @@ class OpenStackSpec(_Model):
     )
 
 
+class MachineSpec(_Model):
+    """A machine that is there already, for the engine ssh. The address must be given."""
+
+    address: Host = Field(
+        "",
+        description="Name or address at which its SSH server is reached.",
+        examples=["192.0.2.11", "lab-11.example.org"],
+    )
+    port: Count = Field(22, ge=1, le=65535, description="Port of its SSH server. Default: 22.")
+    user: UserName | None = Field(
+        None, description="User to log in as. Left out: the class's user.", examples=["root"]
+    )
+    key: FilePath | None = Field(
+        None, description="Private key that it lets in. Left out: that of ssh.key."
+    )
+    learner: Learner | None = Field(
+        None, description="Whose machine it is. Left out: labctl gives it to a learner without."
+    )
+
+
+class SSHSpec(_Model):
+    """The machines of the engine ssh, which somebody else has made."""
+
+    key: FilePath | None = Field(
+        None,
+        description="Private key that the machines let in, relative to class.yaml. Left out: the "
+        "keys, agent and settings of your own ssh.",
+        examples=["~/.ssh/id_ed25519"],
+    )
+    machines: tuple[MachineSpec, ...] = Field(
+        (),
+        description="The machines, at least as many as learners.",
+        examples=[[{"address": "192.0.2.11"}, {"address": "192.0.2.12", "learner": "amy"}]],
+    )
+
+
 class ClassSpec(_Model):
     """One class: a machine for each learner. Name and learners must be given."""
 
@@ -174,9 +237,10 @@ class ClassSpec(_Model):
         "labelled with it. Up to 31 small letters, digits and hyphens, beginning with a letter.",
         examples=["ovn-day"],
     )
-    engine: Literal["openstack"] = Field(
+    engine: Literal["openstack", "ssh"] = Field(
         "openstack",
-        description="What makes the machines. openstack: a cloud, through its APIs.",
+        description="Where the machines are from. openstack: a cloud makes them. ssh: they are "
+        "there, and ssh.machines lists them.",
     )
     learners: Learners = Field(
         description="A number N, which means learner-01 to learner-N, or a list of names: small "
@@ -200,3 +264,4 @@ class ClassSpec(_Model):
     openstack: OpenStackSpec = Field(
         OpenStackSpec(), description="The cloud, for the engine openstack."
     )
+    ssh: SSHSpec = Field(SSHSpec(), description="The machines, for the engine ssh.")

@@ -10,7 +10,6 @@ from typing_extensions import TypedDict
 from labctl.classroom.engine import Engine, Machine, State
 from labctl.classroom.model import ClassSpec
 
-_SSH = 22
 _PATIENCE = 2.0
 """Seconds for a connection."""
 _AT_A_TIME = 64
@@ -25,7 +24,7 @@ class LearnerStatus(TypedDict):
     address: str
     """Where it is reached; empty if it has no address."""
     ssh: bool
-    """Whether port 22 at the address answers from here with the greeting of an SSH server."""
+    """Whether its SSH port at the address answers from here with the greeting of an SSH server."""
     reason: str
     """Why the machine failed, in the engine's words."""
 
@@ -65,12 +64,13 @@ def collect(spec: ClassSpec, engine: Engine) -> ClassStatus:
 
 def _answers(machines: Sequence[Machine]) -> list[bool]:
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return list(pool.map(lambda machine: _greets(machine.address), machines))
+        return list(pool.map(_greets, machines))
 
 
-def _greets(address: str) -> bool:
-    if not address:
+def _greets(machine: Machine) -> bool:
+    if not machine.address:
         return False
-    with suppress(OSError), socket.create_connection((address, _SSH), _PATIENCE) as connection:
+    place = (machine.address, machine.port)
+    with suppress(OSError), socket.create_connection(place, _PATIENCE) as connection:
         return connection.recv(4) == b"SSH-"
     return False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labctl.access import keys
 from labctl.classroom.engine import STATES, Engine, Machine
-from labctl.classroom.keys import ClassKeys
+from labctl.classroom.keys import ACCEPTING, ClassKeys
 from labctl.classroom.model import ClassSpec
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr, tr_list, tr_n
@@ -114,7 +114,10 @@ class ClassWork:
         self._delete(self._engine.machines(), outcome)
         if not outcome.failed:
             removed = self._engine.clear()
-            self._say(tr_n("{n} other thing is removed", "{n} other things are removed", n=removed))
+            if removed:
+                self._say(
+                    tr_n("{n} other thing is removed", "{n} other things are removed", n=removed)
+                )
         return outcome
 
     def require(self, learners: Iterable[str]) -> None:
@@ -139,9 +142,10 @@ class ClassWork:
         self._keys.require()
         # Another machine has another host key: the alias makes it another host.
         client = keys.client(self._keys.teachers, self._keys.known_hosts, machine.id)
-        options = ["-o", "StrictHostKeyChecking=accept-new", *(["-t"] if terminal else [])]
+        options = [*ACCEPTING, "-p", str(machine.port), *(["-t"] if terminal else [])]
         # OpenSSH takes the first of two values of an option.
-        return [client[0], *options, *client[1:], f"{self._spec.user}@{machine.address}", *command]
+        user = machine.user or self._spec.user
+        return [client[0], *options, *client[1:], f"{user}@{machine.address}", *command]
 
     def _machine(self, learner: str) -> Machine:
         self.require([learner])
@@ -167,7 +171,7 @@ class ClassWork:
         return useless
 
     def _launch(self, learner: str) -> None:
-        self._engine.launch(learner, self._keys.first_boot(learner))
+        self._engine.launch(learner, self._keys.authorized(learner))
         self._say(tr("{name}: ordered", name=learner))
 
     def _address(self, machine: Machine) -> None:

@@ -143,10 +143,20 @@ def class_reset(
     quiet: Quiet = False,
 ) -> None:
     """Give learners a new machine, with the same key and floating IP; theirs is deleted."""
+    from labctl.classroom.registry import find
+
     if bool(learners) == every:
         raise LabError(tr("name the learners, or say --all"), code=EXIT_USAGE)
     with open_console(quiet=quiet) as console:
         work, spec = _work(file, console)
+        if not find(spec.engine).makes_machines:
+            raise LabError(
+                tr("the engine {engine} makes no machines, so there is no new one to give",
+                   engine=spec.engine),
+                hint=tr("reset the lab in a machine: {command}",
+                        command=f"{command_name()} class ssh LEARNER -- labctl reset"),
+                code=EXIT_USAGE,
+            )  # fmt: skip
         chosen = list(spec.learners) if every else list(dict.fromkeys(learners or ()))
         work.require(chosen)
         code = _show(work.reset(chosen), len(chosen), console)

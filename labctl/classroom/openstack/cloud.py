@@ -16,10 +16,8 @@ from keystoneauth1.exceptions import ClientException
 from openstack.exceptions import NotFoundException, SDKException
 
 from labctl.classroom.engine import Machine, State
-from labctl.classroom.keys import how_to_have_them
-from labctl.classroom.model import ClassSpec
-from labctl.classroom.openstack import quotas
-from labctl.classroom.openstack.labels import (
+from labctl.classroom.keys import other_teacher
+from labctl.classroom.labels import (
     CLASS,
     belongs,
     description,
@@ -28,6 +26,9 @@ from labctl.classroom.openstack.labels import (
     metadata,
     resource_name,
 )
+from labctl.classroom.model import ClassSpec
+from labctl.classroom.openstack import quotas
+from labctl.classroom.openstack.first_boot import first_boot
 from labctl.classroom.openstack.retries import failure, retried
 from labctl.classroom.openstack.shared import SharedParts
 from labctl.errors import EXIT_USAGE, LabError
@@ -168,10 +169,7 @@ class OpenStackEngine:
                 lambda: self._compute.find_keypair(self._key_name, ignore_missing=True),
             )
         elif there.public_key.split()[:2] != key.split():
-            raise LabError(
-                tr("the cloud has another key for this class than this machine"),
-                hint=how_to_have_them(),
-            )
+            raise other_teacher()
 
     # -- machines ----------------------------------------------------------------------------------
     def machines(self) -> list[Machine]:
@@ -220,7 +218,7 @@ class OpenStackEngine:
                 found[learner_of(ip.description)].append(ip)
         return found
 
-    def launch(self, learner: str, first_boot: str) -> None:
+    def launch(self, learner: str, authorized: str) -> None:
         """One call: Nova makes the port on the network itself."""
 
         def find() -> Any:
@@ -229,6 +227,7 @@ class OpenStackEngine:
             )
 
         cloud = self._spec.openstack
+        script = first_boot(self._spec.user, learner, authorized)
         zone = {"availability_zone": cloud.availability_zone} if cloud.availability_zone else {}
         retried(
             lambda: self._compute.create_server(
@@ -239,7 +238,7 @@ class OpenStackEngine:
                 networks=[{"uuid": self._shared.network_id}],
                 security_groups=[{"name": self._shared.group_id}],
                 key_name=self._key_name,
-                user_data=base64.b64encode(first_boot.encode()).decode(),
+                user_data=base64.b64encode(script.encode()).decode(),
                 **zone,
             ),
             find,

@@ -28,7 +28,7 @@ class FakeEngine:
     calls: int = 0
     at_once: int = 0
     most_at_once: int = 0
-    first_boots: dict[str, str] = field(default_factory=dict)
+    authorized: dict[str, str] = field(default_factory=dict)
     _looks: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -67,7 +67,7 @@ class FakeEngine:
                 for id, machine in self.there.items()
             ]
 
-    def launch(self, learner: str, first_boot: str) -> None:
+    def launch(self, learner: str, authorized: str) -> None:
         self._call("launch")
         with self._lock:
             self.at_once += 1
@@ -79,7 +79,7 @@ class FakeEngine:
                 raise LabError("the cloud answered 403: no")
             id = f"id-{self.calls}-{learner}"
             self.there[id] = Machine(id, learner, "building")
-            self.first_boots[learner] = first_boot
+            self.authorized[learner] = authorized
 
     def address(self, machine: Machine) -> str:
         self._call("address")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openstack.exceptions import HttpException
 
-from labctl.classroom.openstack.labels import belongs, description, learner_in, learner_of, metadata
+from labctl.classroom.labels import belongs, description, learner_in, learner_of, metadata
 from labctl.classroom.openstack.quotas import Quota, require
 from labctl.classroom.openstack.retries import retried
 from labctl.classroom.openstack.shared import rules

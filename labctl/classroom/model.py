@@ -1,12 +1,14 @@
 """class.yaml as frozen models. Editors show the descriptions here while one types."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from labctl.i18n import tr
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr, tr_list
 from labctl.spec.fields import (
     LAB_NAME,
     Address,
@@ -25,6 +27,7 @@ MOST_LEARNERS = 1000
 _HOST = "^([A-Za-z0-9:][A-Za-z0-9.:-]{0,252})?$"
 """A name, an IPv4 or an IPv6 address, or nothing; never what OpenSSH takes for an option."""
 _PATH = r"^(?!-)[^\x00-\x1f\x7f]*$"
+_LESSON = "^[a-z0-9][a-z0-9-]{0,62}$"
 _LEARNER = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
 
@@ -100,6 +103,16 @@ def _learners(value: Any) -> Any:
     return [f"learner-{count:0{digits}}" for count in range(1, number + 1)]
 
 
+def _lesson(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_LESSON, value):
+        raise invalid_value(
+            tr("{value} is not the id of a lesson", value=quoted(value)),
+            tr("look with {command}", command="labctl lessons"),
+        )
+    return value
+
+
+LessonId = Annotated[str, BeforeValidator(_lesson), Field(json_schema_extra={"pattern": _LESSON})]
 Learner = Annotated[str, BeforeValidator(_learner)]
 Learners = Annotated[
     tuple[Learner, ...],
@@ -250,6 +263,23 @@ class ClassSpec(_Model):
     user: UserName = Field(
         "debian", description="User of the image that learners log in as. Default: debian."
     )
+    lab: FilePath = Field(
+        "lab",
+        description="Directory on a learner's machine that holds their lab.yaml, relative to the "
+        "home of the user. Default: lab.",
+        examples=["lab", "/srv/lab"],
+    )
+    lesson: LessonId | None = Field(
+        None,
+        description="Id of the lesson that `class check` grades. Left out: the one that each "
+        "learner is in.",
+        examples=["ovn-logical-switch"],
+    )
+    labctl: FilePath = Field(
+        "labctl",
+        description="How labctl is called on a learner's machine. Default: labctl.",
+        examples=["/opt/labctl/bin/labctl"],
+    )
     size: SizeSpec = Field(SizeSpec(), description="How large a learner's machine is.")
     parallel: Count = Field(
         8, ge=1, le=64, description="Machines that are worked on at a time. Default: 8."
@@ -265,3 +295,13 @@ class ClassSpec(_Model):
         OpenStackSpec(), description="The cloud, for the engine openstack."
     )
     ssh: SSHSpec = Field(SSHSpec(), description="The machines, for the engine ssh.")
+
+    def require(self, learners: Iterable[str]) -> None:
+        """Raises LabError if one of these is no learner of the class."""
+        for name in learners:
+            if name not in self.learners:
+                raise LabError(
+                    tr("there is no learner {name} in this class", name=repr(name)),
+                    hint=tr("the learners are: {names}", names=tr_list(self.learners)),
+                    code=EXIT_USAGE,
+                )

@@ -7,17 +7,17 @@ or one on another laptop, is gone on with.
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl.access import keys
 from labctl.classroom.engine import STATES, Engine, Machine
-from labctl.classroom.keys import ACCEPTING, ClassKeys
+from labctl.classroom.keys import ClassKeys
 from labctl.classroom.model import ClassSpec
-from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_list, tr_n
+from labctl.classroom.remote import login
+from labctl.errors import LabError
+from labctl.i18n import tr, tr_n
 
 Say = Callable[[str], None]
 _LOOKS = (2.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
@@ -120,16 +120,6 @@ class ClassWork:
                 )
         return outcome
 
-    def require(self, learners: Iterable[str]) -> None:
-        """Raises LabError if one of these is no learner of the class."""
-        for name in learners:
-            if name not in self._spec.learners:
-                raise LabError(
-                    tr("there is no learner {name} in this class", name=repr(name)),
-                    hint=tr("the learners are: {names}", names=tr_list(self._spec.learners)),
-                    code=EXIT_USAGE,
-                )
-
     def console_log(self, learner: str) -> str:
         """What the console of a learner's machine printed last. Raises LabError without one."""
         return self._engine.console_log(self._machine(learner))
@@ -137,18 +127,11 @@ class ClassWork:
     def login(self, learner: str, command: Sequence[str], *, terminal: bool) -> list[str]:
         """argv that logs in to a learner's machine with the teacher's key. Raises LabError."""
         machine = self._machine(learner)
-        if not machine.address:
-            raise LabError(tr("the machine of {name} has no address yet", name=learner))
         self._keys.require()
-        # Another machine has another host key: the alias makes it another host.
-        client = keys.client(self._keys.teachers, self._keys.known_hosts, machine.id)
-        options = [*ACCEPTING, "-p", str(machine.port), *(["-t"] if terminal else [])]
-        # OpenSSH takes the first of two values of an option.
-        user = machine.user or self._spec.user
-        return [client[0], *options, *client[1:], f"{user}@{machine.address}", *command]
+        return login(self._spec, self._keys, machine, command, ["-t"] if terminal else [])
 
     def _machine(self, learner: str) -> Machine:
-        self.require([learner])
+        self._spec.require([learner])
         for machine in self._engine.machines():
             if machine.learner == learner:
                 return machine

@@ -13,6 +13,7 @@ from labctl.i18n import tr, tr_n
 from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
+    from labctl.classroom.grades import Grades
     from labctl.classroom.load import ClassSpec
     from labctl.classroom.status import ClassStatus
     from labctl.classroom.work import ClassWork, Outcome
@@ -133,6 +134,58 @@ def class_log(learner: LearnerName, file: ClassFile = _DEFAULT) -> None:
         typer.echo(work.console_log(learner))
 
 
+@class_app.command("check")
+def class_check(
+    learners: Annotated[
+        list[str] | None, typer.Argument(metavar="[LEARNER]...", help="Default: all.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the table as CSV, too.")
+    ] = None,
+    xlsx: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the table as a workbook, too.")
+    ] = None,
+    deadline: Annotated[
+        int, typer.Option(min=1, max=3600, help="Seconds that each machine may take.")
+    ] = 300,
+    file: ClassFile = _DEFAULT,
+    json: Json = False,
+) -> None:
+    """Check all learners' labs against their lesson; exit 3 unless everybody is done."""
+    from labctl.classroom.grades import collect, exit_code
+    from labctl.classroom.keys import ClassKeys
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+    from labctl.classroom.remote import labctl_there
+    from labctl.classroom.sheets import csv_text, workbook
+    from labctl.state import as_json
+    from labctl.user_files import write_for_user
+
+    with open_console(json=json) as console:
+        spec = load_class(file)
+        directory = file.absolute().parent
+        spec.require(learners or ())
+        chosen = list(dict.fromkeys(learners or spec.learners))
+        ask = labctl_there(spec, ClassKeys(spec, directory))
+        console.say(
+            tr_n("asking {n} lab, for at most {seconds} s …",
+                 "asking {n} labs at the same time, each for at most {seconds} s …",
+                 n=len(chosen), seconds=deadline)
+        )  # fmt: skip
+        grades = collect(spec, find(spec.engine).make(spec, directory), ask, chosen, deadline)
+        for path, content in ((csv, csv_text), (xlsx, workbook)):
+            if path is not None:
+                write_for_user(path, content(grades))
+        if json:
+            typer.echo(as_json(grades))
+        else:
+            _show_grades(grades, console)
+        for path in (csv, xlsx):
+            if path is not None:
+                console.say(tr("{file} is written", file=path))
+    raise typer.Exit(exit_code(grades))
+
+
 @class_app.command("reset")
 def class_reset(
     learners: Annotated[
@@ -158,7 +211,7 @@ def class_reset(
                 code=EXIT_USAGE,
             )  # fmt: skip
         chosen = list(spec.learners) if every else list(dict.fromkeys(learners or ()))
-        work.require(chosen)
+        spec.require(chosen)
         code = _show(work.reset(chosen), len(chosen), console)
     raise typer.Exit(code)
 
@@ -209,6 +262,33 @@ def _show(outcome: "Outcome", wanted: int, console: "Console") -> int:
     if outcome.failed:
         console.say(tr("run the same command again: it makes what is missing"))
     return EXIT_FAILED if outcome.failed else EXIT_DONE
+
+
+def _show_grades(grades: "Grades", console: "Console") -> None:
+    from labctl.classroom.grades import RESULTS
+    from labctl.terminal.fit import table
+    from labctl.terminal.text import Span
+
+    heads = ("", tr("learner"), tr("result"), tr("lesson"), tr("checkpoints"), tr("claims"), "")
+    rows = [[Span(head, "bold") for head in heads]]
+    for grade in grades["learners"]:
+        total = grade["checkpoints"]
+        missing = grade["reason"]
+        if failing := grade["failing"]:
+            missing = failing[0]["text"]
+            if len(failing) > 1:
+                more = tr("{n} more", n=grade["claims"] - grade["holding"] - 1)
+                missing = tr("{text} ({detail})", text=missing, detail=more)
+        rows.append([
+            Span("✓", "ok") if grade["result"] == "done" else Span("✗", "bad"),
+            Span(grade["learner"]), Span(tr(RESULTS[grade["result"]])), Span(grade["lesson"]),
+            Span(f"{grade['passed']}/{'?' if total is None else total}" if grade["lesson"] else ""),
+            Span(f"{grade['holding']}/{grade['claims']}" if grade["lesson"] else ""),
+            Span(missing),
+        ])  # fmt: skip
+    console.write(list(table(rows, console.width)))
+    done = sum(grade["result"] == "done" for grade in grades["learners"])
+    console.say(tr("{done} of {n} learners are done", done=done, n=len(grades["learners"])))
 
 
 def _show_status(report: "ClassStatus", console: "Console") -> None:

@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from labctl.actions.faults import Faults
 from labctl.actions.status import Report as LabStatus
 from labctl.assets import PACKAGE
+from labctl.classroom.grades import Grades
 from labctl.classroom.status import ClassStatus
 from labctl.doctor.judge import DoctorJson
 from labctl.graph.model import Graph
@@ -50,6 +51,7 @@ class Document:
 
 
 DOCUMENTS: Mapping[str, Document] = {
+    "class-check": Document(Grades, ("class check",)),
     "class-status": Document(ClassStatus, ("class status",)),
     "course": Document(CourseJson, ("course",)),
     "doctor": Document(DoctorJson, ("doctor",)),

@@ -169,8 +169,15 @@ def test_a_machine_that_is_down_stops_nobody_and_is_not_called_clean(
     assert machines.files(2) == {}
 
 
-@pytest.mark.parametrize("command", ['mv "$label.new" "$label"', 'mkdir -p "$HOME/.ssh"',
-                                     'cp -p "$file" "$file.labctl-class"', "replace_keys"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        'mv "$label.new" "$label"',
+        'mkdir -p "$HOME/.ssh"',
+        'cp -p "$file" "$file.labctl-class"',
+        "replace_keys",
+    ],
+)
 def test_a_preparation_that_was_killed_is_done_again(
     machines: Machines, work: Make, command: str
 ) -> None:

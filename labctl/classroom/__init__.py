@@ -6,5 +6,6 @@ protocol, `registry` finds one); `work` creates, resets and destroys; `cards` ar
 """
 
 __all__ = [
-    "cards", "engine", "grades", "keys", "load", "registry", "remote", "sheets", "status", "work",
+    "cards", "ends", "engine", "grades", "keys", "load", "registry", "remote", "sheets", "status",
+    "work",
 ]  # fmt: skip

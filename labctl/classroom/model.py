@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ MOST_LEARNERS = 1000
 _HOST = "^([A-Za-z0-9:][A-Za-z0-9.:-]{0,252})?$"
 """A name, an IPv4 or an IPv6 address, or nothing; never what OpenSSH takes for an option."""
 _PATH = r"^(?!-)[^\x00-\x1f\x7f]*$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]+ ?([+-][0-9]{2}:?[0-9]{2}|Z)$"
 _LESSON = "^[a-z0-9][a-z0-9-]{0,62}$"
 _LEARNER = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
@@ -112,6 +114,29 @@ def _lesson(value: Any) -> Any:
     return value
 
 
+def parse_time(text: str) -> datetime:
+    """A time with its zone, as ISO 8601 has it. Raises ValueError for anything else."""
+    time = datetime.fromisoformat(text.strip().replace(" +", "+"))
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_time(value)
+    except ValueError:
+        fix = tr("write {value}", value="2027-03-05T17:00+08:00")
+        raise invalid_value(
+            tr("{value} is not a time with its zone", value=quoted(value)), fix
+        ) from None
+
+
+Time = Annotated[
+    datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _TIME})
+]
 LessonId = Annotated[str, BeforeValidator(_lesson), Field(json_schema_extra={"pattern": _LESSON})]
 Learner = Annotated[str, BeforeValidator(_learner)]
 Learners = Annotated[
@@ -262,6 +287,12 @@ class ClassSpec(_Model):
     )
     user: UserName = Field(
         "debian", description="User of the image that learners log in as. Default: debian."
+    )
+    ends: Time | None = Field(
+        None,
+        description="When the class ends, with its zone. It is told to teacher and learners; "
+        "nothing happens by itself. Left out: it has no end.",
+        examples=["2027-03-05T17:00+08:00"],
     )
     lab: FilePath = Field(
         "lab",

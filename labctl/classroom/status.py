@@ -4,10 +4,13 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from typing_extensions import TypedDict
 
+from labctl.classroom.ends import end_of, has_ended
 from labctl.classroom.engine import Engine, Machine, State
+from labctl.classroom.labels import end_text
 from labctl.classroom.model import ClassSpec
 
 _PATIENCE = 2.0
@@ -34,6 +37,11 @@ class ClassStatus(TypedDict):
 
     name: str
     engine: str
+    ends: str | None
+    """When it ends, by the labels of its machines, or by class.yaml without one: ISO 8601 with its
+    zone; null: it has no end."""
+    ended: bool
+    """Whether that is over."""
     learners: list[LearnerStatus]
     others: list[str]
     """Machines with the label of the class whose learner is not in class.yaml."""
@@ -42,12 +50,15 @@ class ClassStatus(TypedDict):
 def collect(spec: ClassSpec, engine: Engine) -> ClassStatus:
     """The state of every learner's machine: two calls to the engine, then one look at each."""
     machines = engine.machines()
+    end = end_of(spec, machines)
     by_learner = {machine.learner: machine for machine in machines}
     rows = [by_learner.get(learner) or Machine("", learner, "absent") for learner in spec.learners]
     answers = _answers(rows)
     return {
         "name": spec.name,
         "engine": spec.engine,
+        "ends": end_text(end) if end else None,
+        "ended": has_ended(end, datetime.now(UTC)),
         "learners": [
             {
                 "learner": machine.learner,

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from labctl.classroom.ends import end_of, labelled_end, new_end
 from labctl.classroom.engine import STATES, Engine, Machine
 from labctl.classroom.keys import ClassKeys
 from labctl.classroom.model import ClassSpec
@@ -49,6 +51,7 @@ class ClassWork:
         self._keys = ClassKeys(spec, directory)
         self._say = say
         self._sleep = sleep
+        self._ends = spec.ends
 
     def create(self, learners: Sequence[str] = ()) -> Outcome:
         """Have a machine that runs for each of these learners; default: for all of the class.
@@ -64,6 +67,8 @@ class ClassWork:
             machines = self._engine.machines()
         there = {machine.learner for machine in machines}
         missing = [name for name in wanted if name not in there and name not in outcome.failed]
+        # What `extend` has said counts, also for machines that are made later.
+        self._ends = labelled_end(machines) or self._ends
         public_key = self._keys.ensure()
         if missing:
             self._engine.require_room(len(missing))
@@ -95,7 +100,9 @@ class ClassWork:
     def reset(self, learners: Sequence[str]) -> Outcome:
         """Give these learners a new machine; with floating IPs at the address of the old one."""
         outcome = Outcome()
-        chosen = [machine for machine in self._engine.machines() if machine.learner in learners]
+        machines = self._engine.machines()
+        self._ends = end_of(self._spec, machines)  # with --all nothing is left that tells it
+        chosen = [machine for machine in machines if machine.learner in learners]
         self._delete(chosen, outcome)
         left = [name for name in learners if name not in outcome.failed]
         if left:
@@ -104,6 +111,31 @@ class ClassWork:
             outcome.failed |= made.failed
         outcome.calls = self._engine.calls
         return outcome
+
+    def extend(self, text: str, now: datetime) -> tuple[datetime, Outcome]:
+        """Move the end of the class; see `ends.new_end` for the text. Raises LabError.
+
+        Returns the new end, and the machines that carry it.
+        """
+        outcome = Outcome()
+        machines = self._engine.machines()
+        if not machines:
+            raise LabError(
+                tr("the class has no machine, and so no end"),
+                hint=tr("make it with {command}", command="labctl class create"),
+            )
+        end = new_end(text, self._spec, end_of(self._spec, machines), now)
+        by_id = {machine.id: machine for machine in machines}
+        failed = Outcome()
+        self._each(list(by_id), lambda id: self._engine.extend(by_id[id], end), failed)
+        outcome.failed = {by_id[id].learner: why for id, why in failed.failed.items()}
+        outcome.machines = [by_id[id] for id in by_id if id not in failed.failed]
+        outcome.calls = self._engine.calls
+        return end, outcome
+
+    def end(self) -> datetime | None:
+        """When the class ends, by the labels of its machines. Raises LabError."""
+        return end_of(self._spec, self._engine.machines())
 
     def destroy(self) -> Outcome:
         """Remove everything that carries the label of the class, and nothing else.
@@ -154,7 +186,7 @@ class ClassWork:
         return useless
 
     def _launch(self, learner: str) -> None:
-        self._engine.launch(learner, self._keys.authorized(learner))
+        self._engine.launch(learner, self._keys.authorized(learner), self._ends)
         self._say(tr("{name}: ordered", name=learner))
 
     def _address(self, machine: Machine) -> None:

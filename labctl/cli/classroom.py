@@ -1,6 +1,7 @@
 """The verbs of a class: a machine for each learner, on an engine such as an OpenStack cloud."""
 
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -216,15 +217,59 @@ def class_reset(
     raise typer.Exit(code)
 
 
+@class_app.command("extend")
+def class_extend(
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TIME]",
+            help="A time with its zone, or a duration such as 90m, 2h, 1d; default: class.yaml's.",
+        ),
+    ] = "",
+    file: ClassFile = _DEFAULT,
+) -> None:
+    """Move the end of the class, on every machine; a duration counts from the present end."""
+    from datetime import datetime
+
+    from labctl.classroom.ends import shown
+
+    with open_console() as console:
+        work, _ = _work(file, console)
+        end, outcome = work.extend(to, datetime.now(UTC))
+        for learner, reason in sorted(outcome.failed.items()):
+            console.error(tr("{name}: {message}", name=learner, message=reason))
+        console.summary(
+            not outcome.failed,
+            tr_n("the class ends at {time}: {n} machine says so",
+                 "the class ends at {time}: {n} machines say so",
+                 n=len(outcome.machines), time=shown(end)),
+        )  # fmt: skip
+    raise typer.Exit(EXIT_FAILED if outcome.failed else EXIT_DONE)
+
+
 @class_app.command("destroy")
 def class_destroy(
     file: ClassFile = _DEFAULT,
     quiet: Quiet = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    ended: Annotated[
+        bool, typer.Option("--ended", help="Only if the end of the class is over.")
+    ] = False,
 ) -> None:
     """Remove all that carries the label of the class from the engine, and nothing else."""
+    from datetime import datetime
+
+    from labctl.classroom.ends import has_ended, shown
+
     with open_console(quiet=quiet) as console:
         work, spec = _work(file, console)
+        if ended and not has_ended(end := work.end(), datetime.now(UTC)):
+            console.say(
+                tr("the class ends at {time}; nothing is removed", time=shown(end))
+                if end
+                else tr("the class has no end; nothing is removed")
+            )
+            raise typer.Exit(EXIT_DONE)
         # A script is not asked: it says what it means.
         if sys.stdin.isatty() and not yes:
             text = tr("delete every machine of class {name} for good?", name=spec.name)

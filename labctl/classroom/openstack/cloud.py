@@ -7,6 +7,7 @@ floating IP) and two to remove; everything else is asked for the class as a whol
 import base64
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from labctl.classroom.engine import Machine, State
 from labctl.classroom.keys import other_teacher
 from labctl.classroom.labels import (
     CLASS,
+    ENDS,
     belongs,
     description,
+    end_in,
+    end_text,
     learner_in,
     learner_of,
     metadata,
@@ -207,6 +211,7 @@ class OpenStackEngine:
             state=_STATES.get(server.status, "stopped"),
             address=address,
             reason=str(fault.get("message", "")),
+            ends=end_in(server.metadata.get(ENDS)),
         )
 
     def _floating_ips(self) -> dict[str, list[Any]]:
@@ -218,7 +223,7 @@ class OpenStackEngine:
                 found[learner_of(ip.description)].append(ip)
         return found
 
-    def launch(self, learner: str, authorized: str) -> None:
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         """One call: Nova makes the port on the network itself."""
 
         def find() -> Any:
@@ -232,7 +237,7 @@ class OpenStackEngine:
         retried(
             lambda: self._compute.create_server(
                 name=resource_name(self._spec.name, learner),
-                metadata=metadata(self._spec.name, learner),
+                metadata=metadata(self._spec.name, learner, ends),
                 image_id=self._image_id,
                 flavor_id=self._flavor_id,
                 networks=[{"uuid": self._shared.network_id}],
@@ -243,6 +248,11 @@ class OpenStackEngine:
             ),
             find,
         )
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        """One call."""
+        label = {ENDS: end_text(ends)}
+        retried(lambda: self._compute.set_server_metadata(machine.id, **label))
 
     def address(self, machine: Machine) -> str:
         """The learner's floating IP moves to the machine; else there is a new one."""

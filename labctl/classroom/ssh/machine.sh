@@ -2,7 +2,9 @@
 # What the engine ssh does on a learner's machine, as the user who logs in there:
 #
 #   look CLASS                           print the label that the machine carries
-#   take CLASS LEARNER TEACHER KEY...    label it, and let these lines of authorized_keys in
+#   take CLASS LEARNER TEACHER ENDS KEY...
+#                                        label it, and let these lines of authorized_keys in
+#   end CLASS ENDS                       put another end of the class into the label
 #   leave CLASS                          remove that label and those lines, and nothing else
 #
 # TEACHER names the teacher's key, so that another laptop's is noticed. The label is the file
@@ -28,14 +30,15 @@ replace_keys() {
 }
 
 take() {
-    learner=$1 teacher=$2
-    shift 2
+    learner=$1 teacher=$2 ends=$3
+    shift 3
     mkdir -p "$labels"
     made=
     if [ ! -d "$HOME/.ssh" ]; then made="directory file"; elif [ ! -e "$keys" ]; then made="file"; fi
     # First the label, last that it is complete: a `take` that is killed is found, and done again.
     if [ ! -f "$label" ]; then
-        printf '%s\n' "learner=$learner" "teacher=$teacher" "made=$made" >"$label.new"
+        printf '%s\n' "learner=$learner" "teacher=$teacher" "made=$made" \
+            "ends=$ends" >"$label.new"
         mv "$label.new" "$label"
     fi
     mkdir -p "$HOME/.ssh"
@@ -48,6 +51,12 @@ take() {
     done
     replace_keys
     grep -qx complete "$label" || echo complete >>"$label"
+}
+
+end() {
+    grep -v '^ends=' "$label" >"$label.new"
+    printf 'ends=%s\n' "$1" >>"$label.new"
+    mv "$label.new" "$label"
 }
 
 leave() {
@@ -68,6 +77,7 @@ leave() {
 case $verb in
 look) look ;;
 take) take "$@" ;;
+end) end "$@" ;;
 leave) leave ;;
 *) exit 2 ;;
 esac

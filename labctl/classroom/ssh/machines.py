@@ -10,12 +10,14 @@ import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from labctl.access import keys
 from labctl.classroom.engine import Machine, State
 from labctl.classroom.keys import ACCEPTING, ClassKeys, other_teacher
-from labctl.classroom.labels import description
+from labctl.classroom.labels import description, end_in, end_text
 from labctl.classroom.model import ClassSpec, MachineSpec
 from labctl.classroom.remote import NO_QUESTIONS, reason_of
 from labctl.errors import EXIT_USAGE, LabError
@@ -99,9 +101,9 @@ class SSHEngine:
             return _machine(listed, whose, "stopped", reason)
         if "complete" not in label:
             return _machine(listed, learner, "failed", tr("its preparation was interrupted"))
-        return _machine(listed, learner, "running")
+        return replace(_machine(listed, learner, "running"), ends=end_in(label.get("ends")))
 
-    def launch(self, learner: str, authorized: str) -> None:
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         """Label the learner's machine, and let the teacher's and the learner's key in."""
         if learner in self._given:
             raise LabError(
@@ -111,7 +113,12 @@ class SSHEngine:
         listed = next(each for each, name in self._learners.items() if name == learner)
         teachers = f"{self._teacher} {description(self._spec.name)}"
         mark = _fingerprint(self._teacher)
-        self._do(listed, "take", self._spec.name, learner, mark, teachers, authorized)
+        until = end_text(ends) if ends else ""
+        self._do(listed, "take", self._spec.name, learner, mark, until, teachers, authorized)
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        """Put the end into the label on the machine."""
+        self._do(self._listed(machine), "end", self._spec.name, end_text(ends))
 
     def address(self, machine: Machine) -> str:
         """The one of class.yaml."""
@@ -127,8 +134,7 @@ class SSHEngine:
 
     def delete(self, machine: Machine) -> None:
         """Take the label and both keys back; the machine and all that is on it stay."""
-        listed = next(each for each in self._spec.ssh.machines if _id(each) == machine.id)
-        self._do(listed, "leave", self._spec.name)
+        self._do(self._listed(machine), "leave", self._spec.name)
         with self._lock:
             self._given.pop(machine.learner, None)
 
@@ -137,6 +143,9 @@ class SSHEngine:
         return 0
 
     # -- parts -------------------------------------------------------------------------------------
+    def _listed(self, machine: Machine) -> MachineSpec:
+        return next(each for each in self._spec.ssh.machines if _id(each) == machine.id)
+
     def _do(self, listed: MachineSpec, *words: str) -> None:
         done = self._ask(listed, *words)
         if done.returncode != 0:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from labctl.classroom.engine import Machine
 from labctl.errors import LabError
@@ -67,7 +68,7 @@ class FakeEngine:
                 for id, machine in self.there.items()
             ]
 
-    def launch(self, learner: str, authorized: str) -> None:
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         self._call("launch")
         with self._lock:
             self.at_once += 1
@@ -78,8 +79,15 @@ class FakeEngine:
             if learner in self.refuse:
                 raise LabError("the cloud answered 403: no")
             id = f"id-{self.calls}-{learner}"
-            self.there[id] = Machine(id, learner, "building")
+            self.there[id] = Machine(id, learner, "building", ends=ends)
             self.authorized[learner] = authorized
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        self._call("extend")
+        if machine.learner in self.refuse:
+            raise LabError("the cloud answered 403: no")
+        with self._lock:
+            self.there[machine.id] = replace(self.there[machine.id], ends=ends)
 
     def address(self, machine: Machine) -> str:
         self._call("address")

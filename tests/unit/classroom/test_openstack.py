@@ -73,8 +73,8 @@ def test_a_label_is_that_of_one_class(text: str | None, ours: bool, learner: str
 
 
 def test_a_server_is_known_by_both_parts_of_its_label() -> None:
-    assert learner_in(metadata("day", "amy"), "day") == "amy"
-    assert learner_in(metadata("day", "amy"), "other") is None
+    assert learner_in(metadata("day", "amy", None), "day") == "amy"
+    assert learner_in(metadata("day", "amy", None), "other") is None
     assert learner_in({"labctl-class": "day"}, "day") is None
     assert learner_in({}, "day") is None
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,22 @@ def test_such_a_machine_has_no_console_and_is_not_replaced(work: Make) -> None:
     assert find("openstack").makes_machines
     with pytest.raises(LabError, match="console"):
         work().console_log("amy")
+
+
+def test_the_end_of_the_class_is_on_the_machine(machines: Machines, work: Make) -> None:
+    work().create()
+    now = datetime(2027, 3, 5, tzinfo=UTC)
+    assert work().end() is None
+    before = machines.files(1)
+    end, outcome = work().extend("2027-03-05T17:00+08:00", now)
+    assert not outcome.failed
+    assert work().end() == end
+    work().extend("2h", now)
+    assert work().end() == end + timedelta(hours=2)
+    after = machines.files(1)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {".labctl-class/day"}
+    assert not work().create().failed
+    assert work().end() == end + timedelta(hours=2)
+    assert work().destroy().failed == {}
+    assert machines.files(1) == {}

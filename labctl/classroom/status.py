@@ -1,7 +1,6 @@
-"""How a class is: for each learner the machine's state, its address, and whether SSH answers."""
+"""How a class is: each learner's machine, whether SSH answers there, and how they get on."""
 
 import socket
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,10 +11,11 @@ from labctl.classroom.ends import end_of, has_ended
 from labctl.classroom.engine import Engine, Machine, State
 from labctl.classroom.labels import end_text
 from labctl.classroom.model import ClassSpec
+from labctl.classroom.pace import Pace, pace
+from labctl.classroom.remote import AT_A_TIME, Ask
 
 _PATIENCE = 2.0
 """Seconds for a connection."""
-_AT_A_TIME = 64
 
 
 class LearnerStatus(TypedDict):
@@ -30,6 +30,10 @@ class LearnerStatus(TypedDict):
     """Whether its SSH port at the address answers from here with the greeting of an SSH server."""
     reason: str
     """Why the machine failed, in the engine's words."""
+    pace: Pace | None
+    """How the learner gets on in the lab; null: not known."""
+    silent: str
+    """Why that is not known; empty if it is, or if the machine does not answer."""
 
 
 class ClassStatus(TypedDict):
@@ -47,13 +51,23 @@ class ClassStatus(TypedDict):
     """Machines with the label of the class whose learner is not in class.yaml."""
 
 
-def collect(spec: ClassSpec, engine: Engine) -> ClassStatus:
-    """The state of every learner's machine: two calls to the engine, then one look at each."""
+def collect(
+    spec: ClassSpec, engine: Engine, ask: Ask | None = None, stuck_after: float = 900
+) -> ClassStatus:
+    """The state of every learner's machine and lab: two calls to the engine, one command on each.
+
+    Without `ask` no lab is asked. `stuck_after` is in seconds.
+    """
     machines = engine.machines()
     end = end_of(spec, machines)
     by_learner = {machine.learner: machine for machine in machines}
     rows = [by_learner.get(learner) or Machine("", learner, "absent") for learner in spec.learners]
-    answers = _answers(rows)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        answers = list(pool.map(greets, rows))
+        paces = list(pool.map(
+            lambda machine, greets: _pace(machine, ask if greets else None, stuck_after),
+            rows, answers,
+        ))  # fmt: skip
     return {
         "name": spec.name,
         "engine": spec.engine,
@@ -66,19 +80,23 @@ def collect(spec: ClassSpec, engine: Engine) -> ClassStatus:
                 "address": machine.address,
                 "ssh": answer,
                 "reason": machine.reason,
+                "pace": how,
+                "silent": silent,
             }
-            for machine, answer in zip(rows, answers, strict=True)
+            for machine, answer, (how, silent) in zip(rows, answers, paces, strict=True)
         ],
         "others": sorted({machine.learner for machine in machines} - set(spec.learners)),
     }
 
 
-def _answers(machines: Sequence[Machine]) -> list[bool]:
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return list(pool.map(_greets, machines))
+def _pace(machine: Machine, ask: Ask | None, stuck_after: float) -> tuple[Pace | None, str]:
+    if ask is None or machine.state != "running":
+        return None, ""
+    return pace(machine, ask, stuck_after)
 
 
-def _greets(machine: Machine) -> bool:
+def greets(machine: Machine) -> bool:
+    """Whether an SSH server greets at the address of a machine."""
     if not machine.address:
         return False
     place = (machine.address, machine.port)

@@ -10,15 +10,16 @@ import typer
 from labctl.cli.elevate import command_name
 from labctl.cli.options import Json, Quiet, Verbs, open_console
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
     from labctl.classroom.grades import Grades
     from labctl.classroom.load import ClassSpec
-    from labctl.classroom.status import ClassStatus
+    from labctl.classroom.status import ClassStatus, LearnerStatus
     from labctl.classroom.work import ClassWork, Outcome
     from labctl.terminal.console import Console
+    from labctl.terminal.text import Span
 
 class_app = typer.Typer(
     cls=Verbs, help="A machine for each learner of a class.", no_args_is_help=True
@@ -65,20 +66,50 @@ def class_create(file: ClassFile = _DEFAULT, quiet: Quiet = False) -> None:
 
 
 @class_app.command("status")
-def class_status(file: ClassFile = _DEFAULT, json: Json = False) -> None:
-    """For each learner: the machine's state, its address, and whether SSH answers there."""
+def class_status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again and again, until Ctrl-C; JSON: one a line.")
+    ] = False,
+    every: Annotated[
+        int, typer.Option(min=5, max=3600, help="Seconds between two looks of --watch.")
+    ] = 15,
+    stuck: Annotated[
+        int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
+    ] = 15,
+    file: ClassFile = _DEFAULT,
+    json: Json = False,
+) -> None:
+    """For each learner: the machine, the checkpoint, since when, what fails, and who is stuck."""
+    import time
+    from json import dumps
+
+    from labctl.classroom.keys import ClassKeys
     from labctl.classroom.load import load_class
     from labctl.classroom.registry import find
+    from labctl.classroom.remote import labctl_there
     from labctl.classroom.status import collect
     from labctl.state import as_json
 
     with open_console(json=json) as console:
         spec = load_class(file)
-        report = collect(spec, find(spec.engine).make(spec, file.absolute().parent))
-        if json:
-            typer.echo(as_json(report))
-        else:
-            _show_status(report, console)
+        directory = file.absolute().parent
+        keys = ClassKeys(spec, directory)
+        ask = labctl_there(spec, keys) if keys.teachers.is_file() else None
+        if ask is None:
+            console.say(tr("the teacher's key is not here, so no lab is asked"))
+        engine = find(spec.engine).make(spec, directory)
+        while True:
+            report = collect(spec, engine, ask, 60 * stuck)
+            if json:
+                typer.echo(dumps(report, ensure_ascii=False) if watch else as_json(report))
+            else:
+                if watch and sys.stdout.isatty():
+                    typer.echo("\x1b[H\x1b[2J", nl=False)
+                _show_status(report, console)
+            if not watch:
+                return
+            sys.stdout.flush()
+            time.sleep(every)
 
 
 @class_app.command("cards")
@@ -337,23 +368,52 @@ def _show_grades(grades: "Grades", console: "Console") -> None:
 
 
 def _show_status(report: "ClassStatus", console: "Console") -> None:
-    from labctl.classroom.engine import STATES
     from labctl.terminal.fit import table
     from labctl.terminal.text import Span
 
-    heads = ("", tr("learner"), tr("machine"), tr("address"), "SSH")
-    rows = [[Span(head, "bold") for head in heads]]
-    for row in report["learners"]:
-        good = row["state"] == "running" and row["ssh"]
-        state = tr(STATES[row["state"]])
-        if row["reason"]:
-            state = tr("{text} ({detail})", text=state, detail=row["reason"])
-        answer = tr("answers") if row["ssh"] else tr("no answer")
-        rows.append([
-            Span("✓", "ok") if good else Span("✗", "bad"),
-            Span(row["learner"]), Span(state), Span(row["address"]),
-            Span(answer if row["address"] else ""),
-        ])  # fmt: skip
+    heads = ("", tr("learner"), tr("machine"), tr("address"), tr("checkpoint"), tr("here for"),
+             tr("idle for"), tr("remarks"))  # fmt: skip
+    rows = [[Span(head, "bold") for head in heads], *map(_status_row, report["learners"])]
     console.write(list(table(rows, console.width)))
+    stuck = [row["learner"] for row in report["learners"] if row["pace"] and row["pace"]["stuck"]]
+    if stuck:
+        console.say(tr("stuck: {names}", names=tr_list(stuck)))
     for name in report["others"]:
         console.say(tr("{name} has a machine and is not in class.yaml", name=name))
+    if report["ends"]:
+        from datetime import datetime
+
+        from labctl.classroom.ends import shown
+
+        time = shown(datetime.fromisoformat(report["ends"]))
+        text = tr("the class ended at {time}", time=time)
+        console.say(text if report["ended"] else tr("the class ends at {time}", time=time))
+
+
+def _status_row(row: "LearnerStatus") -> "list[Span]":
+    from labctl.classroom.engine import STATES
+    from labctl.terminal.text import Span, Style, duration
+
+    state = tr(STATES[row["state"]])
+    if row["address"] and not row["ssh"]:
+        state = tr("no answer")
+    mark: tuple[str, Style] = ("✓", "ok") if row["ssh"] and not row["silent"] else ("✗", "bad")
+    remarks = [text for text in (row["reason"], row["silent"]) if text]
+    place = here = idle = ""
+    if pace := row["pace"]:
+        of = f"{pace['passed']}/{pace['checkpoints'] or '?'}"
+        place = tr("no lesson was begun")
+        if pace["lesson"] is not None:
+            place = tr("{text} ({detail})", detail=of,
+                       text=f"{pace['lesson']}/{pace['checkpoint'] or tr('done')}")  # fmt: skip
+        open_ = pace["checkpoint"] is not None
+        here = duration(pace["here"]) if open_ and pace["here"] is not None else ""
+        idle = duration(pace["idle"]) if pace["idle"] is not None else ""
+        if pace["stuck"]:
+            mark = ("!", "bad")
+            remarks.append(tr("stuck"))
+        if failing := pace["failing"]:
+            remarks.append(tr("did not hold: {claim}", claim=failing[0]))
+        remarks += pace["troubles"]
+    return [Span(*mark), Span(row["learner"]), Span(state), Span(row["address"]), Span(place),
+            Span(here), Span(idle), Span(tr("; ").join(remarks))]  # fmt: skip

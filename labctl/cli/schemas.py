@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from labctl.actions.faults import Faults
+from labctl.actions.progress import ProgressReport
 from labctl.actions.status import Report as LabStatus
 from labctl.assets import PACKAGE
 from labctl.classroom.grades import Grades
@@ -61,6 +62,7 @@ DOCUMENTS: Mapping[str, Document] = {
     "outcome": Document(
         OutcomeJson, ("start", "next", "check", "answer", "hint", "solve", "goto", "replay")
     ),
+    "progress": Document(ProgressReport, ("progress",)),
     "proof": Document(ProofJson, ("prove",)),
     "snapshots": Document(list[Row], ("snapshot list",)),
     "status": Document(LabStatus, ("status",)),

@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
-SHELL_SCRIPTS = $(shell { find provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
+SHELL_SCRIPTS = $(shell { find labctl provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
 .PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
 

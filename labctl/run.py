@@ -29,6 +29,7 @@ __all__ = [
     "python_module",
     "run",
     "run_at_exit",
+    "run_bounded",
     "spawn",
     "stop_service",
     "stream",
@@ -81,6 +82,10 @@ def build_environment() -> dict[str, str]:
 
 KILLED_WITH_LABCTL = ("setpriv", "--pdeathsig", "KILL")
 """Put before a command that must not go on writing files after labctl was killed."""
+
+
+_DRAIN = 2.0
+"""Seconds for the rest of a command's output after its end."""
 
 
 class CommandTimeoutError(LabError):
@@ -142,6 +147,52 @@ def run(
             hint=hint,
         )  # fmt: skip
     return Completed(finished.returncode, stdout, stderr)
+
+
+def run_bounded(argv: Argv, *, timeout: float, most: int) -> Completed:
+    """Run a command whose output somebody else decides, and wait for its end.
+
+    At most `most` bytes of each stream are kept; with more, or after `timeout` seconds, it is
+    killed. Raises LabError only when it cannot be started.
+    """
+    words = [str(word) for word in argv]
+    try:
+        process = subprocess.Popen(
+            command_line(words),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        raise _cannot_start(words[0], error, None) from error
+    assert process.stdout is not None
+    assert process.stderr is not None
+    texts = (bytearray(), bytearray())
+
+    def read(pipe: IO[bytes], text: bytearray) -> None:
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 65536):
+                text += chunk[: most - len(text) + 1]
+                if len(text) > most:
+                    process.kill()
+                    return
+
+    readers = [
+        threading.Thread(target=read, args=pair, daemon=True)
+        for pair in zip((process.stdout, process.stderr), texts, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    timed_out = False
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        process.kill()
+        process.wait()
+    for reader in readers:
+        reader.join(_DRAIN)  # a descendant may hold the pipe for ever
+    stdout, stderr = (decoded(bytes(text[:most])) for text in texts)
+    return Completed(process.returncode, stdout, stderr, timed_out)
 
 
 def spawn(

@@ -269,6 +269,11 @@ class LabState:
         return self.root / "lesson.json"
 
     @property
+    def last_check(self) -> Path:
+        """Which claims did not hold when `check` was last run."""
+        return self.root / "check.json"
+
+    @property
     def snapshots(self) -> Path:
         """One directory per snapshot: its manifest and its parts."""
         return self.root / "snapshots"

@@ -2,5 +2,5 @@
 
 __all__ = [
     "box", "capture", "course", "create", "destroy", "faults", "instance_login", "lessons", "logs",
-    "power", "prove", "render", "served", "snapshots", "status", "walk",
+    "power", "progress", "prove", "render", "served", "snapshots", "status", "walk",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from labctl.classroom.ends import end_of, shown
 from labctl.classroom.engine import Machine
 from labctl.classroom.keys import ClassKeys
 from labctl.classroom.model import ClassSpec
@@ -29,13 +30,15 @@ def write_cards(
     """
     keys = ClassKeys(spec, class_directory)
     directory_for_user(directory)
+    end = end_of(spec, machines)
+    ends = shown(end) if end else ""
     cards = [(machine, command(spec, machine)) for machine in machines]
     for machine, _ in cards:
         file = directory / key_file(machine)
         delete_for_user(file)
         new_for_user(file, keys.learners_file(machine.learner), secret=True)
-    write_for_user(directory / "cards.html", _page(spec, cards))
-    write_for_user(directory / "cards.csv", _table(spec, cards))
+    write_for_user(directory / "cards.html", _page(spec, cards, ends))
+    write_for_user(directory / "cards.csv", _table(spec, cards, ends))
 
 
 def key_file(machine: Machine) -> str:
@@ -45,11 +48,12 @@ def key_file(machine: Machine) -> str:
 
 def command(spec: ClassSpec, machine: Machine) -> str:
     """What a learner types to log in, where their key file is."""
-    return f"ssh -i {key_file(machine)} {spec.user}@{machine.address}"
+    port = f" -p {machine.port}" if machine.port != 22 else ""
+    return f"ssh -i {key_file(machine)}{port} {machine.user or spec.user}@{machine.address}"
 
 
-def _page(spec: ClassSpec, cards: Sequence[tuple[Machine, str]]) -> str:
-    articles = "\n".join(_article(machine, words) for machine, words in cards)
+def _page(spec: ClassSpec, cards: Sequence[tuple[Machine, str]], ends: str) -> str:
+    articles = "\n".join(_article(machine, words, ends) for machine, words in cards)
     return (
         f'<!doctype html>\n<html lang="{current_language()}"><head><meta charset="utf-8">'
         f"<title>{html.escape(spec.name)}</title><style>{_STYLE}</style></head>\n"
@@ -57,20 +61,23 @@ def _page(spec: ClassSpec, cards: Sequence[tuple[Machine, str]]) -> str:
     )
 
 
-def _article(machine: Machine, words: str) -> str:
+def _article(machine: Machine, words: str, ends: str) -> str:
     key = tr("Your key is the file {file}: keep it to yourself.", file=key_file(machine))
+    text = tr("The class ends at {time}; what you want to keep, copy before.", time=ends)
+    until = f"<p>{html.escape(text)}</p>" if ends else ""
     return (
         f"<article><h2>{html.escape(machine.learner)}</h2>"
         f"<p>{html.escape(tr('Log in with'))} <code>{html.escape(words)}</code></p>"
-        f"<p>{html.escape(key)}</p></article>"
+        f"<p>{html.escape(key)}</p>{until}</article>"
     )
 
 
-def _table(spec: ClassSpec, cards: Sequence[tuple[Machine, str]]) -> str:
+def _table(spec: ClassSpec, cards: Sequence[tuple[Machine, str]], ends: str) -> str:
     sink = io.StringIO()
     table = csv.writer(sink, lineterminator="\n")
-    table.writerow(["learner", "address", "user", "key", "command"])
+    table.writerow(["learner", "address", "user", "key", "command", "port", "ends"])
     for machine, words in cards:
-        row = [machine.learner, machine.address, spec.user, key_file(machine), words]
+        user = machine.user or spec.user
+        row = [machine.learner, machine.address, user, key_file(machine), words, machine.port, ends]
         table.writerow(row)
     return sink.getvalue()

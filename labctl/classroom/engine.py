@@ -7,6 +7,7 @@ carries the name of the class, and is found by that.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 from labctl.i18n import mark
@@ -32,7 +33,13 @@ class Machine:
     address: str = ""
     """Where SSH is answered; empty while it has none."""
     reason: str = ""
-    """Why it failed, in the engine's words."""
+    """Why it failed or does not answer, in the engine's words."""
+    port: int = 22
+    """Of its SSH server."""
+    user: str = ""
+    """Who logs in there; empty: the class's user."""
+    ends: datetime | None = None
+    """When the class ends, by the machine's label; None: the label says nothing of it."""
 
 
 class Engine(Protocol):
@@ -57,8 +64,12 @@ class Engine(Protocol):
     def machines(self) -> list[Machine]:
         """All machines of the class, found by their labels: the calls do not grow with them."""
 
-    def launch(self, learner: str, first_boot: str) -> None:
-        """Order a learner's machine; `first_boot` is a shell script that it runs once, as root."""
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
+        """Order a learner's machine; `authorized` is the line of authorized_keys that lets the
+        learner in, `ends` goes into the label."""
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        """Put another end of the class into a machine's label."""
 
     def address(self, machine: Machine) -> str:
         """Have an address at which the machine is reached; a learner keeps theirs over a reset."""

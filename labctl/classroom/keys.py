@@ -6,25 +6,35 @@ teacher's key has everybody's, and a learner has only theirs.
 
 import hashlib
 import hmac
-import shlex
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl.access import keys
+from labctl.classroom.labels import description
 from labctl.classroom.model import ClassSpec
 from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.user_files import directory_for_user
 
 DIRECTORY = ".labctl-class"
+ACCEPTING = ("-o", "StrictHostKeyChecking=accept-new")
+"""For OpenSSH, before other options: a machine that is new is let in once, and known from then."""
 
 
 def how_to_have_them() -> str:
     """What to do on a machine that lacks the keys of a class."""
     return tr("copy the directory {path} from where the class was made, beside"
               " class.yaml; or destroy the class and make it anew", path=DIRECTORY)  # fmt: skip
+
+
+def other_teacher() -> LabError:
+    """The error where the class lets in another teacher's key than the one that is here."""
+    return LabError(
+        tr("the class was made with another teacher's key than the one here"),
+        hint=how_to_have_them(),
+    )
 
 
 class ClassKeys:
@@ -72,19 +82,9 @@ class ClassKeys:
         )
         return text.decode()
 
-    def first_boot(self, learner: str) -> str:
-        """The script that a learner's machine runs once: it lets the learner's key in."""
+    def authorized(self, learner: str) -> str:
+        """The line of authorized_keys that lets a learner in; it carries the label of the class."""
         public = self.learners(learner).public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )  # fmt: skip
-        line = f"{public.decode()} {learner}"
-        user = self._spec.user
-        return (
-            "#!/bin/sh\n"
-            f"# labctl class: {learner} may log in as {user}.\n"
-            f"ssh=$(eval echo ~{user})/.ssh\n"
-            'mkdir -p -m 700 "$ssh"\n'
-            f'echo {shlex.quote(line)} >>"$ssh/authorized_keys"\n'
-            f'chown -R {user} "$ssh"\n'
-            'chmod 600 "$ssh/authorized_keys"\n'
-        )
+        return f"{public.decode()} {description(self._spec.name, learner)}"

@@ -82,6 +82,9 @@ def _broken_rules(spec: ClassSpec, source: YamlSource, invalid: set[KeyPath]) ->
                 message = tr("{name} is in the list twice", name=quoted(learner))
                 yield source.problem(("learners", index), message, tr("give each a name"))
             seen.add(learner)
+    if spec.engine == "ssh":
+        yield from _broken_machines(spec, source, invalid)
+        return
     cloud = spec.openstack
     if cloud.access == "fixed" and not cloud.network and ("openstack", "network") not in wrong:
         message = tr("with access fixed the network must be named")
@@ -96,6 +99,42 @@ def _broken_rules(spec: ClassSpec, source: YamlSource, invalid: set[KeyPath]) ->
             network=cloud.cidr, room=room, n=len(spec.learners),
         )  # fmt: skip
         yield source.problem(("openstack", "cidr"), message, tr("choose a larger network"))
+
+
+def _broken_machines(
+    spec: ClassSpec, source: YamlSource, invalid: set[KeyPath]
+) -> Iterator[Problem]:
+    """What is wrong with the list of machines of the engine ssh."""
+    if any(path[:2] == ("ssh", "machines") for path in invalid):
+        return
+    learners_known = not any(path[:1] == ("learners",) for path in invalid)
+    seen: set[tuple[str, int]] = set()
+    having: set[str] = set()
+    for index, machine in enumerate(spec.ssh.machines):
+        place: KeyPath = ("ssh", "machines", index)
+        if not machine.address:
+            fix = tr("write {value}", value="address: 192.0.2.11")
+            yield source.problem((*place, "address"), tr("is missing"), fix)
+        elif (machine.address.lower(), machine.port) in seen:
+            message = tr("{name} is in the list twice", name=quoted(machine.address))
+            yield source.problem((*place, "address"), message, tr("a machine is one learner's"))
+        seen.add((machine.address.lower(), machine.port))
+        learner = machine.learner
+        if learner in having:
+            message = tr("{name} is in the list twice", name=quoted(str(learner)))
+            fix = tr("give each learner one machine")
+            yield source.problem((*place, "learner"), message, fix)
+        elif learner and learners_known and learner not in spec.learners:
+            message = tr("there is no learner {name} in this class", name=quoted(learner))
+            yield source.problem((*place, "learner"), message)
+        if learner:
+            having.add(learner)
+    count = len(spec.ssh.machines)
+    if learners_known and count < len(spec.learners):
+        message = tr("there are {n} learners and {count} machines",
+                     n=len(spec.learners), count=count)  # fmt: skip
+        fix = tr("list a machine for each learner")
+        yield source.problem(("ssh", "machines"), message, fix)
 
 
 if __name__ == "__main__":

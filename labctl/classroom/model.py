@@ -1,12 +1,15 @@
 """class.yaml as frozen models. Editors show the descriptions here while one types."""
 
 import re
+from collections.abc import Iterable
+from datetime import datetime
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from labctl.i18n import tr
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr, tr_list
 from labctl.spec.fields import (
     LAB_NAME,
     Address,
@@ -22,6 +25,11 @@ from labctl.spec.fields import (
 from labctl.spec.problems import quoted
 
 MOST_LEARNERS = 1000
+_HOST = "^([A-Za-z0-9:][A-Za-z0-9.:-]{0,252})?$"
+"""A name, an IPv4 or an IPv6 address, or nothing; never what OpenSSH takes for an option."""
+_PATH = r"^(?!-)[^\x00-\x1f\x7f]*$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]+ ?([+-][0-9]{2}:?[0-9]{2}|Z)$"
+_LESSON = "^[a-z0-9][a-z0-9-]{0,62}$"
 _LEARNER = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
 
@@ -55,6 +63,26 @@ def _learner(value: Any) -> Any:
     return value
 
 
+def _host(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_HOST, value):
+        user, at, address = value.rpartition("@")
+        if at and re.fullmatch(_HOST, address) and address:
+            fix = tr("write {value}", value=f"address: {address}, user: {user}")
+        else:
+            fix = tr("write a host name or an IP address")
+        raise invalid_value(tr("{value} is not the address of a machine", value=quoted(value)), fix)
+    return value
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_PATH, value):
+        raise invalid_value(
+            tr("{value} is not a path", value=quoted(value)),
+            tr("leave out control characters; begin with ./ what begins with a hyphen"),
+        )
+    return value
+
+
 def _learners(value: Any) -> Any:
     """The names; a number N means learner-01 to learner-N."""
     if isinstance(value, list):
@@ -77,6 +105,39 @@ def _learners(value: Any) -> Any:
     return [f"learner-{count:0{digits}}" for count in range(1, number + 1)]
 
 
+def _lesson(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_LESSON, value):
+        raise invalid_value(
+            tr("{value} is not the id of a lesson", value=quoted(value)),
+            tr("look with {command}", command="labctl lessons"),
+        )
+    return value
+
+
+def parse_time(text: str) -> datetime:
+    """A time with its zone, as ISO 8601 has it. Raises ValueError for anything else."""
+    time = datetime.fromisoformat(text.strip().replace(" +", "+"))
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_time(value)
+    except ValueError:
+        fix = tr("write {value}", value="2027-03-05T17:00+08:00")
+        raise invalid_value(
+            tr("{value} is not a time with its zone", value=quoted(value)), fix
+        ) from None
+
+
+Time = Annotated[
+    datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _TIME})
+]
+LessonId = Annotated[str, BeforeValidator(_lesson), Field(json_schema_extra={"pattern": _LESSON})]
 Learner = Annotated[str, BeforeValidator(_learner)]
 Learners = Annotated[
     tuple[Learner, ...],
@@ -99,6 +160,10 @@ Learners = Annotated[
 ClassName = Annotated[
     str, BeforeValidator(_class_name), Field(json_schema_extra={"pattern": LAB_NAME})
 ]
+
+
+Host = Annotated[str, BeforeValidator(_host), Field(json_schema_extra={"pattern": _HOST})]
+FilePath = Annotated[str, BeforeValidator(_path), Field(json_schema_extra={"pattern": _PATH})]
 
 
 class SizeSpec(_Model):
@@ -166,6 +231,42 @@ class OpenStackSpec(_Model):
     )
 
 
+class MachineSpec(_Model):
+    """A machine that is there already, for the engine ssh. The address must be given."""
+
+    address: Host = Field(
+        "",
+        description="Name or address at which its SSH server is reached.",
+        examples=["192.0.2.11", "lab-11.example.org"],
+    )
+    port: Count = Field(22, ge=1, le=65535, description="Port of its SSH server. Default: 22.")
+    user: UserName | None = Field(
+        None, description="User to log in as. Left out: the class's user.", examples=["root"]
+    )
+    key: FilePath | None = Field(
+        None, description="Private key that it lets in. Left out: that of ssh.key."
+    )
+    learner: Learner | None = Field(
+        None, description="Whose machine it is. Left out: labctl gives it to a learner without."
+    )
+
+
+class SSHSpec(_Model):
+    """The machines of the engine ssh, which somebody else has made."""
+
+    key: FilePath | None = Field(
+        None,
+        description="Private key that the machines let in, relative to class.yaml. Left out: the "
+        "keys, agent and settings of your own ssh.",
+        examples=["~/.ssh/id_ed25519"],
+    )
+    machines: tuple[MachineSpec, ...] = Field(
+        (),
+        description="The machines, at least as many as learners.",
+        examples=[[{"address": "192.0.2.11"}, {"address": "192.0.2.12", "learner": "amy"}]],
+    )
+
+
 class ClassSpec(_Model):
     """One class: a machine for each learner. Name and learners must be given."""
 
@@ -174,9 +275,10 @@ class ClassSpec(_Model):
         "labelled with it. Up to 31 small letters, digits and hyphens, beginning with a letter.",
         examples=["ovn-day"],
     )
-    engine: Literal["openstack"] = Field(
+    engine: Literal["openstack", "ssh"] = Field(
         "openstack",
-        description="What makes the machines. openstack: a cloud, through its APIs.",
+        description="Where the machines are from. openstack: a cloud makes them. ssh: they are "
+        "there, and ssh.machines lists them.",
     )
     learners: Learners = Field(
         description="A number N, which means learner-01 to learner-N, or a list of names: small "
@@ -185,6 +287,29 @@ class ClassSpec(_Model):
     )
     user: UserName = Field(
         "debian", description="User of the image that learners log in as. Default: debian."
+    )
+    ends: Time | None = Field(
+        None,
+        description="When the class ends, with its zone. It is told to teacher and learners; "
+        "nothing happens by itself. Left out: it has no end.",
+        examples=["2027-03-05T17:00+08:00"],
+    )
+    lab: FilePath = Field(
+        "lab",
+        description="Directory on a learner's machine that holds their lab.yaml, relative to the "
+        "home of the user. Default: lab.",
+        examples=["lab", "/srv/lab"],
+    )
+    lesson: LessonId | None = Field(
+        None,
+        description="Id of the lesson that `class check` grades. Left out: the one that each "
+        "learner is in.",
+        examples=["ovn-logical-switch"],
+    )
+    labctl: FilePath = Field(
+        "labctl",
+        description="How labctl is called on a learner's machine. Default: labctl.",
+        examples=["/opt/labctl/bin/labctl"],
     )
     size: SizeSpec = Field(SizeSpec(), description="How large a learner's machine is.")
     parallel: Count = Field(
@@ -200,3 +325,14 @@ class ClassSpec(_Model):
     openstack: OpenStackSpec = Field(
         OpenStackSpec(), description="The cloud, for the engine openstack."
     )
+    ssh: SSHSpec = Field(SSHSpec(), description="The machines, for the engine ssh.")
+
+    def require(self, learners: Iterable[str]) -> None:
+        """Raises LabError if one of these is no learner of the class."""
+        for name in learners:
+            if name not in self.learners:
+                raise LabError(
+                    tr("there is no learner {name} in this class", name=repr(name)),
+                    hint=tr("the learners are: {names}", names=tr_list(self.learners)),
+                    code=EXIT_USAGE,
+                )

@@ -21,6 +21,8 @@ class EngineEntry:
     """In class.yaml; also the name of the folder."""
     make: Callable[[ClassSpec, Path], Engine]
     """The engine of one class; the path is the directory of class.yaml. Raises LabError."""
+    makes_machines: bool = True
+    """Whether it can give a learner a new machine."""
 
 
 def find(name: str) -> EngineEntry:

@@ -7,17 +7,19 @@ or one on another laptop, is gone on with.
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
-from labctl.access import keys
+from labctl.classroom.ends import end_of, labelled_end, new_end
 from labctl.classroom.engine import STATES, Engine, Machine
 from labctl.classroom.keys import ClassKeys
 from labctl.classroom.model import ClassSpec
-from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_list, tr_n
+from labctl.classroom.remote import login
+from labctl.errors import LabError
+from labctl.i18n import tr, tr_n
 
 Say = Callable[[str], None]
 _LOOKS = (2.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
@@ -49,6 +51,7 @@ class ClassWork:
         self._keys = ClassKeys(spec, directory)
         self._say = say
         self._sleep = sleep
+        self._ends = spec.ends
 
     def create(self, learners: Sequence[str] = ()) -> Outcome:
         """Have a machine that runs for each of these learners; default: for all of the class.
@@ -64,6 +67,8 @@ class ClassWork:
             machines = self._engine.machines()
         there = {machine.learner for machine in machines}
         missing = [name for name in wanted if name not in there and name not in outcome.failed]
+        # What `extend` has said counts, also for machines that are made later.
+        self._ends = labelled_end(machines) or self._ends
         public_key = self._keys.ensure()
         if missing:
             self._engine.require_room(len(missing))
@@ -95,7 +100,9 @@ class ClassWork:
     def reset(self, learners: Sequence[str]) -> Outcome:
         """Give these learners a new machine; with floating IPs at the address of the old one."""
         outcome = Outcome()
-        chosen = [machine for machine in self._engine.machines() if machine.learner in learners]
+        machines = self._engine.machines()
+        self._ends = end_of(self._spec, machines)  # with --all nothing is left that tells it
+        chosen = [machine for machine in machines if machine.learner in learners]
         self._delete(chosen, outcome)
         left = [name for name in learners if name not in outcome.failed]
         if left:
@@ -104,6 +111,31 @@ class ClassWork:
             outcome.failed |= made.failed
         outcome.calls = self._engine.calls
         return outcome
+
+    def extend(self, text: str, now: datetime) -> tuple[datetime, Outcome]:
+        """Move the end of the class; see `ends.new_end` for the text. Raises LabError.
+
+        Returns the new end, and the machines that carry it.
+        """
+        outcome = Outcome()
+        machines = self._engine.machines()
+        if not machines:
+            raise LabError(
+                tr("the class has no machine, and so no end"),
+                hint=tr("make it with {command}", command="labctl class create"),
+            )
+        end = new_end(text, self._spec, end_of(self._spec, machines), now)
+        by_id = {machine.id: machine for machine in machines}
+        failed = Outcome()
+        self._each(list(by_id), lambda id: self._engine.extend(by_id[id], end), failed)
+        outcome.failed = {by_id[id].learner: why for id, why in failed.failed.items()}
+        outcome.machines = [by_id[id] for id in by_id if id not in failed.failed]
+        outcome.calls = self._engine.calls
+        return end, outcome
+
+    def end(self) -> datetime | None:
+        """When the class ends, by the labels of its machines. Raises LabError."""
+        return end_of(self._spec, self._engine.machines())
 
     def destroy(self) -> Outcome:
         """Remove everything that carries the label of the class, and nothing else.
@@ -114,18 +146,11 @@ class ClassWork:
         self._delete(self._engine.machines(), outcome)
         if not outcome.failed:
             removed = self._engine.clear()
-            self._say(tr_n("{n} other thing is removed", "{n} other things are removed", n=removed))
-        return outcome
-
-    def require(self, learners: Iterable[str]) -> None:
-        """Raises LabError if one of these is no learner of the class."""
-        for name in learners:
-            if name not in self._spec.learners:
-                raise LabError(
-                    tr("there is no learner {name} in this class", name=repr(name)),
-                    hint=tr("the learners are: {names}", names=tr_list(self._spec.learners)),
-                    code=EXIT_USAGE,
+            if removed:
+                self._say(
+                    tr_n("{n} other thing is removed", "{n} other things are removed", n=removed)
                 )
+        return outcome
 
     def console_log(self, learner: str) -> str:
         """What the console of a learner's machine printed last. Raises LabError without one."""
@@ -134,17 +159,11 @@ class ClassWork:
     def login(self, learner: str, command: Sequence[str], *, terminal: bool) -> list[str]:
         """argv that logs in to a learner's machine with the teacher's key. Raises LabError."""
         machine = self._machine(learner)
-        if not machine.address:
-            raise LabError(tr("the machine of {name} has no address yet", name=learner))
         self._keys.require()
-        # Another machine has another host key: the alias makes it another host.
-        client = keys.client(self._keys.teachers, self._keys.known_hosts, machine.id)
-        options = ["-o", "StrictHostKeyChecking=accept-new", *(["-t"] if terminal else [])]
-        # OpenSSH takes the first of two values of an option.
-        return [client[0], *options, *client[1:], f"{self._spec.user}@{machine.address}", *command]
+        return login(self._spec, self._keys, machine, command, ["-t"] if terminal else [])
 
     def _machine(self, learner: str) -> Machine:
-        self.require([learner])
+        self._spec.require([learner])
         for machine in self._engine.machines():
             if machine.learner == learner:
                 return machine
@@ -167,7 +186,7 @@ class ClassWork:
         return useless
 
     def _launch(self, learner: str) -> None:
-        self._engine.launch(learner, self._keys.first_boot(learner))
+        self._engine.launch(learner, self._keys.authorized(learner), self._ends)
         self._say(tr("{name}: ordered", name=learner))
 
     def _address(self, machine: Machine) -> None:

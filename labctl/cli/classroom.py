@@ -1,6 +1,7 @@
 """The verbs of a class: a machine for each learner, on an engine such as an OpenStack cloud."""
 
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,14 +10,16 @@ import typer
 from labctl.cli.elevate import command_name
 from labctl.cli.options import Json, Quiet, Verbs, open_console
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_n
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
+    from labctl.classroom.grades import Grades
     from labctl.classroom.load import ClassSpec
-    from labctl.classroom.status import ClassStatus
+    from labctl.classroom.status import ClassStatus, LearnerStatus
     from labctl.classroom.work import ClassWork, Outcome
     from labctl.terminal.console import Console
+    from labctl.terminal.text import Span
 
 class_app = typer.Typer(
     cls=Verbs, help="A machine for each learner of a class.", no_args_is_help=True
@@ -63,20 +66,50 @@ def class_create(file: ClassFile = _DEFAULT, quiet: Quiet = False) -> None:
 
 
 @class_app.command("status")
-def class_status(file: ClassFile = _DEFAULT, json: Json = False) -> None:
-    """For each learner: the machine's state, its address, and whether SSH answers there."""
+def class_status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again and again, until Ctrl-C; JSON: one a line.")
+    ] = False,
+    every: Annotated[
+        int, typer.Option(min=5, max=3600, help="Seconds between two looks of --watch.")
+    ] = 15,
+    stuck: Annotated[
+        int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
+    ] = 15,
+    file: ClassFile = _DEFAULT,
+    json: Json = False,
+) -> None:
+    """For each learner: the machine, the checkpoint, since when, what fails, and who is stuck."""
+    import time
+    from json import dumps
+
+    from labctl.classroom.keys import ClassKeys
     from labctl.classroom.load import load_class
     from labctl.classroom.registry import find
+    from labctl.classroom.remote import labctl_there
     from labctl.classroom.status import collect
     from labctl.state import as_json
 
     with open_console(json=json) as console:
         spec = load_class(file)
-        report = collect(spec, find(spec.engine).make(spec, file.absolute().parent))
-        if json:
-            typer.echo(as_json(report))
-        else:
-            _show_status(report, console)
+        directory = file.absolute().parent
+        keys = ClassKeys(spec, directory)
+        ask = labctl_there(spec, keys) if keys.teachers.is_file() else None
+        if ask is None:
+            console.say(tr("the teacher's key is not here, so no lab is asked"))
+        engine = find(spec.engine).make(spec, directory)
+        while True:
+            report = collect(spec, engine, ask, 60 * stuck)
+            if json:
+                typer.echo(dumps(report, ensure_ascii=False) if watch else as_json(report))
+            else:
+                if watch and sys.stdout.isatty():
+                    typer.echo("\x1b[H\x1b[2J", nl=False)
+                _show_status(report, console)
+            if not watch:
+                return
+            sys.stdout.flush()
+            time.sleep(every)
 
 
 @class_app.command("cards")
@@ -133,6 +166,58 @@ def class_log(learner: LearnerName, file: ClassFile = _DEFAULT) -> None:
         typer.echo(work.console_log(learner))
 
 
+@class_app.command("check")
+def class_check(
+    learners: Annotated[
+        list[str] | None, typer.Argument(metavar="[LEARNER]...", help="Default: all.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the table as CSV, too.")
+    ] = None,
+    xlsx: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the table as a workbook, too.")
+    ] = None,
+    deadline: Annotated[
+        int, typer.Option(min=1, max=3600, help="Seconds that each machine may take.")
+    ] = 300,
+    file: ClassFile = _DEFAULT,
+    json: Json = False,
+) -> None:
+    """Check all learners' labs against their lesson; exit 3 unless everybody is done."""
+    from labctl.classroom.grades import collect, exit_code
+    from labctl.classroom.keys import ClassKeys
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+    from labctl.classroom.remote import labctl_there
+    from labctl.classroom.sheets import csv_text, workbook
+    from labctl.state import as_json
+    from labctl.user_files import write_for_user
+
+    with open_console(json=json) as console:
+        spec = load_class(file)
+        directory = file.absolute().parent
+        spec.require(learners or ())
+        chosen = list(dict.fromkeys(learners or spec.learners))
+        ask = labctl_there(spec, ClassKeys(spec, directory))
+        console.say(
+            tr_n("asking {n} lab, for at most {seconds} s …",
+                 "asking {n} labs at the same time, each for at most {seconds} s …",
+                 n=len(chosen), seconds=deadline)
+        )  # fmt: skip
+        grades = collect(spec, find(spec.engine).make(spec, directory), ask, chosen, deadline)
+        for path, content in ((csv, csv_text), (xlsx, workbook)):
+            if path is not None:
+                write_for_user(path, content(grades))
+        if json:
+            typer.echo(as_json(grades))
+        else:
+            _show_grades(grades, console)
+        for path in (csv, xlsx):
+            if path is not None:
+                console.say(tr("{file} is written", file=path))
+    raise typer.Exit(exit_code(grades))
+
+
 @class_app.command("reset")
 def class_reset(
     learners: Annotated[
@@ -143,14 +228,54 @@ def class_reset(
     quiet: Quiet = False,
 ) -> None:
     """Give learners a new machine, with the same key and floating IP; theirs is deleted."""
+    from labctl.classroom.registry import find
+
     if bool(learners) == every:
         raise LabError(tr("name the learners, or say --all"), code=EXIT_USAGE)
     with open_console(quiet=quiet) as console:
         work, spec = _work(file, console)
+        if not find(spec.engine).makes_machines:
+            raise LabError(
+                tr("the engine {engine} makes no machines, so there is no new one to give",
+                   engine=spec.engine),
+                hint=tr("reset the lab in a machine: {command}",
+                        command=f"{command_name()} class ssh LEARNER -- labctl reset"),
+                code=EXIT_USAGE,
+            )  # fmt: skip
         chosen = list(spec.learners) if every else list(dict.fromkeys(learners or ()))
-        work.require(chosen)
+        spec.require(chosen)
         code = _show(work.reset(chosen), len(chosen), console)
     raise typer.Exit(code)
+
+
+@class_app.command("extend")
+def class_extend(
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TIME]",
+            help="A time with its zone, or a duration such as 90m, 2h, 1d; default: class.yaml's.",
+        ),
+    ] = "",
+    file: ClassFile = _DEFAULT,
+) -> None:
+    """Move the end of the class, on every machine; a duration counts from the present end."""
+    from datetime import datetime
+
+    from labctl.classroom.ends import shown
+
+    with open_console() as console:
+        work, _ = _work(file, console)
+        end, outcome = work.extend(to, datetime.now(UTC))
+        for learner, reason in sorted(outcome.failed.items()):
+            console.error(tr("{name}: {message}", name=learner, message=reason))
+        console.summary(
+            not outcome.failed,
+            tr_n("the class ends at {time}: {n} machine says so",
+                 "the class ends at {time}: {n} machines say so",
+                 n=len(outcome.machines), time=shown(end)),
+        )  # fmt: skip
+    raise typer.Exit(EXIT_FAILED if outcome.failed else EXIT_DONE)
 
 
 @class_app.command("destroy")
@@ -158,10 +283,24 @@ def class_destroy(
     file: ClassFile = _DEFAULT,
     quiet: Quiet = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    ended: Annotated[
+        bool, typer.Option("--ended", help="Only if the end of the class is over.")
+    ] = False,
 ) -> None:
     """Remove all that carries the label of the class from the engine, and nothing else."""
+    from datetime import datetime
+
+    from labctl.classroom.ends import has_ended, shown
+
     with open_console(quiet=quiet) as console:
         work, spec = _work(file, console)
+        if ended and not has_ended(end := work.end(), datetime.now(UTC)):
+            console.say(
+                tr("the class ends at {time}; nothing is removed", time=shown(end))
+                if end
+                else tr("the class has no end; nothing is removed")
+            )
+            raise typer.Exit(EXIT_DONE)
         # A script is not asked: it says what it means.
         if sys.stdin.isatty() and not yes:
             text = tr("delete every machine of class {name} for good?", name=spec.name)
@@ -201,24 +340,80 @@ def _show(outcome: "Outcome", wanted: int, console: "Console") -> int:
     return EXIT_FAILED if outcome.failed else EXIT_DONE
 
 
-def _show_status(report: "ClassStatus", console: "Console") -> None:
-    from labctl.classroom.engine import STATES
+def _show_grades(grades: "Grades", console: "Console") -> None:
+    from labctl.classroom.grades import RESULTS
     from labctl.terminal.fit import table
     from labctl.terminal.text import Span
 
-    heads = ("", tr("learner"), tr("machine"), tr("address"), "SSH")
+    heads = ("", tr("learner"), tr("result"), tr("lesson"), tr("checkpoints"), tr("claims"), "")
     rows = [[Span(head, "bold") for head in heads]]
-    for row in report["learners"]:
-        good = row["state"] == "running" and row["ssh"]
-        state = tr(STATES[row["state"]])
-        if row["reason"]:
-            state = tr("{text} ({detail})", text=state, detail=row["reason"])
-        answer = tr("answers") if row["ssh"] else tr("no answer")
+    for grade in grades["learners"]:
+        total = grade["checkpoints"]
+        missing = grade["reason"]
+        if failing := grade["failing"]:
+            missing = failing[0]["text"]
+            if len(failing) > 1:
+                more = tr("{n} more", n=grade["claims"] - grade["holding"] - 1)
+                missing = tr("{text} ({detail})", text=missing, detail=more)
         rows.append([
-            Span("✓", "ok") if good else Span("✗", "bad"),
-            Span(row["learner"]), Span(state), Span(row["address"]),
-            Span(answer if row["address"] else ""),
+            Span("✓", "ok") if grade["result"] == "done" else Span("✗", "bad"),
+            Span(grade["learner"]), Span(tr(RESULTS[grade["result"]])), Span(grade["lesson"]),
+            Span(f"{grade['passed']}/{'?' if total is None else total}" if grade["lesson"] else ""),
+            Span(f"{grade['holding']}/{grade['claims']}" if grade["lesson"] else ""),
+            Span(missing),
         ])  # fmt: skip
     console.write(list(table(rows, console.width)))
+    done = sum(grade["result"] == "done" for grade in grades["learners"])
+    console.say(tr("{done} of {n} learners are done", done=done, n=len(grades["learners"])))
+
+
+def _show_status(report: "ClassStatus", console: "Console") -> None:
+    from labctl.terminal.fit import table
+    from labctl.terminal.text import Span
+
+    heads = ("", tr("learner"), tr("machine"), tr("address"), tr("checkpoint"), tr("here for"),
+             tr("idle for"), tr("remarks"))  # fmt: skip
+    rows = [[Span(head, "bold") for head in heads], *map(_status_row, report["learners"])]
+    console.write(list(table(rows, console.width)))
+    stuck = [row["learner"] for row in report["learners"] if row["pace"] and row["pace"]["stuck"]]
+    if stuck:
+        console.say(tr("stuck: {names}", names=tr_list(stuck)))
     for name in report["others"]:
         console.say(tr("{name} has a machine and is not in class.yaml", name=name))
+    if report["ends"]:
+        from datetime import datetime
+
+        from labctl.classroom.ends import shown
+
+        time = shown(datetime.fromisoformat(report["ends"]))
+        text = tr("the class ended at {time}", time=time)
+        console.say(text if report["ended"] else tr("the class ends at {time}", time=time))
+
+
+def _status_row(row: "LearnerStatus") -> "list[Span]":
+    from labctl.classroom.engine import STATES
+    from labctl.terminal.text import Span, Style, duration
+
+    state = tr(STATES[row["state"]])
+    if row["address"] and not row["ssh"]:
+        state = tr("no answer")
+    mark: tuple[str, Style] = ("✓", "ok") if row["ssh"] and not row["silent"] else ("✗", "bad")
+    remarks = [text for text in (row["reason"], row["silent"]) if text]
+    place = here = idle = ""
+    if pace := row["pace"]:
+        of = f"{pace['passed']}/{pace['checkpoints'] or '?'}"
+        place = tr("no lesson was begun")
+        if pace["lesson"] is not None:
+            place = tr("{text} ({detail})", detail=of,
+                       text=f"{pace['lesson']}/{pace['checkpoint'] or tr('done')}")  # fmt: skip
+        open_ = pace["checkpoint"] is not None
+        here = duration(pace["here"]) if open_ and pace["here"] is not None else ""
+        idle = duration(pace["idle"]) if pace["idle"] is not None else ""
+        if pace["stuck"]:
+            mark = ("!", "bad")
+            remarks.append(tr("stuck"))
+        if failing := pace["failing"]:
+            remarks.append(tr("did not hold: {claim}", claim=failing[0]))
+        remarks += pace["troubles"]
+    return [Span(*mark), Span(row["learner"]), Span(state), Span(row["address"]), Span(place),
+            Span(here), Span(idle), Span(tr("; ").join(remarks))]  # fmt: skip

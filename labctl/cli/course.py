@@ -6,11 +6,12 @@ import typer
 
 from labctl.cli.elevate import become_root, command_name
 from labctl.cli.options import DEFAULT, File, Json, open_console
-from labctl.i18n import tr
+from labctl.i18n import tr, tr_n
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from labctl.actions.progress import ProgressReport
     from labctl.lab import Lab
     from labctl.lessons.course import CourseJson, CourseLesson
     from labctl.terminal.console import Console
@@ -30,6 +31,43 @@ def course(file: File = DEFAULT, json: Json = False) -> None:
             _show(report, console)
     if json:
         typer.echo(as_json(report))
+
+
+@course_app.command()
+def progress(file: File = DEFAULT, json: Json = False) -> None:
+    """How far the learner is, since when, and how this machine is; asks no node and waits not."""
+    from labctl.actions.progress import collect
+    from labctl.lab import Lab
+    from labctl.state import as_json
+
+    with open_console(json=json) as console:
+        lab = Lab(file, console)
+        if lab.state.owner == 0:
+            become_root()
+        report = collect(lab)
+        if not json:
+            _show_progress(report, console)
+    if json:
+        typer.echo(as_json(report))
+
+
+def _show_progress(report: "ProgressReport", console: "Console") -> None:
+    from labctl.terminal.text import duration
+
+    if report["lesson"] is None:
+        console.say(tr("no lesson was begun"))
+        return
+    total = report["checkpoints"]
+    console.say(
+        tr_n("lesson {id}: {passed} of {total} checkpoint passed",
+             "lesson {id}: {passed} of {total} checkpoints passed",
+             n=total, id=report["lesson"], passed=report["passed"], total=total or "?")
+    )  # fmt: skip
+    if report["checkpoint"] is not None and report["here"] is not None:
+        time = duration(report["here"])
+        console.say(tr("at {checkpoint} for {time}", checkpoint=report["checkpoint"], time=time))
+    for claim in report["failing"]:
+        console.say(tr("did not hold: {claim}", claim=claim["text"]))
 
 
 def _lab(file: "Path", console: "Console") -> "Lab | None":

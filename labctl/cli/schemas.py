@@ -17,8 +17,10 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from labctl.actions.faults import Faults
+from labctl.actions.progress import ProgressReport
 from labctl.actions.status import Report as LabStatus
 from labctl.assets import PACKAGE
+from labctl.classroom.grades import Grades
 from labctl.classroom.status import ClassStatus
 from labctl.doctor.judge import DoctorJson
 from labctl.graph.model import Graph
@@ -50,6 +52,7 @@ class Document:
 
 
 DOCUMENTS: Mapping[str, Document] = {
+    "class-check": Document(Grades, ("class check",)),
     "class-status": Document(ClassStatus, ("class status",)),
     "course": Document(CourseJson, ("course",)),
     "doctor": Document(DoctorJson, ("doctor",)),
@@ -59,6 +62,7 @@ DOCUMENTS: Mapping[str, Document] = {
     "outcome": Document(
         OutcomeJson, ("start", "next", "check", "answer", "hint", "solve", "goto", "replay")
     ),
+    "progress": Document(ProgressReport, ("progress",)),
     "proof": Document(ProofJson, ("prove",)),
     "snapshots": Document(list[Row], ("snapshot list",)),
     "status": Document(LabStatus, ("status",)),

@@ -54,6 +54,8 @@ class Progress:
     """Ids of checkpoints whose claims all held when they were set as a task."""
     answers: Mapping[str, Answered] = field(default_factory=dict)
     """{checkpoint id: what was answered to its question}."""
+    since: float = 0.0
+    """When the learner came to the checkpoint that is to be done, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class Position:
         )
 
     def _with_progress(self, lesson: Lesson, **changes: Any) -> "Position":
-        progress = replace(self.progress(lesson), **changes, at=time.time())
+        before, now = self.progress(lesson), time.time()
+        progress = replace(before, **changes, at=now)
+        if progress.passed != before.passed or not progress.since:
+            progress = replace(progress, since=now)
         return replace(self, lessons={**self.lessons, lesson.id: progress})
 
     def with_source(self, lesson: Lesson, source: str) -> "Position":
@@ -112,7 +117,8 @@ class Position:
 
     def entered(self, lesson: Lesson, source: str, practice: bool | None = None) -> "Position":
         """After the learner changed to this lesson; `practice` None: as it was before."""
-        position = self._with_progress(lesson, source=source)
+        came_here = {} if self.current == lesson.id else {"since": time.time()}
+        position = self._with_progress(lesson, source=source, **came_here)
         chosen = self.practice if practice is None else practice
         return replace(position, current=lesson.id, practice=chosen)
 
@@ -175,10 +181,10 @@ class Position:
 def _require(data: Mapping[str, Any], of: type) -> None:
     """Raises KeyError unless every field is there, also those with defaults.
 
-    `nodes`, `held` and `answers` are newer than some files.
+    `nodes`, `held`, `answers` and `since` are newer than some files.
     """
     for field_ in fields(of):
-        if field_.name not in ("nodes", "held", "answers"):
+        if field_.name not in ("nodes", "held", "answers", "since"):
             data[field_.name]
 
 
@@ -244,3 +250,28 @@ def read_position(state: LabState) -> Position:
 def write_position(state: LabState, position: Position) -> None:
     """Note the position of this lab's learner on disk."""
     state.write_json(state.lesson_position, position.to_json())
+
+
+@dataclass(frozen=True)
+class Failing:
+    """What did not hold when `check` was last run."""
+
+    lesson: str
+    checkpoint: str
+    at: float
+    """Seconds since the epoch."""
+    claims: Mapping[str, str]
+    """{claim id: its text}; empty when all held."""
+
+
+def read_failing(state: LabState) -> Failing | None:
+    """What `check` found last; None if it was never run, or its note cannot be read."""
+    try:
+        return TypeAdapter(Failing).validate_python(state.read_json(state.last_check))
+    except (LabError, ValidationError):
+        return None
+
+
+def write_failing(state: LabState, failing: Failing) -> None:
+    """Note what `check` found. Raises LabError."""
+    state.write_json(state.last_check, asdict(failing))

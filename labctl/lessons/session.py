@@ -3,6 +3,7 @@
 route.py decides which checkpoints are undone and run; the engine does it, a step for each.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -20,12 +21,14 @@ from labctl.lessons.loops import expand
 from labctl.lessons.model import CAPTURED, FIRST, Checkpoint, Claim, Lesson
 from labctl.lessons.progress import (
     Answered,
+    Failing,
     Position,
     checkpoint_number,
     current_checkpoint,
     expected_claims,
     first_open,
     read_position,
+    write_failing,
     write_position,
 )
 from labctl.lessons.questions import (
@@ -212,6 +215,8 @@ class Session:
         )
         runner.check(claims, StepContext("check"))
         failing = [c for result in runner.results for c in result.claims if not c.holds]
+        texts = {claim.id: claim.text for claim in failing}
+        write_failing(self._state, Failing(lesson.id, checkpoint.id, time.time(), texts))
         count = sum(len(result.claims) for result in runner.results)
         refuted = None
         if failing:

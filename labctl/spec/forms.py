@@ -266,6 +266,8 @@ def _keys_at(path: KeyPath, form: Form) -> list[str]:
     for key in path:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             annotation = annotation.model_fields[str(key)].annotation
+        elif isinstance(key, int):
+            annotation = get_args(annotation)[0]  # tuple[MachineSpec, ...]
         else:
             annotation = get_args(annotation)[1]  # dict[str, NodeSpec]: the key is a name
     return list(annotation.model_fields)

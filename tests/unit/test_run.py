@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import EXIT_FAILED, Cancelled, LabError
-from labctl.run import run, spawn, stop_service, stream
+from labctl.run import run, run_bounded, spawn, stop_service, stream
 from tests.processes import alive
 
 
@@ -352,3 +352,17 @@ def test_a_service_that_cannot_start_is_told_with_a_hint(systemd: Path, tmp_path
 def test_retiring_waits_for_the_unit(systemd: Path) -> None:
     stop_service("labctl-x")
     assert systemd.read_text().split() == ["systemctl", "stop", "labctl-x.service", "END"]
+
+
+def test_of_a_stranger_only_so_much_is_read_and_only_for_so_long() -> None:
+    began = time.monotonic()
+    endless = run_bounded(["sh", "-c", "yes hello; yes hello >&2"], timeout=60, most=1000)
+    assert endless.stdout == ("hello\n" * 200)[:1000]
+    assert not endless.timed_out
+    late = run_bounded(["sh", "-c", "echo begun; sleep 60"], timeout=0.5, most=1000)
+    assert (late.stdout, late.timed_out) == ("begun\n", True)
+    assert time.monotonic() - began < 20
+    done = run_bounded(["sh", "-c", "cat; echo out; echo err >&2; exit 7"], timeout=60, most=1000)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    with pytest.raises(LabError, match="not installed"):
+        run_bounded(["labctl-has-no-such-command"], timeout=1, most=1)

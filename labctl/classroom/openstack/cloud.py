@@ -7,6 +7,7 @@ floating IP) and two to remove; everything else is asked for the class as a whol
 import base64
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ from keystoneauth1.exceptions import ClientException
 from openstack.exceptions import NotFoundException, SDKException
 
 from labctl.classroom.engine import Machine, State
-from labctl.classroom.keys import how_to_have_them
-from labctl.classroom.model import ClassSpec
-from labctl.classroom.openstack import quotas
-from labctl.classroom.openstack.labels import (
+from labctl.classroom.keys import other_teacher
+from labctl.classroom.labels import (
     CLASS,
+    ENDS,
     belongs,
     description,
+    end_in,
+    end_text,
     learner_in,
     learner_of,
     metadata,
     resource_name,
 )
+from labctl.classroom.model import ClassSpec
+from labctl.classroom.openstack import quotas
+from labctl.classroom.openstack.first_boot import first_boot
 from labctl.classroom.openstack.retries import failure, retried
 from labctl.classroom.openstack.shared import SharedParts
 from labctl.errors import EXIT_USAGE, LabError
@@ -168,10 +173,7 @@ class OpenStackEngine:
                 lambda: self._compute.find_keypair(self._key_name, ignore_missing=True),
             )
         elif there.public_key.split()[:2] != key.split():
-            raise LabError(
-                tr("the cloud has another key for this class than this machine"),
-                hint=how_to_have_them(),
-            )
+            raise other_teacher()
 
     # -- machines ----------------------------------------------------------------------------------
     def machines(self) -> list[Machine]:
@@ -209,6 +211,7 @@ class OpenStackEngine:
             state=_STATES.get(server.status, "stopped"),
             address=address,
             reason=str(fault.get("message", "")),
+            ends=end_in(server.metadata.get(ENDS)),
         )
 
     def _floating_ips(self) -> dict[str, list[Any]]:
@@ -220,7 +223,7 @@ class OpenStackEngine:
                 found[learner_of(ip.description)].append(ip)
         return found
 
-    def launch(self, learner: str, first_boot: str) -> None:
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         """One call: Nova makes the port on the network itself."""
 
         def find() -> Any:
@@ -229,21 +232,27 @@ class OpenStackEngine:
             )
 
         cloud = self._spec.openstack
+        script = first_boot(self._spec.user, learner, authorized)
         zone = {"availability_zone": cloud.availability_zone} if cloud.availability_zone else {}
         retried(
             lambda: self._compute.create_server(
                 name=resource_name(self._spec.name, learner),
-                metadata=metadata(self._spec.name, learner),
+                metadata=metadata(self._spec.name, learner, ends),
                 image_id=self._image_id,
                 flavor_id=self._flavor_id,
                 networks=[{"uuid": self._shared.network_id}],
                 security_groups=[{"name": self._shared.group_id}],
                 key_name=self._key_name,
-                user_data=base64.b64encode(first_boot.encode()).decode(),
+                user_data=base64.b64encode(script.encode()).decode(),
                 **zone,
             ),
             find,
         )
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        """One call."""
+        label = {ENDS: end_text(ends)}
+        retried(lambda: self._compute.set_server_metadata(machine.id, **label))
 
     def address(self, machine: Machine) -> str:
         """The learner's floating IP moves to the machine; else there is a new one."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from openstack.exceptions import ConflictException
 
+from labctl.classroom.labels import belongs, description, resource_name
 from labctl.classroom.model import ClassSpec
-from labctl.classroom.openstack.labels import belongs, description, resource_name
 from labctl.classroom.openstack.retries import retried
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr, tr_list

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from labctl.classroom.engine import Machine
 from labctl.errors import LabError
@@ -28,7 +29,7 @@ class FakeEngine:
     calls: int = 0
     at_once: int = 0
     most_at_once: int = 0
-    first_boots: dict[str, str] = field(default_factory=dict)
+    authorized: dict[str, str] = field(default_factory=dict)
     _looks: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -67,7 +68,7 @@ class FakeEngine:
                 for id, machine in self.there.items()
             ]
 
-    def launch(self, learner: str, first_boot: str) -> None:
+    def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         self._call("launch")
         with self._lock:
             self.at_once += 1
@@ -78,8 +79,15 @@ class FakeEngine:
             if learner in self.refuse:
                 raise LabError("the cloud answered 403: no")
             id = f"id-{self.calls}-{learner}"
-            self.there[id] = Machine(id, learner, "building")
-            self.first_boots[learner] = first_boot
+            self.there[id] = Machine(id, learner, "building", ends=ends)
+            self.authorized[learner] = authorized
+
+    def extend(self, machine: Machine, ends: datetime) -> None:
+        self._call("extend")
+        if machine.learner in self.refuse:
+            raise LabError("the cloud answered 403: no")
+        with self._lock:
+            self.there[machine.id] = replace(self.there[machine.id], ends=ends)
 
     def address(self, machine: Machine) -> str:
         self._call("address")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openstack.exceptions import HttpException
 
-from labctl.classroom.openstack.labels import belongs, description, learner_in, learner_of, metadata
+from labctl.classroom.labels import belongs, description, learner_in, learner_of, metadata
 from labctl.classroom.openstack.quotas import Quota, require
 from labctl.classroom.openstack.retries import retried
 from labctl.classroom.openstack.shared import rules
@@ -73,8 +73,8 @@ def test_a_label_is_that_of_one_class(text: str | None, ours: bool, learner: str
 
 
 def test_a_server_is_known_by_both_parts_of_its_label() -> None:
-    assert learner_in(metadata("day", "amy"), "day") == "amy"
-    assert learner_in(metadata("day", "amy"), "other") is None
+    assert learner_in(metadata("day", "amy", None), "day") == "amy"
+    assert learner_in(metadata("day", "amy", None), "other") is None
     assert learner_in({"labctl-class": "day"}, "day") is None
     assert learner_in({}, "day") is None
 

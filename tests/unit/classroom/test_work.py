@@ -129,15 +129,12 @@ def test_each_learner_has_a_key_of_their_own_that_only_the_teachers_key_gives(
     engine, elsewhere = FakeEngine(), FakeEngine()
     work(engine, directory, 3).create()
     work(elsewhere, tmp_path_factory.mktemp("other"), 3).create()
-    keys = [
-        line
-        for boots in (engine.first_boots, elsewhere.first_boots)
-        for boot in boots.values()
-        for line in boot.splitlines()
-        if "ssh-ed25519" in line
-    ]
-    assert len({line.split()[2] for line in keys}) == len(keys) == 6
+    lines = [*engine.authorized.values(), *elsewhere.authorized.values()]
+    assert len({line.split()[1] for line in lines}) == len(lines) == 6
+    assert {line.split(maxsplit=2)[2] for line in lines} == {
+        f"labctl-class=day labctl-learner={name}" for name in names(3)
+    }
     again = FakeEngine()
     work(again, directory, 3).create()
-    assert again.first_boots == engine.first_boots
+    assert again.authorized == engine.authorized
     assert (directory / ".labctl-class/day/teacher.key").stat().st_mode & 0o777 == 0o600

@@ -6,9 +6,12 @@ keypair, which has nothing of the kind, as the comment of its public key.
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-CLASS, LEARNER = "labctl-class", "labctl-learner"
+from labctl.classroom.model import parse_time
+
+CLASS, LEARNER, ENDS = "labctl-class", "labctl-learner", "labctl-ends"
 _DESCRIPTION = re.compile(rf"{CLASS}=(?P<name>\S+)(?: {LEARNER}=(?P<learner>\S+))?")
 
 
@@ -29,9 +32,22 @@ def learner_of(text: str) -> str:
     return (found["learner"] or "") if found else ""
 
 
-def metadata(name: str, learner: str) -> dict[str, str]:
+def metadata(name: str, learner: str, ends: datetime | None) -> dict[str, str]:
     """The label of a server."""
-    return {CLASS: name, LEARNER: learner}
+    return {CLASS: name, LEARNER: learner, **({ENDS: end_text(ends)} if ends else {})}
+
+
+def end_text(ends: datetime) -> str:
+    """The end of a class as labels have it."""
+    return ends.isoformat(timespec="seconds")
+
+
+def end_in(text: str | None) -> datetime | None:
+    """The end of a class that a label tells; None if it tells none."""
+    try:
+        return parse_time(text or "")
+    except ValueError:
+        return None
 
 
 def learner_in(metadata: Mapping[str, Any], name: str) -> str | None:

@@ -57,20 +57,21 @@ def fork(
             code=EXIT_USAGE,
         )  # fmt: skip
     spec = _spec(lab, name, directory)
-    place = (directory or lab.file.parent.parent / name).absolute()
+    place = Path(os.path.abspath(directory or lab.file.parent.parent / name))  # noqa: PTH100 - no ..
     with held(lab, f"fork {name}"):
         manifest = _manifest(lab, snapshot)
         _refuse_taken(place)
         new = _begin(lab, spec, place, manifest, subscriber)
-        with held(new, f"fork of {lab.topology.lab}", new=True):
-            try:
+        try:
+            with held(new, f"fork of {lab.topology.lab}", new=True):
                 new.run(
                     tr("fork {lab} from {snapshot}", lab=name, snapshot=manifest.name),
                     _copy_steps(lab, new, manifest),
                 ).raise_if_failed()
-            except BaseException:
-                _remove(new, place)
-                raise
+        except BaseException:
+            _remove(new, place)
+            raise
+        with held(new, f"fork of {lab.topology.lab}", new=True):
             write_atomic(new.state.created, f"{time.time()}\n")
             if manifest.lesson is not None:
                 new.state.write_json(new.state.lesson_position, manifest.lesson)
@@ -176,11 +177,10 @@ def _begin(
 def _lab_yaml(lab: Lab, spec: LabSpec) -> str:
     """The lab.yaml of this lab under another name; written anew if it was edited since `create`."""
     try:
-        text = re.sub(
-            r"(?m)^name:[^\n#]*", f"name: {spec.name} ", lab.file.read_text(encoding="utf-8")
-        )
+        text = lab.file.read_text(encoding="utf-8")
+        text = re.sub(r"(?m)^name:[ \t]*[^\s#]+", f"name: {spec.name}", text)
         if parse_spec(text.encode(), lab.file.name) == spec:
-            return re.sub(r"(?m)^(name: \S+) $", r"\1", text)
+            return text
     except (OSError, ValueError, SpecError):
         pass
     lab.note("warning", tr("{file} was edited since the lab was made: the fork's is written anew,"
@@ -216,6 +216,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
 
     def copy(node: Node) -> Callable[[StepContext], None]:
         def work(context: StepContext) -> None:
+            new.state.node(node.name).mkdir(parents=True, exist_ok=True)
             disks.stage(node, manifest.name, directory)
             context.progress(tr("new passwords and keys"))
             staged = new.state.node_files(node.name).staged

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labctl.i18n import mark, tr
+from labctl.i18n import mark, tr, tr_list
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import printable
 
@@ -162,7 +162,7 @@ def _instances(old: Mapping[str, Any], new: Mapping[str, Any], machines: bool) -
             yield Change(
                 path, "live", "replace",
                 tr("instance {name} is deleted and made again", name=name),
-                tr("Nova cannot change this of an instance: {fields}", fields=", ".join(fields)),
+                tr("Nova cannot change this of an instance: {fields}", fields=tr_list(fields)),
             )  # fmt: skip
     for name in new:
         if name not in old:
@@ -257,5 +257,5 @@ def _dotted(path: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_shown, value)) + "]"
+        return tr_list(map(_shown, value)) or "–"
     return "–" if value in (None, "") else printable(str(value))

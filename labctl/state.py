@@ -84,6 +84,12 @@ class Identity:
     device: int = 0
     inode: int = 0
     """The same as the file system knows it, which stays when the directory is moved."""
+    revision: int = 0
+    """How many times `labctl apply` has changed the lab. A snapshot has that of its lab then."""
+
+    def of_next_revision(self) -> "Identity":
+        """The identity of the same lab after `labctl apply` has changed it."""
+        return replace(self, revision=self.revision + 1)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Identity":
@@ -103,7 +109,7 @@ class Identity:
         for name, pattern in texts.items():
             if not re.fullmatch(pattern, getattr(identity, name), re.DOTALL):
                 raise ValueError(name)
-        for name in ("created", "device", "inode"):
+        for name in ("created", "device", "inode", "revision"):
             float(getattr(identity, name))
         return identity
 

@@ -96,6 +96,9 @@ def refuse_other_topology(lab: Lab) -> None:
     elif built.read_text(encoding="utf-8") != now and _as_read_today(lab) != now:
         raise LabError(
             tr("{file} describes another lab than the one that exists here", file=lab.file.name),
-            hint=tr("`labctl destroy` first, or undo the edit"),
+            hint=tr(
+                "`labctl apply --dry-run` tells whether this lab can follow; or `labctl destroy`"
+                " first, or undo the edit"
+            ),
             code=EXIT_USAGE,
         )

@@ -139,6 +139,29 @@ def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
 
 
 @lab_app.command()
+def apply(
+    file: File = DEFAULT,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Change the lab to what the edited lab.yaml says; exit 2 if that takes another lab."""
+    from labctl.actions import apply as applying
+
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        plan = applying.plan(lab)
+        if not plan:
+            console.say(tr("the lab is as {file} says", file=file))
+            return
+        applying.show(plan, console)
+        applying.refuse(plan)
+        if not dry_run:
+            applying.apply(lab, plan)
+
+
+@lab_app.command()
 def status(file: File = DEFAULT, json: Json = False) -> None:
     """Nodes, services, chassis, lesson position, and where to log in."""
     from labctl.actions.status import collect, show

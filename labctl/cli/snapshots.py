@@ -1,6 +1,8 @@
 """The verbs of the snapshots."""
 
+import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,6 +106,37 @@ def reset(
 
     with open_console(quiet=quiet) as console:
         snapshots.reset(open_lab(file, console), to, console, cold=cold, labctl=command_name())
+
+
+@snapshots_app.command()
+def fork(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new lab.")],
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            metavar="SNAPSHOT",
+            help="The snapshot to make it from; default: `base`, or else the newest.",
+        ),
+    ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where the new lab is to be; default: NAME, beside this lab's directory.",
+        ),
+    ] = None,
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+) -> None:
+    """Make a second lab from a snapshot of this one, with passwords and keys of its own."""
+    from labctl.actions.fork import fork as fork_lab
+
+    with open_console(quiet=quiet) as console:
+        new = fork_lab(
+            open_lab(file, console), name, directory=to, snapshot=snapshot, subscriber=console
+        )
+        command = f"cd {shlex.quote(str(new.file.parent))}; {command_name()} status"
+        console.say(tr("next: {command}", command=command))
 
 
 def show_rows(rows: "list[Row]", console: "Console") -> None:

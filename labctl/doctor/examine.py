@@ -43,7 +43,7 @@ def examine(
     collector = FactCollector(state.root.parent, cache, env, ports)
     facts = replace(collector.look(), image=_cached_image(ImageCache(cache, provision)))
     case = Case(topology, lab_here(state, topology))
-    ignored = frozenset(word.strip() for word in env.get(IGNORE, "").split(",") if word.strip())
+    ignored = ignored_findings(env)
     wanted = provider
     if wanted == "auto" and case.here.exists and case.here.provider:
         wanted = find(case.here.provider, state.identity_file).name
@@ -54,6 +54,11 @@ def examine(
     if thorough:
         facts = collector.try_kvm(facts)
     return judge(provider, facts, case, ignored)
+
+
+def ignored_findings(env: Mapping[str, str]) -> frozenset[str]:
+    """The ids of the findings that are to stop nothing."""
+    return frozenset(word.strip() for word in env.get(IGNORE, "").split(",") if word.strip())
 
 
 def _ask_until_one_works(

@@ -29,6 +29,11 @@ class Features:
     """Title of the step that gets what nodes are made from."""
     network: str
     """Title of the step that makes the networks, before the nodes boot."""
+    machines: bool = False
+    """Nodes are virtual machines: memory, processors and cards are their own."""
+    forks: bool = False
+    """`stage` unpacks a node's files to `NodeFiles.staged`, those of another lab's snapshot too: so
+    a second lab can be made of them."""
     live_snapshots: bool = False
     """The files of running nodes can be saved, all as of the same moment. Otherwise the nodes must
     be down."""

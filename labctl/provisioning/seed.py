@@ -228,6 +228,14 @@ def make_instance(
     )
 
 
+def remove_instance(cloud: "Connection", name: str) -> None:
+    """Delete the instance of that name, if there is one, and wait until it is gone."""
+    server: Any = cloud.compute.find_server(name)
+    if server is not None:
+        cloud.compute.delete_server(server, force=True)
+        cloud.compute.wait_for_delete(server, interval=1, wait=60)
+
+
 _RUNNING = 1
 """Nova's power state of an instance that runs (nova.compute.power_state)."""
 

@@ -23,7 +23,7 @@ from labctl.topology import Node, Topology
 
 REMOTE = "/opt/labctl/provision"
 """Where provision/ is on a node."""
-_DONE = "/var/lib/labctl/done"
+DONE = "/var/lib/labctl/done"
 """Directory on a node with a mark for each script that has succeeded: a file of the script's name,
 which holds the hash of the inputs."""
 _FULL = 16 * 2**20
@@ -127,6 +127,14 @@ class Provisioner:
             for name, env in self._env.items()
         }
         self._marks: dict[str, dict[str, str]] = {}
+
+    def env(self, node: Node) -> str:
+        """What the node finds in /etc/labctl/lab.env."""
+        return self._env[node.name]
+
+    def inputs(self, node: Node) -> str:
+        """Hash of everything that the scripts work from on that node; their marks hold it."""
+        return self._hash[node.name]
 
     def host_steps(self) -> list[Step]:
         """Steps that make image and network, boot the nodes, and copy provision/ to them."""
@@ -238,11 +246,11 @@ class Provisioner:
             # it. The script runs without the lock's descriptor (9>&-), or a service it starts would
             # hold the lock for ever.
             mark = (
-                f"echo {self._hash[node.name]} >{_DONE}/.{script.file}"
-                f" && mv {_DONE}/.{script.file} {_DONE}/{script.file}"
+                f"echo {self._hash[node.name]} >{DONE}/.{script.file}"
+                f" && mv {DONE}/.{script.file} {DONE}/{script.file}"
             )
             command = (
-                f"mkdir -p {_DONE} && exec 9>/run/labctl-{script.name}.lock && flock 9"
+                f"mkdir -p {DONE} && exec 9>/run/labctl-{script.name}.lock && flock 9"
                 f" && bash {REMOTE}/{script.file} 9>&-"
             )
             if not script.confirm:
@@ -320,7 +328,7 @@ class Provisioner:
 
 def _read_marks(guest: Guest) -> dict[str, str]:
     """{file name of a script: hash of the inputs it last succeeded with}."""
-    listing = guest.run(f"cd {_DONE} 2>/dev/null && grep -H . *.sh || true", timeout=15).stdout
+    listing = guest.run(f"cd {DONE} 2>/dev/null && grep -H . *.sh || true", timeout=15).stdout
     pairs = (line.partition(":") for line in listing.splitlines())
     return {name: value.strip() for name, _, value in pairs}
 

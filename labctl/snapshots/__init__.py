@@ -1,3 +1,3 @@
 """Snapshots of a whole lab: saved, listed, restored live or offline, recovered after a kill."""
 
-__all__ = ["health", "recover", "restore", "save", "store"]
+__all__ = ["health", "recover", "renewal", "restore", "save", "store"]

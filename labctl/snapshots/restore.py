@@ -33,7 +33,12 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
     manifest = SnapshotStore(lab.state).read(name)
     identity = lab.state.identity()
     nodes = [node.name for node in lab.topology.nodes]
-    if why := manifest.mismatch(lab_id=identity.lab_id, nodes=nodes, image=identity.image):
+    if why := manifest.mismatch(
+        lab_id=identity.lab_id,
+        nodes=nodes,
+        image=identity.image,
+        revision=identity.revision,
+    ):
         raise damaged(name, why)
     was_up = any(lab.running()) or without_power(lab)
     offline = not clear_for_restore(lab, files=bool(manifest.offline)) or offline

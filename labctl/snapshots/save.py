@@ -52,6 +52,7 @@ def save(lab: Lab, name: str, *, files: bool = True) -> Manifest:
             live=proofs["live"],
             lesson=lab.state.read_json(lab.state.lesson_position),
             seconds=round(time.time() - began, 2),
+            revision=identity.revision,
         )
         if not (manifest.offline or manifest.live):
             raise LabError(

@@ -75,6 +75,8 @@ class Manifest:
     """The position in the lessons, as in lesson.json; None: no lesson was begun."""
     seconds: float = 0.0
     """How long saving it took."""
+    revision: int = 0
+    """How many times `labctl apply` had changed the lab by then."""
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as its file holds it, with a checksum over everything else."""
@@ -106,10 +108,12 @@ class Manifest:
         proofs = [*self.offline.values(), *self.live.values()]
         return sum(int(proof.get("size", 0)) for proof in proofs)
 
-    def mismatch(self, *, lab_id: str, nodes: list[str], image: str) -> str:
+    def mismatch(self, *, lab_id: str, nodes: list[str], image: str, revision: int = 0) -> str:
         """Why this is no snapshot of the lab with these nodes and this image; "" when it is."""
         if self.lab_id != lab_id:
             return tr("it is of another lab")
+        if self.revision != revision:
+            return tr("it is of the lab before `labctl apply` changed it")
         for parts in (self.offline, self.live):
             if parts and sorted(parts) != sorted(nodes):
                 return tr("it does not have all nodes")

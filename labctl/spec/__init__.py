@@ -1,3 +1,13 @@
 """lab.yaml: reads it, fills in defaults, validates it, and reports every problem with its line."""
 
-__all__ = ["defaults", "fields", "forms", "load", "model", "more_networks", "problems", "source"]
+__all__ = [
+    "changes",
+    "defaults",
+    "fields",
+    "forms",
+    "load",
+    "model",
+    "more_networks",
+    "problems",
+    "source",
+]

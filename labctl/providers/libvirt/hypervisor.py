@@ -27,6 +27,7 @@ class Libvirt:
         # libvirt refuses two networks of the same range, so the nodes share one.
         shared_nat=True,
         own_clock=True,
+        machines=True,
         image=mark("Vagrant box"),
         network=mark("Vagrantfile, keys, libvirt networks"),
     )

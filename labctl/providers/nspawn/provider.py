@@ -38,6 +38,7 @@ class NspawnProvider:
         image=mark("baked image"),
         network=mark("namespaces and cables"),
         live_snapshots=True,
+        forks=True,
     )
     timeout_factor = 1
     resolver = ""  # written into the file system before the boot

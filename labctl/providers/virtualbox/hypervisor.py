@@ -27,6 +27,7 @@ class VirtualBox:
         needs_root=False,
         shared_nat=False,
         own_clock=True,
+        machines=True,
         image=mark("Vagrant box"),
         network=mark("Vagrantfile and keys"),
     )

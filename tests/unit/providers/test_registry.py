@@ -164,6 +164,10 @@ class TestToy:
         report = json.loads(run("status", "--json")[1])
         assert (report["provider"], report["state"]) == ("toy", "up")
         assert run("create")[0] == EXIT_DONE
+        code, said = run("fork", "second")
+        assert (code, "the provider toy cannot fork a lab" in said) == (EXIT_USAGE, True)
+        assert not Path("../second").exists()
+        assert "is as lab.yaml says" in run("apply")[1]
         assert run("halt")[0] == EXIT_DONE
         assert json.loads(run("status", "--json")[1])["state"] == "halted"
         assert run("up")[0] == EXIT_DONE

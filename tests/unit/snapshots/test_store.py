@@ -145,6 +145,7 @@ def test_a_removed_snapshot_is_not_the_current_one(tmp_path: Path) -> None:
         ({"offline": {NODES[0]: {}}}, "all nodes"),
         ({"live": {**MANIFEST.live, "compute-02": {}}}, "all nodes"),
         ({"image": "older"}, "another version of the image"),
+        ({"revision": 1}, "before `labctl apply` changed it"),
         ({"offline": {}, "live": {}}, "empty"),
         ({}, ""),
     ],

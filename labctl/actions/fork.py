@@ -1,0 +1,277 @@
+"""`labctl fork`: a second, independent lab from a snapshot of this one, beside it."""
+
+import json
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from labctl.actions.destroy import destroy
+from labctl.actions.held import held
+from labctl.caller import acting_as_caller
+from labctl.engine.events import Event
+from labctl.engine.steps import Step, StepContext
+from labctl.errors import EXIT_USAGE, LabError
+from labctl.i18n import tr, tr_list
+from labctl.lab import Lab
+from labctl.provisioning.boot import provisioner, start_steps
+from labctl.snapshots.health import alive_steps, health_step
+from labctl.snapshots.renewal import INIT_FILE, INIT_OPTION, NodeIdentity, renew
+from labctl.snapshots.save import save
+from labctl.snapshots.store import BASE, Manifest, SnapshotStore, damaged
+from labctl.spec.load import LabSpec, parse_spec
+from labctl.spec.problems import SpecError
+from labctl.state import write_atomic
+from labctl.topology import Node
+from labctl.user_files import delete_for_user, directory_for_user, write_for_user
+
+
+def fork(
+    lab: Lab,
+    name: str,
+    *,
+    directory: Path | None = None,
+    snapshot: str = "",
+    subscriber: Callable[[Event], None] | None = None,
+) -> Lab:
+    """Make a lab called `name` in `directory` (default: NAME, beside this lab's) and start it.
+
+    `snapshot`: the one it is made from; default: `base`, or else the newest. This lab stays as it
+    is, and may run. `subscriber` receives the events of the new lab. Raises SpecError for a name
+    that no lab can have, LabError; what was begun is then removed, unless the new lab
+    boots already.
+    """
+    lab.require_finished()
+    if not lab.provider.features.forks:
+        raise LabError(
+            tr("the provider {provider} cannot fork a lab: labctl does not reach into the disks of"
+               " its nodes, and a copy would have this lab's passwords and keys",
+               provider=lab.provider_name),
+            hint=tr("make a second lab from lab.yaml, with `labctl create` in another directory"),
+            code=EXIT_USAGE,
+        )  # fmt: skip
+    spec = _spec(lab, name, directory)
+    place = Path(os.path.abspath(directory or lab.file.parent.parent / name))  # noqa: PTH100 - no ..
+    with held(lab, f"fork {name}"):
+        manifest = _manifest(lab, snapshot)
+        _refuse_taken(place)
+        new = _begin(lab, spec, place, manifest, subscriber)
+        try:
+            with held(new, f"fork of {lab.topology.lab}", new=True):
+                new.run(
+                    tr("fork {lab} from {snapshot}", lab=name, snapshot=manifest.name),
+                    _copy_steps(lab, new, manifest),
+                ).raise_if_failed()
+        except BaseException:
+            _remove(new, place)
+            raise
+        with held(new, f"fork of {lab.topology.lab}", new=True):
+            write_atomic(new.state.created, f"{time.time()}\n")
+            if manifest.lesson is not None:
+                new.state.write_json(new.state.lesson_position, manifest.lesson)
+    with held(new, f"fork of {lab.topology.lab}"):
+        _start(new)
+    return new
+
+
+# -- before anything is made -----------------------------------------------------------------------
+def _spec(lab: Lab, name: str, directory: Path | None) -> LabSpec:
+    """The spec of the new lab. Raises SpecError, LabError for a name that is no lab's, or ours."""
+    if name == lab.topology.lab:
+        raise LabError(
+            tr("{name} is the name of this lab; its fork needs another", name=name),
+            code=EXIT_USAGE,
+        )
+    data = {**lab.topology.spec.model_dump(mode="json"), "name": name}
+    return parse_spec(json.dumps(data).encode(), tr("the new lab"))
+
+
+def _manifest(lab: Lab, name: str) -> Manifest:
+    """The snapshot to fork from. Raises LabError when there is none with the files of all nodes."""
+    store = SnapshotStore(lab.state)
+    rows = {row.name: row for row in store.rows() if row.cold and not row.trouble}
+    if not name:
+        newest = max(rows.values(), key=lambda row: row.at, default=None)
+        name = BASE if BASE in rows else newest.name if newest else ""
+    if not name:
+        raise LabError(
+            tr("there is no snapshot with the files of all nodes to fork from"),
+            hint=tr("save one: {command}", command="labctl snapshot save NAME"),
+        )
+    manifest = store.read(name)
+    nodes = [node.name for node in lab.topology.nodes]
+    identity = lab.state.identity()
+    if why := manifest.mismatch(
+        lab_id=identity.lab_id,
+        nodes=nodes,
+        image=identity.image,
+        revision=identity.revision,
+    ):
+        raise damaged(name, why)
+    if not manifest.offline:
+        raise LabError(
+            tr("snapshot {name} has no files: nothing can be forked from it", name=name),
+            hint=tr("take one of {names}", names=tr_list(rows)) if rows
+            else tr("save one: {command}", command="labctl snapshot save NAME"),
+            code=EXIT_USAGE,
+        )  # fmt: skip
+    return manifest
+
+
+def _refuse_taken(place: Path) -> None:
+    with suppress(FileNotFoundError):
+        if place.is_dir() and not any(place.iterdir()):
+            return
+        place.lstat()
+        raise LabError(
+            tr("{path} is there already", path=place),
+            hint=tr("choose another name, or an empty directory with --to"),
+            code=EXIT_USAGE,
+        )
+
+
+def _refuse_too_large(lab: Lab, new: Lab) -> None:
+    """Raise LabError where the machine has no room for a second lab beside what runs now."""
+    from labctl.doctor.examine import ignored_findings
+
+    report = new.examine(lab.provider_name)
+    report.raise_if_not_ok()
+    for finding in report.findings:
+        if finding.id == "memory-free" and finding.id not in ignored_findings(os.environ):
+            raise LabError(
+                finding.what,
+                hint=tr("halt a lab first: {command}; or to try it all the same: {variable}",
+                        command="labctl halt", variable="LABCTL_DOCTOR_IGNORE=memory-free"),
+            )  # fmt: skip
+
+
+# -- its files -------------------------------------------------------------------------------------
+def _begin(
+    lab: Lab,
+    spec: LabSpec,
+    place: Path,
+    manifest: Manifest,
+    subscriber: Callable[[Event], None] | None,
+) -> Lab:
+    """The new lab's directory, with a lab.yaml and an identity, and no node yet."""
+    directory_for_user(place)
+    try:
+        write_for_user(place / lab.file.name, _lab_yaml(lab, spec))
+        new = Lab(place / lab.file.name, subscriber)
+        _refuse_too_large(lab, new)
+        identity = new.state.begin(spec.name, lab.provider_name)
+        new.state.save_identity(replace(identity, image=manifest.image))
+        write_atomic(new.state.built_spec, spec.model_dump_json(indent=1))
+    except BaseException:
+        _remove(Lab(place / lab.file.name), place)
+        raise
+    return new
+
+
+def _lab_yaml(lab: Lab, spec: LabSpec) -> str:
+    """The lab.yaml of this lab under another name; written anew if it was edited since `create`."""
+    try:
+        text = lab.file.read_text(encoding="utf-8")
+        text = re.sub(r"(?m)^name:[ \t]*[^\s#]+", f"name: {spec.name}", text)
+        if parse_spec(text.encode(), lab.file.name) == spec:
+            return text
+    except (OSError, ValueError, SpecError):
+        pass
+    lab.note("warning", tr("{file} was edited since the lab was made: the fork's is written anew,"
+                           " without comments", file=lab.file.name))  # fmt: skip
+    data = spec.model_dump(mode="json", exclude_none=True)
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _remove(new: Lab, place: Path) -> None:
+    """Remove a fork of which no node has booted."""
+    destroy(new)
+    with suppress(OSError):
+        delete_for_user(new.file)
+        with acting_as_caller():
+            place.rmdir()
+
+
+def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
+    """The nodes' files unpacked, renewed while nobody reaches them, then made the nodes' own."""
+    directory = SnapshotStore(lab.state).directory(manifest.name)
+    disks = new.provider.snapshots
+    before, after = _identities(lab), _identities(new)
+
+    def check(context: StepContext) -> None:
+        troubles = lab.on_each_node(
+            lambda node: lab.provider.snapshots.trouble(
+                node, manifest.name, directory, manifest.offline[node.name]
+            ),
+            context,
+        )
+        if why := tr("; ").join(trouble for trouble in troubles.values() if trouble):
+            raise damaged(manifest.name, why)
+
+    def copy(node: Node) -> Callable[[StepContext], None]:
+        def work(context: StepContext) -> None:
+            new.state.node(node.name).mkdir(parents=True, exist_ok=True)
+            disks.stage(node, manifest.name, directory)
+            context.progress(tr("new passwords and keys"))
+            staged = new.state.node_files(node.name).staged
+            renew(staged, before[node.name], after[node.name])
+
+        return work
+
+    def take(context: StepContext) -> None:
+        new.on_each_node(lambda node: disks.restore(node, manifest.name), context)
+
+    copies = [
+        Step(f"copy:{node.name}", tr("files, with passwords and keys of their own"), copy(node),
+             ("check",), node=node.name)
+        for node in new.topology.nodes
+    ]  # fmt: skip
+    return [
+        Step("check", tr("check the snapshot"), check),
+        *copies,
+        Step("files", tr("files of all nodes"), take, tuple(step.id for step in copies)),
+    ]
+
+
+def _identities(lab: Lab) -> dict[str, NodeIdentity]:
+    stages, secrets = provisioner(lab), lab.state.secrets()
+    return {
+        node.name: NodeIdentity(
+            secrets,
+            (node.eth0.mac, *(nic.mac for nic in node.shared_nics)),
+            stages.env(node),
+            stages.inputs(node),
+        )
+        for node in lab.topology.nodes
+    }
+
+
+# -- its first boot --------------------------------------------------------------------------------
+def _start(new: Lab) -> None:
+    """Boot the new lab, wait until it is whole, and save that as its own `base`."""
+    steps = start_steps(new)
+    steps += alive_steps(new, steps)
+    ready = tuple(step.id for step in steps)
+    steps.append(Step("forget", tr("what it remembered of the other lab"), _forgetter(new), ready,
+                      node=new.topology.controller.name))  # fmt: skip
+    steps.append(health_step(new, ("forget",)))
+    new.run(tr("start {lab}", lab=new.topology.lab), steps).raise_if_failed()
+    save(new, BASE)
+
+
+def _forgetter(new: Lab) -> Callable[[StepContext], None]:
+    def forget(context: StepContext) -> None:
+        # The statements have been run: MariaDB answers only afterwards. MAC addresses that routers
+        # have learned are those of the other lab's nodes.
+        new.controller.run(
+            f"rm -f {shlex.quote(INIT_FILE)} {shlex.quote(INIT_OPTION)}"
+            " && ovn-sbctl --timeout=15 --all destroy MAC_Binding"
+        )
+
+    return forget

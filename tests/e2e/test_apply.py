@@ -82,6 +82,7 @@ def test_snapshots_know_which_lab_they_are_of(lab: Cli) -> None:
     assert len(lab.json("status")["nodes"]) == 3
 
 
+@pytest.mark.long
 def test_a_lesson_under_way_is_not_put_into_base(lab: Cli) -> None:
     lab("start", "ovn-logical-switch")
     lab("next")
@@ -98,6 +99,7 @@ def test_a_lesson_under_way_is_not_put_into_base(lab: Cli) -> None:
     assert "bfd-min-rx" in on(lab, CONTROLLER, "ovn-nbctl get nb_global . options")
 
 
+@pytest.mark.long
 def test_killed_on_the_way_it_is_finished_by_create(lab: Cli) -> None:
     text = (
         (lab.directory / "lab.yaml").read_text().replace("bfd-mult=3", "bfd-mult=3, bfd-min-tx=300")

@@ -141,6 +141,7 @@ def test_create_finds_nothing_to_mend_in_it(fork: Cli) -> None:
     assert fork.json("status")["state"] == "up"
 
 
+@pytest.mark.long
 def test_a_lesson_can_be_done_in_both_at_once(lab: Cli, fork: Cli) -> None:
     lab("reset", "--to", "base")
     for cli in (lab, fork):
@@ -169,6 +170,7 @@ def test_what_cannot_be_forked_is_refused_and_leaves_nothing(lab: Cli, tmp_path:
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.long
 def test_a_kill_on_the_way_leaves_nothing_that_would_boot(
     lab: Cli, machine: list[str], tmp_path: Path
 ) -> None:
@@ -190,6 +192,7 @@ def cloud_fork(shared_lab: Cli, machine: list[str]) -> Iterator[Cli]:
     end(cli)
 
 
+@pytest.mark.long
 def test_a_cloud_has_passwords_and_keys_of_its_own(shared_lab: Cli, cloud_fork: Cli) -> None:
     assert shared_lab.json("status")["state"] == cloud_fork.json("status")["state"] == "up"
     assert_nothing_shared(shared_lab, cloud_fork)
@@ -203,6 +206,7 @@ def test_a_cloud_has_passwords_and_keys_of_its_own(shared_lab: Cli, cloud_fork: 
     assert "fork" not in on(cloud_fork, CONTROLLER, "ls /etc/mysql /etc/mysql/mariadb.conf.d")
 
 
+@pytest.mark.long
 def test_its_instance_knows_its_own_key_and_the_tutorial_can_be_done(cloud_fork: Cli) -> None:
     fingerprint = "openstack keypair show lab -f value -c fingerprint"
     own = "ssh-keygen -l -E md5 -f /root/.ssh/id_ed25519 | awk '{print $2}'"

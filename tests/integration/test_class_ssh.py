@@ -341,7 +341,7 @@ def test_every_lab_is_graded_whatever_the_others_do(
     began = time.monotonic()
     done = teacher("check", "--deadline", "20", "--csv", "grades.csv", "--xlsx", "grades.xlsx")
     assert done.returncode == 3
-    assert time.monotonic() - began < 90
+    assert time.monotonic() - began < 150, "10 minutes is what one machine wants"
     assert "0 of 3 learners are done" in done.stdout
     with (teacher.directory / "grades.csv").open(encoding="utf-8-sig", newline="") as table:
         rows = list(csv.DictReader(table))

@@ -10,7 +10,7 @@ from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.provisioning.boot import provisioner
 from labctl.provisioning.seed import Seed
-from labctl.snapshots.save import save
+from labctl.snapshots.save import delete, save
 from labctl.snapshots.store import BASE, SnapshotStore
 from labctl.spec.fields import OWN_BOX
 from labctl.spec.load import load_built
@@ -57,8 +57,15 @@ def _make_box(lab: Lab) -> None:
 
 def _save_base(lab: Lab) -> None:
     """Save the snapshot `base`. If that fails the user is warned: the lab itself works."""
-    if SnapshotStore(lab.state).exists(BASE):
-        return
+    store = SnapshotStore(lab.state)
+    if store.exists(BASE):
+        try:
+            revision = store.read(BASE).revision
+        except LabError:
+            return  # altered: `labctl snapshot list` says so
+        if revision == lab.state.identity().revision:
+            return
+        delete(lab, BASE)  # `apply` was interrupted before it saved another
     live = lab.provider.features.live_snapshots
     try:
         save(lab, BASE, files=live)

@@ -109,6 +109,9 @@ def test_killed_on_the_way_it_is_finished_by_create(lab: Cli) -> None:
     assert lab.json("status")["state"] == "unfinished"
     assert "labctl create" in lab.run("apply").stderr
     lab("create")
+    on(lab, CONTROLLER, "ovn-nbctl ls-add mine")
+    lab("reset", "--to", "base")  # which is of the lab as it is now
+    assert "mine" not in on(lab, CONTROLLER, "ovn-nbctl show")
     assert "bfd-min-tx" in on(lab, CONTROLLER, "ovn-nbctl get nb_global . options")
     assert lab.json("status")["state"] == "up"
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -119,9 +120,11 @@ def _last_activity(lab: Lab) -> float:
 
 
 def _load() -> float | None:
+    if sys.platform == "win32":  # it has none
+        return None
     try:
         return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
-    except (AttributeError, OSError):  # Windows has none
+    except OSError:
         return None
 
 

@@ -17,6 +17,7 @@ from labctl.i18n import tr
 from labctl.lessons.load import load_lesson
 from labctl.lessons.model import Background, Checkpoint, Command, Fault, Lesson
 from labctl.lessons.parts import named_parts
+from labctl.operating_system.programs import find
 from labctl.run import CommandTimeoutError, run
 from labctl.spec.problems import SpecError
 from labctl.spec.source import read_yaml
@@ -26,6 +27,9 @@ from labctl.user_files import directory_for_user, new_for_user
 LESSON_FILE = "lesson.yaml"
 MOST_BYTES = 1 << 20
 """Of each file: a lesson is text that somebody wrote."""
+MOST_FETCHED = 256 << 20
+"""Bytes of one commit, or of its history, from a server that cannot leave out what is not asked
+for. (Held on Linux, by prlimit.)"""
 _SECONDS = 300
 _ADDRESS = re.compile(
     r"""
@@ -37,6 +41,13 @@ _ADDRESS = re.compile(
     """,
     re.VERBOSE,
 )
+_ANOTHER_REPOSITORY = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE",
+}  # fmt: skip
+"""Variables that say where a repository is; labctl may be called by a hook of one."""
+_TOO_LARGE = re.compile("died of signal 25|File size limit exceeded|File too large")
+"""What git says when its child met that limit: SIGXFSZ is 25 on Linux."""
 _SETTINGS = {
     # No other transport: "ext::" would run a command.
     "GIT_ALLOW_PROTOCOL": "https:ssh:file",
@@ -96,11 +107,13 @@ class _Repository:
     def fetch(self) -> None:
         """Raises LabError when the commit cannot be had."""
         made = self._git("init", "--quiet", "--bare", "--template=", ".")
-        what = ["--quiet", "--no-tags", "--no-recurse-submodules", "--", self._address.url]
-        why = made[1] or self._git("fetch", "--depth=1", *what, self._address.commit)[1]
-        if why and not made[1] and not self._has_commit():
+        named = made[1] or self._git("remote", "add", "--", "there", self._address.url)[1]
+        # Without the files: git gets the few that are read below when they are.
+        fetch = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--filter=blob:none"]
+        why = named or self._git(*fetch, "--depth=1", "there", self._address.commit)[1]
+        if why and not named and not self._has_commit():
             # A server may refuse what is not the end of a branch. Then all branches are fetched.
-            why = self._git("fetch", *what, "+refs/heads/*:refs/heads/*")[1] or why
+            why = self._git(*fetch, "there", "+refs/heads/*:refs/heads/*")[1] or why
         if not self._has_commit():
             raise LabError(
                 tr("{address} cannot be fetched: {why}", address=self._address,
@@ -141,15 +154,17 @@ class _Repository:
 
     def _git(self, *words: str) -> tuple[str, str]:
         """What git prints, and why it failed ("": it did not)."""
+        # Git is asked for no more than MOST_FETCHED bytes by the system: it has no such setting.
+        limit = ["prlimit", f"--fsize={MOST_FETCHED}"] if find("prlimit") else []
         try:
             done = run(
-                ["git", "-c", "core.hooksPath=/dev/null", *words],
+                [*limit, "git", "-c", "core.hooksPath=/dev/null", *words],
                 check=False,
                 timeout=_SECONDS,
                 cwd=self._place,
                 env={
                     **{name: value for name, value in os.environ.items()
-                       if not name.startswith("GIT_DIR") and name != "GIT_WORK_TREE"},
+                       if name not in _ANOTHER_REPOSITORY},
                     "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
                     **_SETTINGS,
                 },
@@ -163,6 +178,8 @@ class _Repository:
             ) from slow  # fmt: skip
         if done.returncode == 0:
             return done.stdout, ""
+        if _TOO_LARGE.search(done.stderr):
+            return "", tr("it is larger than {size} MiB", size=MOST_FETCHED >> 20)
         last = done.stderr.strip().splitlines()[-1:] or [str(done.returncode)]
         return "", one_line(last[0])
 

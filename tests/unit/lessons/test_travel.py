@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from labctl.cli.app import app
 from labctl.errors import EXIT_USAGE, LabError
+from labctl.lessons import travel
 from labctl.lessons.new import new_lesson
 from labctl.lessons.travel import MOST_BYTES, actions, get_lesson, parse_address
 from labctl.spec.problems import SpecError
@@ -163,6 +164,31 @@ def test_what_is_not_there(repository: Repository, tmp_path: Path) -> None:
     assert "larger than 1024 KiB" in refusal(f"{repository.url}@{commit}:big")
     assert "cannot be fetched" in refusal(f"{repository.url}@{HASH}")
     assert "cannot be fetched" in refusal(f"{(tmp_path / 'nothing').as_uri()}@{HASH}")
+
+
+def test_a_repository_that_would_fill_the_disk(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(travel, "MOST_FETCHED", 1 << 20)
+    (repository.path / "large").write_bytes(os.urandom(3 << 20))
+    commit = repository.commit(lesson_yaml=new_lesson("taken"))
+    assert "it is larger than 1 MiB" in refusal(f"{repository.url}@{commit}")
+    # Where the server can leave files out, it does not matter how large they are.
+    repository.git("config", "uploadpack.allowFilter", "true")
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    _, lesson = get_lesson(f"{repository.url}@{commit}")
+    assert lesson.id == "taken"
+
+
+def test_the_repository_of_a_hook_that_calls_labctl_is_left_alone(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repository.commit(lesson_yaml=new_lesson("taken"))
+    other = Repository(tmp_path / "other")
+    monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
+    get_lesson(f"{repository.url}@{commit}")
+    monkeypatch.delenv("GIT_DIR")
+    assert other.git("remote") == ""
 
 
 def test_no_hook_of_the_users_templates_runs(

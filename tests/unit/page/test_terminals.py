@@ -42,35 +42,41 @@ def terminal(shell: Printing) -> Iterator[Terminal]:
     terminal.close()
 
 
-def replayed(terminal: Terminal, size: int) -> bytes:
-    """What a page gets that shows the terminal anew, once `size` bytes of it are there."""
-    printed = threading.Event()
-    viewer = terminal.attach(printed.set)
-    output = b""
-    while len(output) < size:
-        if not (part := terminal.take(viewer)):
-            assert printed.wait(20)
-            printed.clear()
-        elif isinstance(part, bytes):
-            output += part
-            terminal.acknowledge(viewer, len(part))
-    terminal.detach(viewer)
-    return output
+class Reader:
+    """A page that shows the terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.printed = threading.Event()
+        self.viewer = terminal.attach(self.printed.set)
+
+    def read(self, size: int) -> bytes:
+        """What the page gets, once it is `size` bytes or more."""
+        output = b""
+        while len(output) < size:
+            self.printed.clear()
+            if not (part := self.terminal.take(self.viewer)):
+                assert self.printed.wait(20)
+            elif isinstance(part, bytes):
+                output += part
+                self.terminal.acknowledge(self.viewer, len(part))
+        return output
 
 
 def test_output_a_byte_at_a_time_costs_little_more_than_its_bytes(
     shell: Printing, terminal: Terminal
 ) -> None:
     text = bytes(range(33, 127)) * 1000
+    page = Reader(terminal)
     tracemalloc.start()
     try:
         for number in range(len(text)):
             shell.parts.put(text[number : number + 1])
-        assert replayed(terminal, len(text)) == text
+        assert page.read(len(text)) == text
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert replayed(terminal, len(text)) == text
+    assert Reader(terminal).read(len(text)) == text
     assert kept < 3 * len(text)
 
 
@@ -78,12 +84,13 @@ def test_no_more_than_the_limit_is_kept_from_a_lines_beginning(
     shell: Printing, terminal: Terminal
 ) -> None:
     lines = [b"%06d %s\n" % (number, b"x" * 90) for number in range(30_000)]
+    page = Reader(terminal)
     for line in lines:
         shell.parts.put(line)
     whole = b"".join(lines)
     assert len(whole) > REPLAY_BYTES
-    replayed(terminal, len(whole))
-    again = replayed(terminal, REPLAY_BYTES - 8192)
+    assert page.read(len(whole)) == whole
+    again = Reader(terminal).read(REPLAY_BYTES - 8192)
     assert len(again) <= REPLAY_BYTES
     assert whole.endswith(again)
     assert again[6:7] == b" "

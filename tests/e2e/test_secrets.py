@@ -47,7 +47,7 @@ def test_no_secret_was_on_a_command_line_while_the_lab_was_created(lab: Cli) -> 
 
 CRASH = """
 before=$(systemctl show --property=MainPID --value rabbitmq-server)
-pkill --signal USR1 --full beam.smp  # "write a crash dump and end", to Erlang
+pkill --signal USR1 beam.smp  # "write a crash dump and end", to Erlang
 for _ in {1..90}; do
     sleep 1
     now=$(systemctl show --property=MainPID --value rabbitmq-server)

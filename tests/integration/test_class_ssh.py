@@ -27,7 +27,7 @@ from labctl.lessons.load import load_lesson
 from labctl.lessons.progress import Failing, Position, write_failing, write_position
 from tests.documents import expect_said_by
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 _INSIDE = """set -e
 mount --make-rprivate /
 mount --bind "$1/passwd" /etc/passwd

@@ -17,6 +17,8 @@ def edit(lab: Cli, text: str) -> None:
 # -- OVN alone -------------------------------------------------------------------------------------
 OVN = "name: applied\nprovider: nspawn\nstack: ovn\n"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[str, str], Cli]) -> Cli:
@@ -82,7 +84,6 @@ def test_snapshots_know_which_lab_they_are_of(lab: Cli) -> None:
     assert len(lab.json("status")["nodes"]) == 3
 
 
-@pytest.mark.long
 def test_a_lesson_under_way_is_not_put_into_base(lab: Cli) -> None:
     lab("start", "ovn-logical-switch")
     lab("next")
@@ -99,7 +100,6 @@ def test_a_lesson_under_way_is_not_put_into_base(lab: Cli) -> None:
     assert "bfd-min-rx" in on(lab, CONTROLLER, "ovn-nbctl get nb_global . options")
 
 
-@pytest.mark.long
 def test_killed_on_the_way_it_is_finished_by_create(lab: Cli) -> None:
     text = (
         (lab.directory / "lab.yaml").read_text().replace("bfd-mult=3", "bfd-mult=3, bfd-min-tx=300")
@@ -120,7 +120,6 @@ def test_killed_on_the_way_it_is_finished_by_create(lab: Cli) -> None:
 CLOUD = "name: applied-cloud\nprovider: nspawn\n"
 
 
-@pytest.mark.long
 def test_instances_a_network_and_a_plugin_of_a_running_cloud(
     make_lab: Callable[[str, str], Cli],
 ) -> None:

@@ -23,8 +23,9 @@ from labctl.lab import Lab
 from labctl.provisioning.boot import provisioner, start_steps
 from labctl.snapshots.health import alive_steps, health_step
 from labctl.snapshots.renewal import INIT_FILE, INIT_OPTION, NodeIdentity, renew
+from labctl.snapshots.restore import check_files, require_of_this_lab
 from labctl.snapshots.save import save
-from labctl.snapshots.store import BASE, Manifest, SnapshotStore, damaged
+from labctl.snapshots.store import BASE, Manifest, SnapshotStore
 from labctl.spec.load import LabSpec, parse_spec
 from labctl.spec.problems import SpecError
 from labctl.state import write_atomic
@@ -105,15 +106,7 @@ def _manifest(lab: Lab, name: str) -> Manifest:
             hint=tr("save one: {command}", command="labctl snapshot save NAME"),
         )
     manifest = store.read(name)
-    nodes = [node.name for node in lab.topology.nodes]
-    identity = lab.state.identity()
-    if why := manifest.mismatch(
-        lab_id=identity.lab_id,
-        nodes=nodes,
-        image=identity.image,
-        revision=identity.revision,
-    ):
-        raise damaged(name, why)
+    require_of_this_lab(lab, manifest)
     if not manifest.offline:
         raise LabError(
             tr("snapshot {name} has no files: nothing can be forked from it", name=name),
@@ -205,14 +198,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
     before, after = _identities(lab), _identities(new)
 
     def check(context: StepContext) -> None:
-        troubles = lab.on_each_node(
-            lambda node: lab.provider.snapshots.trouble(
-                node, manifest.name, directory, manifest.offline[node.name]
-            ),
-            context,
-        )
-        if why := tr("; ").join(trouble for trouble in troubles.values() if trouble):
-            raise damaged(manifest.name, why)
+        check_files(lab, manifest, context)
 
     def copy(node: Node) -> Callable[[StepContext], None]:
         def work(context: StepContext) -> None:

@@ -134,10 +134,12 @@ class NatRow(Mechanism):
 
     def plan(self, lab: Lab, node: Node) -> Plan:
         """A floating IP's rule, else any. Raises LabError if there is none."""
-        rules = self._rules(lab, node)
-        for rule in [*(rule for rule in rules if rule[0] == "dnat_and_snat"), *rules]:
+        kinds = ("dnat_and_snat", "snat")
+        rules = [rule for rule in self._rules(lab, node) if rule[0] in kinds]
+        rule = min(rules, key=lambda rule: kinds.index(rule[0]), default=None)
+        if rule is not None:
 
-            def wanted(row: Row, rule: list[str] = rule) -> bool:
+            def wanted(row: Row) -> bool:
                 return [row[column] for column in self._columns] == rule
 
             change = plan_delete(lab.provider.guest(node), "OVN_Northbound", "NAT", wanted)

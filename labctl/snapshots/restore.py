@@ -31,15 +31,7 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
     when a part of the snapshot is missing or altered, afterwards when the lab does not get healthy.
     """
     manifest = SnapshotStore(lab.state).read(name)
-    identity = lab.state.identity()
-    nodes = [node.name for node in lab.topology.nodes]
-    if why := manifest.mismatch(
-        lab_id=identity.lab_id,
-        nodes=nodes,
-        image=identity.image,
-        revision=identity.revision,
-    ):
-        raise damaged(name, why)
+    require_of_this_lab(lab, manifest)
     was_up = any(lab.running()) or without_power(lab)
     offline = not clear_for_restore(lab, files=bool(manifest.offline)) or offline
     running = lab.running()
@@ -61,6 +53,31 @@ def restore(lab: Lab, name: str, *, offline: bool = False) -> Method:
         note_offline(lab, why)
     restore_offline(lab, manifest, was_up=was_up)
     return "offline"
+
+
+def require_of_this_lab(lab: Lab, manifest: Manifest) -> None:
+    """Raises LabError for a snapshot that is not of this lab as it is now."""
+    identity = lab.state.identity()
+    if why := manifest.mismatch(
+        lab_id=identity.lab_id,
+        nodes=[node.name for node in lab.topology.nodes],
+        image=identity.image,
+        revision=identity.revision,
+    ):
+        raise damaged(manifest.name, why)
+
+
+def check_files(lab: Lab, manifest: Manifest, context: StepContext) -> None:
+    """Raises LabError unless the files of all nodes are those that were saved."""
+    directory = SnapshotStore(lab.state).directory(manifest.name)
+    troubles = lab.on_each_node(
+        lambda node: lab.provider.snapshots.trouble(
+            node, manifest.name, directory, manifest.offline[node.name]
+        ),
+        context,
+    )
+    if why := tr("; ").join(trouble for trouble in troubles.values() if trouble):
+        raise damaged(manifest.name, why)
 
 
 def note_offline(lab: Lab, why: str) -> None:
@@ -123,14 +140,7 @@ def restore_offline(
     before = resumed or Journal("restore", name, was_up=was_up)
 
     def check(context: StepContext) -> None:
-        troubles = lab.on_each_node(
-            lambda node: lab.provider.snapshots.trouble(
-                node, name, directory, manifest.offline[node.name]
-            ),
-            context,
-        )
-        if why := tr("; ").join(trouble for trouble in troubles.values() if trouble):
-            raise damaged(name, why)
+        check_files(lab, manifest, context)
 
     def stage(context: StepContext) -> None:
         if store.journal() is None:

@@ -94,10 +94,7 @@ class SSHEngine:
             self._teachers_there |= {label["teacher"]} if "teacher" in label else set()
             self._given[learner] = listed.address
         if whose and learner != whose:
-            reason = tr(
-                "{address} was given to {learner}: say so in class.yaml (learner: {learner}),"
-                " or destroy the class first", address=listed.address, learner=learner,
-            )  # fmt: skip
+            reason = _given_to(learner, listed.address)
             return _machine(listed, whose, "stopped", reason)
         if "complete" not in label:
             return _machine(listed, learner, "failed", tr("its preparation was interrupted"))
@@ -106,10 +103,7 @@ class SSHEngine:
     def launch(self, learner: str, authorized: str, ends: datetime | None) -> None:
         """Label the learner's machine, and let the teacher's and the learner's key in."""
         if learner in self._given:
-            raise LabError(
-                tr("{address} was given to {learner}: say so in class.yaml (learner: {learner}),"
-                   " or destroy the class first", address=self._given[learner], learner=learner)
-            )  # fmt: skip
+            raise LabError(_given_to(learner, self._given[learner]))
         listed = next(each for each, name in self._learners.items() if name == learner)
         teachers = f"{self._teacher} {description(self._spec.name)}"
         mark = _fingerprint(self._teacher)
@@ -175,6 +169,15 @@ def _learners_of(spec: ClassSpec) -> dict[MachineSpec, str]:
     free = [machine for machine in spec.ssh.machines if machine not in named]
     left = [learner for learner in spec.learners if learner not in named.values()]
     return named | dict(zip(free, left, strict=False))
+
+
+def _given_to(learner: str, address: str) -> str:
+    return tr(
+        "{address} was given to {learner}: say so in class.yaml (learner: {learner}),"
+        " or destroy the class first",
+        address=address,
+        learner=learner,
+    )
 
 
 def _id(listed: MachineSpec) -> str:

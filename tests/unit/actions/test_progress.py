@@ -111,6 +111,8 @@ def test_the_machine(lab: Lab) -> None:
     begun(lab)
     lab.state.events.parent.mkdir(exist_ok=True)
     lab.state.events.touch()
+    # The file system has the kernel's clock, and these tests run on another day, too.
+    os.utime(lab.state.events, (time.time(), time.time()))
     found = report(lab)
     assert found["idle"] is not None
     assert found["idle"] < 10

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 TESTS = Path(__file__).parent
 
 # What was done of the course is kept in the user's home directory: no test writes into a real one.
-os.environ["LABCTL_COURSE"] = str(Path(tempfile.mkdtemp(prefix="labctl-course-")) / "course.json")
+_COURSE = tempfile.TemporaryDirectory(prefix="labctl-course-")
+os.environ["LABCTL_COURSE"] = str(Path(_COURSE.name) / "course.json")
 
 # Seconds one test may take, with what its fixtures take; a test that needs more says
 # @pytest.mark.timeout(N). Generous: the limit is for what hangs, not for what is slow.

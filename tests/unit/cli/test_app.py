@@ -227,14 +227,17 @@ def test_a_full_disk_is_no_defect_of_ours(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_help_is_instant() -> None:
-    def seconds() -> float:
+    def seconds(*words: str) -> float:
         # Of the processor, which other tests on the machine do not lengthen.
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "labctl", "--help"], capture_output=True, check=True)
+        subprocess.run([sys.executable, *words], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.3
+    def least(*words: str) -> float:
+        return min(seconds(*words) for _ in range(3))
+
+    assert least("-m", "labctl", "--help") < 3 * least("-c", "import typer.main")
 
 
 def test_help_loads_nothing_slow() -> None:

@@ -128,6 +128,16 @@ def instance_guest(
     return InstanceGuest(find_instance(name, cloud()), topology, guest_of)
 
 
+def agent_answers(domain: str, compute: Guest) -> bool:
+    """Whether the guest agent of an instance answers now. Raises GuestError if the node does not.
+
+    `domain` is its name in libvirt, `compute` the node it runs on.
+    """
+    ping = json.dumps({"execute": "guest-ping"})
+    words = ["virsh", "qemu-agent-command", "--timeout", "5", "--domain", domain, "--cmd", ping]
+    return compute.run(words, check=False, timeout=15).ok
+
+
 class InstanceGuest:
     """An instance, as a Guest: commands run as the image's user, with sh."""
 

@@ -28,17 +28,8 @@ def thing(**fields: Any) -> SimpleNamespace:
 
 def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
     expected = expected_in_ovn(
-        networks=[thing(id="n1")],
-        ports=[
-            thing(id="p1", device_owner="compute:nova"),
-            thing(id="p2", device_owner="network:floatingip"),  # OVN has none
-        ],
-        routers=[thing(id="r1")],
-        floating=[
-            thing(floating_ip_address="10.0.2.215", port_id="p1"),
-            thing(floating_ip_address="10.0.2.216", port_id=None),
-        ],
-        groups=[thing(id="ab-cd")],
+        "network\tneutron-n1\nport\tp1\nrouter\tneutron-r1\n"
+        "floating IP\t10.0.2.215\nsecurity group\tpg_ab_cd\n"
     )
     found = found_in_ovn(
         "\n".join(
@@ -52,6 +43,11 @@ def test_neutron_and_ovn_agree_by_the_drivers_names() -> None:
         )
     )
     assert disagreements(expected, found) == []
+
+
+def test_what_mariadb_did_not_answer_is_no_empty_lab() -> None:
+    with pytest.raises(ValueError, match="ERROR 1045"):
+        expected_in_ovn("ERROR 1045: denied\n")
 
 
 def test_disagreements_name_the_side_that_has_more() -> None:

@@ -752,12 +752,17 @@ def test_paper(report: Written, opened: Opener, tmp_path: Path) -> None:
         assert pdf.startswith(b"%PDF-")
         # Three walks, eleven checkpoints with what they printed, the pictures and the tables.
         assert 3 < len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 13
+        others = page.locator(".lesson.not-begun")
         assert page.evaluate("window.printed") is True
         assert page.locator("details[open]").count() < page.locator("details").count()
         expect(page.locator('[data-theme="system"]')).to_have_attribute("aria-pressed", "true")
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.locator("details:not([open])").count() == 0
+        # Of lessons that were not begun the title and the goal, however many the course has.
+        assert others.count() > 3
+        assert others.locator("li").filter(visible=True).count() == 0
+        assert others.locator(".goal").filter(visible=True).count() == others.count()
         assert set(page.evaluate(COLOURS)) == {"rgb(255, 255, 255)"}
         expect(page.locator(".controls").first).to_be_hidden()
         for row in (".hops li:first-child .fields tr", ".changes li"):

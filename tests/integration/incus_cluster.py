@@ -44,7 +44,8 @@ templates:
 """
 _TEMPLATE = '{{ config_get("cloud-init.user-data", "") }}'
 _APPLETS = ("sh", "sleep", "ls", "cat", "hostname", "ip", "mount", "udhcpc", "cp", "mkdir",
-            "chmod", "chown", "echo", "id", "ping", "nc", "touch", "true", "grep", "sed", "test", "mv")  # fmt: skip
+            "chmod", "chown", "echo", "id", "ping", "nc", "touch", "true",
+            "grep", "sed", "test", "mv")  # fmt: skip
 
 
 def packages() -> Path | None:

@@ -8,6 +8,7 @@ mkdir -p "$directory/apt/lists/partial" "$directory/apt/cache/archives/partial" 
   "$directory/root"
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+# shellcheck disable=SC2016  # the names are apt's
 archive=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(SITE)' 'Created-By: Packages' |
   awk -v codename="$codename" '$1 == codename && $2 == "main" { print $3; exit }')
 [ -n "$archive" ] || { echo "apt knows no archive of $codename: run apt-get update" >&2; exit 1; }

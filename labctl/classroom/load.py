@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from labctl.assets import PACKAGE
+from labctl.classroom.labels import resource_name
 from labctl.classroom.model import ClassSpec
 from labctl.i18n import tr
 from labctl.spec.forms import Form, described, read_form, validated, write_new
@@ -23,6 +24,9 @@ __all__ = ["ClassSpec", "json_schema", "load_class", "parse_class", "write_defau
 _OWN_PORTS = 8
 """Addresses of a network that no machine gets: its own two, router, DHCP and metadata ports, and
 a few that a machine being replaced still holds."""
+_LONGEST_NAME = 63
+"""Characters: of an instance in Incus, which is the host's name in it."""
+_LAST_PORT = 65535
 _TEMPLATE = Path(__file__).with_name("class.yaml")
 
 
@@ -85,20 +89,41 @@ def _broken_rules(spec: ClassSpec, source: YamlSource, invalid: set[KeyPath]) ->
     if spec.engine == "ssh":
         yield from _broken_machines(spec, source, invalid)
         return
-    cloud = spec.openstack
-    if cloud.access == "fixed" and not cloud.network and ("openstack", "network") not in wrong:
+    section = spec.incus if spec.engine == "incus" else spec.openstack
+    if section.access == "fixed" and not section.network and (spec.engine, "network") not in wrong:
         message = tr("with access fixed the network must be named")
         fix = tr("add {example}", example="network: NAME")
-        yield source.problem(("openstack", "access"), message, fix)
-    room = cloud.cidr.num_addresses - _OWN_PORTS
-    if cloud.access == "floating" and len(spec.learners) > room and not wrong & {
-        ("learners",), ("openstack", "cidr"), ("openstack", "access"),
+        yield source.problem((spec.engine, "access"), message, fix)
+    room = section.cidr.num_addresses - _OWN_PORTS
+    if section.access != "fixed" and len(spec.learners) > room and not wrong & {
+        ("learners",), (spec.engine, "cidr"), (spec.engine, "access"),
     }:  # fmt: skip
         message = tr(
             "{network} has addresses for {room} machines, and there are {n} learners",
-            network=cloud.cidr, room=room, n=len(spec.learners),
+            network=section.cidr, room=room, n=len(spec.learners),
         )  # fmt: skip
-        yield source.problem(("openstack", "cidr"), message, tr("choose a larger network"))
+        yield source.problem((spec.engine, "cidr"), message, tr("choose a larger network"))
+    if spec.engine == "incus" and not wrong & {("learners",), ("name",)}:
+        yield from _broken_incus(spec, source, wrong)
+
+
+def _broken_incus(spec: ClassSpec, source: YamlSource, wrong: set[KeyPath]) -> Iterator[Problem]:
+    """What several values break for the engine incus alone."""
+    for learner in spec.learners:
+        name = resource_name(spec.name, learner)
+        if len(name) > _LONGEST_NAME:
+            message = tr(
+                "Incus allows {most} characters for the name of a machine, and {name} has {n}",
+                most=_LONGEST_NAME, name=quoted(name), n=len(name),
+            )  # fmt: skip
+            fix = tr("shorten the name of the class or of the learner")
+            yield source.problem(("name",), message, fix)
+            break
+    last = spec.incus.first_port + len(spec.learners) - 1
+    if spec.incus.access == "port" and last > _LAST_PORT and ("incus", "first_port") not in wrong:
+        message = tr("{n} learners need the ports up to {last}, and the last there is is {most}",
+                     n=len(spec.learners), last=last, most=_LAST_PORT)  # fmt: skip
+        yield source.problem(("incus", "first_port"), message, tr("choose a smaller number"))
 
 
 def _broken_machines(

@@ -31,6 +31,7 @@ _PATH = r"^(?!-)[^\x00-\x1f\x7f]*$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]+ ?([+-][0-9]{2}:?[0-9]{2}|Z)$"
 _LESSON = "^[a-z0-9][a-z0-9-]{0,62}$"
 _LEARNER = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+_INCUS_NAME = "^[A-Za-z0-9@][A-Za-z0-9@_.:/+-]{0,127}$"
 
 
 class _Model(BaseModel):
@@ -71,6 +72,15 @@ def _host(value: Any) -> Any:
         else:
             fix = tr("write a host name or an IP address")
         raise invalid_value(tr("{value} is not the address of a machine", value=quoted(value)), fix)
+    return value
+
+
+def _incus_name(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_INCUS_NAME, value):
+        raise invalid_value(
+            tr("{value} is not a name in Incus", value=quoted(value)),
+            tr("use letters, digits and the signs _ . - / as the command incus shows it"),
+        )
     return value
 
 
@@ -163,6 +173,9 @@ ClassName = Annotated[
 
 
 Host = Annotated[str, BeforeValidator(_host), Field(json_schema_extra={"pattern": _HOST})]
+IncusName = Annotated[
+    str, BeforeValidator(_incus_name), Field(json_schema_extra={"pattern": _INCUS_NAME})
+]
 FilePath = Annotated[str, BeforeValidator(_path), Field(json_schema_extra={"pattern": _PATH})]
 
 
@@ -267,6 +280,75 @@ class SSHSpec(_Model):
     )
 
 
+class IncusSpec(_Model):
+    """What the engine incus needs to know of the server or cluster. Everything may be left out."""
+
+    remote: IncusName | None = Field(
+        None,
+        description="Name of the server in `incus remote list`. Left out: the incus client's "
+        "default, which is the server on this machine.",
+        examples=["school"],
+    )
+    project: IncusName | None = Field(
+        None, description="Project in Incus. Left out: that of the remote, or default."
+    )
+    type: Literal["vm", "container"] = Field(
+        "vm",
+        description="What a machine is. vm: a virtual machine. container: a system container, "
+        "which may nest others; learners are root there, and share the kernel of the server. "
+        "Default: vm.",
+    )
+    image: FilePath = Field(
+        "debian/13/cloud",
+        description="What machines boot from, with cloud-init in it: the alias or fingerprint of "
+        "an image in Incus, REMOTE:ALIAS for a server of images in `incus remote list`, or the "
+        "path of a file ending in .tar, .tar.gz, .tar.xz or .tar.zst, which is uploaded. "
+        "Default: debian/13/cloud.",
+        examples=["images:debian/13/cloud", "./golden.tar.xz"],
+    )
+    pool: IncusName | None = Field(
+        None,
+        description="Storage pool of the machines' disks. Left out: that of the profile default, "
+        "or the only one.",
+    )
+    target: IncusName | None = Field(
+        None,
+        description="Cluster member, or @GROUP of members, that machines are made on. Left out: "
+        "the cluster chooses.",
+        examples=["@lab"],
+    )
+    access: Literal["port", "fixed"] = Field(
+        "port",
+        description="How a machine is reached. port: labctl makes a network, and each machine has "
+        "a port of the server that it is on. fixed: machines are on a network that is there, and "
+        "reached at their address on it. Default: port.",
+    )
+    network: IncusName | None = Field(
+        None,
+        description="With access fixed the network that machines are on: one of Incus, or a bridge "
+        "of the server.",
+        examples=["br0"],
+    )
+    cidr: Subnet = Field(
+        IPv4Network("10.98.0.0/22"),
+        description="Range of the network that labctl makes with access port. "
+        "Default: 10.98.0.0/22.",
+        examples=["10.98.0.0/22"],
+    )
+    listen: Address | None = Field(
+        None,
+        description="Address of the server at which ports are opened. Left out: each cluster "
+        "member's own, or that of the server.",
+        examples=["192.0.2.5"],
+    )
+    first_port: Count = Field(
+        22001,
+        ge=1024,
+        le=65535,
+        description="Port of the first learner; the others have the next ones. Default: 22001.",
+    )
+
+
 class ClassSpec(_Model):
     """One class: a machine for each learner. Name and learners must be given."""
 
@@ -275,10 +357,10 @@ class ClassSpec(_Model):
         "labelled with it. Up to 31 small letters, digits and hyphens, beginning with a letter.",
         examples=["ovn-day"],
     )
-    engine: Literal["openstack", "ssh"] = Field(
+    engine: Literal["openstack", "incus", "ssh"] = Field(
         "openstack",
-        description="Where the machines are from. openstack: a cloud makes them. ssh: they are "
-        "there, and ssh.machines lists them.",
+        description="Where the machines are from. openstack: a cloud makes them. incus: an Incus "
+        "server or cluster makes them. ssh: they are there, and ssh.machines lists them.",
     )
     learners: Learners = Field(
         description="A number N, which means learner-01 to learner-N, or a list of names: small "
@@ -324,6 +406,9 @@ class ClassSpec(_Model):
     )
     openstack: OpenStackSpec = Field(
         OpenStackSpec(), description="The cloud, for the engine openstack."
+    )
+    incus: IncusSpec = Field(
+        IncusSpec(), description="The server or cluster, for the engine incus."
     )
     ssh: SSHSpec = Field(SSHSpec(), description="The machines, for the engine ssh.")
 

@@ -7,11 +7,12 @@ or one on another laptop, is gone on with.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from labctl.classroom.ends import end_of, labelled_end, new_end
 from labctl.classroom.engine import STATES, Engine, Machine
@@ -127,7 +128,7 @@ class ClassWork:
         end = new_end(text, self._spec, end_of(self._spec, machines), now)
         by_id = {machine.id: machine for machine in machines}
         failed = Outcome()
-        self._each(list(by_id), lambda id: self._engine.extend(by_id[id], end), failed)
+        self._each(list(by_id), lambda id: self._engine.extend(by_id[id], end), failed, by_id)
         outcome.failed = {by_id[id].learner: why for id, why in failed.failed.items()}
         outcome.machines = [by_id[id] for id in by_id if id not in failed.failed]
         outcome.calls = self._engine.calls
@@ -193,19 +194,26 @@ class ClassWork:
         address = self._engine.address(machine)
         self._say(tr("{name}: reached at {address}", name=machine.learner, address=address))
 
-    def _each(self, learners: Sequence[str], act: Callable[[str], None], outcome: Outcome) -> None:
-        """Do it for each learner, `parallel` at a time; who fails is noted, and stops nobody."""
+    def _each(
+        self, keys: Sequence[str], act: Callable[[str], None], outcome: Outcome,
+        machines: Mapping[str, Machine] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Do it for each key, `parallel` at a time; what fails is noted, and stops nobody.
 
-        def attempt(learner: str) -> None:
+        A key is a learner, or the id of one of `machines`.
+        """
+
+        def attempt(key: str) -> None:
             try:
-                act(learner)
+                act(key)
             except LabError as error:
-                outcome.failed[learner] = error.message
-                self._say(tr("{name}: {message}", name=learner, message=error.message))
+                outcome.failed[key] = error.message
+                name = machines[key].learner if key in machines else key
+                self._say(tr("{name}: {message}", name=name, message=error.message))
 
         pool = ThreadPoolExecutor(self._spec.parallel)
         try:
-            list(pool.map(attempt, learners))
+            list(pool.map(attempt, keys))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -239,7 +247,7 @@ class ClassWork:
             return
         by_id = {machine.id: machine for machine in machines}
         failed = Outcome()
-        self._each(list(by_id), lambda id: self._engine.delete(by_id[id]), failed)
+        self._each(list(by_id), lambda id: self._engine.delete(by_id[id]), failed, by_id)
         left = set(by_id) - set(failed.failed)
         for machines in self._looks() if left else ():
             there = {machine.id for machine in machines}

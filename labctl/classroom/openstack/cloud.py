@@ -17,6 +17,7 @@ from keystoneauth1.exceptions import ClientException
 from openstack.exceptions import NotFoundException, SDKException
 
 from labctl.classroom.engine import Machine, State
+from labctl.classroom.first_boot import first_boot
 from labctl.classroom.keys import other_teacher
 from labctl.classroom.labels import (
     CLASS,
@@ -32,7 +33,6 @@ from labctl.classroom.labels import (
 )
 from labctl.classroom.model import ClassSpec
 from labctl.classroom.openstack import quotas
-from labctl.classroom.openstack.first_boot import first_boot
 from labctl.classroom.openstack.retries import failure, retried
 from labctl.classroom.openstack.shared import SharedParts
 from labctl.errors import EXIT_USAGE, LabError
@@ -232,7 +232,7 @@ class OpenStackEngine:
             )
 
         cloud = self._spec.openstack
-        script = first_boot(self._spec.user, learner, authorized)
+        script = first_boot(self._spec.user, learner, [authorized])
         zone = {"availability_zone": cloud.availability_zone} if cloud.availability_zone else {}
         retried(
             lambda: self._compute.create_server(

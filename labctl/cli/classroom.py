@@ -53,6 +53,28 @@ def class_validate(file: ClassFile = _DEFAULT) -> None:
     typer.echo(text)
 
 
+@class_app.command("image")
+def class_image(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path(
+        "golden.qcow2"
+    ),
+    lab: Annotated[
+        Path | None,
+        typer.Option(help="lab.yaml of the lab in it, `stack: ovn`; default: two nodes with OVN."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a machine image with labctl and a lab inside; each clone makes its own keys."""
+    from labctl.actions.class_image import make_image
+    from labctl.cli.elevate import become_root
+
+    become_root()
+    with open_console(quiet=quiet) as console:
+        made = make_image(output.absolute(), lab, console)
+        console.say(tr("{file}: {size} MB", file=made, size=made.stat().st_size // 10**6))
+        console.say(tr("in class.yaml: {settings}", settings="image: ./FILE, lab: /srv/lab"))
+
+
 @class_app.command("create")
 def class_create(file: ClassFile = _DEFAULT, quiet: Quiet = False) -> None:
     """Make a machine for each learner, or finish what was begun; failed machines are replaced."""

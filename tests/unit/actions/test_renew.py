@@ -273,7 +273,7 @@ def test_a_kill_at_any_moment_is_gone_on_from(make: Callable[[str], Lab]) -> Non
     renew(first)
     touches = disks(first).touches
     assert touches > 10
-    for fuse in range(touches):
+    for fuse in range(0, touches, 3):
         lab = make(f"lab-{fuse}")
         before = secrets_of(lab.state)
         disks(lab).fuse = fuse

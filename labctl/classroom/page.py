@@ -89,7 +89,7 @@ class ClassPage:
         html = environment.from_string(text).render(
             name=self._name,
             language=current_language(),
-            heads=heads(),
+            heads=list(heads().items()),  # as an object its keys would be sorted by name
             words={
                 "class": tr("class {name}", name=self._name),
                 "asking": tr("asking the class …"),

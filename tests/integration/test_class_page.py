@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from labctl.classroom.pace import Pace
 from labctl.classroom.page import VERB, ClassPage
 from labctl.classroom.status import ClassStatus, LearnerStatus
+from labctl.classroom.table import heads, row
 from labctl.errors import LabError
 from labctl.i18n import set_language
 from tests.documents import expect_document
@@ -151,6 +152,15 @@ def test_who_is_stuck_is_seen_and_texts_stay_texts(page: Page) -> None:
     expect(page.locator("#notes")).to_contain_text("2027-03-05 17:00 +08:00")
     assert page.locator("tbody img").count() == 0
     expect(page.locator("tbody tr").nth(4)).to_contain_text("No valid host was found")
+
+
+def test_each_value_is_under_its_heading(shown: Shown, page: Page) -> None:
+    said = page.locator("thead th").all_text_contents()
+    assert said == ["state", *heads().values()]
+    first = row(shown.state.learners[0])["cells"]
+    cells = page.locator("tbody tr").nth(0).locator("td")
+    assert cells.all_text_contents() == ["✓ all well", *(first[name] for name in heads())]
+    assert cells.evaluate_all("cells => cells.map((cell) => cell.dataset.head)") == said
 
 
 def test_it_follows_the_class(shown: Shown, page: Page) -> None:

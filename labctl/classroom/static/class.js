@@ -23,7 +23,7 @@ function line(row) {
   made.setAttribute("role", "row");
   made.className = row.mark;
   made.append(cell(`${SIGNS[row.mark]} ${words[row.mark]}`, words.state, "mark"));
-  for (const [name, head] of Object.entries(heads)) made.append(cell(row.cells[name], head));
+  for (const [name, head] of heads) made.append(cell(row.cells[name], head));
   return made;
 }
 

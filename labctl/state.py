@@ -336,6 +336,11 @@ class LabState:
         """The faults that `labctl fault inject` has put into the lab."""
         return self.root / "faults.json"
 
+    @property
+    def renewal(self) -> Path:
+        """Exists from the moment `renew` begins until the lab has new passwords and runs."""
+        return self.root / "renewal.json"
+
     def proof(self, lesson: str) -> Path:
         """What `labctl prove` found of a lesson."""
         return self.root / "proofs" / f"{lesson}.json"
@@ -462,19 +467,25 @@ class LabState:
 
     def secrets(self) -> Secrets:
         """The lab's passwords, generated at the first call; only their owner can read the file."""
-        path = self.root / "secrets.json"
-        data = self.read_json(path)
+        data = self.read_json(self._secrets)
         if data is None:
             generated = Secrets.generate()
-            write_atomic(path, json.dumps(asdict(generated), indent=1) + "\n", 0o600)
+            self._write_secrets(generated)
             return generated
-        try:
-            known = Secrets(**data)
-        except TypeError as error:
-            raise not_ours(path) from error
-        if not all(re.fullmatch("[0-9a-f]{32}", str(word)) for word in asdict(known).values()):
-            raise not_ours(path)
-        return known
+        return secrets_in(data, self._secrets)
+
+    def replace_secrets(self, new: Secrets) -> None:
+        """Make these the lab's passwords, and forget its keys: new ones are made at the boot."""
+        self._write_secrets(new)
+        shutil.rmtree(self.ssh_key.parent, ignore_errors=True)
+        self.page_certificate.unlink(missing_ok=True)
+
+    def _write_secrets(self, secrets: Secrets) -> None:
+        write_atomic(self._secrets, json.dumps(asdict(secrets), indent=1) + "\n", 0o600)
+
+    @property
+    def _secrets(self) -> Path:
+        return self.root / "secrets.json"
 
     # -- JSON files ------------------------------------------------------------------------------
     def read_json(self, path: Path) -> dict[str, Any] | None:
@@ -564,6 +575,17 @@ class LabState:
     def being_destroyed(self) -> bool:
         """Whether a `destroy` was begun and has not ended. Raises LabError as `usable` does."""
         return self.usable and self.destroying.exists()
+
+
+def secrets_in(data: Mapping[str, Any], path: Path) -> Secrets:
+    """The passwords in a JSON object of the file `path`. Raises LabError for anything else."""
+    try:
+        known = Secrets(**data)
+    except TypeError as error:
+        raise not_ours(path) from error
+    if not all(re.fullmatch("[0-9a-f]{32}", str(word)) for word in asdict(known).values()):
+        raise not_ours(path)
+    return known
 
 
 def not_ours(path: Path, detail: str = "") -> LabError:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,18 +13,16 @@ import yaml
 
 from labctl.actions.destroy import destroy
 from labctl.actions.held import held
+from labctl.actions.renew import copied_manifest, identities, start_renewed
 from labctl.caller import acting_as_caller
 from labctl.engine.events import Event
 from labctl.engine.steps import Step, StepContext
 from labctl.errors import EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_list
+from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.provisioning.boot import provisioner, start_steps
-from labctl.snapshots.health import alive_steps, health_step
-from labctl.snapshots.renewal import INIT_FILE, INIT_OPTION, NodeIdentity, renew
-from labctl.snapshots.restore import check_files, require_of_this_lab
-from labctl.snapshots.save import save
-from labctl.snapshots.store import BASE, Manifest, SnapshotStore
+from labctl.snapshots.renewal import renew
+from labctl.snapshots.restore import check_files
+from labctl.snapshots.store import Manifest, SnapshotStore
 from labctl.spec.load import LabSpec, parse_spec
 from labctl.spec.problems import SpecError
 from labctl.state import write_atomic
@@ -60,7 +57,7 @@ def fork(
     spec = _spec(lab, name, directory)
     place = Path(os.path.abspath(directory or lab.file.parent.parent / name))  # noqa: PTH100 - no ..
     with held(lab, f"fork {name}"):
-        manifest = _manifest(lab, snapshot)
+        manifest = copied_manifest(lab, snapshot)
         _refuse_taken(place)
         new = _begin(lab, spec, place, manifest, subscriber)
         try:
@@ -77,7 +74,7 @@ def fork(
             if manifest.lesson is not None:
                 new.state.write_json(new.state.lesson_position, manifest.lesson)
     with held(new, f"fork of {lab.topology.lab}"):
-        _start(new)
+        start_renewed(new)
     return new
 
 
@@ -91,30 +88,6 @@ def _spec(lab: Lab, name: str, directory: Path | None) -> LabSpec:
         )
     data = {**lab.topology.spec.model_dump(mode="json"), "name": name}
     return parse_spec(json.dumps(data).encode(), tr("the new lab"))
-
-
-def _manifest(lab: Lab, name: str) -> Manifest:
-    """The snapshot to fork from. Raises LabError when there is none with the files of all nodes."""
-    store = SnapshotStore(lab.state)
-    rows = {row.name: row for row in store.rows() if row.cold and not row.trouble}
-    if not name:
-        newest = max(rows.values(), key=lambda row: row.at, default=None)
-        name = BASE if BASE in rows else newest.name if newest else ""
-    if not name:
-        raise LabError(
-            tr("there is no snapshot with the files of all nodes to fork from"),
-            hint=tr("save one: {command}", command="labctl snapshot save NAME"),
-        )
-    manifest = store.read(name)
-    require_of_this_lab(lab, manifest)
-    if not manifest.offline:
-        raise LabError(
-            tr("snapshot {name} has no files: nothing can be forked from it", name=name),
-            hint=tr("take one of {names}", names=tr_list(rows)) if rows
-            else tr("save one: {command}", command="labctl snapshot save NAME"),
-            code=EXIT_USAGE,
-        )  # fmt: skip
-    return manifest
 
 
 def _refuse_taken(place: Path) -> None:
@@ -195,7 +168,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
     """The nodes' files unpacked, renewed while nobody reaches them, then made the nodes' own."""
     directory = SnapshotStore(lab.state).directory(manifest.name)
     disks = new.provider.snapshots
-    before, after = _identities(lab), _identities(new)
+    before, after = identities(lab), identities(new)
 
     def check(context: StepContext) -> None:
         check_files(lab, manifest, context)
@@ -223,41 +196,3 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
         *copies,
         Step("files", tr("files of all nodes"), take, tuple(step.id for step in copies)),
     ]
-
-
-def _identities(lab: Lab) -> dict[str, NodeIdentity]:
-    stages, secrets = provisioner(lab), lab.state.secrets()
-    return {
-        node.name: NodeIdentity(
-            secrets,
-            (node.eth0.mac, *(nic.mac for nic in node.shared_nics)),
-            stages.env(node),
-            stages.inputs(node),
-        )
-        for node in lab.topology.nodes
-    }
-
-
-# -- its first boot --------------------------------------------------------------------------------
-def _start(new: Lab) -> None:
-    """Boot the new lab, wait until it is whole, and save that as its own `base`."""
-    steps = start_steps(new)
-    steps += alive_steps(new, steps)
-    ready = tuple(step.id for step in steps)
-    steps.append(Step("forget", tr("what it remembered of the other lab"), _forgetter(new), ready,
-                      node=new.topology.controller.name))  # fmt: skip
-    steps.append(health_step(new, ("forget",)))
-    new.run(tr("start {lab}", lab=new.topology.lab), steps).raise_if_failed()
-    save(new, BASE)
-
-
-def _forgetter(new: Lab) -> Callable[[StepContext], None]:
-    def forget(context: StepContext) -> None:
-        # The statements have been run: MariaDB answers only afterwards. MAC addresses that routers
-        # have learned are those of the other lab's nodes.
-        new.controller.run(
-            f"rm -f {shlex.quote(INIT_FILE)} {shlex.quote(INIT_OPTION)}"
-            " && ovn-sbctl --timeout=15 --all destroy MAC_Binding"
-        )
-
-    return forget

@@ -35,12 +35,23 @@ def held(lab: Lab, verb: str, *, new: bool = False) -> Iterator[None]:
             unsubscribe = lab.bus.subscribe(record)
             try:
                 lab.refuse_half_destroyed()
+                if verb != "renew":
+                    _refuse_half_renewed(lab)
                 if state.exists:
                     recover(lab, start=verb != "halt")
                     _take_back_fault(lab)
                 yield
             finally:
                 unsubscribe()
+
+
+def _refuse_half_renewed(lab: Lab) -> None:
+    """Raise LabError where `renew` has begun: disks and state may hold different passwords."""
+    if lab.state.renewal.exists():
+        raise LabError(
+            tr("this lab is getting new passwords and keys, and has not all of them yet"),
+            hint=tr("`labctl renew` finishes it"),
+        )
 
 
 def _take_back_fault(lab: Lab) -> None:

@@ -1,6 +1,7 @@
 """The verbs of a class: a machine for each learner, on an engine such as an OpenStack cloud."""
 
 import sys
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,16 +11,15 @@ import typer
 from labctl.cli.elevate import command_name
 from labctl.cli.options import Json, Quiet, Verbs, open_console
 from labctl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, LabError
-from labctl.i18n import tr, tr_list, tr_n
+from labctl.i18n import tr, tr_n
 from labctl.operating_system.processes import become
 
 if TYPE_CHECKING:
     from labctl.classroom.grades import Grades
     from labctl.classroom.load import ClassSpec
-    from labctl.classroom.status import ClassStatus, LearnerStatus
+    from labctl.classroom.status import ClassStatus
     from labctl.classroom.work import ClassWork, Outcome
     from labctl.terminal.console import Console
-    from labctl.terminal.text import Span
 
 class_app = typer.Typer(
     cls=Verbs, help="A machine for each learner of a class.", no_args_is_help=True
@@ -53,6 +53,28 @@ def class_validate(file: ClassFile = _DEFAULT) -> None:
     typer.echo(text)
 
 
+@class_app.command("image")
+def class_image(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path(
+        "golden.qcow2"
+    ),
+    lab: Annotated[
+        Path | None,
+        typer.Option(help="lab.yaml of the lab in it, `stack: ovn`; default: two nodes with OVN."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a machine image with labctl and a lab inside; each clone makes its own keys."""
+    from labctl.actions.class_image import make_image
+    from labctl.cli.elevate import become_root
+
+    become_root()
+    with open_console(quiet=quiet) as console:
+        made = make_image(output.absolute(), lab, console)
+        console.say(tr("{file}: {size} MB", file=made, size=made.stat().st_size // 10**6))
+        console.say(tr("in class.yaml: {settings}", settings="image: ./FILE, lab: /srv/lab"))
+
+
 @class_app.command("create")
 def class_create(file: ClassFile = _DEFAULT, quiet: Quiet = False) -> None:
     """Make a machine for each learner, or finish what was begun; failed machines are replaced."""
@@ -83,23 +105,12 @@ def class_status(
     import time
     from json import dumps
 
-    from labctl.classroom.keys import ClassKeys
-    from labctl.classroom.load import load_class
-    from labctl.classroom.registry import find
-    from labctl.classroom.remote import labctl_there
-    from labctl.classroom.status import collect
     from labctl.state import as_json
 
     with open_console(json=json) as console:
-        spec = load_class(file)
-        directory = file.absolute().parent
-        keys = ClassKeys(spec, directory)
-        ask = labctl_there(spec, keys) if keys.teachers.is_file() else None
-        if ask is None:
-            console.say(tr("the teacher's key is not here, so no lab is asked"))
-        engine = find(spec.engine).make(spec, directory)
+        _, collect = _collector(file, 60 * stuck, console)
         while True:
-            report = collect(spec, engine, ask, 60 * stuck)
+            report = collect()
             if json:
                 typer.echo(dumps(report, ensure_ascii=False) if watch else as_json(report))
             else:
@@ -110,6 +121,37 @@ def class_status(
                 return
             sys.stdout.flush()
             time.sleep(every)
+
+
+@class_app.command("open")
+def class_open(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
+    ] = True,
+    every: Annotated[
+        int, typer.Option(min=5, max=3600, help="Seconds between two looks at the class.")
+    ] = 15,
+    stuck: Annotated[
+        int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
+    ] = 15,
+    file: ClassFile = _DEFAULT,
+) -> None:
+    """The class on a page of your browser, on this machine only: what `status --watch` tells."""
+    from labctl.classroom.page import ClassPage, serve
+    from labctl.page.serve import has_desktop
+
+    with open_console() as console:
+        spec, collect = _collector(file, 60 * stuck, console)
+
+        def ready(address: str) -> None:
+            console.say(tr("the class's page: {address}", address=address))
+            console.say(tr("whoever has this address sees the class; Ctrl-C ends it"))
+
+        page = ClassPage(spec.name, collect, every)
+        serve(page, port=port, ready=ready, browser=browser and has_desktop())
 
 
 @class_app.command("cards")
@@ -314,6 +356,26 @@ def class_destroy(
     raise typer.Exit(EXIT_FAILED if outcome.failed else EXIT_DONE)
 
 
+def _collector(
+    file: Path, stuck_after: float, console: "Console"
+) -> "tuple[ClassSpec, Callable[[], ClassStatus]]":
+    """The class of a class.yaml, and what asks how it is. Raises LabError."""
+    from labctl.classroom.keys import ClassKeys
+    from labctl.classroom.load import load_class
+    from labctl.classroom.registry import find
+    from labctl.classroom.remote import labctl_there
+    from labctl.classroom.status import collect
+
+    spec = load_class(file)
+    directory = file.absolute().parent
+    keys = ClassKeys(spec, directory)
+    ask = labctl_there(spec, keys) if keys.teachers.is_file() else None
+    if ask is None:
+        console.say(tr("the teacher's key is not here, so no lab is asked"))
+    engine = find(spec.engine).make(spec, directory)
+    return spec, lambda: collect(spec, engine, ask, stuck_after)
+
+
 def _work(file: Path, console: "Console") -> "tuple[ClassWork, ClassSpec]":
     """The class of a class.yaml, its engine reached. Raises LabError."""
     from labctl.classroom.load import load_class
@@ -368,52 +430,15 @@ def _show_grades(grades: "Grades", console: "Console") -> None:
 
 
 def _show_status(report: "ClassStatus", console: "Console") -> None:
+    from labctl.classroom.table import heads, notes, row
     from labctl.terminal.fit import table
     from labctl.terminal.text import Span
 
-    heads = ("", tr("learner"), tr("machine"), tr("address"), tr("checkpoint"), tr("here for"),
-             tr("idle for"), tr("remarks"))  # fmt: skip
-    rows = [[Span(head, "bold") for head in heads], *map(_status_row, report["learners"])]
-    console.write(list(table(rows, console.width)))
-    stuck = [row["learner"] for row in report["learners"] if row["pace"] and row["pace"]["stuck"]]
-    if stuck:
-        console.say(tr("stuck: {names}", names=tr_list(stuck)))
-    for name in report["others"]:
-        console.say(tr("{name} has a machine and is not in class.yaml", name=name))
-    if report["ends"]:
-        from datetime import datetime
-
-        from labctl.classroom.ends import shown
-
-        time = shown(datetime.fromisoformat(report["ends"]))
-        text = tr("the class ended at {time}", time=time)
-        console.say(text if report["ended"] else tr("the class ends at {time}", time=time))
-
-
-def _status_row(row: "LearnerStatus") -> "list[Span]":
-    from labctl.classroom.engine import STATES
-    from labctl.terminal.text import Span, Style, duration
-
-    state = tr(STATES[row["state"]])
-    if row["address"] and not row["ssh"]:
-        state = tr("no answer")
-    mark: tuple[str, Style] = ("✓", "ok") if row["ssh"] and not row["silent"] else ("✗", "bad")
-    remarks = [text for text in (row["reason"], row["silent"]) if text]
-    place = here = idle = ""
-    if pace := row["pace"]:
-        of = f"{pace['passed']}/{pace['checkpoints'] or '?'}"
-        place = tr("no lesson was begun")
-        if pace["lesson"] is not None:
-            place = tr("{text} ({detail})", detail=of,
-                       text=f"{pace['lesson']}/{pace['checkpoint'] or tr('done')}")  # fmt: skip
-        open_ = pace["checkpoint"] is not None
-        here = duration(pace["here"]) if open_ and pace["here"] is not None else ""
-        idle = duration(pace["idle"]) if pace["idle"] is not None else ""
-        if pace["stuck"]:
-            mark = ("!", "bad")
-            remarks.append(tr("stuck"))
-        if failing := pace["failing"]:
-            remarks.append(tr("did not hold: {claim}", claim=failing[0]))
-        remarks += pace["troubles"]
-    return [Span(*mark), Span(row["learner"]), Span(state), Span(row["address"]), Span(place),
-            Span(here), Span(idle), Span(tr("; ").join(remarks))]  # fmt: skip
+    lines = [[Span(""), *(Span(head, "bold") for head in heads().values())]]
+    for learner in report["learners"]:
+        shown = row(learner)
+        mark = {"ok": Span("✓", "ok"), "stuck": Span("!", "bad")}.get(shown["mark"])
+        lines.append([mark or Span("✗", "bad"), *(Span(shown["cells"][name]) for name in heads())])
+    console.write(list(table(lines, console.width)))
+    for note in notes(report):
+        console.say(note)

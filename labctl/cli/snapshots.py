@@ -1,6 +1,7 @@
 """The verbs of the snapshots."""
 
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,8 @@ from labctl.cli.options import (
     open_console,
     open_lab,
 )
-from labctl.i18n import tr
+from labctl.errors import EXIT_FAILED, LabError
+from labctl.i18n import tr, tr_list
 
 if TYPE_CHECKING:
     from labctl.snapshots.store import Row
@@ -137,6 +139,46 @@ def fork(
         )
         command = f"cd {shlex.quote(str(new.file.parent))}; {command_name()} status"
         console.say(tr("next: {command}", command=command))
+
+
+@snapshots_app.command()
+def renew(
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            metavar="SNAPSHOT",
+            help="The snapshot to go back to; default: `base`, or else the newest.",
+        ),
+    ] = "",
+    halted: Annotated[
+        bool, typer.Option("--halted", help="Do not start it; the next `renew` does.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, even if named snapshots go with it.")
+    ] = False,
+    file: File = DEFAULT,
+    quiet: Quiet = False,
+) -> None:
+    """Put the lab back to a snapshot with new passwords and keys; snapshots of before go."""
+    from labctl.actions.destroy import snapshots_of_the_user
+    from labctl.actions.renew import renew as renew_lab
+
+    with open_console(quiet=quiet) as console:
+        lab = open_lab(file, console)
+        # A script is not asked: it says what it means.
+        names = snapshots_of_the_user(lab) if sys.stdin.isatty() and not yes else []
+        if names and not typer.confirm(
+            tr("delete the snapshots {names}, which hold the passwords of now?",
+               names=tr_list(names))
+        ):  # fmt: skip
+            raise LabError(tr("the lab stays as it is"), code=EXIT_FAILED)
+        renew_lab(lab, snapshot=snapshot, start=not halted)
+        console.say(
+            tr("the lab is halted, with new passwords and keys; to start it: {command}",
+               command=f"{command_name()} renew")
+            if halted
+            else tr("the lab runs, with new passwords and keys")
+        )  # fmt: skip
 
 
 def show_rows(rows: "list[Row]", console: "Console") -> None:

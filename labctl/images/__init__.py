@@ -9,5 +9,6 @@ __all__ = [
     "cloud",
     "cloud_box",
     "download",
+    "machine",
     "own_file",
 ]

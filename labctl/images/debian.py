@@ -3,6 +3,10 @@
 from labctl.i18n import tr
 
 SUITE = "trixie"
+PYTHON = "3.13"
+"""Of its package python3."""
+GLIBC = 41
+"""Its C library is 2.GLIBC, and runs what was built for an older one."""
 
 
 def unknown_key_fix() -> str:

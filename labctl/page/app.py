@@ -28,7 +28,8 @@ from labctl.lab import Lab
 from labctl.operating_system.memory import give_back_memory
 from labctl.page.answers import body as _body
 from labctl.page.answers import refused as _refused
-from labctl.page.feed import Feed, Reader
+from labctl.page.events import DROPPED, TOO_MANY, either, send_feed
+from labctl.page.feed import Feed
 from labctl.page.following import Following, version
 from labctl.page.instance_shells import ConsoleShell, open_instance
 from labctl.page.picture import Picture
@@ -46,8 +47,8 @@ _STAY_SECONDS = 10.0
 """After the last page is gone: it may be loaded again, or connect again."""
 _CLEAN_SECONDS = 60.0
 """Between two looks for terminals that nobody uses."""
-_TOO_MANY, _DROPPED, _GONE = 4429, 4408, 4404
-"""Codes with which a WebSocket is closed; the page connects again after the first two."""
+_GONE = 4404
+"""A code with which a WebSocket is closed; the page does not connect again."""
 
 
 class Page:
@@ -205,25 +206,7 @@ class Page:
         """Everything that changes, as JSON messages."""
         await socket.accept()
         self.tell_terminals()
-        try:
-            reader = self.feed.subscribe()
-        except LabError as error:
-            await socket.close(_TOO_MANY, error.message[:100])
-            return
-        gone = asyncio.create_task(_answer_pings(socket, reader))
-        try:
-            while not gone.done() and not reader.dropped:
-                await _either(reader.wake, gone)
-                reader.wake.clear()
-                while reader.waiting and not gone.done():
-                    await socket.send_text(reader.waiting.popleft())
-            if reader.dropped and not gone.done():
-                await socket.close(_DROPPED)
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            pass
-        finally:
-            self.feed.close(reader)
-            gone.cancel()
+        await send_feed(socket, self.feed)
 
     async def terminal(self, socket: WebSocket) -> None:
         """One page's view of a terminal."""
@@ -238,12 +221,12 @@ class Page:
         try:
             viewer = terminal.attach(lambda: _wake(loop, wake), seen)
         except LabError as error:
-            await socket.close(_TOO_MANY, error.message[:100])
+            await socket.close(TOO_MANY, error.message[:100])
             return
         typing = asyncio.create_task(_listen(socket, terminal, viewer))
         try:
             while not typing.done():
-                await _either(wake, typing)
+                await either(wake, typing)
                 wake.clear()
                 while not typing.done() and (data := terminal.take(viewer)):
                     if isinstance(data, str):
@@ -251,7 +234,7 @@ class Page:
                     else:
                         await socket.send_bytes(data)
                 if viewer.dropped:
-                    await socket.close(_DROPPED)
+                    await socket.close(DROPPED)
                     break
                 if terminal.ended:
                     await socket.send_text(json.dumps({"ended": True}))
@@ -283,21 +266,6 @@ async def _listen(socket: WebSocket, terminal: Terminal, viewer: Viewer) -> None
             if "ping" in told:  # is the connection alive? A browser does not notice that it is not
                 viewer.tell(pong=True)
                 viewer.wake()
-
-
-async def _answer_pings(socket: WebSocket, reader: Reader) -> None:
-    """Whatever a page says on the stream asks whether it is alive; until the page is gone."""
-    while (await socket.receive())["type"] == "websocket.receive":
-        reader.answer()
-
-
-async def _either(wake: asyncio.Event, task: "asyncio.Task[None]") -> None:
-    """Wait for one of the two."""
-    waiting = asyncio.create_task(wake.wait())
-    try:
-        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -17,7 +17,8 @@ MOST_MESSAGES = 1000
 state anew."""
 MOST_LOG = 300
 """Messages of the work that is done now, or was done last, which a new page is sent."""
-_STATES = ("lab", "lesson", "preview", "picture", "terminals", "snapshots", "instances")
+_STATES = ("lab", "lesson", "preview", "picture", "terminals", "snapshots", "instances",
+           "class")  # fmt: skip
 """Kinds of messages of which only the last counts; of most others each is a line of the log."""
 _MOMENTS = ("walk",)
 """Kinds that only pages which are open now want to see."""

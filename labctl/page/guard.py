@@ -49,9 +49,11 @@ class Guard:
         *,
         tls: bool = False,
         tokens: Tokens | None = None,
+        verb: str = "labctl open",
     ) -> None:
-        """`names` are what the page's addresses may have as their host."""
+        """`names` are what the page's addresses may have as their host; `verb` printed them."""
         self._app = app
+        self._verb = verb
         scheme, default_port = ("https", 443) if tls else ("http", 80)
         self._hosts = {f"{name}:{port}" for name in names}
         if port == default_port:  # a browser then leaves it out
@@ -97,7 +99,8 @@ class Guard:
                 await response(scope, receive, send_with_headers)
                 return
             if not reason and not self._has_cookie(headers):
-                reason = tr("open the address that `labctl open` printed; it holds a token")
+                reason = tr("open the address that `{command}` printed; it holds a token",
+                            command=self._verb)  # fmt: skip
             if reason:
                 answer = PlainTextResponse(f"labctl: {reason}\n", status_code=403)
                 await answer(scope, receive, send_with_headers)

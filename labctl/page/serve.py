@@ -19,6 +19,7 @@ from labctl.state import LabState
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.types import ASGIApp
 
     from labctl.page.app import Page
     from labctl.page.guard import Guard
@@ -73,13 +74,33 @@ def address_of(host: str, port: int, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
+def open_browser(address: str) -> None:
+    """Open the user's browser, while the server begins: its listener queues the connection."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
 def server_of(
     page: "Page", port: int, tls: "Tls | None" = None, tokens: Tokens | None = None
 ) -> "tuple[uvicorn.Server, Guard]":
-    """The page's server, guarded for that port. It runs until `should_exit` or a signal."""
+    """The server of a lab's page, guarded for that port."""
+    from labctl.page.app import application
+
+    return guarded(application(page), port, tls, tokens)
+
+
+def guarded(
+    app: "ASGIApp",
+    port: int,
+    tls: "Tls | None" = None,
+    tokens: Tokens | None = None,
+    verb: str = "labctl open",
+) -> "tuple[uvicorn.Server, Guard]":
+    """The server of a page, guarded for that port. It runs until `should_exit` or a signal.
+
+    `verb` is what printed the address, for who comes without its token.
+    """
     import uvicorn
 
-    from labctl.page.app import application
     from labctl.page.connections import LimitedConnection, WebSocket
     from labctl.page.guard import LOOPBACK, Guard
 
@@ -89,7 +110,7 @@ def server_of(
 
         kind = TlsServer
     names = LOOPBACK if tls is None else tls.names
-    guard = Guard(application(page), port, names, tls=tls is not None, tokens=tokens)
+    guard = Guard(app, port, names, tls=tls is not None, tokens=tokens, verb=verb)
     config = uvicorn.Config(
         guard,
         http=LimitedConnection,
@@ -134,9 +155,7 @@ def serve(
     address, tokens = f"{plain}?token=", Tokens()
     ready(address + tokens.token)
     if browser:
-        once = address + tokens.for_one_use()
-        # The listener queues the browser's connection until the server runs.
-        threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
+        open_browser(address + tokens.for_one_use())
     try:
         from labctl.page.app import Page
 

@@ -6,6 +6,7 @@ from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.provisioning.seed import Seed
 from labctl.provisioning.stages import Provisioner
+from labctl.state import Secrets
 
 HALT_SECONDS = 30
 """How long a node may take to shut down before it is powered off by force."""
@@ -29,11 +30,10 @@ def halt_steps(
     ]
 
 
-def provisioner(lab: Lab) -> Provisioner:
-    """The stages of `create` for this lab."""
-    return Provisioner(
-        lab.topology, lab.provider, lab.state, lab.state.secrets(), assets() / "provision"
-    )
+def provisioner(lab: Lab, secrets: Secrets | None = None) -> Provisioner:
+    """The stages of `create` for this lab; `secrets` stand in for its own passwords."""
+    known = lab.state.secrets() if secrets is None else secrets
+    return Provisioner(lab.topology, lab.provider, lab.state, known, assets() / "provision")
 
 
 def start_steps(lab: Lab) -> list[Step]:

@@ -44,6 +44,8 @@ _MYSQL = "var/lib/mysql"
 _DATABASES = (_MYSQL, "var/lib/openvswitch", "var/lib/ovn", "etc/openvswitch", "etc/ovn")
 """Their files have checksums: nothing can be replaced in them from outside."""
 _RANDOM = ("var/lib/systemd/random-seed", "var/lib/systemd/credential.secret")
+_LIVE_SNAPSHOTS = "var/lib/labctl/snapshots"
+"""Of provision/warm/: what restores a node while it runs."""
 _DATABASE_USERS = ("keystone", "glance", "placement", "neutron", "nova")  # provision/30-mariadb.sh
 _SERVICE_USERS = ("glance", "placement", "neutron", "nova")  # provision/identity.py
 _BCRYPT_ROUNDS = 4  # [identity] password_hash_rounds in provision/files/keystone.conf
@@ -101,6 +103,11 @@ def renew(disk: Path, old: NodeIdentity, new: NodeIdentity) -> None:
     keypair = _renew_keypair(disk)
     if _inside(disk, _MYSQL).is_dir():
         _write_statements(disk, statements(new.secrets, keypair))
+
+
+def forget_live_snapshots(disk: Path) -> None:
+    """Remove from a node's disk what restores it while it runs: it holds the passwords of then."""
+    _remove(disk, _LIVE_SNAPSHOTS)
 
 
 def statements(new: Secrets, keypair: KeyPair | None) -> list[str]:

@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 import labctl.actions.lessons  # noqa: F401  (see tests/unit/page/conftest.py)
+from labctl.classroom.page import ClassPage
 from labctl.page import serve
 from labctl.page.app import Page
 from labctl.page.tls import Tls
@@ -70,13 +71,18 @@ def anybody() -> ssl.SSLContext:
 class Served:
     """A page that is served, and a client that has its cookie."""
 
-    def __init__(self, page: Page, tls: Tls | None = None) -> None:
-        self.page = page
+    def __init__(
+        self, page: Page | ClassPage, tls: Tls | None = None, verb: str = "labctl open"
+    ) -> None:
         self.tls = tls
         self.address = serve.ADDRESS if tls is None else tls.address
         listener = serve.listen(0, self.address)
         self.port: int = listener.getsockname()[1]
-        self.server, self.guard = serve.server_of(page, self.port, tls)
+        if isinstance(page, Page):
+            self.page = page
+            self.server, self.guard = serve.server_of(page, self.port, tls)
+        else:
+            self.server, self.guard = serve.guarded(page.application(), self.port, verb=verb)
         self.origin = serve.address_of(self.address, self.port, tls=tls is not None).rstrip("/")
         self.failure: Exception | None = None
         """What ended the server, if that was not `stop`."""

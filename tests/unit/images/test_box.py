@@ -61,10 +61,10 @@ class Workshop:
         lower, area, provision, script, *arguments = words[at + 1 :]
         home = Path(words[words.index("-C") + 1])
         assert all((home / layer).is_dir() for layer in lower.split(":"))
-        assert (Path(provision) / "image" / "box" / script).is_file()
+        assert (Path(provision) / "image" / script).is_file()
         assert (home / area / "merged").is_dir()
         out = home / area / "out"
-        what = "system" if script == "system.sh" else arguments[0]
+        what = "system" if script == "box/system.sh" else arguments[0]
         self.ran.append((what, *arguments))
         if what == "system":
             assert len(lower.split(":")) == 2

@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find labctl provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short figures prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ e2e: dev ## tests that create real labs: root, three quarters of an hour
 
 e2e-short: dev ## the part of `make e2e` that CI runs
 	$(BIN)/pytest tests/e2e -m 'not long' --durations 20 $(ARGS)
+
+figures: dev ## the figures of SPECIFICATION.md on a real lab: a table; fails when a promise is exceeded: root
+	$(BIN)/python scripts/figures.py $(ARGS)
 
 prove: dev ## labctl prove of all built-in lessons in real labs: half an hour and more
 	$(BIN)/pytest tests/e2e/test_prove.py --durations 5 $(ARGS)

@@ -3,7 +3,6 @@
 import errno
 import io
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from labctl.cli import app
 from labctl.errors import EXIT_USAGE
 from labctl.spec.load import load_spec
 from tests.documents import expect_document, expect_said_by
+from tests.scripts import load_script
 
 
 @pytest.fixture
@@ -227,17 +227,12 @@ def test_a_full_disk_is_no_defect_of_ours(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_help_is_instant() -> None:
-    def seconds(*words: str) -> float:
-        # Of the processor, which other tests on the machine do not lengthen.
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    def least(*words: str) -> float:
-        return min(seconds(*words) for _ in range(3))
-
-    assert least("-m", "labctl", "--help") < 3 * least("-c", "import typer.main")
+    """As SPECIFICATION.md promises: against importing typer alone, on the same machine."""
+    figures = load_script("figures")
+    promise = figures.promises(figures.SPECIFICATION.read_text("utf-8"))["start"]
+    figure = figures.start()
+    assert figure.against > 0.01  # typer was imported
+    assert not figures.exceeded(figure, promise), figure
 
 
 def test_help_loads_nothing_slow() -> None:

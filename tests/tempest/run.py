@@ -31,7 +31,7 @@ from tests.tempest.results import (
     tables,
 )
 from tests.tempest.selections import SELECTIONS, WHOLE, Selection
-from tests.tempest.settings import look_at, tempest_conf
+from tests.tempest.settings import look_at, make_external_network, tempest_conf
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -255,6 +255,7 @@ def summarize(name: str, workspace: Workspace, end: float, directory: Path) -> d
 
 def run_all(names: list[str], lab: Lab, tools: Tools, minutes: float, record: bool) -> list[str]:
     """Run the selections; what was wrong, for people. Raises LabError."""
+    make_external_network(lab)
     before, clean = inventory(lab), differences(lab)
     workspace = Workspace(BUILD / "workspace", tools, lab)
     workspace.prepare()

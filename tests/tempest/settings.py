@@ -35,6 +35,32 @@ class LabFacts:
     """An address outside that answers ping."""
 
 
+def make_external_network(lab: Lab) -> None:
+    """What a learner makes on the tutorial's day with `openstack`; nothing if it is there.
+
+    Raises LabError when OpenStack's APIs do not answer.
+    """
+    spec, network = lab.topology.spec, lab.cloud().network
+    if network.find_network(spec.external.network) is not None:
+        return
+    external = network.create_network(
+        name=spec.external.network,
+        is_router_external=True,
+        provider_network_type="flat",
+        provider_physical_network=spec.external.physical_network,
+    )
+    pool = spec.external.pool
+    network.create_subnet(
+        name=spec.external.subnet,
+        network_id=external.id,
+        ip_version=4,
+        cidr=str(spec.nat.subnet),
+        gateway_ip=str(spec.nat.gateway),
+        allocation_pools=[{"start": str(pool.start), "end": str(pool.end)}],
+        is_dhcp_enabled=False,
+    )
+
+
 def look_at(lab: Lab) -> LabFacts:
     """The facts of a lab that is up. Raises LabError when OpenStack's APIs do not answer."""
     spec, cloud = lab.topology.spec, lab.cloud()

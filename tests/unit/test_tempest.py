@@ -5,10 +5,12 @@ import re
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from labctl.spec.load import parse_spec
+from labctl.spec.model import ServicePlugin
 from tests.tempest.results import (
     NOBODY,
     Result,
@@ -175,7 +177,7 @@ def test_the_document_has_the_figures_of_the_last_run() -> None:
 
 def test_the_lab_has_what_the_tests_are_about() -> None:
     spec = parse_spec((HERE / "lab.yaml").read_bytes(), "lab.yaml")
-    assert set(spec.neutron.service_plugins) == {"port_forwarding", "qos", "trunk", "dns"}
+    assert set(spec.neutron.service_plugins) == set(get_args(ServicePlugin))
     assert len(spec.images) == len(spec.flavors) == 1
 
 

@@ -111,7 +111,7 @@ tempest: dev ## OpenStack's own tests against a lab of ours, docs/tests-of-other
 	@scripts/setup.sh tempest
 	$(BIN)/python -m tests.tempest.run $(ARGS)
 
-tempest-short: dev ## the part of `make tempest` that takes ten minutes
+tempest-short: dev ## a part of `make tempest`: 57 tests
 	@scripts/setup.sh tempest
 	$(BIN)/python -m tests.tempest.run short $(ARGS)
 

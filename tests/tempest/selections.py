@@ -61,7 +61,7 @@ SELECTIONS = {
         "Tempest's tests of Neutron's API, part of `integrated-network`", r"^tempest\.api\.network"
     ),
     "short": Selection(
-        "ten minutes of all: smoke tests of the network, one scenario of each kind",
+        "a part of all: smoke tests of the network, one scenario of each kind",
         r"(^tempest\.(api\.network|scenario\.test_network_basic_ops).*\[.*\bsmoke\b.*\])"
         r"|(^neutron_tempest_plugin\.scenario\.("
         r"test_basic\.NetworkBasicTest"

@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find labctl provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short figures prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short figures prove faults page class-scale vm-short vm vm-openstack vm-box arm64 virtualbox-full windows tempest tempest-short format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,14 @@ arm64: dev ## a box for arm64 and an OVN-only lab of such machines, emulated: an
 
 windows: dev ## labctl as a program of Windows, under wine: root
 	$(BIN)/pytest tests/windows --durations 10 $(ARGS)
+
+tempest: dev ## OpenStack's own tests against a lab of ours, docs/tests-of-others.md: root, hours
+	@scripts/setup.sh tempest
+	$(BIN)/python -m tests.tempest.run $(ARGS)
+
+tempest-short: dev ## a part of `make tempest`: 57 tests
+	@scripts/setup.sh tempest
+	$(BIN)/python -m tests.tempest.run short $(ARGS)
 
 format: dev ## put imports and layout in order
 	$(BIN)/ruff check --fix

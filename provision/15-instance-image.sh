@@ -17,13 +17,14 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 # These packages are only unpacked: installing the kernel would build an initramfs for this node,
-# and the agent is not to serve this node.
+# the agent is not to serve this node, and its own nc is to stay what it is.
 newest=linux-image-cloud-$ARCHITECTURE
 kernel=$(apt-cache depends "$newest" | awk '/Depends: linux-image/ { print $2; exit }')
 [ -n "$kernel" ] || die "$newest is not in apt's lists; run apt-get update"
-apt-get download -q "$kernel" qemu-guest-agent
+apt-get download -q "$kernel" qemu-guest-agent netcat-traditional
 dpkg-deb -x ./linux-image-*.deb kernel
 dpkg-deb -x ./qemu-guest-agent_*.deb agent
+dpkg-deb -x ./netcat-traditional_*.deb netcat
 version=$(basename kernel/boot/vmlinuz-* | sed 's/^vmlinuz-//')
 
 root=$work/root
@@ -36,14 +37,23 @@ chmod u+s "$root/bin/busybox"
 cp /usr/sbin/dropbear "$root/sbin/"
 cp /usr/bin/dropbearkey /usr/bin/dbclient "$root/bin/"
 cp agent/usr/sbin/qemu-ga "$root/sbin/"
+# What busybox's own cannot do: see image/instance/ping and nc, which choose.
+install -D -m 4755 /usr/bin/ping "$root/usr/libexec/iputils/ping"
+install -D -m 755 netcat/usr/bin/nc.traditional "$root/usr/libexec/traditional/nc"
+mkdir "$root/usr/libexec/busybox"
+for applet in ping nc; do
+    ln -s /bin/busybox "$root/usr/libexec/busybox/$applet"
+    rm "$root/bin/$applet"
+    install -m 755 "$PROVISION/image/instance/$applet" "$root/bin/$applet"
+done
 # Its libraries are QEMU's, too.
 ldd agent/usr/sbin/qemu-ga | grep 'not found' && die "libraries of qemu-ga are not installed"
-for library in $(ldd /bin/busybox /usr/sbin/dropbear /usr/bin/dbclient agent/usr/sbin/qemu-ga | awk '/=> \//{print $3} /^\t\/lib/{print $1}' | sort -u); do
+for library in $(ldd /bin/busybox /usr/sbin/dropbear /usr/bin/dbclient /usr/bin/ping agent/usr/sbin/qemu-ga netcat/usr/bin/nc.traditional | awk '/=> \//{print $3} /^\t\/lib/{print $1}' | sort -u); do
     install -D "$library" "$root$library"
 done
 # In the order in which they must be inserted.
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \
-    failover net_failover virtio_net e1000 virtio-rng virtio_console af_packet; do
+    failover net_failover virtio_net e1000 virtio-rng virtio_console af_packet llc stp mrp garp 8021q; do
     file=$(find kernel -name "$module.ko*" | head -n1)
     [ -n "$file" ] || continue # built into this kernel
     case $file in

@@ -11,6 +11,7 @@
 #                             tests/page, two more shells.
 #                             CI installs them; elsewhere such a test is skipped without its tool
 #   scripts/setup.sh arm64    those for libvirt of them, and emulators for arm64: what `make arm64` drives
+#   scripts/setup.sh tempest  ping and nc, which the tests of `make tempest` call on this machine
 #
 # What the nodes will be: PROVIDER=virtualbox, libvirt or nspawn, else `provider:` of lab.yaml, else
 # what is there. On a terminal it asks if nothing tells, and asks once before it uses apt; YES=1, or
@@ -289,6 +290,12 @@ do_arm64() {
     tool_packages $machine_tools mmdebstrap qemu-user-static qemu-system-arm qemu-efi-aarch64
 }
 
+# They go into the lab from the network namespace of a node, with this machine's programs.
+do_tempest() {
+    have ping || tool_packages iputils-ping
+    have nc || tool_packages netcat-openbsd
+}
+
 machine_tools='vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86
     qemu-utils dnsmasq-base iptables openssh-server'
 
@@ -316,7 +323,7 @@ tool_packages() { # PACKAGE…
 [ $# -gt 0 ] || set -- system venv
 for word in "$@"; do
     case $word in
-    system | venv | dev | tools | arm64) "do_$word" ;;
-    *) die "scripts/setup.sh knows: system venv dev tools arm64" ;;
+    system | venv | dev | tools | arm64 | tempest) "do_$word" ;;
+    *) die "scripts/setup.sh knows: system venv dev tools arm64 tempest" ;;
     esac
 done

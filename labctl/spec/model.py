@@ -39,7 +39,7 @@ Role = Literal["controller", "gateway", "compute"]
 Stack = Literal["openstack", "ovn"]
 Attach = Literal["internal", "hostonly"]
 Uplink = Literal["simulated", "host"]
-ServicePlugin = Literal["port_forwarding", "qos", "trunk", "dns"]
+ServicePlugin = Literal["port_forwarding", "qos", "trunk", "dns", "log"]
 
 
 class _Model(BaseModel):
@@ -212,7 +212,8 @@ class NeutronSpec(_Model):
     service_plugins: tuple[ServicePlugin, ...] = Field(
         (),
         description="What to switch on: port_forwarding (ports of a floating IP), qos (bandwidth "
-        "limits), trunk (VLANs to an instance), dns (names of ports). Default: none.",
+        "limits), trunk (VLANs to an instance), dns (names of ports), log (what security "
+        "groups let through or drop). Default: none.",
         examples=[["port_forwarding", "qos"]],
     )
     distributed_floating_ip: Flag = Field(

@@ -8,7 +8,8 @@ import pytest
 
 from labctl.assets import assets
 
-UDHCPC = assets() / "provision/image/instance/udhcpc.sh"
+GUEST = assets() / "provision/image/instance"
+UDHCPC = GUEST / "udhcpc.sh"
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,58 @@ def test_the_dhcp_client_writes_names_and_servers(
         check=True,
     )
     assert resolv.read_text() == wanted
+
+
+def run_with_fakes(name: str, words: list[str], directory: Path, ends: str = "exit 0") -> str:
+    """What the guest's command of that name starts, a line for each program."""
+    for program in ("busybox/nc", "busybox/ping", "traditional/nc", "iputils/ping"):
+        file = directory / program
+        file.parent.mkdir(exist_ok=True)
+        shown = f"{program}$(printf ' [%s]' \"$@\")"
+        file.write_text(f'#!/bin/sh\necho "{shown}" >>{directory}/started\n{ends}\n')
+        file.chmod(0o755)
+    script = directory / name
+    script.write_text((GUEST / name).read_text().replace("/usr/libexec", str(directory)))
+    subprocess.run(["sh", script, *words], check=False, timeout=30)
+    return (directory / "started").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        (["-w", "3", "192.0.2.7", "80"], "busybox/nc [-w] [3] [192.0.2.7] [80]\n"),
+        (["-lp", "80"], "busybox/nc [-lp] [80]\n"),
+        (["-l", "-p", "80", "-e", "cat", "-u"], "busybox/nc [-l] [-p] [80] [-e] [cat] [-u]\n"),
+        (["-u", "-w", "1", "192.0.2.7", "53"], "traditional/nc [-u] [-w] [1] [192.0.2.7] [53]\n"),
+        (["-zv", "192.0.2.7", "22"], "traditional/nc [-zv] [192.0.2.7] [22]\n"),
+        (
+            ["-u", "-p", "53", "-l", "-e", "echo", "who asks"],
+            "traditional/nc [-u] [-p] [53] [-l] [-c] [echo who asks]\n",
+        ),
+        (["-l", "-p", "80", "-c", "echo a"], "traditional/nc [-l] [-p] [80] [-c] [echo a]\n"),
+    ],
+)
+def test_nc_takes_the_program_that_can_do_it(
+    words: list[str], started: str, tmp_path: Path
+) -> None:
+    assert run_with_fakes("nc", words, tmp_path) == started
+
+
+def test_nc_serves_one_after_the_other_with_k(tmp_path: Path) -> None:
+    """Until it cannot: a port that is taken is not tried for ever."""
+    started = run_with_fakes("nc", ["-p", "80", "-lk", "-e", "echo", "a"], tmp_path, "exit 1")
+    assert started == "traditional/nc [-p] [80] [-l] [-c] [echo a]\n" * 5
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["-c", "1", "192.0.2.7"], "busybox/ping"),
+        (["-c", "1", "-M", "do", "-s", "1472", "192.0.2.7"], "iputils/ping"),
+    ],
+)
+def test_ping_takes_the_program_that_can_do_it(
+    words: list[str], program: str, tmp_path: Path
+) -> None:
+    shown = "".join(f" [{word}]" for word in words)
+    assert run_with_fakes("ping", words, tmp_path) == f"{program}{shown}\n"

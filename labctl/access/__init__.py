@@ -8,6 +8,7 @@ __all__ = [
     "instance",
     "keys",
     "live_capture",
+    "neighbors",
     "ovsdb",
     "ovsdb_edit",
     "packet_lines",

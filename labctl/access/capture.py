@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from labctl.access.guest import Guest, GuestError
+from labctl.access.neighbors import NeighborMessage, neighbor_messages
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import ArpMessage, Frame, arp_messages, frames
 from labctl.i18n import tr
@@ -45,6 +46,8 @@ class Captured(list[Frame]):
         """By node and interface."""
         self.arp: list[ArpMessage] = []
         """The ARP messages that were captured besides, in time order."""
+        self.neighbors: list[NeighborMessage] = []
+        """The messages of IPv6's neighbor discovery among the frames, in time order."""
         self.failure = ""
         """Why nothing was captured, if so."""
         self.not_sent = ""
@@ -85,6 +88,12 @@ def capturing(
         for message in arp_messages(pcap, tap.node, tap.interface, tunnelled=True)
     ]
     captured.arp = sorted(asked, key=lambda message: message.time)
+    discovered = [
+        message
+        for tap, pcap in files.items()
+        for message in neighbor_messages(pcap, tap.node, tap.interface)
+    ]
+    captured.neighbors = sorted(discovered, key=lambda message: message.time)
 
 
 @contextmanager

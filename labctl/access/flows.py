@@ -29,9 +29,9 @@ def _flow(frame: Frame) -> Hashable | None:
     No addresses: NAT changes them on the way. None for other packets.
     """
     if frame.quoted is not None and frame.quoted.identifier is not None:
-        return "icmp", frame.quoted.identifier
-    if frame.protocol == "icmp" and frame.identifier is not None:
-        return "icmp", frame.identifier
+        return frame.quoted.protocol, frame.quoted.identifier
+    if frame.identifier is not None:
+        return frame.protocol, frame.identifier
     if frame.protocol == "tcp":
         return "tcp", frozenset((frame.source_port, frame.destination_port))
     return None

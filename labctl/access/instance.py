@@ -12,7 +12,7 @@ import json
 import posixpath
 import shlex
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +81,11 @@ class InstanceLocation:
         return f"tap{self.port[:11]}"
 
 
+def ipv4_first(addresses: Iterable[str]) -> list[str]:
+    """The addresses, those of IPv4 before those of IPv6; Neutron gives them in any order."""
+    return sorted(addresses, key=lambda address: ":" in address)
+
+
 def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
     """Where the instance of that name runs. Raises LabError when there is none, or it is down."""
     # Not Nova's name filter: it takes a regular expression of its database.
@@ -108,7 +113,7 @@ def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
         domain=server.instance_name,
         port=port.id,
         network=port.network_id,
-        address=port.fixed_ips[0]["ip_address"] if port.fixed_ips else "",
+        address=next(iter(ipv4_first(ip["ip_address"] for ip in port.fixed_ips)), ""),
         mac=port.mac_address,
         floating=floating.floating_ip_address if floating is not None else None,
         keypair=server.key_name,

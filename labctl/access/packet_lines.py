@@ -22,7 +22,7 @@ class Described:
     """A packet, decoded as far as labctl can."""
 
     frame: Frame | None
-    """None: what it carries is not IPv4."""
+    """None: what it carries is no IP."""
     text: str
     """Not sanitized: a packet may hold anything."""
 

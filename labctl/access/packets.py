@@ -11,6 +11,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any, Literal
 
+from labctl.access.ip_layers import Quoted, ip_fields, ip_layer
 from labctl.errors import LabError
 from labctl.i18n import tr
 
@@ -41,16 +42,18 @@ class Frame:
     src: str
     dst: str
     ttl: int
+    """Of IPv6 the hop limit."""
     protocol: str
-    """`icmp`, `tcp`, `udp`, or the number."""
+    """`icmp`, `icmp6`, `tcp`, `udp`, or the number."""
     kind: str
-    """For ICMP `request`, `reply` or the type's number; empty otherwise."""
+    """For ICMP `request`, `reply`, a message of IPv6's neighbor discovery such as
+    `neighbor-solicitation`, or the type's number; empty otherwise."""
     identifier: int | None
     """ICMP identifier of an echo."""
     sequence: int | None
     """ICMP sequence number of an echo."""
     ip_id: int = 0
-    """Identification of the IP header. Routers and NAT do not change it."""
+    """Identification of the IPv4 header; 0 in IPv6. Routers and NAT do not change it."""
     length: int = 0
     """Bytes of the IP packet."""
     vlan: int | None = None
@@ -65,27 +68,13 @@ class Frame:
     """ICMP code."""
     payload: str = ""
     """First bytes of what TCP, UDP or an ICMP echo carries, as hexadecimal digits."""
-    quoted: "Quoted | None" = None
+    quoted: Quoted | None = None
     """The start of the packet that an ICMP error is about."""
     outer_src_mac: str | None = None
     outer_dst_mac: str | None = None
     outer_ttl: int | None = None
     tunnel_port: int | None = None
     """UDP source port of the tunnel's packet."""
-
-
-@dataclass(frozen=True)
-class Quoted:
-    """The start of a packet, as an ICMP error quotes it (RFC 792)."""
-
-    src: str
-    dst: str
-    protocol: str
-    ip_id: int
-    source_port: int | None
-    destination_port: int | None
-    identifier: int | None
-    sequence: int | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +113,8 @@ def sighting(row: Mapping[str, Any]) -> str:
     shown = {"what": what}
     for end, port in (("src", "source_port"), ("dst", "destination_port")):
         number = row.get(port)
-        shown[end] = row[end] if number is None else f"{row[end]}:{number}"
+        address = f"[{row[end]}]" if ":" in row[end] else row[end]
+        shown[end] = row[end] if number is None else f"{address}:{number}"
     text = tr("{interface} of {node}: {what} {src} > {dst}, {src_mac} > {dst_mac}, ttl {ttl}",
               **{**row, **shown})  # fmt: skip
     if row.get("flags"):
@@ -138,12 +128,6 @@ def sighting(row: Mapping[str, Any]) -> str:
     return text
 
 
-PAYLOAD = 64
-"""Bytes of payload that are kept. That includes the marker that a sent probe carries."""
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
-_ECHO = {8: "request", 0: "reply"}
-
-
 _MOST_RECORDS = 200
 """How many records of a capture are searched for an exchange; our choice: some 0.2 s."""
 
@@ -151,7 +135,7 @@ _MOST_RECORDS = 200
 def exchange(pcap: bytes) -> bytes:
     """A capture file with two frames of this one: an ICMP echo request and its reply.
 
-    Without a reply, the request alone; without a request, the first two IPv4 frames.
+    Without a reply, the request alone; without a request, the first two IP packets.
     """
     header = pcap[:_FILE_HEADER]
     first: list[bytes] = []
@@ -182,7 +166,7 @@ def _records(pcap: bytes) -> Iterator[bytes]:
 
 
 def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
-    """The IPv4 frames of a capture file, in its order. What is not IPv4 is left out.
+    """The IPv4 and IPv6 packets of a capture file, in its order. What is neither is left out.
 
     Of a file that is cut off in the middle of a packet, the packets before it are returned. Raises
     LabError when it is not a capture of Ethernet frames.
@@ -191,27 +175,26 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
         return []
     decoded = (
         decode(node, interface, seconds, outer)
-        for seconds, outer in _ethernet_frames(pcap, node, interface)
+        for seconds, outer in ethernet_frames(pcap, node, interface)
     )
     return [frame for frame in decoded if frame is not None]
 
 
 def decode(node: str, interface: str, time: float, outer: Any) -> Frame | None:
-    """A frame of scapy's (its `Ether`) as a Frame; None when it, or what it carries, is not IPv4.
+    """A frame of scapy's (its `Ether`) as a Frame; None when it, or what it carries, is no IP.
 
     `time` is in seconds since the epoch.
     """
     from scapy.contrib.geneve import GENEVE
-    from scapy.layers.inet import IP
     from scapy.layers.l2 import Ether
 
-    if IP not in outer:
+    if ip_layer(outer) is None:
         return None
     inner, tunnel = outer, None
     if GENEVE in outer:
         tunnel = outer[GENEVE]
         inner = tunnel.payload
-        if not isinstance(inner, Ether) or IP not in inner:
+        if not isinstance(inner, Ether) or ip_layer(inner) is None:
             return None
     return _frame(node, interface, time, outer, tunnel, inner)
 
@@ -243,7 +226,7 @@ def arp_messages(
             node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst,
             GENEVE in frame,
         )
-        for seconds, frame in _ethernet_frames(pcap, node, interface)
+        for seconds, frame in ethernet_frames(pcap, node, interface)
         if (tunnelled or GENEVE not in frame)
         and (arp := frame.getlayer(ARP)) is not None
         and (arp.ptype, arp.op in asks) == (0x0800, True)
@@ -258,12 +241,12 @@ def ethernet(data: bytes) -> Any:
     """
     from scapy.layers.l2 import Ether
 
-    for layers in ("scapy.layers.inet", "scapy.contrib.geneve"):
+    for layers in ("scapy.layers.inet", "scapy.layers.inet6", "scapy.contrib.geneve"):
         import_module(layers)
     return Ether(data)
 
 
-def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
+def ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
     """(seconds since the epoch, frame) of a capture file. Raises LabError."""
     from scapy.utils import RawPcapReader
 
@@ -287,94 +270,26 @@ def _ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[f
 
 
 def _frame(node: str, interface: str, time: float, outer: Any, tunnel: Any, inner: Any) -> Frame:
-    from scapy.layers.inet import ICMP, IP
     from scapy.layers.l2 import Dot1Q
 
-    packet = inner[IP]
-    icmp = packet.getlayer(ICMP)
-    echo = icmp if icmp is not None and icmp.type in _ECHO else None
     option = tunnel.options[0] if tunnel is not None and tunnel.options else None
+    around = ip_layer(outer) if tunnel is not None else None
     return Frame(
         node=node,
         interface=interface,
         time=time,
         tunnel=tunnel is not None,
-        tunnel_src=outer[IP].src if tunnel is not None else None,
-        tunnel_dst=outer[IP].dst if tunnel is not None else None,
+        tunnel_src=around.src if around is not None else None,
+        tunnel_dst=around.dst if around is not None else None,
         vni=tunnel.vni if tunnel is not None else None,
         option_class=option.classid if option is not None else None,
         option_data=bytes(option.data).hex() if option is not None else None,
         src_mac=inner.src,
         dst_mac=inner.dst,
-        src=packet.src,
-        dst=packet.dst,
-        ttl=packet.ttl,
-        protocol=_PROTOCOLS.get(packet.proto, str(packet.proto)),
-        kind=_ECHO.get(icmp.type, str(icmp.type)) if icmp is not None else "",
-        identifier=echo.id if echo is not None else None,
-        sequence=echo.seq if echo is not None else None,
-        ip_id=packet.id,
-        length=packet.len or 0,
         vlan=inner[Dot1Q].vlan if Dot1Q in inner else None,
-        code=icmp.code if icmp is not None else None,
-        quoted=_quoted(icmp) if icmp is not None and echo is None else None,
-        outer_src_mac=outer.src if tunnel is not None else None,
-        outer_dst_mac=outer.dst if tunnel is not None else None,
-        outer_ttl=outer[IP].ttl if tunnel is not None else None,
+        outer_src_mac=outer.src if around is not None else None,
+        outer_dst_mac=outer.dst if around is not None else None,
+        outer_ttl=ip_fields(around)["ttl"] if around is not None else None,
         tunnel_port=outer.sport if tunnel is not None else None,
-        **_transport(packet),
-    )
-
-
-def _transport(packet: Any) -> dict[str, Any]:
-    """The fields of Frame that come from TCP, UDP or an ICMP echo."""
-    from scapy.layers.inet import ICMP, TCP, UDP
-
-    for layer in (TCP, UDP):
-        if layer in packet:
-            part = packet[layer]
-            fields = {"source_port": part.sport, "destination_port": part.dport}
-            if layer is TCP:
-                fields |= {
-                    "flags": str(part.flags),
-                    "tcp_sequence": part.seq,
-                    "tcp_acknowledged": part.ack,
-                }
-            return {**fields, "payload": _payload(part)}
-    echo = packet.getlayer(ICMP)
-    return {"payload": _payload(echo)} if echo is not None and echo.type in _ECHO else {}
-
-
-def _payload(layer: Any) -> str:
-    # Ethernet pads short packets: scapy has that as a Padding layer, which is cut off here.
-    from scapy.packet import NoPayload, Padding
-
-    carried = layer.payload
-    if isinstance(carried, NoPayload | Padding):
-        return ""
-    padding = carried.getlayer(Padding)
-    content = bytes(carried)
-    if padding is not None:
-        content = content[: -len(padding.load)]
-    return content[:PAYLOAD].hex()
-
-
-def _quoted(error: Any) -> Quoted | None:
-    from scapy.layers.inet import ICMPerror, IPerror, TCPerror, UDPerror
-
-    original = error.getlayer(IPerror)
-    if original is None:
-        return None
-    ports = original.getlayer(UDPerror) or original.getlayer(TCPerror)
-    echo = original.getlayer(ICMPerror)
-    is_echo = echo is not None and echo.type in _ECHO
-    return Quoted(
-        src=original.src,
-        dst=original.dst,
-        protocol=_PROTOCOLS.get(original.proto, str(original.proto)),
-        ip_id=original.id,
-        source_port=ports.sport if ports is not None else None,
-        destination_port=ports.dport if ports is not None else None,
-        identifier=echo.id if is_echo else None,
-        sequence=echo.seq if is_echo else None,
+        **ip_fields(ip_layer(inner)),
     )

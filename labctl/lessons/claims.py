@@ -303,6 +303,7 @@ class ClaimChecker:
         context = ProbeContext(self._topology, self._cloud, self.guest, frames)
         if isinstance(frames, Captured):
             context.windows, context.arp = frames.windows, frames.arp
+            context.neighbors = frames.neighbors
             context.commands = frames.commands
         if self._known is not None:
             context.get_or_ask = self._known.get_or_ask

@@ -38,7 +38,7 @@ from labctl.topology import Topology
 
 PROBES = {**OPENSTACK, **OVN, **OVN_SERVICES, **COUNTERS, **WIRE, **FAILOVER, **RUN}
 """{name: probe} of every probe that claims and facts may ask."""
-CAPTURED = ("wire.packets", "wire.pairs", "wire.arp", "wire.gaps")
+CAPTURED = ("wire.packets", "wire.pairs", "wire.arp", "wire.neighbors", "wire.gaps")
 """Probes that read the frames which the checkpoint's captures saw."""
 OF_COMMANDS = (*CAPTURED, "ovn.acl_log", "ovn.conntrack")
 """Probes of what a checkpoint's commands leave behind for a short time only."""
@@ -546,7 +546,7 @@ def _deaf_places(
     Only places that the lab's description tells; `ClaimChecker.prove` finds the others.
     """
     asked: list[tuple[KeyPath, Any, Any]] = []
-    if claim.probe in ("wire.packets", "wire.arp", "wire.gaps"):
+    if claim.probe in CAPTURED and claim.probe != "wire.pairs":
         asked = [((*path, "where", "node"), claim.where.get("node"), claim.where.get("interface"))]
     elif claim.probe == "wire.pairs":
         for name, value in claim.arguments.items():
@@ -582,6 +582,10 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
     return {node}
 
 
+_INSIDE = ("wire.ping", "wire.addresses")
+"""Probes that may ask `from` within an instance."""
+
+
 def _unknown_sender(
     query: ProbeQuery, path: KeyPath, names: Sequence[str], instances: Sequence[str]
 ) -> Iterator[tuple[KeyPath, str, str]]:
@@ -589,7 +593,7 @@ def _unknown_sender(
     if sender is None:
         return
     inside = ("instance", *instances)
-    known = (*NODES, *inside, *names) if query.probe == "wire.ping" else (*NODES, *names)
+    known = (*NODES, *inside, *names) if query.probe in _INSIDE else (*NODES, *names)
     if "{" not in sender and sender not in known:
         yield _no_node((*path, "with", "from"), sender, names)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
     from labctl.access.capture import Window
+    from labctl.access.neighbors import NeighborMessage
     from labctl.access.packets import ArpMessage, Frame
 
 
@@ -67,6 +68,8 @@ class ProbeContext:
     """What the captures of the checkpoint saw."""
     arp: "Sequence[ArpMessage]" = field(default_factory=tuple)
     """The ARP messages among it."""
+    neighbors: "Sequence[NeighborMessage]" = field(default_factory=tuple)
+    """The messages of IPv6's neighbor discovery among it."""
     windows: "Mapping[tuple[str, str], Window]" = field(default_factory=dict)
     """When the captures surely listened, by node and interface; empty: not known."""
     commands: Rows = field(default_factory=list)

@@ -18,6 +18,15 @@ from labctl.topology import Instance
 _SSH_FAILED = re.compile(r"^(ssh: |Connection |kex_|Permission denied|Host key)|port 22: ", re.M)
 
 
+def instance_of(context: ProbeContext, name: str) -> Instance | None:
+    """The instance that `from` names: `instance` is the first; None if it names a node."""
+    if name == "instance":
+        return context.topology.instances[0]
+    if context.topology.stack != "openstack":
+        return None
+    return next((each for each in context.topology.instances if each.name == name), None)
+
+
 def run_in_instance(
     context: ProbeContext,
     command: str,

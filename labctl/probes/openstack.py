@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from labctl.access.instance import ipv4_first
 from labctl.access.ovsdb import Rows
 from labctl.probes.context import Probe, ProbeContext
 
@@ -22,7 +23,8 @@ def _names(context: ProbeContext, noun: str) -> dict[str, str]:
 
 
 def _addresses(fixed_ips: list[dict[str, Any]] | None) -> list[str]:
-    return [ip["ip_address"] for ip in fixed_ips or [] if ip.get("ip_address")]
+    """Those of IPv4 first: a port may have an address of each."""
+    return ipv4_first(ip["ip_address"] for ip in fixed_ips or [] if ip.get("ip_address"))
 
 
 def networks(context: ProbeContext, _: Mapping[str, str]) -> Rows:
@@ -42,7 +44,10 @@ def networks(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 
 
 def subnets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """name, network, cidr, gateway, dhcp, dns (a list), pool_start, pool_end."""
+    """name, network, cidr, gateway, dhcp, dns (a list), pool_start, pool_end, and two modes.
+
+    `ra_mode` and `address_mode` are those of IPv6; None in IPv4.
+    """
     names = _names(context, "networks")
     return [
         {
@@ -54,6 +59,8 @@ def subnets(context: ProbeContext, _: Mapping[str, str]) -> Rows:
             "dns": list(subnet.dns_nameservers or []),
             "pool_start": pool["start"],
             "pool_end": pool["end"],
+            "ra_mode": subnet.ipv6_ra_mode,
+            "address_mode": subnet.ipv6_address_mode,
         }
         for subnet in _list(context, "network", "subnets")
         for pool in subnet.allocation_pools
@@ -78,19 +85,24 @@ def routers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 
 
 def ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
-    """owner, router, address, network, mac, status, security_groups, allowed_addresses, and more.
+    """name, owner, router, address, ipv6_address, addresses, network, mac, status, and more.
 
-    `router` is the name of the router that has it, if one does. Lists: `security_groups` (names),
-    `allowed_addresses` (from which it may send, besides its own). `port_security` is a boolean.
+    `router` is the name of the router that has it, if one does. `address` is its first
+    address, one of IPv4 if there is one, `ipv6_address` the first of IPv6. Lists: `addresses` (all
+    of its own), `security_groups` (names), `allowed_addresses` (from which it may send, besides its
+    own). `port_security` is a boolean.
     """
     routers_ = _names(context, "routers")
     names = _names(context, "networks")
     groups = _names(context, "security_groups")
     return [
         {
+            "name": port.name,
             "owner": port.device_owner,
             "router": routers_.get(port.device_id),
             "address": next(iter(_addresses(port.fixed_ips)), None),
+            "ipv6_address": next((a for a in _addresses(port.fixed_ips) if ":" in a), None),
+            "addresses": _addresses(port.fixed_ips),
             "network": names.get(port.network_id),
             "mac": port.mac_address,
             "status": port.status,

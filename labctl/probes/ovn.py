@@ -62,6 +62,57 @@ def router_ports(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     ]  # fmt: skip
 
 
+def router_advertisements(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """port, mac, networks, address_mode, mtu, periodic, router, router_name: the router ports that
+    advertise themselves to hosts with IPv6.
+
+    `address_mode` is what Neutron's ipv6_address_mode has become; `periodic` whether OVN advertises
+    without being asked, too. `networks` is a list.
+    """
+    return [
+        {
+            "port": port["name"],
+            "mac": port["mac"],
+            "networks": as_list(port["networks"]),
+            "address_mode": port["ipv6_ra_configs"].get("address_mode"),
+            "mtu": port["ipv6_ra_configs"].get("mtu"),
+            "periodic": port["ipv6_ra_configs"].get("send_periodic") == "true",
+            "router": router["name"],
+            "router_name": router["external_ids"].get("neutron:router_name"),
+        }
+        for router, port in _owned(
+            context, "Logical_Router name,ports,external_ids",
+            "ports", "Logical_Router_Port", "name,mac,networks,ipv6_ra_configs",
+        )
+        if port["ipv6_ra_configs"]
+    ]  # fmt: skip
+
+
+def qos(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """direction, match, priority, rate, burst, dscp, port, switch, switch_name: QoS rules.
+
+    `rate` is in kbit/s and `burst` in kbit, None where nothing is limited; `dscp` is the mark that
+    packets get, or None; `port` is the ID of the port that Neutron made the rule for.
+    """
+    return [
+        {
+            "direction": rule["direction"],
+            "match": rule["match"],
+            "priority": rule["priority"],
+            "rate": rule["bandwidth"].get("rate"),
+            "burst": rule["bandwidth"].get("burst"),
+            "dscp": rule["action"].get("dscp"),
+            "port": rule["external_ids"].get("neutron:port_id"),
+            "switch": switch["name"],
+            "switch_name": switch["external_ids"].get("neutron:network_name"),
+        }
+        for switch, rule in _owned(
+            context, "Logical_Switch name,qos_rules,external_ids",
+            "qos_rules", "QoS", "direction,match,priority,bandwidth,action,external_ids",
+        )
+    ]  # fmt: skip
+
+
 def port_bindings(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """port, type, chassis (host name), mac, tunnel_key, up: the southbound database."""
     rows = context.table("ovn-sbctl", "Chassis", "_uuid,hostname")
@@ -201,7 +252,7 @@ def port_groups(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 PROBES: dict[str, Probe] = {
     f"ovn.{probe.__name__}": probe
     for probe in (
-        nat, router_ports, port_bindings, chassis, localnet_ports, switch_ports, static_routes,
-        datapaths, dhcp_options, acls, port_groups,
+        nat, router_ports, router_advertisements, qos, port_bindings, chassis, localnet_ports,
+        switch_ports, static_routes, datapaths, dhcp_options, acls, port_groups,
     )
 }  # fmt: skip

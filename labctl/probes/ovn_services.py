@@ -4,11 +4,13 @@ Each is a command and a pure parser, as in ovn.py.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 
 from labctl.access.guest import Guest
 from labctl.access.ovsdb import Row, Rows, as_list
 from labctl.probes.context import Probe, ProbeContext, entering
+from labctl.probes.in_instance import instance_of, run_in_instance
 
 
 def _names_by_row(owners: Rows, column: str) -> Callable[[Row], list[str]]:
@@ -175,19 +177,25 @@ def dns_records(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 def _run(context: ProbeContext, arguments: Mapping[str, str], *command: str) -> str:
     """What a command prints on the node `from`, in its `namespace` if one is named.
 
-    A command that fails prints what it prints: there may be no such namespace yet.
+    `from` may be an instance where the probe allows it. A command that fails prints what it prints:
+    there may be no such namespace yet.
     """
+    if (instance := instance_of(context, arguments["from"])) is not None:
+        return run_in_instance(context, shlex.join(command), instance=instance).stdout
     guest: Guest = context.guest(arguments["from"])
     return guest.run([*entering(arguments), *command], timeout=60, check=False).stdout
 
 
 def addresses(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
-    """interface, mac, address, mtu: the IPv4 addresses on `from`, a node, in its `namespace`.
+    """interface, mac, address, scope, mtu: the addresses on `from`, a node, in its `namespace`, or
+    in an instance; of the `family` ipv4, or ipv6.
 
-    `address` has its prefix length. No row when there is no such namespace.
+    `address` has its prefix length; `scope` is `link` of a link-local one. No row when there is no
+    such namespace.
     """
+    family = "-6" if arguments.get("family") == "ipv6" else "-4"
     text = _run(context, arguments, "ip", "-o", "link", "show")
-    text += _run(context, arguments, "ip", "-o", "-4", "address", "show")
+    text += _run(context, arguments, "ip", "-o", family, "address", "show")
     links = {
         found[1]: {"mac": found[3], "mtu": found[2]}
         for found in re.finditer(
@@ -195,8 +203,15 @@ def addresses(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
         )
     }
     return [
-        {"interface": name, "address": address, **links.get(name, {"mac": None, "mtu": None})}
-        for name, address in re.findall(r"^\d+: (\S+) +inet (\S+)", text, re.MULTILINE)
+        {
+            "interface": name,
+            "address": address,
+            "scope": scope,
+            **links.get(name, {"mac": None, "mtu": None}),
+        }
+        for name, address, scope in re.findall(
+            r"^\d+: (\S+) +inet6? (\S+) .*?\bscope (\S+)", text, re.MULTILINE
+        )
     ]
 
 

@@ -1,4 +1,5 @@
-"""Probes of what the checkpoint's own commands did: how long they took, what their pings met."""
+"""Probes of what the checkpoint's own commands did: how long they took, what their pings met, how
+fast their transfers were."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -79,8 +80,46 @@ def _measure(block: str, interval: float) -> dict[str, Any]:
     return {"sent": sent, "received": received, "lost": sent - received, "longest_gap": gap}
 
 
+_COPIED = re.compile(r"^(\d+) bytes\b.*? copied, ([0-9.]+(?:e-?\d+)?) s", re.MULTILINE)
+_SHORTEST = 1e-6
+"""Seconds; what takes less is as good as at once, and has no rate."""
+
+
+def transfers(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """node, command, background, bytes, seconds, rate, share: a row for each transfer that dd told.
+
+    Read from the line `N bytes … copied, S s` that dd of coreutils or busybox prints. `rate` is in
+    bytes a second; `share` is the rate as a part of the fastest one of these rows, 1 of that
+    itself, so that a claim need not know how fast the machine is.
+    """
+    rows = [
+        {
+            "node": row["node"],
+            "command": row["command"],
+            "background": row["background"],
+            "bytes": copied,
+            "seconds": seconds,
+            "rate": round(copied / seconds),
+        }
+        for row in context.commands
+        for copied, seconds in parse_transfers(str(row["output"]))
+    ]
+    fastest = max((row["rate"] for row in rows), default=0)
+    return [{**row, "share": round(row["rate"] / fastest, 4) if fastest else None} for row in rows]
+
+
+def parse_transfers(output: str) -> list[tuple[int, float]]:
+    """(bytes, seconds) of each transfer in the output of dd."""
+    found = ((int(number), float(seconds)) for number, seconds in _COPIED.findall(output))
+    return [(number, seconds) for number, seconds in found if seconds > _SHORTEST]
+
+
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", text) is not None
 
 
-PROBES: dict[str, Probe] = {"run.commands": commands, "run.pings": pings}
+PROBES: dict[str, Probe] = {
+    "run.commands": commands,
+    "run.pings": pings,
+    "run.transfers": transfers,
+}

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from labctl.access.neighbors import NeighborMessage
 from labctl.access.packets import ArpMessage, Frame
 
 BOOLEAN = "true|false"
 _NUMBER = "[0-9]+"
+_DISCOVERY = "(router|neighbor)-(solicitation|advertisement)"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ _STATUS = "[A-Z_/]+"
 """Of Neutron and Nova: in capitals. There are many."""
 
 
+_IPV6_MODES = "slaac|dhcpv6-stateful|dhcpv6-stateless"
+
+
 _LINK_COUNTERS = (
     "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_dropped", "tx_dropped",
 )  # fmt: skip
@@ -54,10 +59,16 @@ SIGNATURES: Mapping[str, Signature] = {
         type="flat|vlan|geneve|vxlan|gre|local",
         status=_STATUS,
     ),
-    "openstack.subnets": _of("name network cidr gateway dhcp dns pool_start pool_end", "dhcp"),
+    "openstack.subnets": _of(
+        "name network cidr gateway dhcp dns pool_start pool_end ra_mode address_mode",
+        "dhcp",
+        ra_mode=_IPV6_MODES,
+        address_mode=_IPV6_MODES,
+    ),
     "openstack.routers": _of("name external_network gateway_address snat", "snat"),
     "openstack.ports": _of(
-        "owner router address network mac status security_groups allowed_addresses port_security",
+        "name owner router address ipv6_address addresses network mac status security_groups"
+        " allowed_addresses port_security",
         "port_security",
         status=_STATUS,
     ),
@@ -75,6 +86,15 @@ SIGNATURES: Mapping[str, Signature] = {
         type="snat|dnat|dnat_and_snat",
     ),
     "ovn.router_ports": _of("name mac networks router router_name"),
+    "ovn.router_advertisements": _of(
+        "port mac networks address_mode mtu periodic router router_name",
+        "periodic",
+        address_mode="slaac|dhcpv6_stateful|dhcpv6_stateless",
+    ),
+    "ovn.qos": _of(
+        "direction match priority rate burst dscp port switch switch_name",
+        direction="from-lport|to-lport",
+    ),
     "ovn.port_bindings": _of("port type chassis mac tunnel_key up", "up", type="[a-z0-9-]+"),
     "ovn.chassis": _of("name encapsulation address"),
     "ovn.localnet_ports": _of("physical_network switch switch_name tag"),
@@ -140,7 +160,10 @@ SIGNATURES: Mapping[str, Signature] = {
     ),
     "ovn.dns_records": Signature(("name", "addresses", "switches")),
     "wire.addresses": Signature(
-        ("interface", "mac", "address", "mtu"), needed=("from",), others=("namespace",)
+        ("interface", "mac", "address", "scope", "mtu"),
+        needed=("from",),
+        others=("namespace", "family"),
+        values={"family": "ipv4|ipv6", "scope": f"global|site|link|host|{_NUMBER}"},
     ),
     "wire.lookup": Signature(("name", "address"), needed=("from", "name"), others=("namespace",)),
     "wire.http": Signature(
@@ -164,6 +187,7 @@ SIGNATURES: Mapping[str, Signature] = {
     ),
     "run.commands": _of("node command background seconds exit_code output", "background"),
     "run.pings": _of("node to background sent received lost longest_gap", "background"),
+    "run.transfers": _of("node command background bytes seconds rate share", "background"),
     "wire.ping": Signature(
         ("to", "sent", "received", "answered"),
         needed=("from", "to"),
@@ -190,19 +214,28 @@ SIGNATURES: Mapping[str, Signature] = {
         tuple(field.name for field in fields(Frame)),
         values={
             "tunnel": BOOLEAN,
-            "protocol": f"icmp|tcp|udp|{_NUMBER}",
-            "kind": f"request|reply|{_NUMBER}|",
+            "protocol": f"icmp|icmp6|tcp|udp|{_NUMBER}",
+            "kind": f"request|reply|{_DISCOVERY}|{_NUMBER}|",
             "flags": "[A-Z]*",
         },
     ),
     "wire.pairs": Signature(
         ("kind", "src", "dst", "sequence", "same", "differs"),
         needed=("first", "second"),
-        values={"same": BOOLEAN, "kind": f"request|reply|{_NUMBER}|"},
+        values={"same": BOOLEAN, "kind": f"request|reply|{_DISCOVERY}|{_NUMBER}|"},
     ),
     "wire.arp": Signature(
         tuple(field.name for field in fields(ArpMessage)),
         values={"tunnel": BOOLEAN, "asks": BOOLEAN},
+    ),
+    "wire.neighbors": Signature(
+        tuple(field.name for field in fields(NeighborMessage)),
+        values={
+            "tunnel": BOOLEAN,
+            "managed": BOOLEAN,
+            "other": BOOLEAN,
+            "kind": _DISCOVERY,
+        },
     ),
 }
 """By the name of the probe."""

@@ -11,7 +11,7 @@ from labctl.access.flows import own_frames
 from labctl.access.ovsdb import Rows
 from labctl.access.packets import Frame
 from labctl.probes.context import Probe, ProbeContext, entering
-from labctl.probes.in_instance import run_in_instance
+from labctl.probes.in_instance import instance_of, run_in_instance
 
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+)(?: packets)? received")
 
@@ -30,10 +30,7 @@ def ping(context: ProbeContext, arguments: Mapping[str, str]) -> Rows:
     IP.
     """
     count = arguments.get("count", "1")
-    instances = {"instance": context.topology.instances[0]}
-    if context.topology.stack == "openstack":
-        instances |= {instance.name: instance for instance in context.topology.instances}
-    if (instance := instances.get(arguments["from"])) is not None:
+    if (instance := instance_of(context, arguments["from"])) is not None:
         command = f"ping -c {int(count)} -W 2 {shlex.quote(arguments['to'])}"
         return [
             _ping_row(arguments["to"], run_in_instance(context, command, instance=instance).stdout)
@@ -114,6 +111,16 @@ def arp(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     return [asdict(message) for message in context.arp]
 
 
+def neighbors(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """One row per message of IPv6's neighbor discovery that the checkpoint's captures saw: see
+    neighbors.NeighborMessage.
+
+    node, interface, time, tunnel; kind, src, dst, src_mac, target, mac; of a router advertisement
+    prefixes (a list), managed, other.
+    """
+    return [{**asdict(message), "prefixes": [*message.prefixes]} for message in context.neighbors]
+
+
 _COMPARED = (
     "tunnel", "tunnel_src", "tunnel_dst", "vni", "option_class", "option_data", "src_mac",
     "dst_mac", "src", "dst", "ttl", "protocol", "kind", "identifier", "sequence", "ip_id",
@@ -190,4 +197,5 @@ PROBES: dict[str, Probe] = {
     "wire.packets": packets,
     "wire.pairs": pairs,
     "wire.arp": arp,
+    "wire.neighbors": neighbors,
 }

@@ -17,14 +17,14 @@ from labctl.providers.provider import HostEnd
 
 _ETH_P_ALL = 3  # <linux/if_ether.h>: every protocol
 _SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>: the kernel tells when each frame came
-_ETHERTYPES = (b"\x08\x00", b"\x08\x06")  # IPv4, ARP
+_ETHERTYPES = (b"\x08\x00", b"\x08\x06", b"\x86\xdd")  # IPv4, ARP, IPv6
 LARGEST = 2048
 """Bytes that are kept of each frame: all of it, as the MTU of the link is 1500."""
 
 
 @contextmanager
 def listening(host_end: HostEnd) -> Iterator[list[tuple[float, bytes]]]:
-    """Collect (seconds since the epoch, frame) of all IPv4 and ARP frames while the body runs.
+    """Collect (seconds since the epoch, frame) of all IPv4, IPv6 and ARP frames meanwhile.
 
     Raises OSError when the device is not there.
     """

@@ -123,7 +123,7 @@ class EndpointFinder:
         """The node or instance of that name. Raises LabError when there is none."""
         if name in {node.name for node in self._topology.nodes}:
             return Endpoint(name, "node", "", name)
-        return self._workload(name)
+        return _with_ipv4(self._workload(name))
 
     def target(self, name: str, source: Endpoint) -> Endpoint:
         """A node, an instance, or an IPv4 address. Raises LabError when it is none of them.
@@ -136,9 +136,9 @@ class EndpointFinder:
         if name == "internet":
             name = str(INTERNET_HOST)
         try:
-            address = str(ipaddress.IPv4Address(name))
+            address = str(ipaddress.ip_address(name))
         except ValueError:
-            workload = self._workload(name)
+            workload = _with_ipv4(self._workload(name))
             if source.kind == "instance":
                 return workload
             if self._is_outside(workload):  # it has its own address on the external network
@@ -149,6 +149,10 @@ class EndpointFinder:
                     hint=tr("give it one, or walk from an instance"),
                 ) from None
             return replace(workload, address=floating, inner=workload.address)
+        if ":" in address:
+            raise _only_ipv4(
+                tr("{address} is an IPv6 address; labctl walk follows IPv4 only", address=address)
+            )
         return self._by_address(address)
 
     def _is_outside(self, workload: Endpoint) -> bool:
@@ -262,3 +266,21 @@ class EndpointFinder:
             if rule.logical == address and rule.type.startswith("dnat"):
                 return rule.external
         return ""
+
+
+def _with_ipv4(workload: Endpoint) -> Endpoint:
+    """The workload itself. Raises LabError when it has no IPv4 address."""
+    if not workload.address or ":" in workload.address:
+        raise _only_ipv4(
+            tr("{name} has no IPv4 address; labctl walk follows IPv4 only", name=workload.name)
+        )
+    return workload
+
+
+def _only_ipv4(message: str) -> LabError:
+    command = "labctl capture NODE:INTERFACE --filter 'ip6 or udp port 6081'"
+    return LabError(
+        message,
+        hint=tr("see IPv6 packets with `{command}`", command=command),
+        code=EXIT_USAGE,
+    )

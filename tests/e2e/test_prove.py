@@ -32,7 +32,7 @@ SPECS = {
         "  compute-01:\n"
         "  compute-02:\n"
         "nat: {shared: true}\n"
-        "neutron: {service_plugins: [port_forwarding], distributed_floating_ip: true}\n"
+        "neutron: {service_plugins: [port_forwarding, qos], distributed_floating_ip: true}\n"
     ),
 }
 # The one that needs least comes first, and each begins where the one before has ended.
@@ -57,6 +57,8 @@ LESSONS = {
         "provider-network",
         "distributed-floating-ip",
         "gateway-failover",
+        "qos",
+        "ipv6",
     ],
 }
 

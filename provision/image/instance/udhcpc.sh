@@ -2,7 +2,8 @@
 # shellcheck disable=SC2154 # udhcpc sets these variables
 # udhcpc's callback: address, MTU, default and classless routes (the metadata service), DNS, name.
 case $1 in bound | renew)
-    ip addr flush dev "$interface"
+    # IPv6 has addresses of its own, which no DHCP gave: one of link scope is there before the first lease.
+    ip -4 addr flush dev "$interface"
     ip addr add "$ip/$mask" dev "$interface"
     [ -n "$mtu" ] && ip link set "$interface" mtu "$mtu"
     for gateway in $router; do ip route replace default via "$gateway" dev "$interface"; done

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from labctl.access.capture import Captured
 from labctl.access.flows import own_frames
-from labctl.access.packets import Frame, Quoted
+from labctl.access.ip_layers import Quoted
+from labctl.access.packets import Frame
 from labctl.probes import ProbeContext
 from labctl.probes.wire import PROBES
 from tests.unit.fakes import FakeGuest, no_cloud, topology

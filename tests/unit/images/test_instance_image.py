@@ -97,3 +97,22 @@ def test_ping_takes_the_program_that_can_do_it(
 ) -> None:
     shown = "".join(f" [{word}]" for word in words)
     assert run_with_fakes("ping", words, tmp_path) == f"{program}{shown}\n"
+
+
+def test_the_dhcp_client_leaves_the_addresses_of_ipv6_alone(tmp_path: Path) -> None:
+    """The address of link scope is there before the lease: without it no router is asked."""
+    asked = tmp_path / "asked"
+    (tmp_path / "ip").write_text(f'#!/bin/sh\necho "$*" >>{asked}\n')
+    (tmp_path / "ip").chmod(0o755)
+    script = tmp_path / "udhcpc.sh"
+    script.write_text(UDHCPC.read_text().replace("/etc/resolv.conf", str(tmp_path / "resolv.conf")))
+    lease = {"interface": "eth0", "ip": "192.0.2.9", "mask": "24", "router": "192.0.2.1"}
+    for event in ("bound", "renew"):
+        subprocess.run(
+            ["sh", script, event],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **lease},
+            check=True,
+        )
+    calls = asked.read_text().splitlines()
+    assert [call for call in calls if "flush" in call] == ["-4 addr flush dev eth0"] * 2
+    assert calls.count("addr add 192.0.2.9/24 dev eth0") == 2

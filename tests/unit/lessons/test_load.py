@@ -149,7 +149,8 @@ def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> 
         if checkpoint.capture:
             assert not checkpoint.sets
             looks = r"ping|ip|curl|nc|getent|busybox udhcpc .*-s /bin/true|ovs-appctl dpctl/dump-.*"
-            looks += "|bridge fdb show|wget|sudo udhcpc|curl"
+            looks += "|bridge fdb show|wget|sudo udhcpc|curl|sleep"
+            looks += r"|sudo sysctl -w net\.ipv6\.conf\.eth0\.disable_ipv6=1 \S+=0"
             assert all(re.match(rf"(ip netns exec (\{{\{{.*?\}}\}}|\S+) )?({looks})( |$)", one)
                        for one in checkpoint.scripts), checkpoint.scripts  # fmt: skip
 
@@ -387,7 +388,7 @@ def test_columns_of_facts_and_claims_are_documented(lesson: Lesson) -> None:
 
             known = set(Frame.__dataclass_fields__)
         else:
-            known = set(re.findall(r"\b[a-z_]+\b", PROBES[look.probe].__doc__ or ""))
+            known = set(re.findall(r"\b[a-z0-9_]+\b", PROBES[look.probe].__doc__ or ""))
         assert columns <= known, f"{look.probe} has no {columns - known}"
 
 
@@ -477,7 +478,7 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     commands = (
         "openstack ovn-nbctl ovn-sbctl ovs-vsctl ovs-appctl ip bridge ping ssh jq abbrev"
         " curl busybox getent kill labctl-workloads"
-        " sudo wget pkill"
+        " sudo wget pkill sleep nc dd"
     )
     for command in commands.split():
         guest.stub(command, note)

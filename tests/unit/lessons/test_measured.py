@@ -15,8 +15,9 @@ from labctl.lessons.prove import Prover
 from labctl.lessons.results import CheckpointResult, LessonOutcome
 from labctl.probes import ProbeContext
 from labctl.probes.counters import parse_flows
-from labctl.probes.run import parse_pings
+from labctl.probes.run import parse_pings, parse_transfers
 from tests.documents import expect_document
+from tests.unit.fakes import FakeGuest, no_cloud, topology
 from tests.unit.lessons.bench import Bench, lesson
 
 ANSWER = "64 bytes from 192.0.2.1: icmp_seq={} ttl=64 time=0.5 ms"
@@ -74,6 +75,41 @@ def test_each_ping_of_a_script_is_a_row() -> None:
         ("192.0.2.1", 0.8), ("192.0.2.2", 2.0),
     ]  # fmt: skip
     assert list(parse_pings("echo", "no ping at all")) == []
+
+
+# -- the speed of a transfer -----------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("output", "transfers"),
+    [
+        ("32+0 records in\n32+0 records out\n"
+         "2097152 bytes (2.1 MB, 2.0 MiB) copied, 0.525 s, 4.0 MB/s\n", [(2097152, 0.525)]),
+        ("4096 bytes (4.1 kB, 4.0 KiB) copied, 3.1e-05 s, 132 MB/s", [(4096, 3.1e-05)]),
+        # busybox
+        ("2097152 bytes (2.0MB) copied, 16.250000 seconds, 126.0KB/s", [(2097152, 16.25)]),
+        ("100 bytes copied, 2 s\n900 bytes copied, 3 s\n", [(100, 2.0), (900, 3.0)]),
+        # Nothing was sent, or it was over at once: that has no rate.
+        ("0 bytes copied, 0.000000 seconds, 0B/s", []),
+        ("dd: failed to open 'x': No such file or directory", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_a_transfer_is_read(output: str, transfers: list[tuple[int, float]]) -> None:
+    assert parse_transfers(output) == transfers
+
+
+def test_a_transfer_is_told_as_a_part_of_the_fastest() -> None:
+    commands = [
+        {"node": "vm_1", "command": "dd", "background": False, "output": "800 bytes copied, 2 s"},
+        {"node": "gw", "command": "dd &", "background": True, "output": "100 bytes copied, 4 s"},
+        {"node": "gw", "command": "true", "background": False, "output": ""},
+    ]
+    context = ProbeContext(topology(), no_cloud, lambda name: FakeGuest(), commands=commands)
+    rows = PROBES["run.transfers"](context, {})
+    assert [(row["node"], row["rate"], row["share"]) for row in rows] == [
+        ("vm_1", 400, 1.0), ("gw", 25, 0.0625),
+    ]  # fmt: skip
+    nothing = ProbeContext(topology(), no_cloud, lambda name: FakeGuest(), commands=commands[2:])
+    assert PROBES["run.transfers"](nothing, {}) == []
 
 
 def test_flows_are_read_with_commas_in_parentheses() -> None:

@@ -78,7 +78,7 @@ def test_columns_are_those_of_the_docstring() -> None:
         if found:
             seen.setdefault(data["probe"], set(found[0]))
     for name, columns in seen.items():
-        promised = set(re.findall(r"\b[a-z_]+\b", PROBES[name].__doc__ or ""))
+        promised = set(re.findall(r"\b[a-z0-9_]+\b", PROBES[name].__doc__ or ""))
         assert columns <= promised, f"{name}: not documented: {columns - promised}"
         assert columns == set(SIGNATURES[name].columns), name
 
@@ -87,7 +87,7 @@ def test_every_probe_has_a_signature() -> None:
     # Lessons are checked by it: a claim about a column that there is not holds with `count: 0`.
     assert SIGNATURES.keys() == PROBES.keys()
     for name, signature in SIGNATURES.items():
-        promised = set(re.findall(r"\b[a-z_]+\b", PROBES[name].__doc__ or ""))
+        promised = set(re.findall(r"\b[a-z0-9_]+\b", PROBES[name].__doc__ or ""))
         arguments = {*signature.needed, *signature.others}
         if name != "wire.packets":
             assert {*signature.columns, *arguments} <= promised, name

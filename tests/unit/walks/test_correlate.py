@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.access.packets import Frame, Quoted, frames
+from labctl.access.ip_layers import Quoted
+from labctl.access.packets import Frame, frames
 from labctl.walks.correlate import join
 from labctl.walks.model import Joined, Names, NatRule, Point, SentProbe
 from tests.unit.walks.walks import CASES, WALKS, RecordedLab

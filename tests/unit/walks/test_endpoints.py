@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from labctl.errors import LabError
+from labctl.errors import EXIT_USAGE, LabError
 from labctl.walks import logical_network
 from labctl.walks.describe import change_of
 from labctl.walks.endpoints import EndpointFinder
@@ -47,6 +47,25 @@ def test_an_instance_on_the_external_network_is_reached_at_its_own_address(
     assert (reached.address, reached.interface, reached.inner) == ("10.0.2.50", "tap1", "")
     with pytest.raises(LabError, match="has no floating IP"):
         finder.target("db", node)
+
+
+def test_ipv6_is_refused_in_plain_words(
+    finder: EndpointFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = finder.source("network-controller")
+    with pytest.raises(LabError, match="2001:db8::1 is an IPv6 address") as refused:
+        finder.target("2001:db8::1", node)
+    assert refused.value.code == EXIT_USAGE
+    assert "labctl capture" in refused.value.hint
+    only_ipv6 = OvnPort(
+        "six", "", INSIDE, 70, ("02:00:00:00:00:70",), (), "compute-01", "", "", "", ""
+    )
+    network = LogicalNetwork((OUTSIDE, INSIDE), (only_ipv6,))
+    monkeypatch.setattr(finder, "network", network)
+    for refuse in (lambda: finder.source("six"), lambda: finder.target("six", node)):
+        with pytest.raises(LabError, match="six has no IPv4 address") as refused:
+            refuse()
+        assert refused.value.code == EXIT_USAGE
 
 
 def test_a_vlan_tag_that_is_put_on_is_told_as_one_that_was_not_there() -> None:

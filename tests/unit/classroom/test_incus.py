@@ -405,7 +405,7 @@ def test_a_frozen_machine_is_removed_as_well_as_one_that_stops_meanwhile(
     work("[amy, bob]").create()
     incus.instances["labctl-day-amy"] |= {"status_code": 110, "status": "Frozen"}
     _, engine, _ = parts("[amy, bob]")
-    amy, bob = engine.machines()
+    amy, bob = sorted(engine.machines(), key=lambda machine: machine.learner)
     incus.instances["labctl-day-bob"] |= {"status_code": 102, "status": "Stopped"}
     assert [amy.state, bob.state] == ["stopped", "running"]
     engine.delete(amy)

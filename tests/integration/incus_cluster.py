@@ -5,6 +5,7 @@ bridge, as the teacher's 10.77.0.100 does. Nothing of it reaches this machine's 
 of it dies with one process.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.virtualbox.rig import cache, key
+from tests.virtualbox.rig import cache
 
 _MEMBER = Path(__file__).with_name("incus_member.sh")
 _INIT = """#!/bin/sh
@@ -52,10 +53,10 @@ def packages() -> Path | None:
     """Where the packages of Incus are unpacked, by apt if need be; None where it is installed."""
     if Path("/usr/libexec/incus/incusd").exists() and shutil.which("dropbear"):
         return None
-    directory = cache() / f"incus-{key(['tests/integration/incus_packages.sh'])}"
+    script = Path(__file__).with_name("incus_packages.sh")
+    directory = cache() / f"incus-{hashlib.sha256(script.read_bytes()).hexdigest()[:16]}"
     if not (directory / "complete").exists():
         shutil.rmtree(directory, ignore_errors=True)
-        script = Path(__file__).with_name("incus_packages.sh")
         subprocess.run(["bash", script, directory], check=True, timeout=300)
     return directory / "root"
 

@@ -7,6 +7,7 @@ for the instances, one for the profile, and one for what is being made.
 import hashlib
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -74,6 +75,7 @@ class IncusEngine:
         self._names: dict[str, str] = {}
         self._members: dict[str, str] = {}
         self._lost: set[str] = set()
+        self._on: set[str] = set()
         self._others: set[str] = set()
         self._taken: set[int] = set()
         self._slots: dict[str, int] = {}
@@ -178,6 +180,7 @@ class IncusEngine:
         found = []
         with self._lock:
             self._lost.clear()
+            self._on.clear()
             self._others.clear()
             self._taken.clear()
             for instance in instances:
@@ -185,6 +188,7 @@ class IncusEngine:
                 learner = self._learner(instance)
                 if learner is not None:
                     machine = self._machine(instance, learner, name in made)
+                    self._on |= set() if instance["status_code"] == _STOPPED else {name}
                 elif _is_lost(instance) and name in users:
                     prefix = resource_name(self._spec.name, "x")[:-1]
                     learner = learners.get(name, name.removeprefix(prefix))
@@ -351,10 +355,12 @@ class IncusEngine:
     def delete(self, machine: Machine) -> None:
         """Stop it without asking it, and remove it."""
         name = self._name(machine)
-        try:
-            if machine.state in ("running", "building"):
-                stop = {"action": "stop", "force": True, "timeout": -1}
+        if name in self._on:
+            stop = {"action": "stop", "force": True, "timeout": -1}
+            # One that stopped meanwhile is as good; of any other the next call tells why not.
+            with suppress(IncusError):
                 self._api.change("PUT", "instances", name, "state", body=stop)
+        try:
             self._api.change("DELETE", "instances", name)
         except IncusError as error:
             if error.status != 404:

@@ -228,6 +228,8 @@ class FakeIncus:
                 return self._sync(instance)
             case "GET", ["state"]:
                 return self._sync(instance["state"])
+            case "PUT", ["state"] if instance["status_code"] == 102:
+                return self._async("The instance is already stopped")
             case "PUT", ["state"]:
                 instance |= {"status_code": 102, "status": "Stopped"}
                 return self._async()
@@ -236,7 +238,7 @@ class FakeIncus:
                     instance[key] = {**instance[key], **value}
                 return self._sync(None)
             case "DELETE", []:
-                if instance["status_code"] == 103:
+                if instance["status_code"] != 102:
                     raise RefusedError(400, "Instance is running")
                 del self.instances[path[0]]
                 return self._async()

@@ -17,6 +17,7 @@ from labctl.classroom.incus.room import require
 from labctl.classroom.incus.server import NESTING, IncusEngine
 from labctl.classroom.incus.shared import network_name, rules, taken_ports
 from labctl.classroom.load import parse_class
+from labctl.classroom.model import ClassSpec
 from labctl.classroom.registry import find as find_engine
 from labctl.classroom.work import ClassWork
 from labctl.errors import LabError
@@ -37,20 +38,32 @@ def incus(tmp_path: Path) -> Iterator[FakeIncus]:
 
 
 @pytest.fixture
-def work(incus: FakeIncus, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+def parts(
+    incus: FakeIncus, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[ClassSpec, IncusEngine, Path]]:
+    """A class of that many learners, its engine, and where its class.yaml is."""
+    assert incus.instances == {}
     home = tmp_path_factory.mktemp("laptop")
 
     def make(
         learners: str = "[amy, bob, cat, dan]", *, laptop: Path = home, name: str = "day",
         **settings: object,
-    ) -> ClassWork:  # fmt: skip
+    ) -> tuple[ClassSpec, IncusEngine, Path]:  # fmt: skip
         values = {"type": "container", "image": "tiny", **settings}
         text = (f"name: {name}\nengine: incus\nuser: lab\nlearners: {learners}\n"
                 f"incus: {yaml.safe_dump(values, default_flow_style=True)}")  # fmt: skip
         spec = parse_class(text.encode(), "class.yaml")
         remote = Remote("local", "default", sockets=(tmp_path / "socket",))
         api = IncusAPI(remote, "default", 60, sleep=lambda _: None)
-        engine = IncusEngine(spec, laptop, api, remote)
+        return spec, IncusEngine(spec, laptop, api, remote), laptop
+
+    return make
+
+
+@pytest.fixture
+def work(parts: Callable[..., tuple[ClassSpec, IncusEngine, Path]]) -> Make:
+    def make(learners: str = "[amy, bob, cat, dan]", **settings: object) -> ClassWork:
+        spec, engine, laptop = parts(learners, **settings)
         return ClassWork(spec, engine, laptop, lambda _: None, sleep=lambda _: None)
 
     return make
@@ -193,22 +206,18 @@ def test_a_machine_that_fails_stops_nobody_and_is_replaced(incus: FakeIncus, wor
     assert places(work())["bob"].endswith(":22002")
 
 
-def test_what_another_labctl_is_making_is_waited_for(incus: FakeIncus, work: Make) -> None:
+def test_what_another_labctl_is_making_is_waited_for(
+    incus: FakeIncus, work: Make, parts: Callable[..., tuple[ClassSpec, IncusEngine, Path]]
+) -> None:
     work().create()
     amy = incus.instances["labctl-day-amy"]
     amy |= {"status_code": 102, "last_used_at": LONG_AGO}
     incus.running = [{"resources": {"instances": ["/1.0/instances/labctl-day-amy"]}}]
     before = len(incus.changes)
-    outcome = work()
-    seen = [machine.state for machine in _engine(outcome).machines() if machine.learner == "amy"]
+    _, engine, _ = parts()
+    seen = [machine.state for machine in engine.machines() if machine.learner == "amy"]
     assert seen == ["building"]
     assert incus.changes[before:] == []
-
-
-def _engine(work: ClassWork) -> IncusEngine:
-    engine = vars(work)["_engine"]
-    assert isinstance(engine, IncusEngine)
-    return engine
 
 
 def test_somebody_elses_instance_of_that_name_is_left_alone(incus: FakeIncus, work: Make) -> None:
@@ -388,6 +397,21 @@ def test_a_server_that_is_starting_is_asked_again_and_one_that_fails_is_not(
     with pytest.raises(IncusError, match="Incus answered 500: daemon is starting up"):
         work("[amy]").create()
     assert incus.busy == []
+
+
+def test_a_frozen_machine_is_removed_as_well_as_one_that_stops_meanwhile(
+    incus: FakeIncus, work: Make, parts: Callable[..., tuple[ClassSpec, IncusEngine, Path]]
+) -> None:
+    work("[amy, bob]").create()
+    incus.instances["labctl-day-amy"] |= {"status_code": 110, "status": "Frozen"}
+    _, engine, _ = parts("[amy, bob]")
+    amy, bob = sorted(engine.machines(), key=lambda machine: machine.learner)
+    incus.instances["labctl-day-bob"] |= {"status_code": 102, "status": "Stopped"}
+    assert [amy.state, bob.state] == ["stopped", "running"]
+    engine.delete(amy)
+    engine.delete(bob)
+    engine.delete(bob)
+    assert incus.instances == {}
 
 
 def test_the_end_of_the_class_is_in_the_labels(incus: FakeIncus, work: Make) -> None:

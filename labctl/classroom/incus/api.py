@@ -264,7 +264,7 @@ class _SocketAdapter(HTTPAdapter):
         class Connection(HTTPConnection):
             def _new_conn(self) -> socket.socket:
                 assert sys.platform != "win32", "there is no local server of Incus"
-                connection = socket.socket(socket.AF_UNIX)
+                connection = socket.socket(socket.AddressFamily["AF_UNIX"])
                 try:
                     if isinstance(self.timeout, int | float):
                         connection.settimeout(self.timeout)

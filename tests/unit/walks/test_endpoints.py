@@ -1,6 +1,7 @@
 """Who can be walked to: an instance on the external network has an address there of its own."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -62,7 +63,10 @@ def test_ipv6_is_refused_in_plain_words(
     )
     network = LogicalNetwork((OUTSIDE, INSIDE), (only_ipv6,))
     monkeypatch.setattr(finder, "network", network)
-    for refuse in (lambda: finder.source("six"), lambda: finder.target("six", node)):
+    refusals: tuple[Callable[[], object], ...] = (
+        lambda: finder.source("six"), lambda: finder.target("six", node)
+    )  # fmt: skip
+    for refuse in refusals:
         with pytest.raises(LabError, match="six has no IPv4 address") as refused:
             refuse()
         assert refused.value.code == EXIT_USAGE

@@ -35,7 +35,7 @@ def make(target: Path, mirror: str) -> None:
             subprocess.run(
                 [*DIES_WITH_LABCTL, "env", "-C", images.root, "bash",
                  provision / "image" / "box" / "enter.sh", lower, area.name, provision,
-                 SCRIPT.name, *words],
+                 f"box/{SCRIPT.name}", *words],
                 check=True,
             )  # fmt: skip
 

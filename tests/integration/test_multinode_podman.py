@@ -29,7 +29,9 @@ def container(require: Callable[..., None], tmp_path: Path) -> Iterator[int]:
 
 
 def _children(process: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [
+        int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]
 
 
 def test_a_command_runs_in_the_node(container: int, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def pip_install(machine: str) -> list[str]:
     platforms = [word for name in (*names, f"manylinux2014_{machine}")
                  for word in ("--platform", name)]  # fmt: skip
     return [
-        sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps",
+        sys.executable, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-deps",
         "--require-hashes", "--only-binary", ":all:", "--implementation", "cp",
         "--python-version", PYTHON, "--no-compile", *platforms,
     ]  # fmt: skip

@@ -63,6 +63,8 @@ def plain(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value)) if value else str(None)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # a lesson that says 1 means 1.0, too
     return str(value)
 
 

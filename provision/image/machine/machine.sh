@@ -16,11 +16,11 @@ apt-get install -qy --no-install-recommends -o Dpkg::Options::=--force-confold "
 bash "$PROVISION/12-quiet.sh" # again, for what these packages enabled
 
 say "labctl and its libraries"
-python3 -m venv --without-pip /opt/labctl/venv
+python3 -I -m venv --without-pip /opt/labctl/venv
 cp -r /run/in/site/. "$(echo /opt/labctl/venv/lib/python3.*/site-packages)/"
 put labctl /opt/labctl/venv/bin/labctl 755
 ln -sfn /opt/labctl/venv/bin/labctl /usr/local/bin/labctl
-python3 -m compileall -q -j 0 /opt/labctl/venv/lib || : # a library may bring files of other Pythons
+python3 -I -m compileall -q -j 0 /opt/labctl/venv/lib || : # a library may bring files of other Pythons
 /usr/local/bin/labctl --version
 
 # Vagrant's user has a password and a key that everybody knows.

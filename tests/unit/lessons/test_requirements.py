@@ -103,7 +103,7 @@ def test_slips_are_told_at_their_lines(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(shown) == [
         "5: requires.computes: must not be less than 1",
         "5: requires.gateway: unknown key; did you mean gateways?",
-        "5: requires.service_plugins[0]: must be port_forwarding, qos, trunk or dns",
+        "5: requires.service_plugins[0]: must be port_forwarding, qos, trunk, dns or log",
     ]
 
 

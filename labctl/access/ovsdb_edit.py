@@ -87,6 +87,7 @@ def plan_set(
     """Set columns of the rows of a table that are `wanted`; None if there is none.
 
     The value for a column that holds a map is a mapping of the keys to be set; None takes one away.
+    None as the value empties a column.
     Raises LabError for a column that the table does not have, or that takes no such value.
     """
     schema = _schema(guest, database)
@@ -214,7 +215,7 @@ def _set_keys(table: str, uuid: str, column: str, values: Mapping[str, Any]) -> 
 def _encoded(type: Any, value: Any) -> Any:
     """A value of a lesson as the database takes it for a column of that type."""
     if value is None:
-        return ["set", []]
+        return ["map" if isinstance(type, dict) and "value" in type else "set", []]
     kind = type if isinstance(type, str) else type["key"]
     kind = kind if isinstance(kind, str) else kind["type"]
     try:

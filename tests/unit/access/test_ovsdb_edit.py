@@ -63,6 +63,21 @@ def test_a_key_that_somebody_else_wrote_meanwhile_is_let_be() -> None:
     }  # fmt: skip
 
 
+def test_a_map_is_emptied_as_a_map_and_comes_back_whole() -> None:
+    """A server refuses the empty set for it (RFC 7047, 5.1)."""
+    node = Database()
+    change = plan_set(
+        node, "Open_vSwitch", "Interface", lambda _: True, {"external_ids": None, "name": None}
+    )
+    assert change is not None
+    assert [operation["row"] for operation in change.do] == [
+        {"external_ids": ["map", []]}, {"name": ["set", []]},
+    ]  # fmt: skip
+    assert change.undo[0]["row"] == {
+        "external_ids": ["map", [["iface-id", "sw0-b"], ["netns", "sw0-b"]]]
+    }
+
+
 def test_a_key_that_does_not_come_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABCTL_LANG", "en")
     node = Database()

@@ -600,6 +600,11 @@ def test_filling_goes_into_lists_and_mappings() -> None:
         (4, {"at_most": 3}, False),
         (None, {"at_most": 3}, False),
         ("few", {"at_most": 3}, False),
+        # a whole number is one, however a probe has it
+        (1.0, 1, True),
+        (1, 1.0, True),
+        (1.5, 1, False),
+        ([1.0, 2], "1, 2", True),
         # all of them must hold
         (5, {"at_least": 3, "not": 5}, False),
         (4, {"at_least": 3, "not": 5}, True),

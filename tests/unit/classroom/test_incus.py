@@ -420,8 +420,9 @@ def test_the_end_of_the_class_is_in_the_labels(incus: FakeIncus, work: Make) -> 
     end, outcome = work().extend("2h", datetime(2027, 3, 5, tzinfo=UTC))
     assert outcome.failed == {}
     assert work().end() == end
+    assert end == datetime(2027, 3, 5, 2, tzinfo=UTC)  # told in the zone of the teacher
     assert {each["config"]["user.labctl-ends"] for each in incus.instances.values()} == {
-        "2027-03-05T02:00:00+00:00"
+        end.isoformat()
     }
     incus.lost = {"m2"}
     _, outcome = work().extend("3h", datetime(2027, 3, 5, tzinfo=UTC))

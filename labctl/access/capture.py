@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from labctl.access.guest import Guest, GuestError
-from labctl.access.neighbors import NeighborMessage, neighbor_messages
+from labctl.access.neighbors import NeighborMessage, neighbor_message
 from labctl.access.ovsdb import Rows
-from labctl.access.packets import ArpMessage, Frame, arp_messages, frames
+from labctl.access.packets import ArpMessage, Frame, arp_message, decode, ethernet_frames
 from labctl.i18n import tr
 
 _LIMIT = 300
@@ -78,21 +78,21 @@ def capturing(
     captured.windows = {(tap.node, tap.interface): window for tap, window in windows.items()}
     if contents is not None:
         contents.update(files)
-    collected = [
-        frame for tap, pcap in files.items() for frame in frames(pcap, tap.node, tap.interface)
-    ]
+    collected: list[Frame] = []
+    asked: list[ArpMessage] = []
+    discovered: list[NeighborMessage] = []
+    for tap, pcap in files.items():
+        # To decode a frame is what takes the time: it is done once for all that is looked for.
+        for seconds, outer in ethernet_frames(pcap, tap.node, tap.interface):
+            place = (tap.node, tap.interface, seconds, outer)
+            if (frame := decode(*place)) is not None:
+                collected.append(frame)
+            if (message := arp_message(*place)) is not None:
+                asked.append(message)
+            if (discovery := neighbor_message(*place)) is not None:
+                discovered.append(discovery)
     captured += sorted(collected, key=lambda frame: frame.time)
-    asked = [
-        message
-        for tap, pcap in files.items()
-        for message in arp_messages(pcap, tap.node, tap.interface, tunnelled=True)
-    ]
     captured.arp = sorted(asked, key=lambda message: message.time)
-    discovered = [
-        message
-        for tap, pcap in files.items()
-        for message in neighbor_messages(pcap, tap.node, tap.interface)
-    ]
     captured.neighbors = sorted(discovered, key=lambda message: message.time)
 
 

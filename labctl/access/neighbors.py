@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labctl.access.packets import ethernet_frames
-
 NeighborKind = Literal[
     "router-solicitation", "router-advertisement", "neighbor-solicitation", "neighbor-advertisement"
 ]
@@ -42,13 +40,8 @@ class NeighborMessage:
     """Of a router advertisement: other settings are had by DHCPv6 (flag O)."""
 
 
-def neighbor_messages(pcap: bytes, node: str, interface: str) -> list[NeighborMessage]:
-    """The messages of a capture file, bare and in tunnels, in its order.
-
-    Raises LabError as `packets.frames`.
-    """
-    if not pcap:
-        return []
+def neighbor_message(node: str, interface: str, time: float, outer: Any) -> NeighborMessage | None:
+    """The message in a frame of scapy's, bare or in a tunnel; None without one."""
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.inet6 import (
         ICMPv6ND_NA,
@@ -65,34 +58,29 @@ def neighbor_messages(pcap: bytes, node: str, interface: str) -> list[NeighborMe
         ICMPv6ND_NS: "neighbor-solicitation",
         ICMPv6ND_NA: "neighbor-advertisement",
     }
-    messages = []
-    for seconds, outer in ethernet_frames(pcap, node, interface):
-        frame = outer[GENEVE].payload if GENEVE in outer else outer
-        if not isinstance(frame, Ether) or IPv6 not in frame:
-            continue
-        packet = frame[IPv6]
-        message = packet.payload
-        if (kind := kinds.get(type(message))) is None:
-            continue
-        advertisement = message if kind == "router-advertisement" else None
-        messages.append(
-            NeighborMessage(
-                node=node,
-                interface=interface,
-                time=seconds,
-                tunnel=GENEVE in outer,
-                kind=kind,
-                src=packet.src,
-                dst=packet.dst,
-                src_mac=frame.src,
-                target=getattr(message, "tgt", None),
-                mac=next(_macs(message), None),
-                prefixes=tuple(_prefixes(message)),
-                managed=bool(advertisement.M) if advertisement is not None else None,
-                other=bool(advertisement.O) if advertisement is not None else None,
-            )
-        )
-    return messages
+    frame = outer[GENEVE].payload if GENEVE in outer else outer
+    if not isinstance(frame, Ether) or IPv6 not in frame:
+        return None
+    packet = frame[IPv6]
+    message = packet.payload
+    if (kind := kinds.get(type(message))) is None:
+        return None
+    advertisement = message if kind == "router-advertisement" else None
+    return NeighborMessage(
+        node=node,
+        interface=interface,
+        time=time,
+        tunnel=GENEVE in outer,
+        kind=kind,
+        src=packet.src,
+        dst=packet.dst,
+        src_mac=frame.src,
+        target=getattr(message, "tgt", None),
+        mac=next(_macs(message), None),
+        prefixes=tuple(_prefixes(message)),
+        managed=bool(advertisement.M) if advertisement is not None else None,
+        other=bool(advertisement.O) if advertisement is not None else None,
+    )
 
 
 def _options(message: Any) -> Iterator[Any]:

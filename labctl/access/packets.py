@@ -171,8 +171,6 @@ def frames(pcap: bytes, node: str, interface: str) -> list[Frame]:
     Of a file that is cut off in the middle of a packet, the packets before it are returned. Raises
     LabError when it is not a capture of Ethernet frames.
     """
-    if len(pcap) < _FILE_HEADER:
-        return []
     decoded = (
         decode(node, interface, seconds, outer)
         for seconds, outer in ethernet_frames(pcap, node, interface)
@@ -208,29 +206,30 @@ def identity(frame: Frame) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def arp_messages(
-    pcap: bytes, node: str, interface: str, *, tunnelled: bool = False
-) -> list[ArpMessage]:
-    """The ARP messages of a capture file for IPv4, in its order.
+def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
+    """The ARP messages of a capture file for IPv4, in its order, without those inside a tunnel.
 
-    Those inside a tunnel are left out unless `tunnelled`. Raises LabError as `frames`.
+    Raises LabError as `frames`.
     """
-    if len(pcap) < _FILE_HEADER:
-        return []
+    decoded = (
+        arp_message(node, interface, seconds, outer)
+        for seconds, outer in ethernet_frames(pcap, node, interface)
+    )
+    return [message for message in decoded if message is not None and not message.tunnel]
+
+
+def arp_message(node: str, interface: str, time: float, outer: Any) -> ArpMessage | None:
+    """The ARP message for IPv4 in a frame of scapy's, bare or in a tunnel; None without one."""
     from scapy.contrib.geneve import GENEVE
     from scapy.layers.l2 import ARP
 
     asks = {1: True, 2: False}  # RFC 826: request, reply
-    return [
-        ArpMessage(
-            node, interface, seconds, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst,
-            GENEVE in frame,
-        )
-        for seconds, frame in ethernet_frames(pcap, node, interface)
-        if (tunnelled or GENEVE not in frame)
-        and (arp := frame.getlayer(ARP)) is not None
-        and (arp.ptype, arp.op in asks) == (0x0800, True)
-    ]  # fmt: skip
+    arp = outer.getlayer(ARP)
+    if arp is None or arp.ptype != 0x0800 or arp.op not in asks:
+        return None
+    return ArpMessage(
+        node, interface, time, asks[arp.op], arp.psrc, arp.hwsrc.lower(), arp.pdst, GENEVE in outer
+    )
 
 
 def ethernet(data: bytes) -> Any:
@@ -247,7 +246,12 @@ def ethernet(data: bytes) -> Any:
 
 
 def ethernet_frames(pcap: bytes, node: str, interface: str) -> Iterator[tuple[float, Any]]:
-    """(seconds since the epoch, frame) of a capture file. Raises LabError."""
+    """(seconds since the epoch, frame) of a capture file; none if not even its header is whole.
+
+    Raises LabError.
+    """
+    if len(pcap) < _FILE_HEADER:
+        return
     from scapy.utils import RawPcapReader
 
     if int.from_bytes(pcap[:4]) not in _MAGIC:

@@ -11,9 +11,16 @@ import pytest
 
 from labctl.access.flows import own_frames
 from labctl.access.ip_layers import PAYLOAD, Quoted
-from labctl.access.neighbors import NeighborMessage, neighbor_messages
+from labctl.access.neighbors import NeighborMessage, neighbor_message
 from labctl.access.packet_lines import describe
-from labctl.access.packets import Frame, exchange, frames, identity, sighting
+from labctl.access.packets import (
+    Frame,
+    ethernet_frames,
+    exchange,
+    frames,
+    identity,
+    sighting,
+)
 from labctl.access.pcapng import Packet
 from labctl.probes import ProbeContext
 from labctl.probes.wire import PROBES
@@ -43,6 +50,14 @@ def echo(kind: int, data: bytes = b"", identifier: int = 7, sequence: int = 3) -
 
 def framed(packet: bytes) -> bytes:
     return MACS + IPV6_TYPE + packet
+
+
+def neighbor_messages(content: bytes, node: str, interface: str) -> list[NeighborMessage]:
+    decoded = (
+        neighbor_message(node, interface, seconds, outer)
+        for seconds, outer in ethernet_frames(content, node, interface)
+    )
+    return [message for message in decoded if message is not None]
 
 
 def only(*wire: bytes) -> Frame:

@@ -7,7 +7,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from labctl.access.capture import Captured, Tap, capturing
-from labctl.access.packets import arp_messages
+from labctl.access.packets import arp_message, arp_messages, ethernet_frames
 from labctl.lessons.model import PROBES
 from labctl.probes import ProbeContext
 from labctl.providers.host_capture import pcap
@@ -25,7 +25,11 @@ CONTENT = pcap([(100.0, bytes(OUTER / GENEVE() / ASKS)), (101.0, bytes(ANSWERS))
 
 
 def test_one_row_for_each_message() -> None:
-    messages = arp_messages(CONTENT, "compute-01", "eth1", tunnelled=True)
+    decoded = [
+        arp_message("compute-01", "eth1", seconds, outer)
+        for seconds, outer in ethernet_frames(CONTENT, "compute-01", "eth1")
+    ]
+    messages = [message for message in decoded if message is not None]
     context = ProbeContext(topology(), no_cloud, lambda name: FakeGuest(), arp=messages)
     at = {"node": "compute-01", "interface": "eth1"}
     assert PROBES["wire.arp"](context, {}) == [

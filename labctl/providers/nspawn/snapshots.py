@@ -11,7 +11,7 @@ from typing import Any
 from labctl.engine.wait import wait_until
 from labctl.i18n import tr
 from labctl.providers.nspawn import overlay, thaw
-from labctl.providers.nspawn.thaw import in_one_of, state, stopped_in
+from labctl.providers.nspawn.thaw import processes_in, state, stopped_in
 from labctl.run import run_at_exit
 from labctl.state import LabState
 from labctl.topology import Node, Topology
@@ -86,9 +86,7 @@ def _stop(spaces: set[str]) -> None:
     """Stop all processes in these PID namespaces, also those that are started meanwhile."""
     stopped: set[int] = set()
     while True:
-        pids = {
-            pid for link in Path("/proc").glob("[0-9]*") if in_one_of(spaces, pid := int(link.name))
-        }
+        pids = set(processes_in(spaces))
         if pids <= stopped:
             return
         for pid in pids - stopped:

@@ -20,20 +20,19 @@ from pathlib import Path
 _TRIES, _PAUSE = 100, 0.02
 
 
-def stopped_in(spaces: set[str]) -> Iterator[int]:
-    """The process IDs of all processes in these namespaces that a signal has stopped."""
+def processes_in(spaces: set[str]) -> Iterator[int]:
+    """The process IDs of all processes in these namespaces."""
     for place in Path("/proc").glob("[0-9]*"):
-        pid = int(place.name)
-        if in_one_of(spaces, pid) and state(pid) == "T":
-            yield pid
+        try:
+            if str((place / "ns/pid").readlink()) in spaces:
+                yield int(place.name)
+        except OSError:
+            continue  # it is gone
 
 
-def in_one_of(spaces: set[str], pid: int) -> bool:
-    """Whether a process is in one of these namespaces; False if it is gone."""
-    try:
-        return str(Path(f"/proc/{pid}/ns/pid").readlink()) in spaces
-    except OSError:
-        return False
+def stopped_in(spaces: set[str]) -> Iterator[int]:
+    """Those of them that a signal has stopped."""
+    return (pid for pid in processes_in(spaces) if state(pid) == "T")
 
 
 def state(pid: int) -> str:

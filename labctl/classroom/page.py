@@ -25,8 +25,7 @@ from labctl.errors import LabError
 from labctl.i18n import current_language, tr
 from labctl.page.events import send_feed
 from labctl.page.feed import Feed
-from labctl.page.serve import ADDRESS, address_of, guarded, listen, open_browser
-from labctl.page.tokens import Tokens
+from labctl.page.serve import guarded, offered
 
 VERB = "labctl class open"
 _LOOK = 0.3
@@ -130,16 +129,6 @@ def serve(
 
     `browser`: open it in the user's browser. Raises LabError.
     """
-    listener = listen(port)
-    port = listener.getsockname()[1]
-    address, tokens = f"{address_of(ADDRESS, port)}?token=", Tokens()
-    ready(address + tokens.token)
-    if browser:
-        open_browser(address + tokens.for_one_use())
-    try:
-        server, _ = guarded(page.application(), port, tokens=tokens, verb=VERB)
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has ended in order, and repeats the signal
-        return
-    finally:
-        listener.close()
+    with offered(port, ready=ready, browser=browser) as offer:
+        server, _ = guarded(page.application(), offer.port, tokens=offer.tokens, verb=VERB)
+        server.run(sockets=[offer.listener])

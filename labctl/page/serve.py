@@ -6,7 +6,9 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +76,44 @@ def address_of(host: str, port: int, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def open_browser(address: str) -> None:
-    """Open the user's browser, while the server begins: its listener queues the connection."""
-    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+@dataclass(frozen=True)
+class Offer:
+    """A page whose address was told, and whose server is yet to run."""
+
+    listener: socket.socket
+    port: int
+    address: str
+    """Without its token."""
+    tokens: Tokens
+
+
+@contextmanager
+def offered(
+    port: int,
+    host: str = ADDRESS,
+    *,
+    tls: bool = False,
+    ready: Callable[[str], None],
+    browser: bool = False,
+) -> Iterator[Offer]:
+    """Listen, and call `ready` with the address; the body runs the server, until Ctrl-C ends it.
+
+    `browser`: open the page in the user's browser. Raises LabError.
+    """
+    listener = listen(port, host)
+    port = listener.getsockname()[1]
+    address, tokens = address_of(host, port, tls=tls), Tokens()
+    ready(f"{address}?token={tokens.token}")
+    if browser:
+        # The listener queues the browser's connection until the server runs.
+        once = f"{address}?token={tokens.for_one_use()}"
+        threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
+    try:
+        yield Offer(listener, port, address, tokens)
+    except KeyboardInterrupt:  # uvicorn has ended in order, and repeats the signal
+        return
+    finally:
+        listener.close()
 
 
 def server_of(
@@ -149,20 +186,10 @@ def serve(
     `browser`: open the page in the user's browser.
     Raises LabError.
     """
-    listener = listen(port, ADDRESS if tls is None else tls.address)
-    port = listener.getsockname()[1]
-    plain = address_of(ADDRESS if tls is None else tls.address, port, tls=tls is not None)
-    address, tokens = f"{plain}?token=", Tokens()
-    ready(address + tokens.token)
-    if browser:
-        open_browser(address + tokens.for_one_use())
-    try:
+    host = ADDRESS if tls is None else tls.address
+    with offered(port, host, tls=tls is not None, ready=ready, browser=browser) as offer:
         from labctl.page.app import Page
 
-        server, _ = server_of(Page(file, command), port, tls, tokens)
-        with noted(LabState(file.absolute().parent), plain, tokens.identifier):
-            server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has ended in order, and repeats the signal
-        return
-    finally:
-        listener.close()
+        server, _ = server_of(Page(file, command), offer.port, tls, offer.tokens)
+        with noted(LabState(file.absolute().parent), offer.address, offer.tokens.identifier):
+            server.run(sockets=[offer.listener])

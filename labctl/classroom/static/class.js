@@ -1,4 +1,6 @@
 // The teacher's page. What comes from a learner's machine is only ever shown as text (textContent).
+import { follow } from "/static/stream.js";
+
 const words = JSON.parse(document.body.dataset.words);
 const heads = JSON.parse(document.body.dataset.heads);
 const asked = document.getElementById("asked");
@@ -6,8 +8,6 @@ const notes = document.getElementById("notes");
 const table = document.querySelector("table");
 const body = document.querySelector("tbody");
 const SIGNS = { ok: "✓", stuck: "!", bad: "✗" };
-const PING_MS = 15000;
-const PONG_MS = 10000;
 
 function cell(text, head, name) {
   const made = document.createElement("td");
@@ -51,32 +51,11 @@ function show(message) {
   }
 }
 
-let waits = 250;
-let waiting = 0;
-let socket;
-
-function follow() {
-  clearTimeout(waiting);
-  waiting = 0;
-  socket = new WebSocket(`${location.origin.replace("http", "ws")}/events`);
-  socket.onopen = () => { waits = 250; };
-  socket.onmessage = ({ data }) => {
-    const message = JSON.parse(data);
-    if (message.kind === "class") show(message);
-    else { clearTimeout(waiting); waiting = 0; }
-  };
-  socket.onclose = () => {
+follow({
+  told: show,
+  lost: () => {
     asked.classList.add("lost");
     asked.textContent = words.lost;
-    setTimeout(follow, waits);
-    waits = Math.min(waits * 2, 5000);
-  };
-}
-
-// A browser does not notice that a connection is dead: it is asked.
-setInterval(() => {
-  if (socket.readyState !== WebSocket.OPEN || waiting) return;
-  socket.send("ping");
-  waiting = setTimeout(() => socket.close(), PONG_MS);
-}, PING_MS);
-follow();
+  },
+  patience: 10000,
+});

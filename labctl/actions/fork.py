@@ -13,14 +13,18 @@ import yaml
 
 from labctl.actions.destroy import destroy
 from labctl.actions.held import held
-from labctl.actions.renew import copied_manifest, identities, start_renewed
+from labctl.actions.renew import (
+    copied_manifest,
+    identities,
+    stage_renewed,
+    start_renewed,
+)
 from labctl.caller import acting_as_caller
 from labctl.engine.events import Event
 from labctl.engine.steps import Step, StepContext
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.snapshots.renewal import renew
 from labctl.snapshots.restore import check_files
 from labctl.snapshots.store import Manifest, SnapshotStore
 from labctl.spec.load import LabSpec, parse_spec
@@ -175,11 +179,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
 
     def copy(node: Node) -> Callable[[StepContext], None]:
         def work(context: StepContext) -> None:
-            new.state.node(node.name).mkdir(parents=True, exist_ok=True)
-            disks.stage(node, manifest.name, directory)
-            context.progress(tr("new passwords and keys"))
-            staged = new.state.node_files(node.name).staged
-            renew(staged, before[node.name], after[node.name])
+            stage_renewed(context, new, node, manifest.name, directory, before, after)
 
         return work
 

@@ -2,14 +2,14 @@
 
 As `fork` does it beside: the disks of a snapshot are unpacked, renewed while nobody reaches them,
 and become the nodes'. A machine image holds a lab with the first part of this begun
-(images/golden.py), so that each machine made of it goes on with it at its first boot.
+(actions/class_image.py), so that each machine made of it goes on with it at its first boot.
 """
 
 import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -33,6 +33,7 @@ from labctl.snapshots.restore import check_files, require_of_this_lab
 from labctl.snapshots.save import remove, save
 from labctl.snapshots.store import BASE, Manifest, SnapshotStore, checked_name
 from labctl.state import LabState, Secrets, not_ours, secrets_in, write_atomic
+from labctl.topology import Node
 
 Phase = Literal["files", "snapshots", "start"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -163,32 +164,48 @@ def _disk_steps(
     lab: Lab, manifest: Manifest, old: Secrets, new: Secrets, needs: tuple[str, ...]
 ) -> list[Step]:
     directory = SnapshotStore(lab.state).directory(manifest.name)
-    disks = lab.provider.snapshots
     before, after = identities(lab, old), identities(lab, new)
 
     def check(context: StepContext) -> None:
         check_files(lab, manifest, context)
 
     def make(context: StepContext) -> None:
-        def work(name: str) -> None:
-            node = lab.topology.node(name)
-            files = lab.state.node_files(name)
-            files.directory.mkdir(parents=True, exist_ok=True)
-            disks.stage(node, manifest.name, directory)
-            renew_disk(files.staged, before[name], after[name])
-            if files.upper.is_dir():  # it would be moved along
-                forget_live_snapshots(files.upper)
+        def work(node: Node) -> None:
+            stage_renewed(context, lab, node, manifest.name, directory, before, after)
+            upper = lab.state.node_files(node.name).upper
+            if upper.is_dir():  # it would be moved along
+                forget_live_snapshots(upper)
 
-        lab.on_each_node(lambda node: work(node.name), context)
+        lab.on_each_node(work, context)
 
     def take(context: StepContext) -> None:
-        lab.on_each_node(lambda node: disks.restore(node, manifest.name), context)
+        lab.on_each_node(lambda node: lab.provider.snapshots.restore(node, manifest.name), context)
 
     return [
         Step("check", tr("check the snapshot"), check, needs),
         Step("renew", tr("files, with passwords and keys of their own"), make, ("check",)),
         Step("files", tr("files of all nodes"), take, ("renew",)),
     ]
+
+
+def stage_renewed(
+    context: StepContext,
+    lab: Lab,
+    node: Node,
+    snapshot: str,
+    directory: Path,
+    before: Mapping[str, NodeIdentity],
+    after: Mapping[str, NodeIdentity],
+) -> None:
+    """Unpack a node's files of the snapshot in `directory`; renew them before anybody gets there.
+
+    `before` is what they hold, `after` what they are to hold: {node: identity}. Raises LabError.
+    """
+    files = lab.state.node_files(node.name)
+    files.directory.mkdir(parents=True, exist_ok=True)
+    lab.provider.snapshots.stage(node, snapshot, directory)
+    context.progress(tr("new passwords and keys"))
+    renew_disk(files.staged, before[node.name], after[node.name])
 
 
 def identities(lab: Lab, secrets: Secrets | None = None) -> dict[str, NodeIdentity]:

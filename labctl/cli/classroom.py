@@ -27,6 +27,9 @@ class_app = typer.Typer(
 _DEFAULT = Path("class.yaml")
 ClassFile = Annotated[Path, typer.Option("-f", "--file", help="The class to work on.")]
 LearnerName = Annotated[str, typer.Argument(metavar="LEARNER", help="A learner of class.yaml.")]
+Stuck = Annotated[
+    int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
+]
 
 
 @class_app.command("init")
@@ -95,9 +98,7 @@ def class_status(
     every: Annotated[
         int, typer.Option(min=5, max=3600, help="Seconds between two looks of --watch.")
     ] = 15,
-    stuck: Annotated[
-        int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
-    ] = 15,
+    stuck: Stuck = 15,
     file: ClassFile = _DEFAULT,
     json: Json = False,
 ) -> None:
@@ -134,9 +135,7 @@ def class_open(
     every: Annotated[
         int, typer.Option(min=5, max=3600, help="Seconds between two looks at the class.")
     ] = 15,
-    stuck: Annotated[
-        int, typer.Option(min=1, max=1440, help="Minutes at one checkpoint that are too many.")
-    ] = 15,
+    stuck: Stuck = 15,
     file: ClassFile = _DEFAULT,
 ) -> None:
     """The class on a page of your browser, on this machine only: what `status --watch` tells."""

@@ -20,6 +20,7 @@ from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.baked import (
     DIES_WITH_LABCTL,
+    BakedImage,
     ImageCache,
     exclusive,
     make_cache,
@@ -91,6 +92,16 @@ class BoxSystem:
         with exclusive(self.cache / "lock", progress):
             yield
 
+    def image(self) -> BakedImage:
+        """The baked image, after `make_image`. Raises LabError."""
+        image = self._images.find()
+        if image is None:
+            raise LabError(
+                tr("the baked image was deleted while the box was made"),
+                hint=tr("run the same command again"),
+            )
+        return image
+
     def make_image(self, context: StepContext) -> None:
         """Have the baked image below."""
         self._images.build(log=self.log, progress=context.progress, cancel=context.cancelled)
@@ -122,12 +133,7 @@ class BoxSystem:
         `timeout` is in seconds of this machine's own programs; layers `above` this one are below
         the cache as all are. Raises LabError, Cancelled.
         """
-        image = self._images.find()
-        if image is None:
-            raise LabError(
-                tr("the baked image was deleted while the box was made"),
-                hint=tr("run the same command again"),
-            )
+        image = self.image()
         layers = [*above, *([self.layer / "root"] if self.exists() else []), *image.layers]
         root = self._images.root
         lower = ":".join(str(layer.relative_to(root)) for layer in layers)

@@ -14,7 +14,6 @@ from labctl.assets import PACKAGE, assets
 from labctl.engine.events import Event, EventBus, Note
 from labctl.engine.steps import Step, StepContext, run_steps
 from labctl.engine.timings import Timings
-from labctl.errors import LabError
 from labctl.i18n import tr
 from labctl.images.baked import ImageCache, require_space
 from labctl.images.box import DISK_SCRIPT, BoxSystem
@@ -122,13 +121,7 @@ class MachineBuilder:
 
     def _layers(self) -> list[Path]:
         """The directories of the cache that are the baked image."""
-        image = self._images.find()
-        if image is None:
-            raise LabError(
-                tr("the baked image was deleted while the box was made"),
-                hint=tr("run the same command again"),
-            )
-        return [layer.parent for layer in image.layers]
+        return [layer.parent for layer in self._system.image().layers]
 
     def _make_layer(self, context: StepContext) -> None:
         names = [layer.name for layer in self._layers()]

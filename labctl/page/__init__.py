@@ -1,3 +1,3 @@
 """`labctl open`: the lab on one page of a browser, served on this machine."""
 
-__all__ = ["events", "feed", "serve", "tls", "tokens"]
+__all__ = ["events", "feed", "serve", "tls"]

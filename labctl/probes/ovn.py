@@ -206,6 +206,45 @@ def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     return rows
 
 
+def logical_flows(context: ProbeContext, _: Mapping[str, str]) -> Rows:
+    """cookie, datapaths (names), pipeline, table, stage, priority, match, actions: logical flows.
+
+    `cookie` is that of the flows which ovn-controller makes of it, as the column of `ovs.flows`: the
+    first 32 bits of the UUID. `stage` is the table's name, as `ls_in_check_port_sec`. A logical flow
+    may be for many datapaths (ovn-sb(5), Logical_DP_Group).
+    """
+    names = {
+        row["_uuid"]: row["external_ids"].get("name2") or row["external_ids"].get("name")
+        for row in context.table("ovn-sbctl", "Datapath_Binding", "_uuid,external_ids")
+    }
+    groups = by_uuid(context.table("ovn-sbctl", "Logical_DP_Group", "_uuid,datapaths"))
+    columns = "_uuid,logical_datapath,logical_dp_group,pipeline,table_id,priority,match,actions"
+    return [
+        {
+            "cookie": f"0x{int(row['_uuid'][:8], 16):x}",
+            "datapaths": [
+                names[datapath]
+                for datapath in (
+                    *as_list(row["logical_datapath"]),
+                    *(
+                        datapath
+                        for group in referenced(row["logical_dp_group"], groups)
+                        for datapath in as_list(group["datapaths"])
+                    ),
+                )
+                if datapath in names
+            ],
+            "pipeline": row["pipeline"],
+            "table": row["table_id"],
+            "stage": row["external_ids"].get("stage-name"),
+            "priority": row["priority"],
+            "match": row["match"],
+            "actions": row["actions"],
+        }
+        for row in context.table("ovn-sbctl", "Logical_Flow", f"{columns},external_ids")
+    ]
+
+
 def dhcp_options(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """cidr, router, dns (a list), mtu: what OVN's DHCP gives to the instances of a subnet.
 
@@ -253,6 +292,6 @@ PROBES: dict[str, Probe] = {
     f"ovn.{probe.__name__}": probe
     for probe in (
         nat, router_ports, router_advertisements, qos, port_bindings, chassis, localnet_ports,
-        switch_ports, static_routes, datapaths, dhcp_options, acls, port_groups,
+        switch_ports, static_routes, datapaths, logical_flows, dhcp_options, acls, port_groups,
     )
 }  # fmt: skip

@@ -99,6 +99,9 @@ SIGNATURES: Mapping[str, Signature] = {
     "ovn.chassis": _of("name encapsulation address"),
     "ovn.localnet_ports": _of("physical_network switch switch_name tag"),
     "ovn.datapaths": Signature(("name", "kind", "tunnel_key"), values={"kind": "switch|router"}),
+    "ovn.logical_flows": _of(
+        "cookie datapaths pipeline table stage priority match actions", pipeline="ingress|egress"
+    ),
     "ovn.dhcp_options": _of("cidr router dns mtu port"),
     "ovn.acls": _of(
         "direction action match",

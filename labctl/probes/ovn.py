@@ -209,9 +209,9 @@ def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
 def logical_flows(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """cookie, datapaths (names), pipeline, table, stage, priority, match, actions: logical flows.
 
-    `cookie` is that of the flows which ovn-controller makes of it, as the column of `ovs.flows`: the
-    first 32 bits of the UUID. `stage` is the table's name, as `ls_in_check_port_sec`. A logical flow
-    may be for many datapaths (ovn-sb(5), Logical_DP_Group).
+    `cookie` is that of the flows which ovn-controller makes of it, as the column of `ovs.flows`:
+    the first 32 bits of the UUID. `stage` is the table's name, as `ls_in_check_port_sec`. A logical
+    flow may be for many datapaths (ovn-sb(5), Logical_DP_Group).
     """
     names = {
         row["_uuid"]: row["external_ids"].get("name2") or row["external_ids"].get("name")

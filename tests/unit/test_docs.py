@@ -19,7 +19,7 @@ from labctl.access.packets import Frame
 from labctl.cli.app import app
 from labctl.engine.steps import Step
 from labctl.lab import Lab
-from labctl.lessons.load import parse_lesson
+from labctl.lessons.load import available, parse_lesson
 from labctl.lessons.matching import OPERATORS
 from labctl.lessons.model import NODES, PROBES, Capture, Checkpoint, Claim, Fact, Lesson
 from labctl.lessons.requirements import Requirements
@@ -128,6 +128,13 @@ def script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-TW.md", "docs/prove.md"])
+def test_every_built_in_lesson_is_in_the_table(document: str) -> None:
+    table = re.findall(r"^\| (`[^|]*`) \|", (ROOT / document).read_text("utf-8"), re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([^`]+)`", row)}
+    assert sorted({*available()} - named) == []
 
 
 def test_the_fields_of_lab_yaml_are_current() -> None:

@@ -117,7 +117,9 @@ class Prover:
             else:
                 add(checkpoint.id, str(checkpoint.title), partial(self._run, checkpoint))
             for fault in self._faults.get(checkpoint.id, ()):
-                title = tr("fault: {text}", text=self._text(fault.text))
+                # What facts say is not known before their checkpoint has run.
+                early = fault.id if "fact." in str(fault.text) else self._text(fault.text)
+                title = tr("fault: {text}", text=early)
                 add(f"fault:{fault.id}", title, partial(self._break, checkpoint, fault))
         return steps
 

@@ -126,6 +126,14 @@ def test_every_claim_fails_before_holds_after_and_fails_again(files: Bench) -> N
     assert files.progress("day")["passed"] == ["net", "ip", "look"]
 
 
+def test_a_fault_about_what_is_not_known_yet_goes_by_its_id(files: Bench) -> None:
+    text = DAY.replace("goal:", "facts: {ip: {probe: test.rows, column: name}}\ngoal:")
+    for name, value in {**RIGHT, "The address is lost": '"{{ fact.ip }} is lost"'}.items():
+        text = text.replace(name, value)
+    titles = [step.title for step in prover(files, parse_lesson(text.encode(), "day.yaml")).steps()]
+    assert titles[-1] == "fault: lost"
+
+
 @pytest.mark.parametrize(
     ("changes", "found"),
     [

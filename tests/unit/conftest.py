@@ -43,18 +43,16 @@ USER, GROUP = 54321, 54322
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A directory of the user, who may also go through those above it."""
-    changed = [
-        (path, path.stat().st_mode)
-        for path in (tmp_path, *tmp_path.parents)
-        if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & stat.S_IXOTH
-    ]
-    for path, _ in changed:
-        path.chmod(0o711)
+def home(tmp_path: Path) -> Path:
+    """A directory of the user, who may also go through those above it.
+
+    Those stay open: a test in another process may need them at the same time.
+    """
+    for path in (tmp_path, *tmp_path.parents):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if path.stat().st_uid == os.geteuid() and not mode & stat.S_IXOTH:
+            path.chmod(mode | stat.S_IXGRP | stat.S_IXOTH)
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, USER, GROUP)
-    yield home
-    for path, mode in changed:
-        path.chmod(stat.S_IMODE(mode))
+    return home

@@ -30,6 +30,7 @@ def test_replay_proves_the_day(shared_lab: Cli, replayed: dict[str, Any]) -> Non
     assert "3 packets received" in ping["commands"][0]["output"]
 
 
+@pytest.mark.long  # `make prove` puts worse rules in
 def test_a_rule_that_leads_in_is_noticed(shared_lab: Cli, replayed: dict[str, Any]) -> None:
     """A door that somebody opened behind OpenStack's back."""
     with learner_at_the_console(shared_lab, "vm_1"):

@@ -77,6 +77,7 @@ def test_the_instance_reaches_the_internet_by_tcp(lab: Cli, replayed: dict[str, 
     assert floating_ip(lab) in said, "the Internet sees the instance at its floating IP"
 
 
+@pytest.mark.long  # the walks and the practice replay it again, too
 def test_replaying_again_is_fine(lab: Cli, replayed: dict[str, Any]) -> None:
     assert lab.json("replay", "floating-ip")["ok"] is True
 
@@ -112,6 +113,7 @@ def test_a_claim_that_does_not_hold_is_named(lab: Cli) -> None:
     assert "name=r" in lab.stderr
 
 
+@pytest.mark.long  # two minutes; in CI a lab of OVN alone is halted
 def test_halt_and_up_bring_the_floating_ip_back(lab: Cli) -> None:
     lab("goto", "floating-ip/nat-rules")  # another lesson, in the test before, took this one back
     lab("halt")

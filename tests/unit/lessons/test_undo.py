@@ -127,12 +127,15 @@ def test_no_undo_hides_a_failure(what: tuple[Lesson, Checkpoint], tmp_path: Path
         assert not re.search(rf"\b(if|while|until)\b.*\b({'|'.join(CLIENTS)})\b", line), line
         if re.search(r"=\$\((?!jq)", line):
             assert re.search(r"\) \|\| exit$", line), f"without `|| exit`: {line}"
+        # openstackclient 7.4 takes the option, and lists the rules of both kinds nevertheless.
+        assert not re.search(r"rule list\b.*--ethertype", line), f"lists all rules: {line}"
 
 
 def test_the_test_of_the_texts_sees_something() -> None:
     assert len(UNDOABLE) >= 14
     assert len(ASKING) >= 14
-    assert {lesson.id for lesson, _ in UNDOABLE} == {path.stem for path in LESSONS}
+    only_looking = {"tracing"}
+    assert {lesson.id for lesson, _ in UNDOABLE} == {path.stem for path in LESSONS} - only_looking
 
 
 def test_killed_while_it_takes_a_checkpoint_back_it_is_not_passed(bench: Bench) -> None:

@@ -62,10 +62,10 @@ unit-surroundings: dev ## both at once, as CI does: another day in another place
 	scripts/unit-under.sh ahead elsewhere $(ARGS)
 
 integration: dev ## tests of one part against the real tools
-	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 10 $(ARGS)
+	$(BIN)/pytest tests/integration --numprocesses auto --dist loadfile --durations 10 $(ARGS)
 
 integration-short: dev ## the part of `make integration` that CI runs
-	$(BIN)/pytest tests/integration -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 10 $(ARGS)
+	$(BIN)/pytest tests/integration -m 'not long' --numprocesses auto --dist loadfile --durations 10 $(ARGS)
 
 e2e: dev ## tests that create real labs: root, three quarters of an hour
 	$(BIN)/pytest tests/e2e --durations 20 $(ARGS)

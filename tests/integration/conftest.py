@@ -9,15 +9,6 @@ from playwright.sync_api import Browser
 from tests import browser
 from tests.integration.page_server import Served, page_of
 
-LONGEST = "test_virtualbox.py"
-"""Ten minutes in one file, which one process runs."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file begins first, or all processors but one wait for it at the end."""
-    items.sort(key=lambda item: item.path.name != LONGEST)
-
-
 @pytest.fixture(scope="module")
 def chromium(require: Callable[..., None]) -> Iterator[Browser]:
     require("chromium")

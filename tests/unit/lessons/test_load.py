@@ -54,7 +54,7 @@ def context(lab: Topology, lesson: Lesson) -> dict[str, Any]:
     """What templates see, with a fact of its own kind for each name."""
     kinds = {"ip": "10.0.2.213", "mac": "fa:16:3e:00:00:01", "key": "3", "ovn": "neutron-ab",
              "id": "56baaddf-32c2-4ab6-8762-6b5f199926c6",
-             "host": "compute-02"}  # fmt: skip
+             "host": "compute-02", "cookie": "0x670299b9"}  # fmt: skip
     facts = {name: kinds[name.rpartition("_")[2]] for name in lesson.facts}
     return {
         "lab": lab,
@@ -149,7 +149,7 @@ def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> 
         if checkpoint.capture:
             assert not checkpoint.sets
             looks = r"ping|ip|curl|nc|getent|busybox udhcpc .*-s /bin/true|ovs-appctl dpctl/dump-.*"
-            looks += "|bridge fdb show|wget|sudo udhcpc|curl|sleep"
+            looks += "|bridge fdb show|ovs-ofctl dump-flows|wget|sudo udhcpc|curl|sleep"
             looks += r"|sudo sysctl -w net\.ipv6\.conf\.eth0\.disable_ipv6=1 \S+=0"
             assert all(re.match(rf"(ip netns exec (\{{\{{.*?\}}\}}|\S+) )?({looks})( |$)", one)
                        for one in checkpoint.scripts), checkpoint.scripts  # fmt: skip

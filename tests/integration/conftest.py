@@ -9,6 +9,7 @@ from playwright.sync_api import Browser
 from tests import browser
 from tests.integration.page_server import Served, page_of
 
+
 @pytest.fixture(scope="module")
 def chromium(require: Callable[..., None]) -> Iterator[Browser]:
     require("chromium")

@@ -476,8 +476,8 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     # `show` and `list` answer something true, so that an undo goes on to what it undoes.
     note = f'printf "%s\\0" "${{0##*/}}" "$@" >>{noted}; printf "\\n" >>{noted}; echo thing'
     commands = (
-        "openstack ovn-nbctl ovn-sbctl ovs-vsctl ovs-appctl ip bridge ping ssh jq abbrev"
-        " curl busybox getent kill labctl-workloads"
+        "openstack ovn-nbctl ovn-sbctl ovn-trace ovs-vsctl ovs-appctl ovs-ofctl"
+        " ip bridge ping ssh jq abbrev curl busybox getent kill labctl-workloads"
         " sudo wget pkill sleep nc dd"
     )
     for command in commands.split():

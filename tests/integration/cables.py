@@ -19,6 +19,9 @@ def cabled(card: str, address: str, device: str, beyond: str) -> Iterator[tuple[
     try:
         for space in (node, end.namespace):
             netns.ensure(space)
+            # The kernel would tell by ICMPv6, when it pleases, that an interface is there.
+            quiet = [f"net.ipv6.conf.{which}.disable_ipv6=1" for which in ("all", "default")]
+            subprocess.run(["ip", "netns", "exec", space, "sysctl", "-qw", *quiet], check=True)
         netns.cable((node, card), "52:54:00:00:00:01", (end.namespace, device))
         for space, interface, given in ((node, card, address), (end.namespace, device, beyond)):
             subprocess.run(

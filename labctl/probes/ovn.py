@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from labctl.access.ovsdb import (
     Row,
@@ -191,19 +192,22 @@ def static_routes(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     ]  # fmt: skip
 
 
+def _datapath_name(row: Row) -> Any:
+    """The name of a row of Datapath_Binding, in Neutron if it has one, else in OVN."""
+    ids = row["external_ids"]
+    return ids.get("name2") or ids.get("name")
+
+
 def datapaths(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     """name (in Neutron, or OVN), kind (switch or router), tunnel_key: what a VNI stands for."""
-    rows = []
-    for row in context.table("ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids"):
-        ids = row["external_ids"]
-        rows.append(
-            {
-                "name": ids.get("name2") or ids.get("name"),
-                "kind": "router" if "logical-router" in ids else "switch",
-                "tunnel_key": row["tunnel_key"],
-            }
-        )
-    return rows
+    return [
+        {
+            "name": _datapath_name(row),
+            "kind": "router" if "logical-router" in row["external_ids"] else "switch",
+            "tunnel_key": row["tunnel_key"],
+        }
+        for row in context.table("ovn-sbctl", "Datapath_Binding", "tunnel_key,external_ids")
+    ]
 
 
 def logical_flows(context: ProbeContext, _: Mapping[str, str]) -> Rows:
@@ -213,27 +217,20 @@ def logical_flows(context: ProbeContext, _: Mapping[str, str]) -> Rows:
     the first 32 bits of the UUID. `stage` is the table's name, as `ls_in_check_port_sec`. A logical
     flow may be for many datapaths (ovn-sb(5), Logical_DP_Group).
     """
-    names = {
-        row["_uuid"]: row["external_ids"].get("name2") or row["external_ids"].get("name")
-        for row in context.table("ovn-sbctl", "Datapath_Binding", "_uuid,external_ids")
-    }
+    bindings = by_uuid(context.table("ovn-sbctl", "Datapath_Binding", "_uuid,external_ids"))
     groups = by_uuid(context.table("ovn-sbctl", "Logical_DP_Group", "_uuid,datapaths"))
+
+    def names(flow: Row) -> list[Any]:
+        uuids = as_list(flow["logical_datapath"])
+        for group in referenced(flow["logical_dp_group"], groups):
+            uuids = [*uuids, *as_list(group["datapaths"])]
+        return [_datapath_name(binding) for binding in referenced(uuids, bindings)]
+
     columns = "_uuid,logical_datapath,logical_dp_group,pipeline,table_id,priority,match,actions"
     return [
         {
             "cookie": f"0x{int(row['_uuid'][:8], 16):x}",
-            "datapaths": [
-                names[datapath]
-                for datapath in (
-                    *as_list(row["logical_datapath"]),
-                    *(
-                        datapath
-                        for group in referenced(row["logical_dp_group"], groups)
-                        for datapath in as_list(group["datapaths"])
-                    ),
-                )
-                if datapath in names
-            ],
+            "datapaths": names(row),
             "pipeline": row["pipeline"],
             "table": row["table_id"],
             "stage": row["external_ids"].get("stage-name"),

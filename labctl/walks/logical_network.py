@@ -4,7 +4,8 @@
 that were made with `ovn-nbctl`.
 """
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from labctl.access.guest import Guest
@@ -19,6 +20,7 @@ from labctl.access.ovsdb import (
     referenced,
     tables_script,
 )
+from labctl.access.packets import is_ipv6
 from labctl.topology import Topology
 from labctl.walks.model import Names, NatRule
 
@@ -57,7 +59,7 @@ class OvnPort:
     key: int
     macs: tuple[str, ...]
     addresses: tuple[str, ...]
-    """Without their prefix lengths."""
+    """Without their prefix lengths; those of IPv4 first."""
     chassis: str | None
     """Name of the node it is bound to."""
     peer: str
@@ -97,6 +99,10 @@ class LogicalNetwork:
             (port for port in self.ports if port.datapath == switch and port.type == "localnet"),
             None,
         )
+
+    def is_router(self, address: str) -> bool:
+        """Whether a port of a router has that address."""
+        return any(port.datapath.router and address in port.addresses for port in self.ports)
 
     def chassis_of(self, port: OvnPort) -> str | None:
         """The node that a port is bound to; a router's gateway port is bound by its cr- port."""
@@ -183,8 +189,8 @@ def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
                 type=row["type"],
                 datapath=datapaths[row["datapath"]],
                 key=row["tunnel_key"],
-                macs=tuple(_words(row["mac"], colon=True)),
-                addresses=tuple(word.partition("/")[0] for word in _words(row["mac"], colon=False)),
+                macs=tuple(word for word in _words(row["mac"]) if _is_mac(word)),
+                addresses=tuple(_addresses(row["mac"])),
                 chassis=nodes.get(row["chassis"]),
                 peer=row["options"].get("peer", ""),
                 device=row["external_ids"].get("neutron:device_id", ""),
@@ -221,9 +227,24 @@ def _datapath(row: Row) -> Datapath:
     )
 
 
-def _words(mac: object, *, colon: bool) -> list[str]:
-    """Of "fa:16:3e:84:8b:a2 172.16.100.10" the MAC addresses, or the IPv4 addresses."""
-    words = [word for entry in as_list(mac) for word in entry.split()]
-    if colon:
-        return [word for word in words if word.count(":") == 5 and "/" not in word]
-    return [word for word in words if word.count(".") == 3]
+def _words(mac: object) -> list[str]:
+    """The words of the column `mac`, such as "fa:16:3e:84:8b:a2 172.16.100.10 2001:db8::1/64"."""
+    return [word for entry in as_list(mac) for word in entry.split()]
+
+
+def _is_mac(word: str) -> bool:
+    pairs = word.split(":")
+    return len(pairs) == 6 and all(len(pair) == 2 for pair in pairs)
+
+
+def _addresses(mac: object) -> list[str]:
+    """The IP addresses of the column `mac` as frames have them, those of IPv4 first."""
+
+    def read() -> Iterator[str]:
+        for word in _words(mac):
+            try:
+                yield str(ipaddress.ip_interface(word).ip)
+            except ValueError:  # a MAC address, or `unknown`
+                continue
+
+    return sorted(read(), key=is_ipv6)

@@ -11,6 +11,7 @@ from labctl.walks.describe import (
     change_of,
     datapaths_to_show,
     mac_label,
+    name_of_ttl,
     notes_on,
     place_name,
     reasons_of,
@@ -20,6 +21,7 @@ from labctl.walks.describe import (
     verdict,
     whereabouts,
     why_of,
+    with_port,
 )
 from labctl.walks.model import Change, Hop, PacketPath
 from labctl.walks.walk import Walk
@@ -75,14 +77,11 @@ def _hop(hop: Hop, number: int, walk: Walk) -> Iterator[Line]:
     )
     frame = hop.frame
     changed = {change.field for change in hop.changes}
-    ports = [
-        "" if port is None else f":{port}" for port in (frame.source_port, frame.destination_port)
-    ]
     yield _line(
-        (f"{frame.src}{ports[0]}", {"src", "source_port"} & changed),
+        (with_port(frame.src, frame.source_port), {"src", "source_port"} & changed),
         (" → ", ()),
-        (f"{frame.dst}{ports[1]}", {"dst", "destination_port"} & changed),
-        ("  ttl ", ()),
+        (with_port(frame.dst, frame.destination_port), {"dst", "destination_port"} & changed),
+        (f"  {name_of_ttl(frame)} ", ()),
         (str(frame.ttl), {"ttl"} & changed),
         (f"  vlan {frame.vlan}" if frame.vlan is not None else "", {"vlan"} & changed),
     )

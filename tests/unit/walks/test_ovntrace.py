@@ -96,7 +96,8 @@ ingress(dp="sw0", inport="a")
 def test_what_ends_a_packet(match: str, action: str, kind: str) -> None:
     found = events(parse(SHORT % (match, action)))
     assert [event.kind for event in found][:2] == ["enters", kind]
-    assert found[1] == TraceEvent(kind, "sw0", "ip4", "ls_in_acl_eval")  # type: ignore[arg-type]
+    event = TraceEvent(kind, "sw0", "ip4", "ls_in_acl_eval", "0a0b0c0e")  # type: ignore[arg-type]
+    assert found[1] == event
 
 
 def test_a_table_without_a_match_drops() -> None:

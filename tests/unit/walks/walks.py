@@ -58,13 +58,18 @@ class RecordedLab:
             said = json.dumps({"cut": [0, 0], "seconds": 0.0, **json.loads(said)})
         for name, guest in self.guests.items():
             guest.on("/sys/class/net/br-ex", exit=0 if self.case["bridges"].get(name) else 1)
-            guest.on("ip -j -4 route", self.case.get("route", ""))
+            guest.on("ip -j -[46] route", self.case.get("route", ""))
             guest.on("sh -c", said)
             guest.on("virsh ttyconsole", said)
-            # Recorded before instances had a guest agent: its port is closed.
-            guest.on("setpriv --pdeathsig", json.dumps({"closed": "no agent"}))
+            # Of cases from before instances had a guest agent its port is closed.
+            closed = json.dumps({"closed": "no agent"})
+            guest.on("setpriv --pdeathsig", said if self.case.get("agent") else closed)
             guest.on("ovs-vsctl", self.case.get("interface", ""))
             guest.on("ovn-appctl", self.case.get("settings", {}).get(name, ""))
+            # Cases of before drops were looked up lack it.
+            drop = self.case.get("drop", {})
+            guest.on("Logical_Flow", drop.get("tables", ""))
+            guest.on("ovs-ofctl dump-flows", drop.get("openflow", ""))
 
     def tables(self) -> str:
         """OVN's tables as a walk's script prints them."""
@@ -127,7 +132,8 @@ class RecordedLab:
             marks=lambda: int(self.case["mark"]),
         )
         protocol, source, target, port = self.case["asked"]
-        return walker.walk(protocol, source, target, port, keep=keep)
+        ipv6 = self.case.get("ipv6", False)
+        return walker.walk(protocol, source, target, port, keep=keep, ipv6=ipv6)
 
 
 def without_times(data: Any) -> Any:

@@ -55,8 +55,9 @@ class Listener:
             self._heard |= {"sender": done.stdout, "agent": True}
         elif "virsh ttyconsole" in text or " sh -c " in f" {text}":
             self._heard["sender"] = done.stdout
-        elif "ovs-vsctl" in text:
-            self._heard["interface"] = done.stdout
+        elif "external_ids:iface-id=" in text:
+            name = text.partition("external_ids:iface-id=")[2].strip("'")
+            self._heard["interfaces"][name] = done.stdout
         return done
 
 
@@ -90,6 +91,7 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *res
     port = [word for word in rest if word != "-6"]
     lab = Lab(Path(lab_file))
     heard: dict[str, Any] = {"traces": {}, "bridges": {}, "settings": {}, "drop": {}}
+    heard["interfaces"] = {}
     guests: dict[str, Listener] = {}
 
     def guest(name: str) -> Any:

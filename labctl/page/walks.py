@@ -56,7 +56,7 @@ class Walks:
             for switch in graph.switches
             for port in switch.ports
             for address in port.addresses
-            if port.label in machines and is_ipv6(address)
+            if port.kind in ("instance", "workload") and is_ipv6(address)
         ]
         sources = [one_line(name) for name in (*machines, *nodes)]
         return {

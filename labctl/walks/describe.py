@@ -79,10 +79,12 @@ def _never_left(walk: Walk) -> str:
 def _by_trace(walk: Walk) -> str | None:
     """What ovn-trace says against the packet.
 
-    None where a cause says more: that a table of OVN's drops it follows from the cause.
+    None where a cause says more: that a table of OVN's drops it follows from the cause. That a
+    router has no route does not.
     """
     reason = walk.lost.reason if walk.lost is not None else None
-    if reason is None or (reason.kind == "dropped" and walk.causes):
+    follows = reason is not None and reason.kind == "dropped" and reason.table != _ROUTES
+    if reason is None or (follows and walk.causes):
         return None
     where = walk.labels.datapaths.get(reason.datapath, reason.datapath)
     return where + tr(": ") + decision(reason, walk)
@@ -465,11 +467,13 @@ def decision(event: TraceEvent, walk: Walk) -> str:
             return tr("dropped by port security ({table})", table=event.table)
         case "ls_out_apply_port_sec":
             return tr("dropped by port security of the receiver ({table})", table=event.table)
-        case "lr_in_ip_routing":
+        case table if table == _ROUTES:
             return tr("dropped: no route to its destination ({table})", table=event.table)
     return tr("dropped in {table}: {match}", table=event.table, match=event.detail)
 
 
+_ROUTES = "lr_in_ip_routing"
+"""The stage of a router that looks for a route."""
 _DROP_GROUP = "neutron_pg_drop"
 """Neutron's port group of all ports whose port security is on. Its ACLs drop what no rule of a
 security group allows."""

@@ -65,6 +65,8 @@ class RecordedLab:
             closed = json.dumps({"closed": "no agent"})
             guest.on("setpriv --pdeathsig", said if self.case.get("agent") else closed)
             guest.on("ovs-vsctl", self.case.get("interface", ""))
+            for workload, interface in self.case.get("interfaces", {}).items():
+                guest.on(f"iface-id={workload}(?![\\w-])", interface)
             guest.on("ovn-appctl", self.case.get("settings", {}).get(name, ""))
             # Cases of before drops were looked up lack it.
             drop = self.case.get("drop", {})

@@ -85,6 +85,15 @@ class EndpointFinder:
                 return port.chassis
         return (self._topology.gateways or (self._topology.controller,))[0].name
 
+    def gateway_between(self, source: Endpoint, target: Endpoint) -> str:
+        """The node by which a packet leaves OVN, or comes into it: the compute of an instance whose
+        floating IP is distributed, else `gateway`."""
+        ends = [target.inner] if target.inner else [source.address] * (source.kind == "instance")
+        for address in ends:
+            if node := self.network.translating_node(address):
+                return node
+        return self.gateway
+
     def names(self, far_mac: str) -> Names:
         """What the addresses and keys in frames mean."""
         return self.network.names(self._topology, self.servers, far_mac)

@@ -98,7 +98,7 @@ def entry_of(network: LogicalNetwork, path: PacketPath) -> tuple[OvnPort, Frame]
         sender = network.by_mac(hop.frame.src_mac)
         if hop.role == "instance" and sender is not None and sender.type == "":
             return sender, hop.frame
-        receiver = network.by_mac(hop.frame.dst_mac)
+        receiver = network.receiver(hop.frame.dst_mac)
         if hop.role == "instance" or receiver is None or sender is not None:
             continue
         peer = network.port(receiver.peer)

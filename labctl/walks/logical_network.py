@@ -29,7 +29,7 @@ TABLES: tuple[tuple[Tool, str, str], ...] = (
     ("ovn-sbctl", "Datapath_Binding", "_uuid,tunnel_key,external_ids"),
     ("ovn-sbctl", "Port_Binding",
      "logical_port,type,datapath,tunnel_key,mac,chassis,options,external_ids"),
-    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip"),
+    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip,external_mac,logical_port"),
     ("ovn-nbctl", "Logical_Router", "name,nat,external_ids"),
     ("ovn-nbctl", "Port_Group", "name,external_ids"),
 )  # fmt: skip
@@ -89,6 +89,30 @@ class LogicalNetwork:
         ports = [port for port in self.ports if mac in port.macs]
         return next((port for port in ports if port.type != "chassisredirect"), None)
 
+    def receiver(self, mac: str) -> OvnPort | None:
+        """The port that takes frames for that MAC address.
+
+        For a distributed floating IP's it is the gateway port of its router.
+        """
+        routers = {rule.router for rule in self.nat if rule.mac == mac}
+        gateways = (
+            port
+            for port in self.ports
+            if port.datapath.name in routers and self.port(f"cr-{port.name}") is not None
+        )
+        return self.by_mac(mac) or next(gateways, None)
+
+    def translating_node(self, address: str) -> str | None:
+        """The node that translates a floating IP, or the fixed address behind it, by itself.
+
+        None if a gateway does.
+        """
+        for rule in self.nat:
+            if rule.mac and address in (rule.external, rule.logical):
+                port = self.port(rule.port)
+                return port.chassis if port is not None else None
+        return None
+
     def datapath(self, uuid: str) -> Datapath | None:
         """The logical switch or router of that UUID."""
         return next((datapath for datapath in self.datapaths if datapath.uuid == uuid), None)
@@ -143,6 +167,11 @@ class LogicalNetwork:
                     owners[mac] = chassis
             for address in port.addresses:
                 addresses.setdefault(address, label)
+        for rule in self.nat:
+            if rule.mac:
+                macs.setdefault(rule.mac, f"{rule.router} {rule.external}")
+                if node_name := self.translating_node(rule.external):
+                    owners[rule.mac] = node_name
         if far_mac:
             owners[far_mac] = "internet"
             macs[far_mac] = "Internet"
@@ -153,13 +182,21 @@ class LogicalNetwork:
             datapaths={datapath.key: datapath.name for datapath in self.datapaths},
             ports={(port.datapath.key, port.key): self.label(port, servers) for port in self.ports},
             routers={
-                mac: port.datapath.name
-                for port in self.ports
-                if port.datapath.router
-                for mac in port.macs
+                **{rule.mac: rule.router for rule in self.nat if rule.mac},
+                **{
+                    mac: port.datapath.name
+                    for port in self.ports
+                    if port.datapath.router
+                    for mac in port.macs
+                },
             },
             hosts=frozenset(node.eth0.mac for node in topology.nodes),
-            inside=frozenset(mac for port in self.ports for mac in port.macs),
+            inside=frozenset(
+                [
+                    *(mac for port in self.ports for mac in port.macs),
+                    *(rule.mac for rule in self.nat if rule.mac),
+                ]
+            ),
             nat=self.nat,
         )
 
@@ -206,6 +243,8 @@ def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
                 rule["external_ip"],
                 rule["logical_ip"],
                 router["external_ids"].get("neutron:router_name") or router["name"],
+                rule.get("external_mac") or "",
+                rule.get("logical_port") or "",
             )
             for router in tables["Logical_Router"]
             for rule in referenced(router["nat"], rules)

@@ -98,6 +98,11 @@ class NatRule:
     external: str
     logical: str
     router: str
+    mac: str = ""
+    """MAC address that the external address has; empty: that of the router's gateway port. Where
+    there is one, the node of `port` translates, and no gateway (a distributed floating IP)."""
+    port: str = ""
+    """The logical port of the instance, where `mac` is given."""
 
 
 @dataclass(frozen=True)

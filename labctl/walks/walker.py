@@ -37,6 +37,7 @@ from labctl.walks.explain import (
     trace_path,
     trace_question,
 )
+from labctl.walks.logical_network import LogicalNetwork
 from labctl.walks.model import Direction, Joined, Names, PacketPath, Point, SentProbe
 from labctl.walks.node_settings import NodeSettings
 from labctl.walks.node_settings import read as read_settings
@@ -103,10 +104,11 @@ class Walker:
         self._progress(tr("asking OVN and OpenStack what there is"))
         finder = EndpointFinder(self._topology, self._guest, self._cloud)
         sender, receiver = finder.ends(source, target, ipv6=ipv6)
-        exit_node = exit_of(sender, finder.gateway)
+        gateway = finder.gateway_between(sender, receiver)
+        exit_node = exit_of(sender, gateway)
         far = self._far(self._topology.node(exit_node))
         network = ExternalNetwork(
-            gateway=finder.gateway,
+            gateway=gateway,
             external_interfaces=finder.external_interfaces({sender.node, receiver.node, exit_node}),
             host_interface=far.device if far is not None else "",
         )
@@ -123,8 +125,8 @@ class Walker:
         self._progress(tr("asking the nodes what they are set to"))
         causes = find_causes(
             sender, receiver, self._topology, finder.network,
-            self._settings({*(point.node for point in planned.listen), finder.gateway}),
-            asked, finder.gateway, sent_from,
+            self._settings({*(point.node for point in planned.listen), gateway}),
+            asked, gateway, sent_from,
         )  # fmt: skip
         if sent_from in sender.addresses:
             sender = replace(sender, address=sent_from)
@@ -138,7 +140,7 @@ class Walker:
                 ),
             )
         self._progress(tr("asking ovn-trace"))
-        traces = self._trace(joined, finder, unanswered)
+        traces = self._trace(joined, finder.network, unanswered, gateway)
         answered = _came_back(joined) and not (
             joined.request is not None
             and is_rejected(joined.request, traces.get("request"), receiver)
@@ -283,21 +285,23 @@ class Walker:
         return drops.read(self._guest(controller), node, lost.reason, traced.trace)
 
     def _trace(
-        self, joined: Joined, finder: EndpointFinder, unanswered: ArpQuestion | None
+        self,
+        joined: Joined,
+        network: LogicalNetwork,
+        unanswered: ArpQuestion | None,
+        gateway: str,
     ) -> dict[Direction, Traced]:
         controller = self._guest(self._topology.controller.name)
         traces: dict[Direction, Traced] = {}
         if joined.request is None and unanswered is not None:
             try:
-                traces["request"] = trace_question(
-                    controller, finder.network, unanswered, finder.gateway
-                )
+                traces["request"] = trace_question(controller, network, unanswered, gateway)
             except GuestError as error:
                 traces["request"] = Traced(None, (), error.message)
         for path in (joined.request, joined.reply):
             if path is not None:
                 try:
-                    traces[path.direction] = trace_path(controller, finder.network, path)
+                    traces[path.direction] = trace_path(controller, network, path)
                 except GuestError as error:
                     traces[path.direction] = Traced(None, (), error.message)
         return traces

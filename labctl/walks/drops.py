@@ -72,13 +72,17 @@ class Drop:
     port_security: tuple[str, ...] = ()
     """The addresses that the port may use; empty: it may use all."""
     flows: tuple[OpenFlow, ...] = ()
-    """The first of those that have matched packets, else of all."""
+    """The first of those that have matched packets, else of all; only those of the switch or router
+    that drops it."""
 
 
-def read(controller: Guest, node: Guest, event: TraceEvent, trace: Trace) -> Drop | None:
+def read(
+    controller: Guest, node: Guest, event: TraceEvent, trace: Trace, key: int | None
+) -> Drop | None:
     """Ask what an event that drops a packet comes from; None where ovn-trace names no flow.
 
-    Without an answer of the databases or of the node, what they would say is left out.
+    `key` is the tunnel key of the switch or router that drops it; None if it is not known. Without
+    an answer of the databases or of the node, what they would say is left out.
     """
     if not event.uuid:
         return None
@@ -97,7 +101,7 @@ def read(controller: Guest, node: Guest, event: TraceEvent, trace: Trace) -> Dro
         printed = node.run(openflow_command(f"0x{event.uuid}"), timeout=30, check=False).stdout
     except GuestError:
         printed = ""
-    return understand(node.name, event, port_of(event, trace), tables, printed)
+    return understand(node.name, event, port_of(event, trace), tables, printed, key)
 
 
 def openflow_command(cookie: str) -> list[str]:
@@ -115,13 +119,19 @@ def port_of(event: TraceEvent, trace: Trace) -> str:
 
 
 def understand(
-    node: str, event: TraceEvent, port: str, tables: Mapping[str, Rows], printed: str
+    node: str,
+    event: TraceEvent,
+    port: str,
+    tables: Mapping[str, Rows],
+    printed: str,
+    key: int | None = None,
 ) -> Drop:
     """The rows of every table (what is missing is not known) and ovs-ofctl's output -> the drop."""
     row = next(
         (row for row in tables.get("Logical_Switch_Port", ()) if row.get("name") == port), {}
     )
-    flows = parse_flows(printed)
+    # One logical flow may be for several switches: OVN has a flow for each, with its key.
+    flows = [flow for flow in parse_flows(printed) if _key(flow) in (None, key) or key is None]
     matched = [flow for flow in flows if flow.packets]
     return Drop(
         node=node,
@@ -138,6 +148,12 @@ def understand(
         port_security=tuple(as_list(row.get("port_security"))),
         flows=tuple((matched or flows)[:_MOST_FLOWS]),
     )
+
+
+def _key(flow: OpenFlow) -> int | None:
+    """The tunnel key of the switch or router that a flow is for."""
+    found = re.search(r"\bmetadata=0x([0-9a-f]+)", flow.match)
+    return int(found[1], 16) if found else None
 
 
 def _acl(tables: Mapping[str, Rows]) -> Acl | None:

@@ -154,7 +154,7 @@ class Walker:
         else:
             lost = None
         if lost is not None:
-            lost = replace(lost, drop=self._drop(lost, traces))
+            lost = replace(lost, drop=self._drop(lost, traces, finder.network))
         return Walk(
             lab=self._topology.lab,
             protocol=protocol,
@@ -274,7 +274,9 @@ class Walker:
         with ThreadPoolExecutor(max_workers=len(names)) as pool:
             return dict(zip(names, pool.map(ask, names), strict=True))
 
-    def _drop(self, lost: Loss, traces: Mapping[Direction, Traced]) -> drops.Drop | None:
+    def _drop(
+        self, lost: Loss, traces: Mapping[Direction, Traced], network: LogicalNetwork
+    ) -> drops.Drop | None:
         """What the loss comes from. Its flows are asked of the node where the packet was last."""
         traced = traces.get(lost.direction)
         if lost.reason is None or traced is None or traced.trace is None:
@@ -282,7 +284,9 @@ class Walker:
         controller = self._topology.controller.name
         is_node = lost.node in {node.name for node in self._topology.nodes}
         node = self._guest(lost.node if is_node else controller)
-        return drops.read(self._guest(controller), node, lost.reason, traced.trace)
+        datapath = network.datapath(lost.reason.datapath)
+        key = datapath.key if datapath is not None else None
+        return drops.read(self._guest(controller), node, lost.reason, traced.trace, key)
 
     def _trace(
         self,

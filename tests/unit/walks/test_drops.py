@@ -1,8 +1,9 @@
 """What drops a packet, from OVN's and Open vSwitch's own answers.
 
-The answers in tests/golden/ovn-trace are those of OVN 25.03 (ovn-northd, ovn-trace, ovn-nbctl and
-ovn-sbctl) to one northbound database: switches n1 and n2, router r between them with an IPv6
-address in each, port security on all ports, and ACLs as Neutron makes them.
+The answers in tests/golden/ovn-trace are those of OVN 25.03 (ovn-northd, ovn-trace, ovn-nbctl,
+ovn-sbctl, ovn-controller) and Open vSwitch 3.5 to one northbound database: switches n1 and n2,
+router r between them with an IPv6 address in each, port security on all ports, and ACLs as Neutron
+makes them.
 """
 
 import pytest
@@ -16,12 +17,9 @@ from tests.unit.golden import GOLDEN
 
 ANSWERS = GOLDEN / "ovn-trace"
 TABLES = (ANSWERS / "ipv6-denied.tables").read_text()
-FLOWS = """\
-NXST_FLOW reply (xid=0x4):
- cookie=0xe9ebda2e, duration=9.1s, table=50, n_packets=0, n_bytes=0, idle_age=9, priority=3001,ip,reg0=0x200/0x200,reg15=0x1,metadata=0x2 actions=load:0x1->OXM_OF_PKT_REG4[49],resubmit(,51)
- cookie=0xe9ebda2e, duration=9.1s, table=50, n_packets=4, n_bytes=392, idle_age=1, priority=3001,ipv6,reg0=0x200/0x200,reg15=0x2,metadata=0x2 actions=load:0x1->OXM_OF_PKT_REG4[49],resubmit(,51)
- cookie=0xe9ebda2e, duration=9.1s, table=50, n_packets=0, n_bytes=0, priority=0 actions=drop
-"""  # noqa: E501
+FLOWS = (ANSWERS / "ipv6-denied.flows").read_text()
+"""ovs-ofctl's answer after ovn-controller had made its flows, and three packets had come."""
+N1, N2 = 1, 2  # their tunnel keys
 
 
 def trace(name: str) -> Trace:
@@ -77,7 +75,7 @@ def test_the_acl_and_the_groups_and_the_flow() -> None:
     controller = FakeGuest().on("Logical_Flow", TABLES)
     node = FakeGuest("c2").on("ovs-ofctl", FLOWS)
     event = last("ipv6-denied")
-    drop = read(controller, node, event, trace("ipv6-denied"))
+    drop = read(controller, node, event, trace("ipv6-denied"), N2)
     assert drop is not None
     assert drop.acl is not None
     assert (drop.acl.direction, drop.acl.priority, drop.acl.match, drop.acl.action) == (
@@ -87,7 +85,7 @@ def test_the_acl_and_the_groups_and_the_flow() -> None:
     assert drop.groups == ("neutron_pg_drop", "pg_sg")
     assert drop.port_security == ("fa:16:3e:00:00:03 2001:db8:9::10",)
     assert (drop.node, drop.port) == ("c2", "vm_six")
-    assert [(flow.table, flow.priority, flow.packets) for flow in drop.flows] == [(50, 3001, 4)]
+    assert [(flow.table, flow.priority, flow.packets) for flow in drop.flows] == [(51, 2001, 3)]
     assert f"list Logical_Flow {event.uuid}" in controller.ran[0].command
     assert node.ran[0].command == f"ovs-ofctl dump-flows br-int cookie=0x{event.uuid}/-1"
 
@@ -112,22 +110,32 @@ def test_what_is_not_made_of_an_acl() -> None:
 def test_who_does_not_answer_is_left_out() -> None:
     event = last("ipv6-denied")
     silent = FakeGuest("c2").on("", raises=GuestError("no such node"))
-    drop = read(silent, silent, event, trace("ipv6-denied"))
+    drop = read(silent, silent, event, trace("ipv6-denied"), N2)
     assert drop is not None
     assert (drop.acl, drop.groups, drop.flows) == (None, (), ())
     assert drop.logical_flow == event.uuid
     garbage = FakeGuest("c2").on("", "Logical_Flow {\n")
-    assert read(garbage, garbage, event, trace("ipv6-denied")) == drop
-    assert read(silent, silent, TraceEvent("dropped", "n1", ""), trace("ipv6-denied")) is None
+    assert read(garbage, garbage, event, trace("ipv6-denied"), N2) == drop
+    unnamed = TraceEvent("dropped", "n1", "")
+    assert read(silent, silent, unnamed, trace("ipv6-denied"), N2) is None
 
 
-def test_flows_that_have_matched_come_first() -> None:
+def test_the_flows_are_those_of_the_switch_and_the_matched_ones_come_first() -> None:
     flows = parse_flows(FLOWS)
     assert flows[0] == OpenFlow(
-        50, 3001, "0xe9ebda2e", 0, "ip,reg0=0x200/0x200,reg15=0x1,metadata=0x2",
-        "load:0x1->OXM_OF_PKT_REG4[49],resubmit(,51)",
+        51, 2001, "0xe9ebda2e", 0, "ip,reg0=0x200/0x200,reg15=0x3,metadata=0x1",
+        "load:0x1->OXM_OF_PKT_REG4[49],resubmit(,52)",
     )  # fmt: skip
-    assert (flows[2].priority, flows[2].match, flows[2].actions) == (0, "", "drop")
-    unmatched = "\n".join(line for line in FLOWS.splitlines() if "n_packets=4" not in line)
-    drop = understand("c2", last("ipv6-denied"), "vm_six", {}, unmatched)
-    assert [flow.packets for flow in drop.flows] == [0, 0]
+    event = last("ipv6-denied")
+
+    def named(key: int | None, printed: str = FLOWS) -> list[tuple[str, int]]:
+        drop = understand("c2", event, "vm_six", {}, printed, key)
+        return [(flow.match.split(",")[0], flow.packets) for flow in drop.flows]
+
+    assert named(N2) == named(None) == [("ipv6", 3)]
+    assert named(N1) == [("ip", 0), ("ipv6", 0)]
+    assert named(N2, FLOWS.replace("n_packets=3", "n_packets=0")) == [("ipv6", 0), ("ip", 0)]
+    everywhere = (
+        " cookie=0x1, duration=1s, table=9, n_packets=7, n_bytes=9, priority=0 actions=drop"
+    )
+    assert named(N2, everywhere) == [("", 7)]

@@ -45,6 +45,8 @@ class Loss:
 def trace_path(controller: Guest, network: LogicalNetwork, path: PacketPath) -> Traced:
     """Ask ovn-trace about the packet as it entered OVN. Raises GuestError."""
     entry = entry_of(network, path)
+    if entry is None and path.direction == "reply" and _is_from_router(network, path.hops[0]):
+        return Traced(None, (), tr("OVN made this packet itself: see what it did with the request"))
     if entry is None:
         return Traced(None, (), tr("this packet did not pass OVN's logical network"))
     inport, frame = entry
@@ -106,6 +108,13 @@ def entry_of(network: LogicalNetwork, path: PacketPath) -> tuple[OvnPort, Frame]
         if (outside := network.localnet(switch)) is not None:
             return outside, hop.frame
     return None
+
+
+def _is_from_router(network: LogicalNetwork, first: Hop) -> bool:
+    """Whether a packet was seen first when it came from a router of OVN."""
+    port = network.by_mac(first.frame.src_mac)
+    is_inside = first.role == "instance" or first.frame.tunnel
+    return is_inside and port is not None and port.datapath.router
 
 
 def _ask(

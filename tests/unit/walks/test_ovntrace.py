@@ -35,6 +35,8 @@ def test_every_stage_of_a_recorded_answer_is_understood(file: Path) -> None:
     for line in text.splitlines():
         if line.startswith("    ") and not line.strip()[:1].isdigit():
             word = line.strip().removeprefix("/* ").removesuffix(" */").rstrip(";")
+            if word.startswith("LOG: "):  # an ACL that has a name logs
+                continue
             assert word in said or "(dp=" in word or not word.strip("-"), line
 
 

@@ -24,7 +24,10 @@ from tests.unit.golden import GOLDEN
 
 WALKS = GOLDEN / "walk"
 CASES = sorted(path.name for path in WALKS.iterdir() if path.is_dir())
-NEVER_LEFT = {"address-on-node", "no-router", "other-segment", "port-disabled"}
+NEVER_LEFT = {
+    "address-on-node", "ipv6-nobody", "no-router", "other-segment", "port-disabled",
+    "port-security",
+}  # fmt: skip
 """Cases whose packet did not leave its sender: there is no hop to play."""
 PLAYED = [case for case in CASES if case not in NEVER_LEFT]
 
@@ -49,7 +52,8 @@ class RecordedLab:
         self.guests = {node.name: FakeGuest(node.name) for node in self.topology.nodes}
         controller = self.guests["network-controller"]
         controller.on("ovn-sbctl", self.tables())
-        for direction, state in (("request", "(--ct=new|arp.op)"), ("reply", "--ct=(est|rel),rpl")):
+        states = {"request": "(--ct=new|arp.op|nd_ns)", "reply": "--ct=(est|rel),rpl"}
+        for direction, state in states.items():
             files = sorted(self.directory.glob(f"ovn-trace.{direction}.*.txt"), reverse=True)
             for number, file in enumerate(files):
                 controller.on(f"ovn-trace.*{state}", file.read_text(), once=number > 0)
@@ -123,7 +127,8 @@ class RecordedLab:
         patch = self.monkeypatch.setattr
         patch(walking, "recording", self._recording)
         patch(walking, "listening", self._listening)
-        patch(walking, "pcap", lambda heard: self.pcap("internet", "nat0"))
+        device = self.case["far"]["device"] if self.case["far"] else "nat0"
+        patch(walking, "pcap", lambda heard: self.pcap("internet", device))
         patch(walking, "find_instance", self._find)
         patch("labctl.walks.endpoints.find_instance", self._find)
         walker = walking.Walker(

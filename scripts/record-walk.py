@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records a walk in a real lab as a case of tests/golden/walk: what was captured and answered.
 
-usage: sudo python scripts/record-walk.py LAB.YAML CASE ping|tcp|udp FROM TO [PORT]
+usage: sudo python scripts/record-walk.py LAB.YAML CASE ping|tcp|udp FROM TO [PORT] [-6]
 Then LABCTL_UPDATE_GOLDEN=1 pytest tests/unit/walks/test_walk.py writes what is expected of it:
 read it.
 """
@@ -38,6 +38,10 @@ class Listener:
         text = command if isinstance(command, str) else " ".join(command)
         if "ovn-appctl" in text:
             self._heard["settings"][self._guest.name] = done.stdout
+        elif "Logical_Flow" in text:
+            self._heard["drop"]["tables"] = done.stdout
+        elif "ovs-ofctl dump-flows" in text:
+            self._heard["drop"]["openflow"] = done.stdout
         elif "ovn-sbctl" in text:
             self._heard["tables"] = done.stdout
         elif text.startswith("ovn-trace"):
@@ -45,12 +49,15 @@ class Listener:
             self._heard["traces"].setdefault(direction, []).append(done.stdout)
         elif "/sys/class/net/br-ex" in text:
             self._heard["bridges"][self._guest.name] = done.ok
-        elif text.startswith("ip -j -4 route"):
+        elif text.startswith(("ip -j -4 route", "ip -j -6 route")):
             self._heard["route"] = done.stdout
+        elif "setpriv --pdeathsig" in text and "closed" not in json.loads(done.stdout):
+            self._heard |= {"sender": done.stdout, "agent": True}
         elif "virsh ttyconsole" in text or " sh -c " in f" {text}":
             self._heard["sender"] = done.stdout
-        elif "ovs-vsctl" in text:
-            self._heard["interface"] = done.stdout
+        elif "external_ids:iface-id=" in text:
+            name = text.partition("external_ids:iface-id=")[2].strip("'")
+            self._heard["interfaces"][name] = done.stdout
         return done
 
 
@@ -78,10 +85,13 @@ def openstack(lab: Lab, done: walking.Walk) -> dict[str, Any]:
     }
 
 
-def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *port: str) -> None:
+def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *rest: str) -> None:
     """Walk once and write the case."""
+    ipv6 = "-6" in rest
+    port = [word for word in rest if word != "-6"]
     lab = Lab(Path(lab_file))
-    heard: dict[str, Any] = {"traces": {}, "bridges": {}, "settings": {}}
+    heard: dict[str, Any] = {"traces": {}, "bridges": {}, "settings": {}, "drop": {}}
+    heard["interfaces"] = {}
     guests: dict[str, Listener] = {}
 
     def guest(name: str) -> Any:
@@ -90,7 +100,7 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *por
     number = int(port[0]) if port else None
     mark = random.randrange(64)
     walker = Recorder(lab.topology, guest, lab.cloud, lab.provider.host_end, marks=lambda: mark)
-    done = walker.walk(protocol, source, target, number)
+    done = walker.walk(protocol, source, target, number, ipv6=ipv6)
     directory = GOLDEN / case
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.iterdir():
@@ -108,6 +118,7 @@ def main(lab_file: str, case: str, protocol: Any, source: str, target: str, *por
     far = lab.provider.host_end(lab.topology.controller)
     recorded = {
         "asked": [protocol, source, target, number],
+        "ipv6": ipv6,
         "mark": mark,
         "far": asdict(far) | {"namespace": "far"} if far is not None else None,
         "lab": lab.file.read_text(),

@@ -74,6 +74,8 @@ class InstanceLocation:
     floating: str | None
     keypair: str | None = None
     """The Nova keypair it was made with."""
+    addresses: tuple[str, ...] = ()
+    """All fixed addresses of that port, those of IPv4 first."""
 
     @property
     def tap(self) -> str:
@@ -107,16 +109,18 @@ def find_instance(name: str, cloud: "Connection") -> InstanceLocation:
     if port is None:
         raise LabError(tr("{name} has no port", name=name))
     floating = next(iter(cloud.network.ips(port_id=port.id)), None)
+    addresses = ipv4_first(ip["ip_address"] for ip in port.fixed_ips)
     return InstanceLocation(
         name=name,
         node=server.compute_host,
         domain=server.instance_name,
         port=port.id,
         network=port.network_id,
-        address=next(iter(ipv4_first(ip["ip_address"] for ip in port.fixed_ips)), ""),
+        address=next(iter(addresses), ""),
         mac=port.mac_address,
         floating=floating.floating_ip_address if floating is not None else None,
         keypair=server.key_name,
+        addresses=tuple(addresses),
     )
 
 

@@ -31,13 +31,15 @@ def list_command(
     *conditions: str,
     timeout: int = _TIMEOUT,
     leader_only: bool = True,
+    record: str = "",
 ) -> list[str]:
     """The command, as argv, whose output `parse_table` reads.
 
     `columns` is "COLUMN,COLUMN,…" (`_uuid` included, if it is wanted), None for all. With
     `conditions` ("type=geneve", "external_ids:iface-id=x") it prints the rows for which all of them
-    hold, else all rows. `timeout` is in seconds. `leader_only=False` lets any server of an OVN
-    cluster answer.
+    hold, else all rows. `record` is the beginning of a UUID (4 digits or more): only that row is
+    printed, and the command fails without it. `timeout` is in seconds. `leader_only=False` lets any
+    server of an OVN cluster answer.
     """
     return [
         tool,
@@ -48,6 +50,7 @@ def list_command(
         "find" if conditions else "list",
         table,
         *conditions,
+        *([record] if record else []),
     ]
 
 

@@ -198,24 +198,28 @@ def decode(node: str, interface: str, time: float, outer: Any) -> Frame | None:
 
 
 def identity(frame: Frame) -> tuple[object, ...]:
-    """The fields that stay equal on a packet's whole path: routers and NAT do not change them."""
-    quoted = frame.quoted.ip_id if frame.quoted is not None else None
+    """The fields that stay equal on a packet's whole path: routers and NAT do not change them.
+
+    IPv6 has no identification of a packet, so more of the packet itself must be equal there. Its
+    flow label does not count: who forwards a packet may set it (RFC 6437).
+    """
+    quoted: object = None
+    if frame.quoted is not None:
+        about = frame.quoted
+        quoted = about.ip_id
+        if is_ipv6(frame.src):
+            quoted = (about.protocol, about.source_port, about.destination_port,
+                      about.identifier, about.sequence)  # fmt: skip
     return (
         frame.protocol, frame.kind, frame.code, frame.ip_id, frame.sequence, frame.flags,
         frame.tcp_sequence, frame.payload, quoted,
+        (frame.identifier, frame.length) if is_ipv6(frame.src) else None,
     )  # fmt: skip
 
 
-def arp_messages(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
-    """The ARP messages of a capture file for IPv4, in its order, without those inside a tunnel.
-
-    Raises LabError as `frames`.
-    """
-    decoded = (
-        arp_message(node, interface, seconds, outer)
-        for seconds, outer in ethernet_frames(pcap, node, interface)
-    )
-    return [message for message in decoded if message is not None and not message.tunnel]
+def is_ipv6(address: str) -> bool:
+    """Whether the text of an IP address is one of IPv6."""
+    return ":" in address
 
 
 def arp_message(node: str, interface: str, time: float, outer: Any) -> ArpMessage | None:

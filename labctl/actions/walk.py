@@ -14,9 +14,18 @@ KEPT_WALKS = 20
 
 
 def walk(
-    lab: Lab, protocol: str, source: str, target: str, port: int | None, keep: Path | None
+    lab: Lab,
+    protocol: str,
+    source: str,
+    target: str,
+    port: int | None,
+    keep: Path | None,
+    *,
+    ipv6: bool = False,
 ) -> Walk:
     """Send one packet and follow it and its answer; `keep` is a directory for the captures.
+
+    With `ipv6`, by IPv6 where both ends have both kinds of IP.
 
     A missing answer is no error: the walk that is returned says so. Raises LabError when nothing
     could be sent.
@@ -33,7 +42,7 @@ def walk(
         lab.provider.host_end,
         lambda message: lab.bus.emit(StepProgress("walk", message)),
     )
-    walked = walker.walk(kind, source, target, port, keep=keep)
+    walked = walker.walk(kind, source, target, port, keep=keep, ipv6=ipv6)
     _remember(lab, walked)
     return walked
 

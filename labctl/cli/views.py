@@ -34,6 +34,9 @@ def walk(
     pcap: Annotated[
         Path | None, typer.Option(help="Directory in which the captures are kept.")
     ] = None,
+    ipv6: Annotated[
+        bool, typer.Option("-6", "--ipv6", help="By IPv6, where both ends have IPv4 as well.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Send one packet and show every hop of it and of its answer; exit 3 if none comes."""
@@ -42,7 +45,8 @@ def walk(
 
     with open_console(json=json) as console:
         keep = pcap.absolute() if pcap is not None else None
-        result = send(open_lab(file, console), protocol, source, target, port, keep)
+        lab = open_lab(file, console)
+        result = send(lab, protocol, source, target, port, keep, ipv6=ipv6)
         console.close()  # ends the live display of the walk
         if json:
             typer.echo(as_json(result))

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from labctl.access.packets import is_ipv6
 from labctl.actions.walk import walk
 from labctl.engine.events import Event, StepProgress
 from labctl.errors import LabError
@@ -16,6 +17,7 @@ from labctl.walks.describe import (
     change_of,
     datapaths_to_show,
     mac_label,
+    name_of_ttl,
     notes_on,
     place_name,
     reasons_of,
@@ -25,6 +27,7 @@ from labctl.walks.describe import (
     verdict,
     whereabouts,
     why_of,
+    with_port,
 )
 from labctl.walks.model import Hop, PacketPath
 from labctl.walks.walk import Walk
@@ -48,10 +51,17 @@ class Walks:
         graph = live(lab)
         machines = [vm.name for host in graph.hosts for vm in host.vms]
         floating = [vm.floating for host in graph.hosts for vm in host.vms if vm.floating]
+        ipv6 = [
+            address
+            for switch in graph.switches
+            for port in switch.ports
+            for address in port.addresses
+            if port.kind in ("instance", "workload") and is_ipv6(address)
+        ]
         sources = [one_line(name) for name in (*machines, *nodes)]
         return {
             "sources": sources,
-            "targets": [INTERNET, "8.8.8.8", *sources, *map(one_line, floating)],
+            "targets": [INTERNET, "8.8.8.8", *sources, *map(one_line, [*floating, *ipv6])],
         }
 
     def send(self, protocol: str, source: str, target: str, port: int | None) -> dict[str, Any]:
@@ -121,15 +131,12 @@ def _hop(hop: Hop, walked: Walk) -> dict[str, Any]:
     frame = hop.frame
     changed = {change.field for change in hop.changes}
 
-    def end(address: str, port: int | None) -> str:
-        return address if port is None else f"{address}:{port}"
-
     headers = [
-        {"name": "src", "value": end(frame.src, frame.source_port),
+        {"name": "src", "value": with_port(frame.src, frame.source_port),
          "changed": bool({"src", "source_port"} & changed)},
-        {"name": "dst", "value": end(frame.dst, frame.destination_port),
+        {"name": "dst", "value": with_port(frame.dst, frame.destination_port),
          "changed": bool({"dst", "destination_port"} & changed)},
-        {"name": "ttl", "value": str(frame.ttl), "changed": "ttl" in changed},
+        {"name": name_of_ttl(frame), "value": str(frame.ttl), "changed": "ttl" in changed},
         {"name": "src MAC", "value": mac_label(frame.src_mac, walked),
          "changed": "src_mac" in changed},
         {"name": "dst MAC", "value": mac_label(frame.dst_mac, walked),

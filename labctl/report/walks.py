@@ -7,6 +7,7 @@ from itertools import groupby
 
 from pydantic import TypeAdapter, ValidationError
 
+from labctl.access.packets import Frame, is_ipv6
 from labctl.graph.model import INTERNET, Graph, Host, Interface
 from labctl.i18n import tr, tr_list
 from labctl.report.words import Both, both, same, utc
@@ -22,6 +23,7 @@ from labctl.walks.describe import (
     verdict,
     whereabouts,
     why_of,
+    with_port,
 )
 from labctl.walks.explain import Traced
 from labctl.walks.model import Change, Encap, Hop, PacketPath, Point
@@ -267,10 +269,12 @@ def _passed(hop: Hop) -> Iterator[str]:
 
 def _line(hop: Hop) -> str:
     frame = hop.frame
-    ports = [
-        "" if port is None else f":{port}" for port in (frame.source_port, frame.destination_port)
-    ]
-    return f"{frame.src}{ports[0]} → {frame.dst}{ports[1]}  TTL {frame.ttl}"
+    ends = with_port(frame.src, frame.source_port), with_port(frame.dst, frame.destination_port)
+    return f"{' → '.join(ends)}  {_ttl(frame)} {frame.ttl}"
+
+
+def _ttl(frame: Frame) -> str:
+    return "hop limit" if is_ipv6(frame.src) else "TTL"
 
 
 def _outer(encap: Encap | None) -> str:
@@ -310,7 +314,7 @@ def _values(hop: Hop, walk: Walk) -> dict[str, tuple[Both, str]]:
         "kind": (both(lambda: tr("Packet")), kind_of(frame)),
         "src": (both(lambda: tr("Source")), frame.src),
         "dst": (both(lambda: tr("Destination")), frame.dst),
-        "ttl": (same("TTL"), str(frame.ttl)),
+        "ttl": (same(_ttl(frame)), str(frame.ttl)),
     }
     if frame.source_port is not None:
         values["source_port"] = (both(lambda: tr("Source port")), str(frame.source_port))

@@ -1,9 +1,10 @@
-"""Who asked for which address during a walk, and who answered. Pure."""
+"""Who asked for which address during a walk, and who answered: by ARP or, in IPv6, NDP. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from labctl.access.packets import ArpMessage
+from labctl.access.neighbors import NeighborMessage, neighbor_message
+from labctl.access.packets import ArpMessage, arp_message, ethernet_frames
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,43 @@ class ArpQuestion:
     """How often it was asked."""
     answers: tuple[ArpAnswer, ...]
     """One for each MAC address that answered; none: nobody did. Two: the address is taken twice."""
+
+
+def messages_in(pcap: bytes, node: str, interface: str) -> list[ArpMessage]:
+    """The messages of ARP and neighbor discovery of a capture file, without those inside a tunnel.
+
+    Raises LabError as `packets.frames`.
+    """
+    found = []
+    for seconds, outer in ethernet_frames(pcap, node, interface):
+        message = arp_message(node, interface, seconds, outer)
+        if message is None:
+            discovery = neighbor_message(node, interface, seconds, outer)
+            message = _as_arp(discovery) if discovery is not None else None
+        if message is not None and not message.tunnel:
+            found.append(message)
+    return found
+
+
+def _as_arp(message: NeighborMessage) -> ArpMessage | None:
+    """A message of IPv6's neighbor discovery as the one of ARP that means the same.
+
+    None for a message about routers. Who looks whether its own address is free (RFC 4862, section
+    5.4) announces it, as gratuitous ARP does.
+    """
+    if message.target is None:
+        return None
+    asks = message.kind == "neighbor-solicitation"
+    if asks:
+        sender = message.target if message.src == "::" else message.src
+        return ArpMessage(
+            message.node, message.interface, message.time, True, sender,
+            message.mac or message.src_mac, message.target, message.tunnel,
+        )  # fmt: skip
+    return ArpMessage(
+        message.node, message.interface, message.time, False, message.target,
+        message.mac or message.src_mac, message.dst, message.tunnel,
+    )  # fmt: skip
 
 
 def questions(messages: Iterable[ArpMessage]) -> tuple[ArpQuestion, ...]:

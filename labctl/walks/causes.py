@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from labctl.access.packets import is_ipv6
 from labctl.topology import Topology
 from labctl.walks.arp import ArpQuestion
 from labctl.walks.logical_network import LogicalNetwork, OvnPort
@@ -14,7 +15,7 @@ from labctl.walks.plan import Endpoint
 CauseKind = Literal[
     "address-on-node", "port-disabled", "no-router", "no-nat-rule", "no-mapping", "no-bridge",
     "uplink-not-in-bridge", "other-remote", "not-connected", "other-encap-ip", "other-segment",
-    "two-owners",
+    "two-owners", "other-source",
 ]  # fmt: skip
 
 
@@ -41,14 +42,16 @@ def find_causes(
     settings: Mapping[str, NodeSettings],
     asked: Sequence[ArpQuestion],
     gateway: str,
+    sent_from: str = "",
 ) -> tuple[Cause, ...]:
     """All of them, those first that stop the packet first.
 
     `settings` has the nodes that could be asked, by name; `gateway` is the node by which packets
-    leave OVN.
+    leave OVN; `sent_from` is the address that the packet really left its sender with, if it did.
     """
     read = bool(network.ports)  # else nothing can be said of what is missing in OVN
     causes = [
+        *_other_sources(source, network, asked, sent_from),
         *_addresses_on_nodes(network, settings),
         *(_disabled((source, target), network, settings)),
         *(_routers(source, target, network) if read else ()),
@@ -69,7 +72,28 @@ def _uses_gateway(source: Endpoint, target: Endpoint) -> bool:
     """Whether the packet passes from the logical network to the external one, or back."""
     if source.kind == "node":
         return target.kind == "instance"
-    return target.kind != "instance" or bool(target.inner)
+    return _goes_out(source, target) or bool(target.inner)
+
+
+def _goes_out(source: Endpoint, target: Endpoint) -> bool:
+    """Whether an instance sends to somebody outside. A router of OVN is inside, with its MAC."""
+    outside = target.kind == "node" or (target.kind == "address" and not target.mac)
+    return source.kind == "instance" and outside
+
+
+def _other_sources(
+    source: Endpoint, network: LogicalNetwork, asked: Sequence[ArpQuestion], sent_from: str
+) -> Iterator[Cause]:
+    """An instance that uses an address which is not its port's."""
+    port = network.by_mac(source.mac) if source.kind == "instance" and source.mac else None
+    if port is None or not port.addresses:
+        return
+    used = [sent_from, *(question.asker for question in asked if question.asker_mac == source.mac)]
+    for address in dict.fromkeys(used):
+        # A link-local address is made by the instance itself, and allowed by port security.
+        link_local = bool(address) and ipaddress.ip_address(address).is_link_local
+        if address and not link_local and address not in (*port.addresses, *source.addresses):
+            yield Cause("other-source", "", port.name, address, ", ".join(port.addresses))
 
 
 def _router_addresses(network: LogicalNetwork) -> set[str]:
@@ -107,17 +131,25 @@ def _routers(source: Endpoint, target: Endpoint, network: LogicalNetwork) -> Ite
     switches = [
         port.datapath
         for end in (source, target)
-        if end.mac and (port := network.by_mac(end.mac)) is not None
+        if end.kind == "instance" and end.mac and (port := network.by_mac(end.mac)) is not None
     ]
-    routed = {peer.datapath for port in _router_ports(network) if (peer := network.port(port.peer))}
-    outward = source.kind == "instance" and target.kind != "instance"
+    ipv6 = is_ipv6(target.address)
+    routed = {
+        peer.datapath
+        for port in _router_ports(network)
+        if (peer := network.port(port.peer)) and any(is_ipv6(own) == ipv6 for own in port.addresses)
+    }
+    outward = _goes_out(source, target)
     translated = bool(target.inner)
-    if not (outward or translated) and len(set(switches)) < 2:
+    to_router = target.kind == "address" and bool(target.mac)
+    if not (outward or translated or to_router) and len(set(switches)) < 2:
         return  # on one switch
     for switch in dict.fromkeys(switches):
         if switch not in routed and network.localnet(switch) is None:
-            yield Cause("no-router", "", switch.name)
+            yield Cause("no-router", "", switch.name, expected="IPv6" if ipv6 else "")
             return
+    if ipv6:
+        return  # it is routed as it is
     if translated and not any(
         rule.type.startswith("dnat") and rule.external == target.address for rule in network.nat
     ):

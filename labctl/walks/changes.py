@@ -73,14 +73,28 @@ def _is_astray(sighting: Sighting, role: Role | None, names: Names) -> bool:
 
     A bridge that does not know a MAC address sends the frame to all its ports. So on the external
     network a frame may appear at an interface that leads neither to its sender nor to its receiver:
-    br-ex leads to the node itself, eth0 to the Internet.
+    br-ex leads to the node itself, eth0 to the Internet, and to other nodes where they share that
+    network.
     """
     if sighting.frame.tunnel or role not in ("host", "external", "internet"):
         return False
-    ends = {_behind(mac, names) for mac in (sighting.frame.src_mac, sighting.frame.dst_mac)}
+    macs = (sighting.frame.src_mac, sighting.frame.dst_mac)
+    if role == "internet":
+        return all(_behind(mac, names) != "internet" for mac in macs)
     if role == "host":
-        return "host" not in ends
-    return "internet" not in ends
+        return not any(_is_host(mac, sighting.node, names) for mac in macs)
+    return all(_is_on(mac, sighting.node, names) for mac in macs)
+
+
+def _is_host(mac: str, node: str, names: Names) -> bool:
+    """Whether a MAC address is that of the node itself; where its owner is not known, of any."""
+    return mac in names.hosts and names.owners.get(mac, node) == node
+
+
+def _is_on(mac: str, node: str, names: Names) -> bool:
+    """Whether a MAC address is behind the bridges of a node, and not behind its eth0."""
+    unknown = node if _behind(mac, names) != "internet" else ""
+    return names.owners.get(mac, unknown) == node
 
 
 def _behind(mac: str, names: Names) -> str:
@@ -102,6 +116,8 @@ def _hop(
         leaves = before.node == sighting.node
     else:  # sent by the node itself, or by something behind the interface
         leaves = role not in ("host", "instance") and sender(frame, names) == sighting.node
+        # A router of OVN answers on the node of who asks.
+        leaves = leaves or (role == "instance" and frame.src_mac in names.routers)
     return Hop(
         node=sighting.node,
         interface=frame.interface,

@@ -1,14 +1,15 @@
 """Finds one packet and its answer among the frames of many captures, and their order. Pure.
 
 A packet is recognised by what routers and NAT do not change: IP identification, payload, TCP
-sequence number. The clocks of two nodes may differ, so time orders only frames of the same node;
-between nodes, the sender of a frame comes before its receiver.
+sequence number, and in IPv6, which has no identification, the identifier of an echo and the length.
+The clocks of two nodes may differ, so time orders only frames of the same node; between nodes, the
+sender of a frame comes before its receiver.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from labctl.access.packets import Frame, identity
+from labctl.access.packets import Frame, identity, is_ipv6
 from labctl.walks.changes import Clocks, packet_path, split_astray
 from labctl.walks.model import Answer, Joined, Names, Point, SentProbe, Sighting, receiver, sender
 
@@ -65,12 +66,19 @@ def _answer_to(request: Sequence[Frame], captured: Sequence[Frame]) -> list[Fram
 def _answers(frame: Frame, request: Frame) -> bool:
     quoted = frame.quoted
     if quoted is not None:  # an ICMP error
-        return (quoted.protocol, quoted.ip_id, quoted.src, quoted.dst) == (
+        is_same = (quoted.protocol, quoted.ip_id, quoted.src, quoted.dst) == (
             request.protocol, request.ip_id, request.src, request.dst,
+        )  # fmt: skip
+        if not is_ipv6(quoted.src):
+            return is_same
+        return is_same and (
+            quoted.source_port, quoted.destination_port, quoted.identifier, quoted.sequence,
+        ) == (
+            request.source_port, request.destination_port, request.identifier, request.sequence,
         )  # fmt: skip
     if (frame.protocol, frame.src, frame.dst) != (request.protocol, request.dst, request.src):
         return False
-    if request.protocol == "icmp":
+    if request.protocol in ("icmp", "icmp6"):
         return frame.kind == "reply" and (frame.identifier, frame.sequence, frame.payload) == (
             request.identifier, request.sequence, request.payload,
         )  # fmt: skip
@@ -87,8 +95,9 @@ def _answers(frame: Frame, request: Frame) -> bool:
 
 def _kind_of_answer(frame: Frame) -> Answer:
     if frame.quoted is not None:
-        port_unreachable = (frame.kind, frame.code) == ("3", 3)
-        return "refused" if port_unreachable else "error"
+        # RFC 792 and RFC 4443: type and code of "port unreachable".
+        refusal = ("1", 4) if frame.protocol == "icmp6" else ("3", 3)
+        return "refused" if (frame.kind, frame.code) == refusal else "error"
     return "refused" if "R" in frame.flags else "reply"
 
 

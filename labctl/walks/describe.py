@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from labctl.access.packets import Frame
-from labctl.i18n import tr, tr_list
+from labctl.access.packets import Frame, is_ipv6
+from labctl.i18n import tr, tr_list, tr_n
 from labctl.walks.arp import ArpQuestion
 from labctl.walks.causes import Cause
+from labctl.walks.drops import Acl, Drop, openflow_command
 from labctl.walks.explain import Traced
 from labctl.walks.model import Change, Encap, Hop, PacketPath
 from labctl.walks.ovntrace import DROP_KINDS, TraceEvent
@@ -38,7 +39,8 @@ def verdict(walk: Walk) -> str:
     if not walk.request.hops:
         return _never_left(walk)
     seen = {"interface": lost.interface, "node": place_name(lost.node)}
-    if walk.answer == "error" and walk.reply is not None:
+    rejected = lost.reason is not None and lost.reason.kind == "rejected"
+    if walk.answer == "error" and walk.reply is not None and not rejected:
         sender = walk.reply.hops[0].frame.src
         return tr("{who} answered with an ICMP error: {what}", who=named(sender, walk),
                   what=kind_of(walk.reply.hops[0].frame))  # fmt: skip
@@ -53,6 +55,9 @@ def verdict(walk: Walk) -> str:
             node=place_name(lost.expected.node),
         )
     if (dropped := _by_trace(walk)) is not None:
+        if rejected and walk.reply is not None:
+            dropped += tr(". ") + tr("OVN answers in place of the target: {what}",
+                                     what=kind_of(walk.reply.hops[0].frame))  # fmt: skip
         return text + tr(". ") + dropped
     if lost.untranslated:
         return text + tr(". ") + tr("OVN has no NAT rule for {address}", address=lost.untranslated)
@@ -74,10 +79,12 @@ def _never_left(walk: Walk) -> str:
 def _by_trace(walk: Walk) -> str | None:
     """What ovn-trace says against the packet.
 
-    None where a cause says more: that a table of OVN's drops it follows from the cause.
+    None where a cause says more: that a table of OVN's drops it follows from the cause. That a
+    router has no route does not.
     """
     reason = walk.lost.reason if walk.lost is not None else None
-    if reason is None or (reason.kind == "dropped" and walk.causes):
+    follows = reason is not None and reason.kind == "dropped" and reason.table != _ROUTES
+    if reason is None or (follows and walk.causes):
         return None
     where = walk.labels.datapaths.get(reason.datapath, reason.datapath)
     return where + tr(": ") + decision(reason, walk)
@@ -93,7 +100,12 @@ def _first_reason(walk: Walk) -> str | None:
 
 
 def reasons_of(walk: Walk) -> Iterator[tuple[str, str]]:
-    """(what is wrong, how to mend it or ""), in order: ARP that is not as it should be, causes."""
+    """(what is wrong, a command about it or ""), in order.
+
+    What drops the packet, ARP that is not as it should be, causes.
+    """
+    if walk.lost is not None and walk.lost.drop is not None:
+        yield from _drop_reasons(walk.lost.drop, walk)
     for question in walk.arp:
         doubled = len(question.answers) > 1
         if doubled or not (question.answers or walk.answered):
@@ -102,8 +114,63 @@ def reasons_of(walk: Walk) -> Iterator[tuple[str, str]]:
         yield cause_of(cause, walk), fix_of(cause)
 
 
+def _drop_reasons(drop: Drop, walk: Walk) -> Iterator[tuple[str, str]]:
+    """By which ACL, or what port security, and by which flow of the node a packet is dropped."""
+    reason = walk.lost.reason if walk.lost is not None else None
+    port = walk.labels.ports.get(drop.port, drop.port)
+    if drop.acl is not None:
+        yield _acl_of(drop.acl, walk), ""
+        if drop.acl.group == _DROP_GROUP:
+            # `neutron_pg_drop` holds all ports whose security is on, and is no security group.
+            groups = [walk.labels.groups.get(group, group) for group in drop.groups
+                      if group != _DROP_GROUP]  # fmt: skip
+            text = tr("{port} is in no security group", port=port)
+            if groups:
+                text = tr(
+                    "{port} has these security groups, of which no rule allows it: {groups}",
+                    port=port,
+                    groups=tr_list(groups),
+                )
+            yield text, ""
+    is_disabled = any(cause.kind == "port-disabled" for cause in walk.causes)
+    if reason is not None and "port_sec" in reason.table and drop.port_security and not is_disabled:
+        yield tr(
+            "port security of {port} allows only {addresses}",
+            port=port, addresses=tr_list(drop.port_security),
+        ), ""  # fmt: skip
+    for flow in drop.flows:
+        text = tr(
+            "OpenFlow on {node}: table {table}, priority {priority}, match {match}",
+            node=drop.node, table=flow.table, priority=flow.priority, match=flow.match or "*",
+        )  # fmt: skip
+        counted = tr_n("{n} packet so far", "{n} packets so far", n=flow.packets)
+        yield tr("{text} ({detail})", text=text, detail=counted), ""
+    if drop.flows:
+        command = " ".join(openflow_command(drop.flows[0].cookie))
+        yield (
+            tr("these flows come from OVN's logical flow {uuid}", uuid=drop.logical_flow),
+            tr("on {node}: `{command}`", node=drop.node, command=command),
+        )
+
+
+def _acl_of(acl: Acl, walk: Walk) -> str:
+    words = {"uuid": acl.uuid[:8], "direction": acl.direction, "priority": acl.priority,
+             "match": acl.match, "action": acl.action}  # fmt: skip
+    text = tr("ACL {uuid}: {direction}, priority {priority}, {match}, {action}", **words)
+    details = []
+    if acl.name:
+        details.append(tr("name {name}", name=acl.name))
+    if acl.group in walk.labels.groups:
+        details.append(tr("security group {name}", name=walk.labels.groups[acl.group]))
+    elif acl.group:
+        details.append(tr("port group {name}", name=acl.group))
+    if acl.rule:
+        details.append(tr("rule {id}", id=acl.rule))
+    return tr("{text} ({detail})", text=text, detail=tr_list(details)) if details else text
+
+
 def question_of(question: ArpQuestion, walk: Walk) -> str:
-    """An ARP question and its answers."""
+    """A question of ARP, or of IPv6's neighbor discovery, and its answers."""
     name = walk.labels.macs.get(question.asker_mac) or walk.labels.addresses.get(question.asker)
     asker = question.asker
     if name:
@@ -112,16 +179,23 @@ def question_of(question: ArpQuestion, walk: Walk) -> str:
         tr("{interface} of {node}", interface=interface, node=place_name(node))
         for node, _, interface in (place.partition(" ") for place in question.seen)
     )
-    if not question.answers:
+    words = {"asker": asker, "address": question.target, "places": places}
+    ipv6 = is_ipv6(question.target)
+    if not question.answers and ipv6:
         return tr(
-            "ARP: {asker} asks who has {address}, on {places}; nobody answers",
-            asker=asker, address=question.target, places=places,
-        )  # fmt: skip
+            "neighbor discovery: {asker} asks who has {address}, on {places}; nobody answers",
+            **words,
+        )
+    if not question.answers:
+        return tr("ARP: {asker} asks who has {address}, on {places}; nobody answers", **words)
     owners = tr_list(mac_label(answer.mac, walk) for answer in question.answers)
-    return tr(
-        "ARP: {asker} asks who has {address}, on {places}; answered by {owners}",
-        asker=asker, address=question.target, places=places, owners=owners,
-    )  # fmt: skip
+    words["owners"] = owners
+    if ipv6:
+        return tr(
+            "neighbor discovery: {asker} asks who has {address}, on {places}; answered by {owners}",
+            **words,
+        )
+    return tr("ARP: {asker} asks who has {address}, on {places}; answered by {owners}", **words)
 
 
 def cause_of(cause: Cause, walk: Walk) -> str:
@@ -141,6 +215,11 @@ def cause_of(cause: Cause, walk: Walk) -> str:
                 "the port of {name} is disabled ({found} in OVN's northbound database): OVN drops "
                 "all that it sends and all that is for it",
                 **{**words, "name": name},
+            )
+        case "no-router" if cause.expected:
+            text = tr(
+                "no router of OVN has a port with an address of {expected} in network {subject}",
+                **words,
             )
         case "no-router":
             text = tr("no router of OVN has a port in network {subject}", **words)
@@ -186,6 +265,13 @@ def cause_of(cause: Cause, walk: Walk) -> str:
                 "{found} of {node} is a network of its own; {subject} is on that of {expected}",
                 **words,
             )
+        case "other-source":
+            words["name"] = walk.labels.ports.get(cause.subject, cause.subject)
+            words["expected"] = tr_list(cause.expected.split(", "))
+            text = tr(
+                "{name} sends from {found}, which is no address of its port; these are: {expected}",
+                **words,
+            )
         case "two-owners":
             words["found"] = tr_list(cause.found.split(", "))
             text = tr("{subject} has more than one owner: {found}", **words)
@@ -226,10 +312,16 @@ def kind_of(frame: Frame) -> str:
         codes = {("3", 0): "net unreachable", ("3", 1): "host unreachable",
                  ("3", 3): "port unreachable", ("3", 13): "administratively prohibited",
                  ("11", 0): "time exceeded"}  # fmt: skip
-        known = codes.get((frame.kind, frame.code or 0))
-        return f"ICMP {known}" if known else f"ICMP type {frame.kind} code {frame.code}"
-    if frame.protocol == "icmp":
-        return f"ICMP echo {frame.kind}"
+        codes_of_ipv6 = {("1", 0): "no route", ("1", 1): "administratively prohibited",
+                         ("1", 3): "address unreachable", ("1", 4): "port unreachable",
+                         ("2", 0): "packet too big", ("3", 0): "time exceeded"}  # fmt: skip
+        name = "ICMPv6" if frame.protocol == "icmp6" else "ICMP"
+        known = (codes_of_ipv6 if frame.protocol == "icmp6" else codes).get(
+            (frame.kind, frame.code or 0)
+        )
+        return f"{name} {known}" if known else f"{name} type {frame.kind} code {frame.code}"
+    if frame.protocol in ("icmp", "icmp6"):
+        return f"{'ICMP' if frame.protocol == 'icmp' else 'ICMPv6'} echo {frame.kind}"
     if frame.protocol == "tcp":
         names = {"S": "SYN", "A": "ACK", "R": "RST", "F": "FIN", "P": "PSH"}
         return "TCP " + "+".join(names.get(letter, letter) for letter in frame.flags)
@@ -270,6 +362,18 @@ def mac_label(mac: str, walk: Walk) -> str:
     return f"{mac} {name}" if name else mac
 
 
+def with_port(address: str, port: int | None) -> str:
+    """An address and, if there is one, its port; an IPv6 address in brackets then."""
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if is_ipv6(address) else f"{address}:{port}"
+
+
+def name_of_ttl(frame: Frame) -> str:
+    """What the field is called that each router takes one off."""
+    return "hop limit" if is_ipv6(frame.src) else "ttl"
+
+
 FIELDS = {
     "src": "src", "dst": "dst", "source_port": "src port", "destination_port": "dst port",
     "identifier": "ICMP id", "src_mac": "src MAC", "dst_mac": "dst MAC",
@@ -293,7 +397,9 @@ def change_of(change: Change, walk: Walk) -> str:
             # A VLAN tag may be put on or taken off.
             values = [change.before, change.after]
             texts = [tr("none") if value is None else str(value) for value in values]
-            return f"{FIELDS.get(name, name)} {' → '.join(texts)}"
+            is_hop_limit = name == "ttl" and is_ipv6(walk.target.address)
+            shown = "hop limit" if is_hop_limit else FIELDS.get(name, name)
+            return f"{shown} {' → '.join(texts)}"
 
 
 def why_of(change: Change) -> str:
@@ -328,7 +434,7 @@ def events_to_show(traced: Traced, walk: Walk) -> Iterator[TraceEvent]:
 
 
 _GROUP = re.compile(r"@(\w+)")
-_MEMBERS = re.compile(r"\$(pg_\w+)_ip4")
+_MEMBERS = re.compile(r"\$(pg_\w+)_ip[46]")
 """OVN's address set with the members of a security group."""
 
 
@@ -340,6 +446,8 @@ def decision(event: TraceEvent, walk: Walk) -> str:
             return tr("in by {port}", port=port)
         case "output":
             return tr("out by {port}", port=port)
+        case "routed" if is_ipv6(event.detail):
+            return tr("route {route}, hop limit -1", route=event.detail)
         case "routed":
             return tr("route {route}, ttl -1", route=event.detail)
         case "snat" | "dnat":
@@ -354,11 +462,25 @@ def decision(event: TraceEvent, walk: Walk) -> str:
             return tr("denied by {what}", what=_acl(event, walk))
         case "rejected":
             return tr("rejected by {what}", what=_acl(event, walk))
+    match event.table:
+        case "ls_in_apply_port_sec":
+            return tr("dropped by port security ({table})", table=event.table)
+        case "ls_out_apply_port_sec":
+            return tr("dropped by port security of the receiver ({table})", table=event.table)
+        case table if table == _ROUTES:
+            return tr("dropped: no route to its destination ({table})", table=event.table)
     return tr("dropped in {table}: {match}", table=event.table, match=event.detail)
 
 
+_ROUTES = "lr_in_ip_routing"
+"""The stage of a router that looks for a route."""
+_DROP_GROUP = "neutron_pg_drop"
+"""Neutron's port group of all ports whose port security is on. Its ACLs drop what no rule of a
+security group allows."""
+
+
 def _acl(event: TraceEvent, walk: Walk) -> str:
-    if "neutron_pg_drop" in event.detail:
+    if _DROP_GROUP in event.detail:
         if "_out_" in event.table:
             return tr("default: no security group rule lets it in")
         return tr("default: no security group rule lets it out")

@@ -11,6 +11,7 @@ from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import Guest
 from labctl.access.instance import find_instance
 from labctl.access.ovsdb import list_command, parse_table
+from labctl.access.packets import is_ipv6
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr, tr_list
 from labctl.spec.defaults import INTERNET_HOST
@@ -84,6 +85,15 @@ class EndpointFinder:
                 return port.chassis
         return (self._topology.gateways or (self._topology.controller,))[0].name
 
+    def gateway_between(self, source: Endpoint, target: Endpoint) -> str:
+        """The node by which a packet leaves OVN, or comes into it: the compute of an instance whose
+        floating IP is distributed, else `gateway`."""
+        ends = [target.inner] if target.inner else [source.address] * (source.kind == "instance")
+        for address in ends:
+            if node := self.network.translating_node(address):
+                return node
+        return self.gateway
+
     def names(self, far_mac: str) -> Names:
         """What the addresses and keys in frames mean."""
         return self.network.names(self._topology, self.servers, far_mac)
@@ -119,41 +129,83 @@ class EndpointFinder:
             return dict(zip(names, pool.map(ask, names), strict=True))
 
     # -- source and target ---------------------------------------------------------------------
+    def ends(self, source: str, target: str, *, ipv6: bool = False) -> tuple[Endpoint, Endpoint]:
+        """Source and target, with addresses of one kind of IP: IPv4 where both have it.
+
+        With `ipv6` IPv6. Raises LabError when there is no such source or target, or no kind of IP
+        that both have.
+        """
+        sender = self.source(source)
+        receiver = self.target(target, sender, ipv6=ipv6)
+        receiver_has_ipv6 = is_ipv6(receiver.address)
+        if sender.kind == "instance":
+            own = _first(sender, ipv6=receiver_has_ipv6)
+            if own is None:
+                raise LabError(
+                    tr("{name} has no IPv6 address", name=sender.name)
+                    if receiver_has_ipv6
+                    else tr("{name} has no IPv4 address", name=sender.name),
+                    hint=tr(
+                        "{target} is {address}; both ends need addresses of one kind of IP",
+                        target=receiver.name,
+                        address=receiver.address,
+                    ),
+                    code=EXIT_USAGE,
+                )
+            sender = replace(sender, address=own)
+        return self.with_source_address(sender, receiver), receiver
+
     def source(self, name: str) -> Endpoint:
         """The node or instance of that name. Raises LabError when there is none."""
         if name in {node.name for node in self._topology.nodes}:
             return Endpoint(name, "node", "", name)
-        return _with_ipv4(self._workload(name))
+        return self._addressed(name)
 
-    def target(self, name: str, source: Endpoint) -> Endpoint:
-        """A node, an instance, or an IPv4 address. Raises LabError when it is none of them.
+    def target(self, name: str, source: Endpoint, *, ipv6: bool = False) -> Endpoint:
+        """A node, an instance, or an address. Raises LabError when it is none of them.
 
         Only instances reach the fixed address of an instance; for a node it is the floating IP.
+        With `ipv6` it has an IPv6 address.
         """
         nodes = {node.name: node for node in self._topology.nodes}
         if name in nodes:
-            return Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
-        if name == "internet":
-            name = str(INTERNET_HOST)
+            end = Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
+            return _checked(end, ipv6=ipv6)
         try:
-            address = str(ipaddress.ip_address(name))
+            address = ipaddress.ip_address(INTERNET_HOST if name == "internet" else name)
         except ValueError:
-            workload = _with_ipv4(self._workload(name))
-            if source.kind == "instance":
-                return workload
-            if self._is_outside(workload):  # it has its own address on the external network
-                return workload
-            if not (floating := self._outer_address(workload.address)):
-                raise LabError(
-                    tr("{name} has no floating IP, so nobody outside reaches it", name=name),
-                    hint=tr("give it one, or walk from an instance"),
-                ) from None
-            return replace(workload, address=floating, inner=workload.address)
-        if ":" in address:
-            raise _only_ipv4(
-                tr("{address} is an IPv6 address; labctl walk follows IPv4 only", address=address)
+            return self._target_workload(name, source, ipv6=ipv6)
+        if address.version == 6:
+            _check_scope(address)
+        return _checked(self._by_address(str(address)), ipv6=ipv6)
+
+    def _target_workload(self, name: str, source: Endpoint, *, ipv6: bool) -> Endpoint:
+        workload = self._addressed(name)
+        own = _first(workload, ipv6=ipv6)
+        if own is None and ipv6:
+            raise _without_ipv6(workload)
+        if source.kind == "instance" and not _first(source, ipv6=False):
+            own = _first(workload, ipv6=True) or own  # IPv4 is not what both have
+        own = own or workload.addresses[0]
+        if is_ipv6(own) or source.kind == "instance" or self._is_outside(workload):
+            return replace(workload, address=own)
+        if not (floating := self._outer_address(own)):
+            raise LabError(
+                tr("{name} has no floating IP, so nobody outside reaches it", name=name),
+                hint=tr("give it one, or walk from an instance"),
             )
-        return self._by_address(address)
+        return replace(workload, address=floating, inner=own)
+
+    def _addressed(self, name: str) -> Endpoint:
+        """The workload of that name. Raises LabError when there is none, or it has no address."""
+        workload = self._workload(name)
+        if not workload.addresses:
+            raise LabError(
+                tr("{name} has no IP address", name=name),
+                hint=tr("see `ovn-nbctl show` on the controller, or `openstack port list`"),
+                code=EXIT_USAGE,
+            )
+        return workload
 
     def _is_outside(self, workload: Endpoint) -> bool:
         """Whether its network has a way to a physical network of its own, by a localnet port."""
@@ -170,9 +222,20 @@ class EndpointFinder:
             if (inner or address) in port.addresses and port.type == "":
                 name = self.network.label(port, self.servers)
                 workload = self._bound_to(name, port) if port.chassis else self._workload(name)
-                return replace(workload, address=address, inner=inner) if inner else workload
+                return replace(workload, address=address, inner=inner)
         label = self.names("").addresses.get(address, address)
-        return Endpoint(label, "address", address)
+        return Endpoint(label, "address", address, mac=self._router_mac(address))
+
+    def _router_mac(self, address: str) -> str:
+        """The MAC address of the router's port that has an address; empty if none has."""
+        for port in self.network.ports:
+            if (
+                port.datapath.router
+                and port.type != "chassisredirect"
+                and address in port.addresses
+            ):
+                return next(iter(port.macs), "")
+        return ""
 
     def _workload(self, name: str) -> Endpoint:
         """An instance of OpenStack, or in a lab without it a logical port. Raises LabError."""
@@ -200,8 +263,9 @@ class EndpointFinder:
                 tr("{name} is not bound to any node: no chassis answers for it", name=name)
             )
         return Endpoint(
-            name, "instance", instance.address, instance.node, instance.tap, mac=instance.mac
-        )
+            name, "instance", instance.address, instance.node, instance.tap, mac=instance.mac,
+            addresses=tuple(instance.addresses or filter(None, [instance.address])),
+        )  # fmt: skip
 
     def _node_names(self) -> list[str]:
         return [node.name for node in self._topology.nodes]
@@ -227,6 +291,7 @@ class EndpointFinder:
             interface=rows[0]["name"],
             namespace=rows[0]["external_ids"].get("netns", ""),
             mac=next(iter(port.macs), ""),
+            addresses=port.addresses,
         )
 
     def with_source_address(self, source: Endpoint, target: Endpoint) -> Endpoint:
@@ -236,8 +301,9 @@ class EndpointFinder:
         """
         if source.kind != "node":
             return source
+        family = "-6" if is_ipv6(target.address) else "-4"
         result = self._guest(source.node).run(
-            ["ip", "-j", "-4", "route", "get", target.address], check=False
+            ["ip", "-j", family, "route", "get", target.address], check=False
         )
         rows = json.loads(result.stdout or "[]") if result.ok else []
         if not rows or not rows[0].get("prefsrc"):
@@ -268,19 +334,32 @@ class EndpointFinder:
         return ""
 
 
-def _with_ipv4(workload: Endpoint) -> Endpoint:
-    """The workload itself. Raises LabError when it has no IPv4 address."""
-    if not workload.address or ":" in workload.address:
-        raise _only_ipv4(
-            tr("{name} has no IPv4 address; labctl walk follows IPv4 only", name=workload.name)
-        )
-    return workload
+def _first(workload: Endpoint, *, ipv6: bool) -> str | None:
+    """The first address of a workload that is of that kind of IP."""
+    return next((own for own in workload.addresses if is_ipv6(own) == ipv6), None)
 
 
-def _only_ipv4(message: str) -> LabError:
-    command = "labctl capture NODE:INTERFACE --filter 'ip6 or udp port 6081'"
-    return LabError(
-        message,
-        hint=tr("see IPv6 packets with `{command}`", command=command),
-        code=EXIT_USAGE,
+def _checked(end: Endpoint, *, ipv6: bool) -> Endpoint:
+    """The end itself. Raises LabError when IPv6 is asked for and its address is of IPv4."""
+    if ipv6 and not is_ipv6(end.address):
+        raise _without_ipv6(end)
+    return end
+
+
+def _without_ipv6(end: Endpoint) -> LabError:
+    message = (
+        tr("{address} is an IPv4 address", address=end.address)
+        if end.name == end.address
+        else tr("{name} has no IPv6 address", name=end.name)
     )
+    return LabError(message, hint=tr("without -6 its IPv4 address is taken"), code=EXIT_USAGE)
+
+
+def _check_scope(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Raises LabError for an address that does not tell one receiver in the whole lab."""
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise LabError(
+            tr("labctl walk cannot follow a packet to {address}", address=address),
+            hint=tr("choose an address that is valid in more than one network"),
+            code=EXIT_USAGE,
+        )

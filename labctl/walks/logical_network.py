@@ -4,7 +4,8 @@
 that were made with `ovn-nbctl`.
 """
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from labctl.access.guest import Guest
@@ -19,6 +20,7 @@ from labctl.access.ovsdb import (
     referenced,
     tables_script,
 )
+from labctl.access.packets import is_ipv6
 from labctl.topology import Topology
 from labctl.walks.model import Names, NatRule
 
@@ -27,7 +29,7 @@ TABLES: tuple[tuple[Tool, str, str], ...] = (
     ("ovn-sbctl", "Datapath_Binding", "_uuid,tunnel_key,external_ids"),
     ("ovn-sbctl", "Port_Binding",
      "logical_port,type,datapath,tunnel_key,mac,chassis,options,external_ids"),
-    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip"),
+    ("ovn-nbctl", "NAT", "_uuid,type,external_ip,logical_ip,external_mac,logical_port"),
     ("ovn-nbctl", "Logical_Router", "name,nat,external_ids"),
     ("ovn-nbctl", "Port_Group", "name,external_ids"),
 )  # fmt: skip
@@ -57,7 +59,7 @@ class OvnPort:
     key: int
     macs: tuple[str, ...]
     addresses: tuple[str, ...]
-    """Without their prefix lengths."""
+    """Without their prefix lengths; those of IPv4 first."""
     chassis: str | None
     """Name of the node it is bound to."""
     peer: str
@@ -87,6 +89,30 @@ class LogicalNetwork:
         ports = [port for port in self.ports if mac in port.macs]
         return next((port for port in ports if port.type != "chassisredirect"), None)
 
+    def receiver(self, mac: str) -> OvnPort | None:
+        """The port that takes frames for that MAC address.
+
+        For a distributed floating IP's it is the gateway port of its router.
+        """
+        routers = {rule.router for rule in self.nat if rule.mac == mac}
+        gateways = (
+            port
+            for port in self.ports
+            if port.datapath.name in routers and self.port(f"cr-{port.name}") is not None
+        )
+        return self.by_mac(mac) or next(gateways, None)
+
+    def translating_node(self, address: str) -> str | None:
+        """The node that translates a floating IP, or the fixed address behind it, by itself.
+
+        None if a gateway does.
+        """
+        for rule in self.nat:
+            if rule.mac and address in (rule.external, rule.logical):
+                port = self.port(rule.port)
+                return port.chassis if port is not None else None
+        return None
+
     def datapath(self, uuid: str) -> Datapath | None:
         """The logical switch or router of that UUID."""
         return next((datapath for datapath in self.datapaths if datapath.uuid == uuid), None)
@@ -97,6 +123,10 @@ class LogicalNetwork:
             (port for port in self.ports if port.datapath == switch and port.type == "localnet"),
             None,
         )
+
+    def is_router(self, address: str) -> bool:
+        """Whether a port of a router has that address."""
+        return any(port.datapath.router and address in port.addresses for port in self.ports)
 
     def chassis_of(self, port: OvnPort) -> str | None:
         """The node that a port is bound to; a router's gateway port is bound by its cr- port."""
@@ -137,6 +167,11 @@ class LogicalNetwork:
                     owners[mac] = chassis
             for address in port.addresses:
                 addresses.setdefault(address, label)
+        for rule in self.nat:
+            if rule.mac:
+                macs.setdefault(rule.mac, f"{rule.router} {rule.external}")
+                if node_name := self.translating_node(rule.external):
+                    owners[rule.mac] = node_name
         if far_mac:
             owners[far_mac] = "internet"
             macs[far_mac] = "Internet"
@@ -147,13 +182,21 @@ class LogicalNetwork:
             datapaths={datapath.key: datapath.name for datapath in self.datapaths},
             ports={(port.datapath.key, port.key): self.label(port, servers) for port in self.ports},
             routers={
-                mac: port.datapath.name
-                for port in self.ports
-                if port.datapath.router
-                for mac in port.macs
+                **{rule.mac: rule.router for rule in self.nat if rule.mac},
+                **{
+                    mac: port.datapath.name
+                    for port in self.ports
+                    if port.datapath.router
+                    for mac in port.macs
+                },
             },
             hosts=frozenset(node.eth0.mac for node in topology.nodes),
-            inside=frozenset(mac for port in self.ports for mac in port.macs),
+            inside=frozenset(
+                [
+                    *(mac for port in self.ports for mac in port.macs),
+                    *(rule.mac for rule in self.nat if rule.mac),
+                ]
+            ),
             nat=self.nat,
         )
 
@@ -183,8 +226,8 @@ def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
                 type=row["type"],
                 datapath=datapaths[row["datapath"]],
                 key=row["tunnel_key"],
-                macs=tuple(_words(row["mac"], colon=True)),
-                addresses=tuple(word.partition("/")[0] for word in _words(row["mac"], colon=False)),
+                macs=tuple(word for word in _words(row["mac"]) if _is_mac(word)),
+                addresses=tuple(_addresses(row["mac"])),
                 chassis=nodes.get(row["chassis"]),
                 peer=row["options"].get("peer", ""),
                 device=row["external_ids"].get("neutron:device_id", ""),
@@ -200,6 +243,8 @@ def understand(tables: Mapping[str, Rows]) -> LogicalNetwork:
                 rule["external_ip"],
                 rule["logical_ip"],
                 router["external_ids"].get("neutron:router_name") or router["name"],
+                rule.get("external_mac") or "",
+                rule.get("logical_port") or "",
             )
             for router in tables["Logical_Router"]
             for rule in referenced(router["nat"], rules)
@@ -221,9 +266,24 @@ def _datapath(row: Row) -> Datapath:
     )
 
 
-def _words(mac: object, *, colon: bool) -> list[str]:
-    """Of "fa:16:3e:84:8b:a2 172.16.100.10" the MAC addresses, or the IPv4 addresses."""
-    words = [word for entry in as_list(mac) for word in entry.split()]
-    if colon:
-        return [word for word in words if word.count(":") == 5 and "/" not in word]
-    return [word for word in words if word.count(".") == 3]
+def _words(mac: object) -> list[str]:
+    """The words of the column `mac`, such as "fa:16:3e:84:8b:a2 172.16.100.10 2001:db8::1/64"."""
+    return [word for entry in as_list(mac) for word in entry.split()]
+
+
+def _is_mac(word: str) -> bool:
+    pairs = word.split(":")
+    return len(pairs) == 6 and all(len(pair) == 2 for pair in pairs)
+
+
+def _addresses(mac: object) -> list[str]:
+    """The IP addresses of the column `mac` as frames have them, those of IPv4 first."""
+
+    def read() -> Iterator[str]:
+        for word in _words(mac):
+            try:
+                yield str(ipaddress.ip_interface(word).ip)
+            except ValueError:  # a MAC address, or `unknown`
+                continue
+
+    return sorted(read(), key=is_ipv6)

@@ -33,7 +33,7 @@ class SentProbe:
     """The packet that a walk sends, and what tells it from other packets."""
 
     protocol: str
-    """`icmp`, `tcp` or `udp`."""
+    """`icmp`, `icmp6`, `tcp` or `udp`."""
     source: str
     """Address it is sent from."""
     target: str
@@ -46,14 +46,18 @@ class SentProbe:
     """Bytes of the IP packet, where an unusual size marks it; else None."""
     marker: str = ""
     """Hexadecimal digits that its payload contains."""
+    mac: str = ""
+    """MAC address of an instance that sends it; empty: not known. It tells the sender better than
+    an address does: the instance may choose another one than OpenStack or OVN knows."""
 
     def is_sent_as(self, frame: Frame) -> bool:
         """Whether a frame is this packet as it left the sender, before NAT and tunnels."""
         return (
             frame.protocol == self.protocol
-            and (frame.src, frame.dst) == (self.source, self.target)
+            and frame.dst == self.target
+            and (frame.src_mac == self.mac if self.mac else frame.src == self.source)
             and not frame.tunnel
-            and (frame.kind == "request" or self.protocol != "icmp")
+            and (frame.kind == "request" or self.protocol not in ("icmp", "icmp6"))
             and (self.protocol != "tcp" or ("S" in frame.flags and "A" not in frame.flags))
             and frame.destination_port == self.port
             and self.source_port in (None, frame.source_port)
@@ -94,6 +98,11 @@ class NatRule:
     external: str
     logical: str
     router: str
+    mac: str = ""
+    """MAC address that the external address has; empty: that of the router's gateway port. Where
+    there is one, the node of `port` translates, and no gateway (a distributed floating IP)."""
+    port: str = ""
+    """The logical port of the instance, where `mac` is given."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class NodeSettings:
     bridges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Ports by bridge, both by name."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Interface by IPv4 address, of the node's own network namespace."""
+    """Interface by IP address, of the node's own network namespace."""
     disabled: frozenset[str] = frozenset()
     """Of the controller: names of the logical ports that are disabled in the northbound database.
     """
@@ -44,7 +44,7 @@ def _script(*, controller: bool) -> str:
         table: shlex.join(list_command("ovs-vsctl", table, columns, timeout=5))
         for table, columns in _TABLES.items()
     }
-    parts["addresses"] = "ip -j -4 addr"
+    parts["addresses"] = "ip -j addr"
     parts["connection"] = "ovn-appctl -T 5 -t ovn-controller connection-status"
     if controller:
         parts["disabled"] = shlex.join(

@@ -5,12 +5,13 @@ table: `--ct` tells it what conntrack would answer. Translating a reply back nee
 does not do that, and says so in its output.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labctl.access.packets import Frame
+from labctl.access.packets import Frame, is_ipv6
 from labctl.walks.arp import ArpQuestion
 
 Verdict = Literal["output", "drop", "unknown"]
@@ -71,12 +72,13 @@ _CONNTRACK_ANSWERS = 8
 """ovn-trace takes one `--ct` for each lookup; two switches and a router make fewer than this."""
 
 
-def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
+def command(datapath: str, inport: str, frame: Frame, state: str, then: str = "") -> list[str]:
     """argv that traces a frame from a logical port; `state` is for `--ct`, e.g. `est,rpl`.
 
-    `datapath` is the UUID or the name of a logical switch or router.
+    `datapath` is the UUID or the name of a logical switch or router. `then` is what conntrack
+    answers from the second time on, if that is something else.
     """
-    conntrack = [f"--ct={state}"] * _CONNTRACK_ANSWERS
+    conntrack = [f"--ct={state}", *[f"--ct={then or state}"] * (_CONNTRACK_ANSWERS - 1)]
     return [
         "ovn-trace", "--detailed", "--no-friendly-names", *conntrack,
         datapath, microflow(inport, frame),
@@ -86,28 +88,52 @@ def command(datapath: str, inport: str, frame: Frame, state: str) -> list[str]:
 def arp_command(datapath: str, inport: str, question: ArpQuestion) -> list[str]:
     """argv that traces somebody's question who has an address; arguments as of `command`."""
     mac = question.asker_mac
-    terms = [
-        f'inport == "{inport}"', f"eth.src == {mac}", "eth.dst == ff:ff:ff:ff:ff:ff",
-        "arp.op == 1", f"arp.sha == {mac}", f"arp.spa == {question.asker}",
-        f"arp.tpa == {question.target}",
-    ]  # fmt: skip
+    terms = [f'inport == "{inport}"', f"eth.src == {mac}"]
+    if is_ipv6(question.target):
+        terms += _solicitation(question)
+    else:
+        terms += [
+            "eth.dst == ff:ff:ff:ff:ff:ff", "arp.op == 1", f"arp.sha == {mac}",
+            f"arp.spa == {question.asker}", f"arp.tpa == {question.target}",
+        ]  # fmt: skip
     return ["ovn-trace", "--detailed", "--no-friendly-names", datapath, " && ".join(terms)]
+
+
+def _solicitation(question: ArpQuestion) -> list[str]:
+    """A neighbor solicitation to the solicited-node address (RFC 4291, section 2.7.1)."""
+    last = ipaddress.IPv6Address(question.target).packed[-3:]
+    group = ipaddress.IPv6Address(bytes.fromhex("ff0200000000000000000001ff") + last)
+    return [
+        f"eth.dst == 33:33:ff:{last[0]:02x}:{last[1]:02x}:{last[2]:02x}",  # RFC 2464, section 7
+        f"ip6.src == {question.asker}", f"ip6.dst == {group}", "ip.ttl == 255", "nd_ns",
+        f"nd.target == {question.target}", f"nd.sll == {question.asker_mac}",
+    ]  # fmt: skip
+
+
+_ICMPV6_TYPES = {
+    "request": "128", "reply": "129", "router-solicitation": "133", "router-advertisement": "134",
+    "neighbor-solicitation": "135", "neighbor-advertisement": "136",
+}  # fmt: skip
 
 
 def microflow(inport: str, frame: Frame) -> str:
     """A frame as an OVN expression: see ovn-trace(8), MICROFLOW."""
+    ip = "ip6" if is_ipv6(frame.src) else "ip4"
     terms = [
         f'inport == "{inport}"',
         f"eth.src == {frame.src_mac}",
         f"eth.dst == {frame.dst_mac}",
-        f"ip4.src == {frame.src}",
-        f"ip4.dst == {frame.dst}",
+        f"{ip}.src == {frame.src}",
+        f"{ip}.dst == {frame.dst}",
         f"ip.ttl == {frame.ttl}",
     ]
     match frame.protocol:
         case "icmp":
             number = {"request": "8", "reply": "0"}.get(frame.kind, frame.kind)
             terms += [f"icmp4.type == {number}", f"icmp4.code == {frame.code or 0}"]
+        case "icmp6":
+            number = _ICMPV6_TYPES.get(frame.kind, frame.kind)
+            terms += [f"icmp6.type == {number}", f"icmp6.code == {frame.code or 0}"]
         case "tcp" | "udp" as protocol:
             terms += [
                 protocol,
@@ -156,6 +182,8 @@ def parse(text: str, command: Sequence[str] = ()) -> Trace:
     for number, line in enumerate(lines):
         next_line = lines[number + 1] if number + 1 < len(lines) else ""
         if not line.strip() or line.startswith("#") or _RULER.fullmatch(line):
+            continue
+        if line.strip().startswith("LOG: "):  # of an ACL that logs; it has a ruler, too
             continue
         if _RULER.fullmatch(next_line):
             _begin(line.strip(), pipelines)
@@ -237,6 +265,8 @@ class TraceEvent:
     detail: str
     """The port, address, match or route, depending on `kind`."""
     table: str = ""
+    uuid: str = ""
+    """The first digits of the logical flow's UUID; empty where no flow decides."""
 
 
 DROP_KINDS: tuple[EventKind, ...] = ("denied", "rejected", "dropped")
@@ -253,11 +283,14 @@ def events(trace: Trace) -> list[TraceEvent]:
             steps.append(TraceEvent("enters", pipeline.datapath, pipeline.inport))
         for stage in pipeline.stages:
             steps += _decisions(stage, pipeline.datapath)
+            if steps[-1:] and steps[-1].kind == "rejected":
+                return steps  # what follows is about OVN's answer to it
     if trace.verdict == "drop" and not any(e.kind in ("denied", "dropped") for e in steps[-1:]):
         last = trace.pipelines[-1]
-        name, match = (last.stages[-1].name, last.stages[-1].match) if last.stages else ("", "")
+        end = last.stages[-1] if last.stages else Stage(None, "", "", None, "", ())
         denied = next((e for e in reversed(steps) if e.kind in ("denied", "rejected")), None)
-        steps.append(TraceEvent("dropped", last.datapath, denied.detail if denied else match, name))
+        match = denied.detail if denied else end.match
+        steps.append(TraceEvent("dropped", last.datapath, match, end.name, end.uuid))
     return steps
 
 
@@ -269,18 +302,18 @@ def _decisions(stage: Stage, datapath: str) -> list[TraceEvent]:
     decisions: list[TraceEvent] = []
 
     def add(kind: EventKind, detail: str) -> None:
-        decisions.append(TraceEvent(kind, datapath, detail, stage.name))
+        decisions.append(TraceEvent(kind, datapath, detail, stage.name, stage.uuid))
 
     if _ACL.fullmatch(stage.name):
         for register, kind in _ACL_VERDICTS.items():
             if actions.get(register) == "1":
                 add(kind, stage.match)
     if stage.name == "lr_in_ip_routing" and "outport" in actions:
-        via = actions.get("reg0", "")
-        route = stage.match.rpartition("ip4.dst == ")[2]
-        add("routed", f"{route} via {via}" if re.fullmatch(r"[\d.]+", via) else route)
+        via = actions.get("xxreg0") or actions.get("reg0", "")
+        route = re.split(r"ip[46]\.dst == ", stage.match)[-1]
+        add("routed", f"{route} via {via}" if _is_address(via) else route)
     for action in stage.actions if stage.table is not None else ():
-        if translation := re.fullmatch(r"ct_(snat|dnat)(?:_in_czone)?\(([\d.]+).*\)", action):
+        if translation := re.fullmatch(r"ct_(snat|dnat)(?:_in_czone)?\(([\da-f.:]+).*\)", action):
             add("snat" if translation[1] == "snat" else "dnat", translation[2])
         elif action in ("ct_snat", "ct_dnat") and stage.name in ("lr_in_unsnat", "lr_out_undnat"):
             add("unsnat" if action == "ct_snat" else "undnat", "")
@@ -292,6 +325,14 @@ def _decisions(stage: Stage, datapath: str) -> list[TraceEvent]:
     if "drop" in stage.actions or "implicit drop" in stage.match:
         add("dropped", stage.match)
     return decisions
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 _ACL_VERDICTS: Mapping[str, EventKind] = {

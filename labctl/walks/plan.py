@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from labctl.access.packets import is_ipv6
 from labctl.walks.model import Point, SentProbe
 
 Protocol = Literal["ping", "tcp", "udp"]
-ICMP_HEADERS = 28
-"""Bytes of the headers of an echo: IPv4 20, ICMP 8."""
+ICMP_HEADERS, ICMPV6_HEADERS = 28, 48
+"""Bytes of the headers of an echo: IPv4 20, IPv6 40, ICMP 8."""
 WAIT = 2
 """Seconds to wait for the answer."""
 
@@ -30,6 +31,8 @@ class Endpoint:
     mac: str = ""
     inner: str = ""
     """Fixed address of the instance, where `address` is its floating IP; else empty."""
+    addresses: tuple[str, ...] = ()
+    """Of an instance: all addresses that its port has, those of IPv4 first."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def plan(
     network: ExternalNetwork,
 ) -> WalkPlan:
     """Where to capture a packet from `source` to `target`."""
-    filters = _Filters(protocol, port)
+    filters = _Filters(protocol, port, is_ipv6(target.address))
 
     def tunnel(first: str, second: str) -> list[Point]:
         ends = [Point(node, "eth1", "underlay", filters.underlay) for node in (first, second)]
@@ -95,6 +98,9 @@ def plan(
         case "node", "instance":  # through the external network
             expected = [*external(source.node), *external(gateway)[-1:],
                         *tunnel(gateway, target.node), workload(target)]  # fmt: skip
+        case "node", "address" if target.mac:  # a router of OVN's, on the external network
+            expected = [*external(source.node)[: 1 if source.node == gateway else None],
+                        *([] if source.node == gateway else external(gateway)[-1:])]  # fmt: skip
         case "node", _:
             expected = [*external(source.node), *internet]
         case _, "instance" if not target.inner:
@@ -102,6 +108,8 @@ def plan(
         case _, "instance":  # to a floating IP: through the gateway, which translates it
             expected = [workload(source), *tunnel(source.node, gateway),
                         *tunnel(gateway, target.node), workload(target)]  # fmt: skip
+        case _, "address" if target.mac:  # a router of OVN answers where the packet enters OVN
+            expected = [workload(source)]
         case _, "node":
             expected = [workload(source), *tunnel(source.node, gateway), *external(gateway)[:1]]
         case _:
@@ -125,12 +133,16 @@ def plan(
 class _Filters:
     protocol: Protocol
     port: int | None
+    ipv6: bool
 
     @property
     def plain(self) -> str:
-        """Always with ARP and ICMP: missing ARP explains a missing answer, and ICMP may be one."""
+        """Always with ARP and ICMP: missing ARP explains a missing answer, and ICMP may be one.
+
+        IPv6 has neighbor discovery for ARP, and its messages are ICMPv6 (RFC 4861).
+        """
         own = "" if self.protocol == "ping" else f" or {self.protocol} port {self.port}"
-        return f"arp or icmp{own}"
+        return f"icmp6{own}" if self.ipv6 else f"arp or icmp{own}"
 
     @property
     def underlay(self) -> str:
@@ -164,11 +176,13 @@ def send_command(
 
     `timeout_factor` times WAIT seconds are left for the answer.
     """
+    echo = "icmp6" if is_ipv6(target.address) else "icmp"
     probe = SentProbe(
-        protocol="icmp" if protocol == "ping" else protocol,
+        protocol=echo if protocol == "ping" else protocol,
         source=source.address,
         target=target.address,
         port=port,
+        mac=source.mac,
     )
     if protocol == "ping":
         shown, script, probe = _ping(target.address, mark, WAIT * timeout_factor, probe)
@@ -189,7 +203,8 @@ def _ping(target: str, mark: int, wait: int, probe: SentProbe) -> tuple[str, str
     # OVN's connection tracking drops such an echo.
     size = 57 + mark
     shown = f"ping -c 1 -W {wait} -s {size} {target}"
-    return shown, shown, replace(probe, length=size + ICMP_HEADERS)
+    headers = ICMPV6_HEADERS if is_ipv6(target) else ICMP_HEADERS
+    return shown, shown, replace(probe, length=size + headers)
 
 
 def _from_instance(
@@ -218,7 +233,10 @@ def _from_instance(
 _CLIENT = """
 import socket, sys
 kind, host, port, wait, text = sys.argv[1:]
-connection = socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+connection = socket.socket(
+    socket.AF_INET6 if ":" in host else socket.AF_INET,
+    socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM,
+)
 connection.settimeout(float(wait))
 try:
     connection.connect((host, int(port)))

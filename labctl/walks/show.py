@@ -11,6 +11,7 @@ from labctl.walks.describe import (
     change_of,
     datapaths_to_show,
     mac_label,
+    name_of_ttl,
     notes_on,
     place_name,
     reasons_of,
@@ -20,12 +21,15 @@ from labctl.walks.describe import (
     verdict,
     whereabouts,
     why_of,
+    with_port,
 )
 from labctl.walks.model import Change, Hop, PacketPath
 from labctl.walks.walk import Walk
 
 _SIDE_BY_SIDE = 110
 """From this width in cells on, hops and ovn-trace are shown side by side."""
+_LONG_ADDRESSES = 56
+"""Cells: what is longer has a line of its own. On 80 columns nothing else fits beside it."""
 _MIN_WIDTH, _MAX_WIDTH = 40, 132
 
 
@@ -75,17 +79,21 @@ def _hop(hop: Hop, number: int, walk: Walk) -> Iterator[Line]:
     )
     frame = hop.frame
     changed = {change.field for change in hop.changes}
-    ports = [
-        "" if port is None else f":{port}" for port in (frame.source_port, frame.destination_port)
-    ]
-    yield _line(
-        (f"{frame.src}{ports[0]}", {"src", "source_port"} & changed),
+    ends = (
+        (with_port(frame.src, frame.source_port), {"src", "source_port"} & changed),
         (" → ", ()),
-        (f"{frame.dst}{ports[1]}", {"dst", "destination_port"} & changed),
-        ("  ttl ", ()),
+        (with_port(frame.dst, frame.destination_port), {"dst", "destination_port"} & changed),
+    )
+    rest = (
+        (f"{name_of_ttl(frame)} ", ()),
         (str(frame.ttl), {"ttl"} & changed),
         (f"  vlan {frame.vlan}" if frame.vlan is not None else "", {"vlan"} & changed),
     )
+    if sum(cell_width(text) for text, _ in ends) > _LONG_ADDRESSES:
+        yield _line(*ends)
+        yield _line(*rest)
+    else:
+        yield _line(*ends, ("  ", ()), *rest)
     if hop.encap is not None:
         for number, text in enumerate(tunnel_texts(hop.encap)):
             yield _line((text, ()), style="dim" if number else "plain")

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from labctl.access.capture import Tap, recording
 from labctl.access.guest import Guest, GuestError, GuestResult
 from labctl.access.instance import InstanceGuest, find_instance
-from labctl.access.packets import arp_messages, frames
+from labctl.access.packets import frames
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.providers import HostEnd
 from labctl.providers.host_capture import listening, pcap
 from labctl.topology import Node, Topology
 from labctl.user_files import directory_for_user, write_for_user
-from labctl.walks.arp import ArpQuestion, questions
+from labctl.walks import drops
+from labctl.walks.arp import ArpQuestion, messages_in, questions
 from labctl.walks.causes import find_causes
 from labctl.walks.correlate import join
 from labctl.walks.endpoints import EndpointFinder
@@ -31,10 +32,12 @@ from labctl.walks.explain import (
     Loss,
     Traced,
     find_loss,
+    is_rejected,
     never_left,
     trace_path,
     trace_question,
 )
+from labctl.walks.logical_network import LogicalNetwork
 from labctl.walks.model import Direction, Joined, Names, PacketPath, Point, SentProbe
 from labctl.walks.node_settings import NodeSettings
 from labctl.walks.node_settings import read as read_settings
@@ -90,40 +93,43 @@ class Walker:
         port: int | None = None,
         *,
         keep: Path | None = None,
+        ipv6: bool = False,
     ) -> Walk:
-        """SendCommand one probe and follow it. `keep` is a directory for the captures.
+        """Send one probe and follow it. `keep` is a directory for the captures.
 
-        Raises LabError when source or target is unknown, or no packet left the source.
+        With `ipv6`, IPv6 is used where both ends have both kinds of IP. Raises LabError when source
+        or target is unknown, or no packet left the source.
         """
         began = time.time()
         self._progress(tr("asking OVN and OpenStack what there is"))
         finder = EndpointFinder(self._topology, self._guest, self._cloud)
-        sender = finder.source(source)
-        receiver = finder.target(target, sender)
-        sender = finder.with_source_address(sender, receiver)
-        exit_node = exit_of(sender, finder.gateway)
+        sender, receiver = finder.ends(source, target, ipv6=ipv6)
+        gateway = finder.gateway_between(sender, receiver)
+        exit_node = exit_of(sender, gateway)
         far = self._far(self._topology.node(exit_node))
         network = ExternalNetwork(
-            gateway=finder.gateway,
+            gateway=gateway,
             external_interfaces=finder.external_interfaces({sender.node, receiver.node, exit_node}),
             host_interface=far.device if far is not None else "",
         )
         planned = plan(sender, receiver, protocol, port, network)
         names = finder.names(far.mac if far is not None else "")
         attempts, joined, files = self._try(sender, receiver, protocol, port, planned, names, far)
-        messages = [
+        asked = questions(
             message
             for point, content in files.items()
-            for message in arp_messages(content, point.node, point.interface)
-        ]
-        asked = questions(messages)
+            for message in messages_in(content, point.node, point.interface)
+        )
+        sent_from = _sent_from(joined, sender)
         unanswered = _question_of(sender, asked)
         self._progress(tr("asking the nodes what they are set to"))
         causes = find_causes(
             sender, receiver, self._topology, finder.network,
-            self._settings({*(point.node for point in planned.listen), finder.gateway}),
-            asked, finder.gateway,
+            self._settings({*(point.node for point in planned.listen), gateway}),
+            asked, gateway, sent_from,
         )  # fmt: skip
+        if sent_from in sender.addresses:
+            sender = replace(sender, address=sent_from)
         if joined.request is None and unanswered is None and not causes:
             output = attempts[-1].output.strip().splitlines()
             raise LabError(
@@ -134,8 +140,11 @@ class Walker:
                 ),
             )
         self._progress(tr("asking ovn-trace"))
-        traces = self._trace(joined, finder, unanswered)
-        answered = _came_back(joined)
+        traces = self._trace(joined, finder.network, unanswered, gateway)
+        answered = _came_back(joined) and not (
+            joined.request is not None
+            and is_rejected(joined.request, traces.get("request"), receiver)
+        )
         if joined.request is None:
             lost: Loss | None = never_left(
                 sender, planned.expected, unanswered, traces.get("request")
@@ -144,6 +153,8 @@ class Walker:
             lost = find_loss(joined, planned.expected, traces, receiver, finder.network.nat)
         else:
             lost = None
+        if lost is not None:
+            lost = replace(lost, drop=self._drop(lost, traces, finder.network))
         return Walk(
             lab=self._topology.lab,
             protocol=protocol,
@@ -263,22 +274,38 @@ class Walker:
         with ThreadPoolExecutor(max_workers=len(names)) as pool:
             return dict(zip(names, pool.map(ask, names), strict=True))
 
+    def _drop(
+        self, lost: Loss, traces: Mapping[Direction, Traced], network: LogicalNetwork
+    ) -> drops.Drop | None:
+        """What the loss comes from. Its flows are asked of the node where the packet was last."""
+        traced = traces.get(lost.direction)
+        if lost.reason is None or traced is None or traced.trace is None:
+            return None
+        controller = self._topology.controller.name
+        is_node = lost.node in {node.name for node in self._topology.nodes}
+        node = self._guest(lost.node if is_node else controller)
+        datapath = network.datapath(lost.reason.datapath)
+        key = datapath.key if datapath is not None else None
+        return drops.read(self._guest(controller), node, lost.reason, traced.trace, key)
+
     def _trace(
-        self, joined: Joined, finder: EndpointFinder, unanswered: ArpQuestion | None
+        self,
+        joined: Joined,
+        network: LogicalNetwork,
+        unanswered: ArpQuestion | None,
+        gateway: str,
     ) -> dict[Direction, Traced]:
         controller = self._guest(self._topology.controller.name)
         traces: dict[Direction, Traced] = {}
         if joined.request is None and unanswered is not None:
             try:
-                traces["request"] = trace_question(
-                    controller, finder.network, unanswered, finder.gateway
-                )
+                traces["request"] = trace_question(controller, network, unanswered, gateway)
             except GuestError as error:
                 traces["request"] = Traced(None, (), error.message)
         for path in (joined.request, joined.reply):
             if path is not None:
                 try:
-                    traces[path.direction] = trace_path(controller, finder.network, path)
+                    traces[path.direction] = trace_path(controller, network, path)
                 except GuestError as error:
                     traces[path.direction] = Traced(None, (), error.message)
         return traces
@@ -303,6 +330,14 @@ def check_protocol(protocol: str, port: int | None) -> Protocol:
     if port is not None and not 0 < port < 65536:
         raise LabError(tr("{port} is no port", port=port), hint="1-65535", code=EXIT_USAGE)
     return known[protocol]
+
+
+def _sent_from(joined: Joined, source: Endpoint) -> str:
+    """The address with which an instance sent the probe; empty if it was not seen leaving."""
+    if joined.request is None or source.kind != "instance":
+        return ""
+    first = joined.request.hops[0]
+    return first.frame.src if first.role == "instance" else ""
 
 
 def _question_of(source: Endpoint, asked: Sequence[ArpQuestion]) -> ArpQuestion | None:

@@ -7,10 +7,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from labctl.access.capture import Captured, Tap, capturing
-from labctl.access.packets import arp_message, arp_messages, ethernet_frames
+from labctl.access.packets import arp_message, ethernet_frames
 from labctl.lessons.model import PROBES
 from labctl.probes import ProbeContext
 from labctl.providers.host_capture import pcap
+from labctl.walks.arp import messages_in
 from tests.unit.fakes import FakeGuest, LocalGuest, no_cloud, topology
 
 HOST, GATEWAY = "02:00:00:02:00:0a", "02:00:00:02:00:fe"
@@ -41,7 +42,7 @@ def test_one_row_for_each_message() -> None:
 
 
 def test_a_walk_still_sees_bare_arp_only() -> None:
-    assert [message.asks for message in arp_messages(CONTENT, "compute-01", "eth1")] == [False]
+    assert [message.asks for message in messages_in(CONTENT, "compute-01", "eth1")] == [False]
 
 
 def test_captures_in_a_namespace_give_arp_beside_the_frames(tmp_path: Path) -> None:

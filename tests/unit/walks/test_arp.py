@@ -6,9 +6,8 @@ from scapy.contrib.geneve import GENEVE
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from labctl.access.packets import arp_messages
 from labctl.providers.host_capture import pcap
-from labctl.walks.arp import ArpAnswer, ArpQuestion, questions
+from labctl.walks.arp import ArpAnswer, ArpQuestion, messages_in, questions
 
 NODE, ROUTER, OTHER = "52:54:00:00:00:01", "fa:16:3e:00:00:02", "fa:16:3e:00:00:03"
 
@@ -29,7 +28,7 @@ def asked_in(captures: Iterable[tuple[str, str, bytes]]) -> tuple[ArpQuestion, .
     return questions(
         message
         for node, interface, content in captures
-        for message in arp_messages(content, node, interface)
+        for message in messages_in(content, node, interface)
     )
 
 
@@ -44,7 +43,7 @@ def test_a_question_that_nobody_answers() -> None:
 
 def test_one_owner_and_two() -> None:
     (one, two) = questions(
-        arp_messages(
+        messages_in(
             capture(
                 asks(NODE, "10.0.2.15", "10.0.2.2"),
                 answers(ROUTER, "10.0.2.2", NODE, "10.0.2.15"),
@@ -64,7 +63,7 @@ def test_one_owner_and_two() -> None:
 
 def test_an_announcement_is_no_question() -> None:
     assert not questions(
-        arp_messages(capture(asks(ROUTER, "10.0.2.211", "10.0.2.211")), "gw", "eth0")
+        messages_in(capture(asks(ROUTER, "10.0.2.211", "10.0.2.211")), "gw", "eth0")
     )
 
 
@@ -73,5 +72,5 @@ def test_what_is_no_arp_of_the_network_itself_is_left_out() -> None:
     plain = Ether() / IP() / UDP()
     short = Ether(type=0x0806) / b"\0\1"
     content = capture(inside, plain, short)
-    assert arp_messages(content, "gw", "eth1") == []
-    assert arp_messages(b"", "gw", "eth1") == []
+    assert messages_in(content, "gw", "eth1") == []
+    assert messages_in(b"", "gw", "eth1") == []

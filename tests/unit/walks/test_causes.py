@@ -151,3 +151,52 @@ def test_a_node_that_answers_little() -> None:
     assert understand_settings("compute-01", nothing) == NodeSettings("compute-01")
     assert understand_settings("compute-01", "") == NodeSettings("compute-01")
     assert causes(settings={**SETTINGS, "compute-01": NodeSettings("compute-01")}) == []
+
+
+# -- IPv6 ------------------------------------------------------------------------------------------
+def with_ipv6(*names: str) -> LogicalNetwork:
+    """The network with IPv6 addresses for the ports of that name."""
+    ports = [
+        replace(port, addresses=(*port.addresses, f"2001:db8:8::{port.key}"))
+        if port.name in names
+        else port
+        for port in NETWORK.ports
+    ]
+    return replace(NETWORK, ports=tuple(ports))
+
+
+(ROUTER_PORT,) = [port for port in NETWORK.ports if "172.16.100.1" in port.addresses]
+SIX = replace(VM, address=f"2001:db8:8::{VM_PORT.key}")
+OUTSIDE = Endpoint("2001:db8:ffff::1", "address", "2001:db8:ffff::1")
+OF_ROUTER = Endpoint("r:n1", "address", "2001:db8:8::1", mac=ROUTER_PORT.macs[0])
+
+
+@pytest.mark.parametrize("target", [OUTSIDE, OF_ROUTER])
+def test_ipv6_needs_a_port_of_the_router_and_no_nat(target: Endpoint) -> None:
+    complete = with_ipv6(VM_PORT.name, ROUTER_PORT.name)
+    assert causes(SIX, target, network=complete) == []
+    assert causes(SIX, target, network=with_ipv6(VM_PORT.name)) == [
+        Cause("no-router", "", "n1", expected="IPv6")
+    ]
+
+
+def test_a_routers_own_address_needs_no_nat() -> None:
+    own = Endpoint("r:n1", "address", "172.16.100.1", mac=ROUTER_PORT.macs[0])
+    assert causes(VM, own, network=replace(NETWORK, nat=())) == []
+
+
+def test_an_address_that_is_not_the_ports() -> None:
+    def found(sent_from: str, *asked: ArpQuestion) -> list[Cause]:
+        return list(
+            find_causes(
+                VM, INTERNET, LAB, NETWORK, SETTINGS, asked, "network-controller", sent_from
+            )
+        )
+
+    expected = Cause("other-source", "", VM_PORT.name, "172.16.100.99", FIXED)
+    assert found("172.16.100.99") == [expected]
+    asks = replace(question(), asker="172.16.100.99", asker_mac=VM.mac)
+    assert found("", asks) == [expected]
+    assert found(FIXED, replace(asks, asker=FIXED)) == []
+    assert found("", replace(asks, asker="fe80::1")) == []
+    assert found("", replace(asks, asker_mac="fa:16:3e:00:00:77")) == []

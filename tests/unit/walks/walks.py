@@ -24,7 +24,10 @@ from tests.unit.golden import GOLDEN
 
 WALKS = GOLDEN / "walk"
 CASES = sorted(path.name for path in WALKS.iterdir() if path.is_dir())
-NEVER_LEFT = {"address-on-node", "no-router", "other-segment", "port-disabled"}
+NEVER_LEFT = {
+    "address-on-node", "ipv6-nobody", "no-router", "other-segment", "port-disabled",
+    "port-security",
+}  # fmt: skip
 """Cases whose packet did not leave its sender: there is no hop to play."""
 PLAYED = [case for case in CASES if case not in NEVER_LEFT]
 
@@ -49,7 +52,8 @@ class RecordedLab:
         self.guests = {node.name: FakeGuest(node.name) for node in self.topology.nodes}
         controller = self.guests["network-controller"]
         controller.on("ovn-sbctl", self.tables())
-        for direction, state in (("request", "(--ct=new|arp.op)"), ("reply", "--ct=(est|rel),rpl")):
+        states = {"request": "(--ct=new|arp.op|nd_ns)", "reply": "--ct=(est|rel),rpl"}
+        for direction, state in states.items():
             files = sorted(self.directory.glob(f"ovn-trace.{direction}.*.txt"), reverse=True)
             for number, file in enumerate(files):
                 controller.on(f"ovn-trace.*{state}", file.read_text(), once=number > 0)
@@ -58,13 +62,20 @@ class RecordedLab:
             said = json.dumps({"cut": [0, 0], "seconds": 0.0, **json.loads(said)})
         for name, guest in self.guests.items():
             guest.on("/sys/class/net/br-ex", exit=0 if self.case["bridges"].get(name) else 1)
-            guest.on("ip -j -4 route", self.case.get("route", ""))
+            guest.on("ip -j -[46] route", self.case.get("route", ""))
             guest.on("sh -c", said)
             guest.on("virsh ttyconsole", said)
-            # Recorded before instances had a guest agent: its port is closed.
-            guest.on("setpriv --pdeathsig", json.dumps({"closed": "no agent"}))
+            # Of cases from before instances had a guest agent its port is closed.
+            closed = json.dumps({"closed": "no agent"})
+            guest.on("setpriv --pdeathsig", said if self.case.get("agent") else closed)
             guest.on("ovs-vsctl", self.case.get("interface", ""))
+            for workload, interface in self.case.get("interfaces", {}).items():
+                guest.on(f"iface-id={workload}(?![\\w-])", interface)
             guest.on("ovn-appctl", self.case.get("settings", {}).get(name, ""))
+            # Cases of before drops were looked up lack it.
+            drop = self.case.get("drop", {})
+            guest.on("Logical_Flow", drop.get("tables", ""))
+            guest.on("ovs-ofctl dump-flows", drop.get("openflow", ""))
 
     def tables(self) -> str:
         """OVN's tables as a walk's script prints them."""
@@ -116,7 +127,8 @@ class RecordedLab:
         patch = self.monkeypatch.setattr
         patch(walking, "recording", self._recording)
         patch(walking, "listening", self._listening)
-        patch(walking, "pcap", lambda heard: self.pcap("internet", "nat0"))
+        device = self.case["far"]["device"] if self.case["far"] else "nat0"
+        patch(walking, "pcap", lambda heard: self.pcap("internet", device))
         patch(walking, "find_instance", self._find)
         patch("labctl.walks.endpoints.find_instance", self._find)
         walker = walking.Walker(
@@ -127,7 +139,8 @@ class RecordedLab:
             marks=lambda: int(self.case["mark"]),
         )
         protocol, source, target, port = self.case["asked"]
-        return walker.walk(protocol, source, target, port, keep=keep)
+        ipv6 = self.case.get("ipv6", False)
+        return walker.walk(protocol, source, target, port, keep=keep, ipv6=ipv6)
 
 
 def without_times(data: Any) -> Any:

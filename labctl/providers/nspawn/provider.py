@@ -17,6 +17,7 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
+from labctl.images.templates import TemplateCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import host_uplink, shared_nat, uplink
@@ -431,11 +432,12 @@ class NspawnProvider:
             shutil.rmtree(nodes)
 
     def cached(self) -> list[str]:
-        """Nothing: the cache of baked images belongs to no provider."""
-        return []
+        """The templates of `create`. The cache of baked images belongs to no provider."""
+        return TemplateCache(self._images.root).in_words()
 
     def purge(self, progress: Progress) -> None:
-        """Nothing to remove: see `cached`."""
+        """Remove the templates: no lab stands on them."""
+        TemplateCache(self._images.root).remove_all()
 
     def leftovers(self) -> list[str]:
         """Namespaces, processes and mounts that have this lab's ID in their name."""

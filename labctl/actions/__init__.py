@@ -3,5 +3,5 @@
 __all__ = [
     "apply", "box", "capture", "class_image", "course", "create", "destroy", "faults", "fork",
     "instance_login", "lessons", "logs", "power", "progress", "prove", "render", "renew", "served",
-    "snapshots", "status", "template", "walk",
+    "snapshots", "status", "walk",
 ]  # fmt: skip

@@ -7,7 +7,6 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 

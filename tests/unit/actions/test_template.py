@@ -20,6 +20,7 @@ from labctl.actions.create import create
 from labctl.actions.held import held
 from labctl.actions.renew import renew
 from labctl.actions.template import template_key
+from labctl.assets import assets
 from labctl.engine.events import Note
 from labctl.engine.steps import Step, StepContext
 from labctl.errors import Cancelled, LabError
@@ -75,7 +76,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(templates, "kvm_works", lambda: False)
     monkeypatch.setattr(templates, "run", lambda *words, **more: None)
     monkeypatch.setenv("LABCTL_LANG", "en")
-    images = ImageCache(tmp_path / "cache", templates.PACKAGE.parent / "provision")
+    images = ImageCache(tmp_path / "cache", assets() / "provision")
     baked = images.root / f"baked-{images.key}"
     (baked / "root").mkdir(parents=True)
     (images.root / f"packages-{images.packages_key}/root").mkdir(parents=True)
@@ -312,7 +313,7 @@ def test_a_kill_while_it_is_taken_leaves_no_password_of_the_first(
         if step == "link":
             patch.setattr(templates, "link_or_copy", killed)
         elif step == "write":
-            patch.setattr(templates.Renewal, "write", killed)
+            patch.setattr(renewing.Renewal, "write", killed)
         elif step == "used":
             patch.setattr(TemplateCache, "used", killed)
         else:

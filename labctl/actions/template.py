@@ -75,6 +75,7 @@ def keep_template(lab: Lab) -> None:
         parts = [lab.state.snapshot_part(directory, node) for node in manifest.offline]
         content = {"manifest": manifest.to_json(), "secrets": asdict(lab.state.secrets())}
         with cache.locked():
+            lab.images.protect()  # nobody else's directory gets passwords
             cache.keep(key, parts, json.dumps(content))
     except (LabError, OSError) as error:
         why = error.message if isinstance(error, LabError) else str(error)
@@ -121,6 +122,7 @@ def _begin(lab: Lab) -> Renewal | None:
     if not cache.keys() or not (key := template_key(lab)):
         return None
     with cache.locked():
+        lab.images.protect()  # nobody else's files become disks
         text = cache.content(key)
         if text is None:
             return None
@@ -141,6 +143,9 @@ def _begin(lab: Lab) -> Renewal | None:
             link_or_copy(lab.state.snapshot_part(directory, node), part)
         store.finish(replace(manifest, lab_id=identity.lab_id, live={}))
         cache.used(key)
+    text = tr("made of the template that an earlier lab of this lab.yaml has left, with new"
+              " passwords and keys; `--no-template` makes everything anew")  # fmt: skip
+    lab.note("info", text)
     return renewal
 
 

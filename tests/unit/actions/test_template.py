@@ -422,6 +422,17 @@ def test_where_the_lab_cannot_be_made_of_it_it_is_made_from_the_beginning(
     assert_whole(second, first)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_one_in_a_directory_of_another_user_is_not_taken(labs: Labs) -> None:
+    labs.create("first")
+    os.chown(labs.cache.root, 1, 1)
+    second = labs.open("second")
+    told = notes(second)
+    create(second)
+    assert was_made(second)
+    assert any("belongs to another user" in text for text in told)
+
+
 def test_one_that_cannot_be_kept_does_not_fail_the_lab(labs: Labs, tmp_path: Path) -> None:
     (tmp_path / "cache/templates").write_text("a file")
     lab = labs.open("lab")

@@ -83,11 +83,13 @@ def private_keys(lab: Cli) -> dict[str, set[str]]:
 
 NO_SECRET = re.compile(
     r"^(?P<node>[^:]*):/("
-    # Of the image, or the same in every lab: who may log in, and with which rights.
+    # The same in every lab: who may log in and with which rights, and what programs bring along.
     r"etc/(shadow|gshadow|sudoers).*|etc/(subuid|subgid|group|passwd)-|etc/\.pwd\.lock"
     r"|.*\.(conf|ini|cnf|yaml|json|rules|filters|log|journal)"
     r"|var/(log|cache|lib/(dpkg|apt|mysql|openvswitch|ovn|libvirt|nova|neutron|glance))/.*"
     r"|etc/(openvswitch|ovn)/.*"
+    r"|etc/libvirt/(nwfilter|qemu/networks)/.*|root/\.ssh/config|var/lib/libuuid/clock\.txt"
+    r"|var/lib/rabbitmq/mnesia/.*"  # of a new broker; what it keeps of a password has a salt
     r")$"
 )
 """Files that two labs may have in common though others cannot read them; a password in them is

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from labctl.access import keys
@@ -44,18 +45,23 @@ class NspawnProvider:
     timeout_factor = 1
     resolver = ""  # written into the file system before the boot
 
-    def __init__(
-        self, topology: Topology, state: LabState, identity: Identity, images: ImageCache
-    ) -> None:
+    def __init__(self, topology: Topology, state: LabState, images: ImageCache) -> None:
         self._topology = topology
         self._state = state
-        self._identity = identity
         self._images = images
-        self._prefix = f"labctl-{identity.lab_id}-"
         self._guests: dict[str, SSHGuest] = {}
         self.snapshots = NspawnSnapshots(topology, state, self._init_pid)
 
+    @cached_property
+    def _identity(self) -> Identity:
+        """Of the lab, which need not exist for `purge`."""
+        return self._state.identity()
+
     # -- names -----------------------------------------------------------------------------------
+    @property
+    def _prefix(self) -> str:
+        return f"labctl-{self._identity.lab_id}-"
+
     def namespace(self, node: Node) -> str:
         """Network namespace of a node."""
         return f"{self._prefix}{node.name}"

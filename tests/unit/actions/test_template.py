@@ -17,6 +17,7 @@ from labctl.actions import create as creating
 from labctl.actions import renew as renewing
 from labctl.actions import template as templates
 from labctl.actions.create import create
+from labctl.actions.destroy import destroy
 from labctl.actions.held import held
 from labctl.actions.renew import renew
 from labctl.actions.template import template_key
@@ -440,6 +441,15 @@ def test_one_that_cannot_be_kept_does_not_fail_the_lab(labs: Labs, tmp_path: Pat
     create(lab)
     assert_whole(lab)
     assert "no template is kept for the next lab" in told[-1]
+
+
+def test_they_can_be_removed_when_no_lab_is_there(labs: Labs) -> None:
+    lab = labs.create("first")
+    shutil.rmtree(lab.state.root)
+    gone = Lab(lab.file)
+    assert gone.provider.cached() != []
+    assert not destroy(gone, purge=True).existed
+    assert gone.provider.cached() == labs.cache.keys() == []
 
 
 def test_the_passwords_in_it_are_those_of_its_lab_alone(labs: Labs) -> None:

@@ -282,6 +282,7 @@ def on_a_lab(lab: Lab, note: Callable[[str], None]) -> Iterator[Figure]:
         return found
 
     _bake(lab)
+    lab("destroy", "--purge")  # also the templates of earlier labs
     create = lab.timed("create", "--quiet")
     imports, imported = lab.imports()
     yield figure("create", create, imports)

@@ -163,6 +163,7 @@ def main() -> None:
             os.environ["LABCTL_CACHE"] = str(Path(scratch) / "cache")
         rows = [("`labctl --help`, best of five", help_seconds())]
         try:
+            labctl(directory, "destroy", "--purge")  # no template of an earlier lab
             rows.append(
                 (f"`create`, {'nothing' if cold else 'image'} cached", labctl(directory, "create"))
             )
@@ -178,6 +179,7 @@ def main() -> None:
             gone = labctl(directory, "destroy")
             rows.append(("`destroy`", gone))
             again = labctl(directory, "create")
+            rows.append(("`create` again, of the template", again))
             rows.append(("`destroy` and `create` again", gone + again))
         finally:
             labctl(directory, "destroy")

@@ -53,7 +53,7 @@ def make_image(
         lab = Lab(file, subscriber)
         identity = lab.state.begin(spec.name, PROVIDER)
         lab.state.save_identity(replace(identity, image=images.key))
-        create(lab)
+        create(lab, template=False)
         seal(lab, builder.lab, PLACE)
         destroy(lab)
         return builder.finish()

@@ -4,7 +4,7 @@ import time
 
 from labctl.actions.box import BoxMaker, expected_time, makers
 from labctl.actions.held import held
-from labctl.engine.steps import RunResult
+from labctl.actions.template import create_from_template, keep_template
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
 from labctl.lab import Lab
@@ -17,24 +17,29 @@ from labctl.spec.load import load_built
 from labctl.state import write_atomic
 
 
-def create(lab: Lab) -> RunResult:
+def create(lab: Lab, *, template: bool = True) -> None:
     """Make the lab, or finish one that was interrupted, or repair one that is broken.
 
-    Each stage is asked whether its work is done, and only the others run. Raises SpecError,
-    LabError, StepFailed.
+    Each stage is asked whether its work is done, and only the others run. With `template` a lab
+    without nodes is made of the template that an earlier lab of its lab.yaml has left; if there is
+    none, it leaves one. Raises SpecError, LabError, StepFailed.
     """
     lab.examination.raise_if_not_ok()
     with held(lab, "create", new=True):
         lab.state.begin(lab.spec.name, lab.provider_name)
         refuse_other_topology(lab)
         _make_box(lab)
-        stages = provisioner(lab)
-        steps = [*stages.host_steps(), *stages.node_steps(), *Seed(lab).steps()]
-        result = lab.run(tr("create {lab}", lab=lab.topology.lab), steps)
-        result.raise_if_failed()
+        copied = create_from_template(lab, wanted=template)
+        # Of nodes that were there before, somebody may have changed the files meanwhile.
+        new = not lab.state.nodes.exists()
+        if not copied:
+            stages = provisioner(lab)
+            steps = [*stages.host_steps(), *stages.node_steps(), *Seed(lab).steps()]
+            lab.run(tr("create {lab}", lab=lab.topology.lab), steps).raise_if_failed()
         write_atomic(lab.state.created, f"{time.time()}\n")
         _save_base(lab)
-    return result
+        if template and new:
+            keep_template(lab)
 
 
 def _make_box(lab: Lab) -> None:

@@ -35,8 +35,7 @@ def held(lab: Lab, verb: str, *, new: bool = False) -> Iterator[None]:
             unsubscribe = lab.bus.subscribe(record)
             try:
                 lab.refuse_half_destroyed()
-                if verb != "renew":
-                    _refuse_half_renewed(lab)
+                _refuse_half_renewed(lab, verb)
                 if state.exists:
                     recover(lab, start=verb != "halt")
                     _take_back_fault(lab)
@@ -45,12 +44,18 @@ def held(lab: Lab, verb: str, *, new: bool = False) -> Iterator[None]:
                 unsubscribe()
 
 
-def _refuse_half_renewed(lab: Lab) -> None:
-    """Raise LabError where `renew` has begun: disks and state may hold different passwords."""
-    if lab.state.renewal.exists():
+def _refuse_half_renewed(lab: Lab, verb: str) -> None:
+    """Raise LabError where `renew` has begun: disks and state may hold different passwords.
+
+    In a lab that is not finished `create` has begun it, of a template.
+    """
+    if not lab.state.renewal.exists():
+        return
+    finisher = "renew" if lab.state.created.exists() else "create"
+    if verb != finisher:
         raise LabError(
             tr("this lab is getting new passwords and keys, and has not all of them yet"),
-            hint=tr("`labctl renew` finishes it"),
+            hint=tr("`{command}` finishes it", command=f"labctl {finisher}"),
         )
 
 

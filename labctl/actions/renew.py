@@ -2,7 +2,8 @@
 
 As `fork` does it beside: the disks of a snapshot are unpacked, renewed while nobody reaches them,
 and become the nodes'. A machine image holds a lab with the first part of this begun
-(actions/class_image.py), so that each machine made of it goes on with it at its first boot.
+(actions/class_image.py), so that each machine made of it goes on with it at its first boot. So does
+a lab that `create` makes of a template (actions/template.py).
 """
 
 import hashlib
@@ -94,14 +95,19 @@ def renew(lab: Lab, *, snapshot: str = "", start: bool = True) -> None:
         elif snapshot not in ("", renewal.snapshot):
             lab.note("warning", tr("going on with the renewal that was begun, from {name}",
                                    name=renewal.snapshot))  # fmt: skip
-        if renewal.phase == "files":
-            _renew_files(lab, renewal, Secrets.generate())
-        if renewal.phase != "start":
-            _delete_snapshots(lab, renewal)
-        if not start:
-            return
-        start_renewed(lab)
-        lab.state.renewal.unlink()
+        finish_renewal(lab, renewal, start=start)
+
+
+def finish_renewal(lab: Lab, renewal: Renewal, *, start: bool = True) -> None:
+    """Do what is left of a renewal that has begun; the caller holds the lab. Raises LabError."""
+    if renewal.phase == "files":
+        _renew_files(lab, renewal, Secrets.generate())
+    if renewal.phase != "start":
+        _delete_snapshots(lab, renewal)
+    if not start:
+        return
+    start_renewed(lab)
+    lab.state.renewal.unlink()
 
 
 def copied_manifest(lab: Lab, name: str) -> Manifest:

@@ -1,5 +1,6 @@
 """The verbs of a lab as a whole: from `init` to `destroy`."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,7 +121,17 @@ def render(
 
 # -- the lab -------------------------------------------------------------------------------------
 @lab_app.command()
-def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
+def create(
+    file: File = DEFAULT,
+    no_template: Annotated[
+        bool,
+        typer.Option(
+            "--no-template",
+            help="Make everything anew: take no template of an earlier lab, and leave none.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
     """Make the lab, or finish and mend one that was begun."""
     from labctl.actions.create import create as create_lab
     from labctl.actions.destroy import finish_destroying
@@ -133,7 +144,7 @@ def create(file: File = DEFAULT, quiet: Quiet = False) -> None:
             lab = open_lab(file, console)  # another one: nothing of the old lab is taken over
         if lab.examination.ok:
             show_briefly(lab.examination, console)
-        create_lab(lab)
+        create_lab(lab, template=not (no_template or os.environ.get("LABCTL_NO_TEMPLATE")))
         lesson = FIRST[lab.topology.stack]
         console.say(tr("next: {command}", command=f"{command_name()} start {lesson}"))
 

@@ -11,4 +11,5 @@ __all__ = [
     "download",
     "machine",
     "own_file",
+    "templates",
 ]

@@ -134,7 +134,7 @@ class ImageCache:
         every node.
         """
         tops = [self.root] if self.root == cache_directory(roots=True, chosen="") else []
-        for name in ("packages-*", "baked-*", "boxes"):
+        for name in ("packages-*", "baked-*", "boxes", "templates"):
             tops += self.root.glob(name)
         for top in tops:
             user = owner(top)
@@ -335,6 +335,13 @@ def _unwritable(path: Path, error: OSError) -> LabError:
     return cannot_write(path, error, hint=hint)
 
 
+def open_lock(path: Path) -> TextIO:
+    """Open the file of a lock of the cache. Raises OSError."""
+    stream = open_text(path)
+    rights.set_mode(stream.fileno(), 0o600)  # whoever may read it can hold it
+    return stream
+
+
 @contextmanager
 def exclusive(
     lock: Path,
@@ -347,18 +354,13 @@ def exclusive(
     Raises WaitTimeout after `deadline` seconds, Cancelled, LabError.
     """
 
-    def opened(path: Path) -> TextIO:
-        stream = open_text(path)
-        rights.set_mode(stream.fileno(), 0o600)  # whoever may read it can hold it
-        return stream
-
     with ExitStack() as held:
         try:
             held.enter_context(
                 hold_when_free(
                     tr("the lock of the images is free: {path}", path=lock),
                     lock,
-                    opened,
+                    open_lock,
                     deadline=deadline,
                     on_wait=lambda: progress(
                         tr("another labctl builds the image; waiting for it to finish")

@@ -1,5 +1,6 @@
 """Real labs. Everything is looked at from outside: the command line, the wire, the host."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Cli, host_facts, watching_command_lines
+
+# Tests of `create` look at its stages, and kill it in them; tests of templates take this away.
+os.environ["LABCTL_NO_TEMPLATE"] = "1"
 
 TOOLS = ("mmdebstrap", "systemd-nspawn", "ip", "ethtool", "ssh", "unshare", "ps")
 

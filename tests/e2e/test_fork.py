@@ -91,6 +91,18 @@ def assert_nothing_shared(first: Cli, second: Cli) -> None:
     assert holding(first, list(theirs.values())) == []
 
 
+def assert_not_opened_by(first: Cli, second: Cli) -> None:
+    """Keystone and MariaDB of the second lab know its own passwords, and not the first one's."""
+    old = json.loads((first.directory / ".labctl/secrets.json").read_text())
+    ask = "openstack token issue -f value -c project_id"
+    assert len(on(second, CONTROLLER, ask).strip()) == 32
+    with_old = f"export OS_PASSWORD={old['admin']}; {ask} 2>&1 || true"
+    assert "HTTP 401" in on(second, CONTROLLER, with_old)
+    with_old = f"mariadb -h 127.0.0.1 -u nova -p{old['database']} -e 'select 1' 2>&1 || true"
+    assert "Access denied" in on(second, CONTROLLER, with_old)
+    assert "fork" not in on(second, CONTROLLER, "ls /etc/mysql /etc/mysql/mariadb.conf.d")
+
+
 # -- OVN alone -------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[str, str], Cli]) -> Cli:
@@ -196,14 +208,7 @@ def cloud_fork(shared_lab: Cli, machine: list[str]) -> Iterator[Cli]:
 def test_a_cloud_has_passwords_and_keys_of_its_own(shared_lab: Cli, cloud_fork: Cli) -> None:
     assert shared_lab.json("status")["state"] == cloud_fork.json("status")["state"] == "up"
     assert_nothing_shared(shared_lab, cloud_fork)
-    old = json.loads((shared_lab.directory / ".labctl/secrets.json").read_text())
-    ask = "openstack token issue -f value -c project_id"
-    assert len(on(cloud_fork, CONTROLLER, ask).strip()) == 32
-    with_old = f"export OS_PASSWORD={old['admin']}; {ask} 2>&1 || true"
-    assert "HTTP 401" in on(cloud_fork, CONTROLLER, with_old)
-    with_old = f"mariadb -h 127.0.0.1 -u nova -p{old['database']} -e 'select 1' 2>&1 || true"
-    assert "Access denied" in on(cloud_fork, CONTROLLER, with_old)
-    assert "fork" not in on(cloud_fork, CONTROLLER, "ls /etc/mysql /etc/mysql/mariadb.conf.d")
+    assert_not_opened_by(shared_lab, cloud_fork)
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from labctl.topology import Topology
 
 
 def _make(topology: Topology, state: LabState, images: ImageCache, template: Path) -> Provider:
-    return NspawnProvider(topology, state, state.identity(), images)
+    return NspawnProvider(topology, state, images)
 
 
 ENTRY = ProviderEntry(

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from labctl.access import keys
@@ -17,6 +18,7 @@ from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import LabError
 from labctl.i18n import mark, tr
 from labctl.images.baked import BakedImage, ImageCache
+from labctl.images.templates import TemplateCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
 from labctl.providers.nspawn import host_uplink, shared_nat, uplink
@@ -43,18 +45,23 @@ class NspawnProvider:
     timeout_factor = 1
     resolver = ""  # written into the file system before the boot
 
-    def __init__(
-        self, topology: Topology, state: LabState, identity: Identity, images: ImageCache
-    ) -> None:
+    def __init__(self, topology: Topology, state: LabState, images: ImageCache) -> None:
         self._topology = topology
         self._state = state
-        self._identity = identity
         self._images = images
-        self._prefix = f"labctl-{identity.lab_id}-"
         self._guests: dict[str, SSHGuest] = {}
         self.snapshots = NspawnSnapshots(topology, state, self._init_pid)
 
+    @cached_property
+    def _identity(self) -> Identity:
+        """Of the lab, which need not exist for `purge`."""
+        return self._state.identity()
+
     # -- names -----------------------------------------------------------------------------------
+    @property
+    def _prefix(self) -> str:
+        return f"labctl-{self._identity.lab_id}-"
+
     def namespace(self, node: Node) -> str:
         """Network namespace of a node."""
         return f"{self._prefix}{node.name}"
@@ -431,11 +438,12 @@ class NspawnProvider:
             shutil.rmtree(nodes)
 
     def cached(self) -> list[str]:
-        """Nothing: the cache of baked images belongs to no provider."""
-        return []
+        """The templates of `create`. The cache of baked images belongs to no provider."""
+        return TemplateCache(self._images.root).in_words()
 
     def purge(self, progress: Progress) -> None:
-        """Nothing to remove: see `cached`."""
+        """Remove the templates: no lab stands on them."""
+        TemplateCache(self._images.root).remove_all()
 
     def leftovers(self) -> list[str]:
         """Namespaces, processes and mounts that have this lab's ID in their name."""

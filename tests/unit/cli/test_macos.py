@@ -20,6 +20,7 @@ from labctl.engine.wait import wait_until
 from labctl.operating_system import processes, rights
 from labctl.run import run
 from labctl.state import cache_directory
+from tests.processes import alive
 from tests.unit.macos import macos
 from tests.unit.providers.test_vagrant import HOST_KEY, World
 
@@ -207,4 +208,4 @@ def test_a_group_ends_there(world: World, monkeypatch: pytest.MonkeyPatch) -> No
         wait_until("its child is there", lambda: Path("pid").exists(), deadline=20, hint="")
         processes.end_group(process)
     assert process.returncode == 0
-    assert not Path(f"/proc/{Path('pid').read_text().strip()}/cmdline").read_bytes().strip()
+    assert not alive(int(Path("pid").read_text()))

@@ -32,7 +32,7 @@ dev:
 
 # Most of the real labs are of containers.
 test: PROVIDER := nspawn
-test: setup lint unit unit-surroundings messages-check integration-short e2e-short vm-short ## everything that CI checks
+test: setup lint unit-surroundings messages-check integration-short e2e-short vm-short ## everything that CI checks
 
 lint: dev ## ruff, mypy, import-linter, vulture, shellcheck
 	$(BIN)/ruff check
@@ -58,6 +58,8 @@ unit-ahead: dev ## the same on another day: in a year and a half, or DAY='2028-0
 unit-elsewhere: dev ## the same in Taiwan's time zone and locale
 	scripts/unit-under.sh elsewhere $(ARGS)
 
+# CI has not the minutes for the same tests twice. `make unit` is what one runs here and now all day
+# long; what fails only elsewhere would be found by nobody.
 unit-surroundings: dev ## both at once, as CI does: another day in another place
 	scripts/unit-under.sh ahead elsewhere $(ARGS)
 

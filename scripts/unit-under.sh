@@ -12,14 +12,15 @@ set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# A developer's machine need not have it. In CI a run that tested nothing must not be green.
+# A developer's machine need not have it: there the tests run all the same, here and now. In CI that
+# would be another run than the one that was asked for.
 lacks() {
-    local what=skipped code=0
+    local what=left\ out
     case ${CI:-} in
-    1 | true | yes) what=error code=1 ;;
+    1 | true | yes) what=error ;;
     esac
     echo "$what: $1; \`scripts/setup.sh tools\` installs what is needed" >&2
-    exit "$code"
+    [ "$what" != error ] || exit 1
 }
 
 ahead() {
@@ -35,18 +36,24 @@ ahead() {
     export FAKETIME_WAIT_MS=5
     export PYTHONPATH=$PWD/tests/ahead${PYTHONPATH:+:$PYTHONPATH}
     off=$(($(LD_PRELOAD=$library date +%s 2>/dev/null) - now))
-    [ "${off#-}" -lt 60 ] || lacks "no faketime is here"
+    if [ "${off#-}" -ge 60 ]; then
+        lacks "no faketime is here"
+        unset FAKETIME LABCTL_TESTS_AHEAD
+        return
+    fi
     export LD_PRELOAD=$library
 }
 
 elsewhere() {
-    local name=zh_TW.UTF-8
-    export LABCTL_TESTS_LOCALE=$name LOCPATH=$PWD/.venv/locale TZ=Asia/Taipei
-    if [ ! -e "$LOCPATH/$name" ]; then
-        mkdir -p "$LOCPATH"
-        localedef -i zh_TW -f UTF-8 "$LOCPATH/$name" 2>/dev/null ||
+    local name=zh_TW.UTF-8 locales=$PWD/.venv/locale
+    if [ ! -e "$locales/$name" ]; then
+        mkdir -p "$locales"
+        if ! localedef -i zh_TW -f UTF-8 "$locales/$name" 2>/dev/null; then
             lacks "localedef cannot make the locale $name here"
+            return
+        fi
     fi
+    export LABCTL_TESTS_LOCALE=$name LOCPATH=$locales TZ=Asia/Taipei
     unset LC_MESSAGES LANGUAGE LABCTL_LANG
     export LANG=$name LC_ALL=$name
 }
@@ -59,4 +66,4 @@ while [ "${1:-}" = ahead ] || [ "${1:-}" = elsewhere ]; do
     "$1"
     shift
 done
-exec .venv/bin/pytest tests/unit --numprocesses auto --hypothesis-profile few "$@"
+exec .venv/bin/pytest tests/unit --numprocesses auto "$@"

@@ -27,9 +27,8 @@ LEVELS = {
     "windows": 900,
 }
 
-# How many examples a property is tried with; --hypothesis-profile=NAME chooses. `few` is for runs
-# that look for something else: the same tests on another day, in another place.
-EXAMPLES = {"few": 5, "some": 25, "full": 300}
+# How many examples a property is tried with; --hypothesis-profile=NAME chooses.
+EXAMPLES = {"some": 25, "full": 300}
 for name, number in EXAMPLES.items():
     settings.register_profile(
         name,

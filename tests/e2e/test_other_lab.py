@@ -194,6 +194,7 @@ def test_a_changed_lab_yaml_is_refused_and_nothing_is_lost(other: Cli) -> None:
     status_when_up(other)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_told_and_survived(
     make_lab: Callable[[str, str], Cli], monkeypatch: pytest.MonkeyPatch
 ) -> None:

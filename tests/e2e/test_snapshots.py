@@ -142,6 +142,7 @@ def test_reset_leads_to_the_start_of_the_lesson(lab: Cli) -> None:
     lab("reset", "--to", "start")
 
 
+@pytest.mark.long
 def test_the_files_of_all_nodes(lab: Cli, before: list[str]) -> None:
     on(lab, CONTROLLER, "rm -rf /etc/nova /var/lib/mysql/neutron; touch /opt/new")
     on(lab, COMPUTE, "rm -rf /etc/openvswitch")

@@ -196,10 +196,11 @@ def test_a_group_that_lets_everything_in_while_pings_run(day: Cli) -> None:
         on(day, CONTROLLER, f"openstack security group rule delete {rule.strip()}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("node", "more"),
     [
-        pytest.param(COMPUTE, set(), id="compute", marks=pytest.mark.long),
+        pytest.param(COMPUTE, set(), id="compute"),
         pytest.param(CONTROLLER, {"gateway-chassis"}, id="gateway"),
     ],
 )

@@ -194,6 +194,7 @@ def test_a_mistyped_option_of_virtualbox_is_caught_by_vagrant(bench: Callable[..
     assert "memoryy" in wrong.stdout + wrong.stderr
 
 
+@pytest.mark.long
 def test_a_virtualbox_that_hangs(bench: Callable[..., Bench]) -> None:
     """Its service is stopped: the doctor says so in its time, and the cure that it names works."""
     lab = bench("hanging")
@@ -359,6 +360,7 @@ def test_nodes_have_their_inputs_and_a_key_of_the_labs_own(made: Made) -> None:
     assert "vagrant insecure public key" not in said
 
 
+@pytest.mark.long
 def test_status(made: Made) -> None:
     status = made.lab.json("status")
     assert status["provider"] == "virtualbox"
@@ -389,6 +391,7 @@ def test_a_machine_killed_under_us(made: Made) -> None:
     assert state.console_log("hypervisor").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_halt_and_snapshots(made: Made) -> None:
     lab = made.lab
     lab("halt")

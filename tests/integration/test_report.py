@@ -234,7 +234,8 @@ def played_steps(walk: Locator) -> list[tuple[str, str, tuple[tuple[str, str], .
             # The packet on the picture carries the same addresses as the table below it.
             assert fields["src"] in step["label"]
             assert fields["dst"] in step["label"]
-            assert step["label"].endswith(f"TTL {fields['ttl']}")
+            name = "hop limit" if ":" in fields["src"] else "TTL"
+            assert step["label"].endswith(f"{name} {fields['ttl']}")
         played.append((step["direction"], step["place"], tuple(fields.items())))
     return played
 
@@ -306,6 +307,10 @@ def test_the_packet_goes_through_what_is_drawn(
                 assert through == passed(recorded, drawn), f"{number}: {language}"
 
 
+OF_BR_EX = {"br-ex", "eth0"}
+"""Ports of one bridge: what goes from one to the other goes through no other bridge."""
+
+
 def passed(walk: Walk, drawn: set[str]) -> set[str]:
     """What a walk must run through on a picture of those nodes, from where it was seen."""
     found: set[str] = set()
@@ -321,9 +326,9 @@ def passed(walk: Walk, drawn: set[str]) -> set[str]:
             found.add(f"nat/{next(iter(ends - {'internet'}))}")
         elif len(ends) == 2:
             found.add("private")
-        elif a.interface != b.interface:
+        elif a.interface != b.interface and not {a.interface, b.interface} <= OF_BR_EX:
             found.add(f"{a.node}/br-int")
-        found |= {f"{one.node}/br-ex" for one in (a, b) if one.interface in ("br-ex", "eth0")}
+        found |= {f"{one.node}/br-ex" for one in (a, b) if one.interface in OF_BR_EX}
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labctl.classroom.ends import end_of, shown
 from labctl.classroom.engine import Machine
+from labctl.classroom.join import BEGIN
 from labctl.classroom.keys import ClassKeys
 from labctl.classroom.model import ClassSpec
 from labctl.i18n import current_language, tr
@@ -65,10 +66,12 @@ def _article(machine: Machine, words: str, ends: str) -> str:
     key = tr("Your key is the file {file}: keep it to yourself.", file=key_file(machine))
     text = tr("The class ends at {time}; what you want to keep, copy before.", time=ends)
     until = f"<p>{html.escape(text)}</p>" if ends else ""
+    shared = tr("Then type this, so that your teacher can look and help in your terminal:")
     return (
         f"<article><h2>{html.escape(machine.learner)}</h2>"
         f"<p>{html.escape(tr('Log in with'))} <code>{html.escape(words)}</code></p>"
-        f"<p>{html.escape(key)}</p>{until}</article>"
+        f"<p>{html.escape(key)}</p>"
+        f"<p>{html.escape(shared)} <code>{html.escape(BEGIN)}</code></p>{until}</article>"
     )
 
 

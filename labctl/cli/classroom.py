@@ -199,6 +199,33 @@ def class_ssh(context: typer.Context, learner: LearnerName, file: ClassFile = _D
     become(argv)
 
 
+@class_app.command("join")
+def class_join(
+    learner: LearnerName,
+    file: ClassFile = _DEFAULT,
+    watch: Annotated[bool, typer.Option("--watch", help="Only look: no key you press counts.")] = (
+        False
+    ),
+) -> None:
+    """Share a learner's terminal: look and help. The learner is told, and sees that you are there.
+
+    It is the learner's tmux session; without one the learner is told how to come into a new one.
+    """
+    from labctl.classroom.join import join_command
+
+    with open_console() as console:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise LabError(
+                tr("a terminal is shared with a terminal, and this is none"),
+                hint=tr("a command by itself: {command}",
+                        command=f"{command_name()} class ssh {learner} -- COMMAND"),
+                code=EXIT_USAGE,
+            )  # fmt: skip
+        work, _ = _work(file, console)
+        argv = work.login(learner, [join_command(watch=watch)], terminal=True)
+    become(argv)
+
+
 @class_app.command("log")
 def class_log(learner: LearnerName, file: ClassFile = _DEFAULT) -> None:
     """Print what the console of a learner's machine printed last."""

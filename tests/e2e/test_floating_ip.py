@@ -100,6 +100,7 @@ checkpoints:
 """
 
 
+@pytest.mark.long
 def test_a_claim_that_does_not_hold_is_named(lab: Cli) -> None:
     (lab.directory / "lie.yaml").write_text(LIE, encoding="utf-8")
     try:

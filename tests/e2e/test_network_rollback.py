@@ -75,6 +75,7 @@ def test_create_keeps_what_it_made(lab: Cli) -> None:
     assert not armed(lab)
 
 
+@pytest.mark.long
 def test_without_keep_it_is_taken_back_and_create_mends_it(lab: Cli) -> None:
     # As on a fresh node, up to the script, whose labctl is then killed.
     on(lab, GATEWAY, "touch /run/labctl-network.pending; labctl-network rollback")

@@ -162,6 +162,7 @@ def lab(users: tuple[User, User]) -> Iterator[User]:
         assert not [line for line in host_facts()[what] - before[what] if str(user.home) in line]
 
 
+@pytest.mark.long
 def test_every_verb_works_with_sudo(lab: User) -> None:
     report = json.loads(lab.does("status", "--json"))
     assert report["state"] == "up"

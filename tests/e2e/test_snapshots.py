@@ -109,6 +109,7 @@ def take_away(cli: Cli) -> None:
     )
 
 
+@pytest.mark.long
 def test_what_was_added_is_gone_while_the_lab_runs(lab: Cli, before: list[str]) -> None:
     lab("start", "floating-ip")
     lab("next")

@@ -150,6 +150,7 @@ def closed(lab: Cli) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("closed")
+@pytest.mark.long
 def test_without_the_security_group_it_says_where_and_why(lab: Cli, floating: str) -> None:
     for words in (("ping",), ("tcp", "22")):
         walk = lab.json("walk", words[0], "network-controller", floating, *words[1:], expect=3)

@@ -118,6 +118,7 @@ def logical(lab: VmCli) -> str:
     return on(lab, "network-controller", "ovn-nbctl", "show")
 
 
+@pytest.mark.long
 def test_back_to_base_while_the_machines_run(lab: VmCli) -> None:
     assert "switch" in logical(lab)  # of the replay
     boots = on(lab, "network-controller", "cat", "/proc/sys/kernel/random/boot_id")

@@ -13,6 +13,7 @@ __all__ = [
     "ovsdb_edit",
     "packet_lines",
     "packets",
+    "paramiko_alone",
     "pcapng",
     "shell",
     "ssh",

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import paramiko
-
 from labctl.access.guest import Dial, GuestError, GuestResult, LateError, OnLine, UnreachableError
+from labctl.access.paramiko_alone import paramiko
 from labctl.errors import Cancelled
 from labctl.i18n import tr
 

@@ -3,11 +3,7 @@
 `python -m labctl.cli.schemas` writes them all to labctl/schema/; docs/json.md is about them.
 """
 
-import ast
-import inspect
 import json
-import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +25,7 @@ from labctl.lessons.model import LessonSummary
 from labctl.lessons.proof import ProofJson
 from labctl.lessons.results import OutcomeJson
 from labctl.snapshots.store import Row
+from labctl.spec.attribute_docs import attribute_docs
 from labctl.spec.forms import SCHEMA_DIALECT
 from labctl.spec.problems import Validation
 from labctl.state import write_atomic
@@ -117,19 +114,9 @@ def _described(schema: dict[str, Any], of: type) -> dict[str, Any]:
     """The schema of a class with what the class says of each of its fields."""
     if "description" in schema:
         schema["description"] = " ".join(schema["description"].split())
-    for parent in getattr(of, "__orig_bases__", ()):  # of a TypedDict; its MRO knows only dict
-        if isinstance(parent, type):
-            _described(schema, parent)
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(of))).body
-    assert isinstance(body, ast.ClassDef)
-    for field, comment in zip(body.body, body.body[1:], strict=False):
-        match field, comment:
-            case (
-                ast.AnnAssign(target=ast.Name(name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                in_json = re.sub(r"\bNone\b", "null", text)
-                schema["properties"][name]["description"] = " ".join(in_json.split())
+    for name, text in attribute_docs(of).items():
+        if name in schema["properties"]:
+            schema["properties"][name]["description"] = text
     return schema
 
 

@@ -521,7 +521,9 @@ def _attributes(dataclass: type) -> tuple[str, ...]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a lesson, which editors use; labctl/schema/lesson.schema.json holds it."""
-    schema = Lesson.model_json_schema(by_alias=True)
+    from labctl.spec.attribute_docs import DocumentedModels  # reads source: only for this
+
+    schema = Lesson.model_json_schema(by_alias=True, schema_generator=DocumentedModels)
     for definition in (schema, *schema["$defs"].values()):
         for field in (definition, *definition["properties"].values()):
             field.pop("title", None)

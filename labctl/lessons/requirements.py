@@ -17,7 +17,7 @@ from labctl.topology import Node, Topology
 class _Bounds(BaseModel):
     """From how many to how many; a plain number is the least."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at_least: int
     at_most: int | None
@@ -55,7 +55,7 @@ class CountFromNone(_Bounds):
 class Requirements(BaseModel):
     """Numbers of nodes and instances, and what is switched on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gateways: Count = Count()
     """How many nodes with the role gateway; a plain number: at least."""

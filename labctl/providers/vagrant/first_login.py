@@ -9,9 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import paramiko
-
 from labctl.access import keys
+from labctl.access.paramiko_alone import paramiko
 from labctl.errors import LabError
 from labctl.i18n import tr
 

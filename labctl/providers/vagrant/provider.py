@@ -14,10 +14,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import paramiko
-
 from labctl.access import keys
 from labctl.access.guest import UnreachableError
+from labctl.access.paramiko_alone import paramiko
 from labctl.access.ssh import SSHGuest
 from labctl.engine.wait import WaitTimeout, wait_until
 from labctl.errors import DiskFullError, LabError

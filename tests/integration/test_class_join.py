@@ -43,11 +43,22 @@ class Screens:
     def keys(self, name: str, *keys: str) -> None:
         self._tmux("send-keys", "-t", f"people:{name}", *keys)
 
-    def wait(self, name: str, words: str, *, gone: bool = False) -> None:
+    def shows(self, name: str, words: str) -> bool:
+        """Whether the screen comes to show these words."""
+        return self._becomes(name, lambda: words in self.text(name))
+
+    def loses(self, name: str, words: str) -> bool:
+        """Whether these words go from the screen."""
+        return self._becomes(name, lambda: words not in self.text(name))
+
+    def _becomes(self, name: str, holds: Callable[[], bool]) -> bool:
         until = time.monotonic() + 20
-        while (words in self.text(name)) is gone:
-            assert time.monotonic() < until, f"{words!r}, gone: {gone}:\n{self.text(name)}"
+        while not holds():
+            if time.monotonic() > until:
+                sys.stdout.write(self.text(name))  # pytest shows it
+                return False
             time.sleep(0.1)
+        return True
 
     def end(self) -> None:
         self._tmux("kill-server")
@@ -102,19 +113,19 @@ def test_both_see_and_type_and_the_learner_is_told(
     amy: Machine,
 ) -> None:
     log_in(screens, teacher, amy, BEGIN)
-    screens.wait("learner", "[labctl]")
+    assert screens.shows("learner", "[labctl]")
     screens.keys("learner", "echo I am $((40+2))", "Enter")
-    screens.wait("learner", "I am 42")
+    assert screens.shows("learner", "I am 42")
     join(screens, teacher)
-    screens.wait("teacher", "I am 42")
-    screens.wait("learner", TYPES)
+    assert screens.shows("teacher", "I am 42")
+    assert screens.shows("learner", TYPES)
     screens.keys("teacher", "echo see $((50+5))", "Enter")
-    screens.wait("learner", "see 55")
+    assert screens.shows("learner", "see 55")
     screens.keys("teacher", "C-b", "d")
-    screens.wait("learner", LEFT)
-    screens.wait("learner", TYPES, gone=True)
+    assert screens.shows("learner", LEFT)
+    assert screens.loses("learner", TYPES)
     screens.keys("learner", "echo alone $((60+6))", "Enter")
-    screens.wait("learner", "alone 66")
+    assert screens.shows("learner", "alone 66")
 
 
 def test_who_watches_types_nothing(
@@ -123,15 +134,15 @@ def test_who_watches_types_nothing(
     amy: Machine,
 ) -> None:
     log_in(screens, teacher, amy, "tmux -u")  # a session of another name
-    screens.wait("learner", "[0]")
+    assert screens.shows("learner", "[0]")
     join(screens, teacher, "--watch")
-    screens.wait("learner", WATCHES)
+    assert screens.shows("learner", WATCHES)
     screens.keys("teacher", "echo no $((70+7))", "Enter")
     screens.keys("learner", "echo yes $((80+8))", "Enter")
-    screens.wait("teacher", "yes 88")
+    assert screens.shows("teacher", "yes 88")
     assert "no 77" not in screens.text("learner") + screens.text("teacher")
     screens.keys("teacher", "C-b", "d")
-    screens.wait("learner", LEFT)
+    assert screens.shows("learner", LEFT)
 
 
 def test_a_learner_without_tmux_is_asked_to_come(
@@ -141,13 +152,13 @@ def test_a_learner_without_tmux_is_asked_to_come(
 ) -> None:
     log_in(screens, teacher, amy)
     screens.keys("learner", "echo here $((90+9))", "Enter")
-    screens.wait("learner", "here 99")
+    assert screens.shows("learner", "here 99")
     join(screens, teacher)
-    screens.wait("learner", "Type: tmux -u attach")
+    assert screens.shows("learner", "Type: tmux -u attach")
     screens.keys("learner", "tmux -u attach", "Enter")
-    screens.wait("learner", TYPES)
+    assert screens.shows("learner", TYPES)
     screens.keys("learner", "echo come $((10+1))", "Enter")
-    screens.wait("teacher", "come 11")
+    assert screens.shows("teacher", "come 11")
 
 
 @pytest.mark.usefixtures("amy")

@@ -33,34 +33,34 @@ class Screens:
         argv = ["tmux", "-u", "-L", self._socket, "-f", os.devnull, *words]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20).stdout
 
-    def open(self, name: str, *argv: object, cwd: Path) -> None:
+    def open_window(self, name: str, *argv: object, cwd: Path) -> None:
         command = shlex.join(["env", "-u", "TMUX", "TERM=screen", *map(str, argv)])
         self._tmux("new-window", "-d", "-n", name, "-c", str(cwd), command)
 
-    def text(self, name: str) -> str:
+    def screen_text(self, name: str) -> str:
         return self._tmux("capture-pane", "-p", "-t", f"people:{name}")
 
-    def keys(self, name: str, *keys: str) -> None:
+    def type_keys(self, name: str, *keys: str) -> None:
         self._tmux("send-keys", "-t", f"people:{name}", *keys)
 
-    def shows(self, name: str, words: str) -> bool:
+    def comes_to_show(self, name: str, words: str) -> bool:
         """Whether the screen comes to show these words."""
-        return self._becomes(name, lambda: words in self.text(name))
+        return self._becomes(name, lambda: words in self.screen_text(name))
 
-    def loses(self, name: str, words: str) -> bool:
+    def comes_to_lose(self, name: str, words: str) -> bool:
         """Whether these words go from the screen."""
-        return self._becomes(name, lambda: words not in self.text(name))
+        return self._becomes(name, lambda: words not in self.screen_text(name))
 
     def _becomes(self, name: str, holds: Callable[[], bool]) -> bool:
         until = time.monotonic() + 20
         while not holds():
             if time.monotonic() > until:
-                sys.stdout.write(self.text(name))  # pytest shows it
+                sys.stdout.write(self.screen_text(name))  # pytest shows it
                 return False
             time.sleep(0.1)
         return True
 
-    def end(self) -> None:
+    def close_all(self) -> None:
         self._tmux("kill-server")
 
 
@@ -69,7 +69,7 @@ def screens(require: Callable[..., None]) -> Iterator[Screens]:
     require("tmux")
     made = Screens()
     yield made
-    made.end()
+    made.close_all()
 
 
 @pytest.fixture
@@ -95,16 +95,16 @@ def amy(place: Path, teacher: Teacher) -> Iterator[Machine]:
 
 
 def log_in(screens: Screens, teacher: Teacher, amy: Machine, *command: str) -> None:
-    screens.open(
+    screens.open_window(
         "learner", "ssh", "-F", "none", "-i", "owner.key", "-o", "UserKnownHostsFile=/dev/null",
         "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "-t", "-p", amy.port,
         "root@127.0.0.1", *command, cwd=teacher.directory,
     )  # fmt: skip
 
 
-def join(screens: Screens, teacher: Teacher, *options: str) -> None:
+def join_learner(screens: Screens, teacher: Teacher, *options: str) -> None:
     labctl = [sys.executable, "-m", "labctl", "--lang", "en", "class", "join", "amy", *options]
-    screens.open("teacher", *labctl, cwd=teacher.directory)
+    screens.open_window("teacher", *labctl, cwd=teacher.directory)
 
 
 def test_both_see_and_type_and_the_learner_is_told(
@@ -113,19 +113,19 @@ def test_both_see_and_type_and_the_learner_is_told(
     amy: Machine,
 ) -> None:
     log_in(screens, teacher, amy, BEGIN)
-    assert screens.shows("learner", "[labctl]")
-    screens.keys("learner", "echo I am $((40+2))", "Enter")
-    assert screens.shows("learner", "I am 42")
-    join(screens, teacher)
-    assert screens.shows("teacher", "I am 42")
-    assert screens.shows("learner", TYPES)
-    screens.keys("teacher", "echo see $((50+5))", "Enter")
-    assert screens.shows("learner", "see 55")
-    screens.keys("teacher", "C-b", "d")
-    assert screens.shows("learner", LEFT)
-    assert screens.loses("learner", TYPES)
-    screens.keys("learner", "echo alone $((60+6))", "Enter")
-    assert screens.shows("learner", "alone 66")
+    assert screens.comes_to_show("learner", "[labctl]")
+    screens.type_keys("learner", "echo I am $((40+2))", "Enter")
+    assert screens.comes_to_show("learner", "I am 42")
+    join_learner(screens, teacher)
+    assert screens.comes_to_show("teacher", "I am 42")
+    assert screens.comes_to_show("learner", TYPES)
+    screens.type_keys("teacher", "echo see $((50+5))", "Enter")
+    assert screens.comes_to_show("learner", "see 55")
+    screens.type_keys("teacher", "C-b", "d")
+    assert screens.comes_to_show("learner", LEFT)
+    assert screens.comes_to_lose("learner", TYPES)
+    screens.type_keys("learner", "echo alone $((60+6))", "Enter")
+    assert screens.comes_to_show("learner", "alone 66")
 
 
 def test_who_watches_types_nothing(
@@ -134,15 +134,15 @@ def test_who_watches_types_nothing(
     amy: Machine,
 ) -> None:
     log_in(screens, teacher, amy, "tmux -u")  # a session of another name
-    assert screens.shows("learner", "[0]")
-    join(screens, teacher, "--watch")
-    assert screens.shows("learner", WATCHES)
-    screens.keys("teacher", "echo no $((70+7))", "Enter")
-    screens.keys("learner", "echo yes $((80+8))", "Enter")
-    assert screens.shows("teacher", "yes 88")
-    assert "no 77" not in screens.text("learner") + screens.text("teacher")
-    screens.keys("teacher", "C-b", "d")
-    assert screens.shows("learner", LEFT)
+    assert screens.comes_to_show("learner", "[0]")
+    join_learner(screens, teacher, "--watch")
+    assert screens.comes_to_show("learner", WATCHES)
+    screens.type_keys("teacher", "echo no $((70+7))", "Enter")
+    screens.type_keys("learner", "echo yes $((80+8))", "Enter")
+    assert screens.comes_to_show("teacher", "yes 88")
+    assert "no 77" not in screens.screen_text("learner") + screens.screen_text("teacher")
+    screens.type_keys("teacher", "C-b", "d")
+    assert screens.comes_to_show("learner", LEFT)
 
 
 def test_a_learner_without_tmux_is_asked_to_come(
@@ -151,14 +151,14 @@ def test_a_learner_without_tmux_is_asked_to_come(
     amy: Machine,
 ) -> None:
     log_in(screens, teacher, amy)
-    screens.keys("learner", "echo here $((90+9))", "Enter")
-    assert screens.shows("learner", "here 99")
-    join(screens, teacher)
-    assert screens.shows("learner", "Type: tmux -u attach")
-    screens.keys("learner", "tmux -u attach", "Enter")
-    assert screens.shows("learner", TYPES)
-    screens.keys("learner", "echo come $((10+1))", "Enter")
-    assert screens.shows("teacher", "come 11")
+    screens.type_keys("learner", "echo here $((90+9))", "Enter")
+    assert screens.comes_to_show("learner", "here 99")
+    join_learner(screens, teacher)
+    assert screens.comes_to_show("learner", "Type: tmux -u attach")
+    screens.type_keys("learner", "tmux -u attach", "Enter")
+    assert screens.comes_to_show("learner", TYPES)
+    screens.type_keys("learner", "echo come $((10+1))", "Enter")
+    assert screens.comes_to_show("teacher", "come 11")
 
 
 @pytest.mark.usefixtures("amy")

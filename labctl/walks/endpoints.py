@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import Guest
 from labctl.access.instance import find_instance
 from labctl.access.ovsdb import list_command, parse_table
@@ -67,6 +66,8 @@ class EndpointFinder:
         """Names of instances and of security groups by ID; fixed addresses by floating IP."""
         if self._topology.stack != "openstack":
             return {}, {}, {}
+        from labctl.access.cloud import API_ERRORS  # loads the OpenStack SDK
+
         try:
             cloud = self._cloud()
             servers = {server.id: server.name for server in cloud.compute.servers()}
@@ -248,6 +249,8 @@ class EndpointFinder:
                 hint=tr("there are: {names}", names=tr_list([*self._node_names(), *names])),
                 code=EXIT_USAGE,
             )
+        from labctl.access.cloud import API_ERRORS  # loads the OpenStack SDK
+
         try:
             instance = find_instance(name, self._cloud())
         except API_ERRORS as error:

@@ -135,21 +135,23 @@ def test_halt_and_up_bring_the_floating_ip_back(lab: Cli) -> None:
 def test_another_labctl_is_told_who_holds_the_lab(lab: Cli) -> None:
     holder = lab.start("replay", "floating-ip")
     try:
-        lab_is_held(lab)
+        lab_is_held(lab, holder.pid)
     finally:
         holder.send_signal(signal.SIGINT)  # as Ctrl-C: the step at hand ends, the lab stays usable
         holder.wait(timeout=300)
 
 
-def lab_is_held(lab: Cli) -> None:
+def lab_is_held(lab: Cli, by: int) -> None:
     import time
 
     lock = lab.directory / ".labctl" / "lock"
     for _ in range(300):
-        # Not "replay" alone: the holder before it, whose name stays there, was a replay, too.
-        if "replay floating-ip" in lock.read_text():
+        # By its number: the name of the holder before it stays there, and that was a replay, too.
+        if f"process {by}," in lock.read_text():
             break
         time.sleep(0.1)
+    else:
+        pytest.fail(f"{by} does not hold the lab: {lock.read_text()}")
     lab("halt", expect=1)
     assert "replay floating-ip" in lab.stderr
     assert lab.json("status")["state"] == "up", "looking is always allowed"

@@ -27,8 +27,8 @@ tell() {
 # To each terminal of this user that is not inside tmux. One that is stopped (Ctrl-S) holds nobody up.
 call() {
     shown=$(tmux list-panes -a -F '#{pane_tty}'; tmux list-clients -F '#{client_tty}'; echo "$mine")
-    for terminal in /dev/pts/[0-9]*; do
-        if [ -O "$terminal" ] && ! printf '%s\n' "$shown" | grep -qxF "$terminal"; then
+    find /dev/pts -name '[0-9]*' -user "$(id -u)" | while read -r terminal; do
+        if ! printf '%s\n' "$shown" | grep -qxF "$terminal"; then
             printf '\r\n\a*** %s\r\n' "$1" >"$terminal" 2>/dev/null &
         fi
     done

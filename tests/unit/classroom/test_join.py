@@ -33,7 +33,7 @@ def test_without_tmux_it_says_what_to_install(tmp_path: Path) -> None:
 @pytest.mark.parametrize("language", ["en", "zh-TW"])
 def test_the_learner_is_told_before_and_after(tmp_path: Path, language: str, watch: bool) -> None:
     (tmp_path / "tmux").write_text(TMUX)
-    for name in ("sh", "dirname", "sort", "head", "cut", "grep"):
+    for name in ("sh", "dirname", "sort", "head", "cut", "grep", "find", "id"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     (tmp_path / "tty").write_text("#!/bin/sh\necho /dev/pts/none\n")
     (tmp_path / "tmux").chmod(0o755)

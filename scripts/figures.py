@@ -211,9 +211,8 @@ class Lab:
 
     def imports(self) -> tuple[float, float]:
         """Seconds to import what the services import, one after the other; GB of them all then."""
-        # `labctl ssh` joins its words for a shell: base64 would do as well, but quotes can be read.
-        words = "'" + json.dumps(list(SERVICES.values())) + "'"
-        seconds, kilobytes = self.on_controller(IMPORT, words)
+        services = json.dumps(list(SERVICES.values()))
+        seconds, kilobytes = self.on_controller(IMPORT, services)
         return seconds, kilobytes / 1e6
 
     def memory(self) -> float:

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from labctl.access import keys
 from labctl.lab import Lab
 from tests.documents import expect_said_by
+from tests.integration.own_sshd import start_sshd
 
 TOOLS = ("sshd", "ssh", "ssh-keygen", "unshare")
 _INSIDE = """set -e
@@ -76,20 +76,10 @@ class Machine:
             f"SetEnv PATH={self.home}/bin:/usr/sbin:/usr/bin:/sbin:/bin LABCTL_NO_SUDO=1"
             f" TMUX_TMPDIR={self.home}\n"
         )
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", _INSIDE,
-                 "machine", self.directory, self._sshd],
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        for _ in range(3000):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, (self.directory / "log").read_text()
-                time.sleep(0.01)
-        raise AssertionError((self.directory / "log").read_text())
+        self._process = start_sshd(
+            _INSIDE, ["machine", self.directory, self._sshd], self.directory / "log", self.port,
+            (self.directory / "log").read_text,
+        )  # fmt: skip
 
     def stop(self) -> None:
         if self._process is not None:

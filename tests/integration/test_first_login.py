@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from labctl.access import keys
 from labctl.access.ssh import SSHGuest
 from labctl.errors import LabError
 from labctl.providers.vagrant.first_login import install_lab_key
+from tests.integration.own_sshd import start_sshd
 
 # What the mount namespace sees in the place of this machine's own.
 _INSIDE = """set -e
@@ -100,20 +100,10 @@ class Box:
             "PermitRootLogin prohibit-password\nStrictModes yes\n"
             f"SetEnv PATH={self.directory}/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", _INSIDE,
-                 "box", self.directory, self._sshd],
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        for _ in range(3000):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, self.log
-                time.sleep(0.01)
-        raise AssertionError(self.log)
+        self._process = start_sshd(
+            _INSIDE, ["box", self.directory, self._sshd], self.directory / "log", self.port,
+            lambda: self.log,
+        )  # fmt: skip
 
     def stop(self) -> None:
         if self._process is not None:

@@ -1,9 +1,6 @@
 """A walk over IPv6: what differs from IPv4, from the command that sends to the words shown."""
 
-import shlex
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +26,7 @@ from labctl.walks.describe import kind_of, name_of_ttl, with_port
 from labctl.walks.model import Joined, Names, Point, SentProbe
 from labctl.walks.ovntrace import arp_command, microflow
 from labctl.walks.plan import Endpoint, ExternalNetwork, plan, send_command
+from tests.unit.walks.sending import expect_heard
 from tests.unit.walks.test_correlate import frame as ipv4_frame
 
 NEAR, FAR, ROUTER = "2001:db8:8::10", "2001:db8:9::10", "2001:db8:8::1"
@@ -83,17 +81,7 @@ def test_the_client_of_a_node_really_sends(kind: str) -> None:
             server.listen()
         port = server.getsockname()[1]
         send = send_command(NODE, Endpoint("here", "address", "::1"), kind, port, 7)  # type: ignore[arg-type]
-        words = shlex.split("\n".join(send.script.splitlines()[1:]))
-        words[0] = sys.executable
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
-        server.settimeout(5)
-        if kind == "tcp":
-            caller, peer = server.accept()
-            caller.close()
-        else:
-            text, peer = server.recvfrom(64)
-            assert text == b"labctl-07"
-        assert done.stdout.splitlines()[-1] == f"port {peer[1]}"
+        expect_heard(send, server, kind)
 
 
 # -- joining ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labctl.walks.plan import Endpoint, ExternalNetwork, plan, send_command
+from tests.unit.walks.sending import expect_heard
 
 VM = Endpoint("vm_1", "instance", "172.16.100.10", "c1", "tap1")
 VM2 = Endpoint("vm_2", "instance", "172.16.100.11", "c2", "tap2")
@@ -107,9 +108,7 @@ def test_a_node_tells_its_source_port_and_its_text() -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_the_client_of_a_node_really_sends(kind: str) -> None:
-    import shlex
     import socket
-    import sys
 
     family = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
     with socket.socket(type=family) as server:
@@ -119,16 +118,4 @@ def test_the_client_of_a_node_really_sends(kind: str) -> None:
         port = server.getsockname()[1]
         target = Endpoint("here", "address", "127.0.0.1")
         send = send_command(GW, target, kind, port, 7)  # type: ignore[arg-type]
-        words = shlex.split(
-            send.script.splitlines()[1] + "\n" + "\n".join(send.script.splitlines()[2:])
-        )
-        words[0] = sys.executable
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
-        server.settimeout(5)
-        if kind == "tcp":
-            caller, peer = server.accept()
-            caller.close()
-        else:
-            text, peer = server.recvfrom(64)
-            assert text == b"labctl-07"
-        assert done.stdout.splitlines()[-1] == f"port {peer[1]}"
+        expect_heard(send, server, kind)

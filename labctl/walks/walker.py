@@ -105,7 +105,9 @@ class Walker:
         finder = EndpointFinder(self._topology, self._guest, self._cloud)
         sender, receiver = finder.ends(source, target, ipv6=ipv6)
         gateway = finder.gateway_between(sender, receiver)
-        exit_node = exit_of(sender, gateway)
+        # A client is behind the gateway's eth0: its packets enter the lab there.
+        is_client = any(sender.node == client.name for client in self._topology.clients)
+        exit_node = gateway if is_client else exit_of(sender, gateway)
         far = self._far(self._topology.node(exit_node))
         network = ExternalNetwork(
             gateway=gateway,

@@ -168,6 +168,15 @@ class EndpointFinder:
         With `ipv6` it has an IPv6 address.
         """
         nodes = {node.name: node for node in self._topology.nodes}
+        clients = {client.name for client in self._topology.clients}
+        if name in nodes and source.node in clients:
+            raise LabError(
+                tr("{node} is on the private network, which {client} does not reach",
+                   node=name, client=source.name),
+                hint=tr("from outside the address of a gateway's eth0 is reached: {address}",
+                        address=self._topology.gateways[0].eth0.address.ip),
+                code=EXIT_USAGE,
+            )  # fmt: skip
         if name in nodes:
             end = Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
             return _checked(end, ipv6=ipv6)

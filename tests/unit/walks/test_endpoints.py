@@ -63,6 +63,9 @@ def test_a_client_is_an_end_outside(
     assert (source.kind, source.node) == ("node", "client-01")
     with pytest.raises(LabError, match="has no floating IP"):
         outside.target("db", source)
+    with pytest.raises(LabError, match="which client-01 does not reach") as refused:
+        outside.target("compute-01", source)
+    assert "10.0.2.15" in refused.value.hint
     target = outside.target("client-01", outside.source("network-controller"))
     assert (target.kind, target.address) == ("address", "198.51.100.10")
     names = outside.names("")

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 from labctl.i18n import tr
 from labctl.spec.defaults import far_end
-from labctl.spec.fields import NODE_NAME
+from labctl.spec.fields import CONTAINERS, NODE_NAME
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import KeyPath
 from labctl.spec.verdicts import INTERNET, RuleReport, fix_in_subnet, taken_by, why_no_host
@@ -30,7 +30,7 @@ def clients(spec: LabSpec, report: RuleReport) -> None:
 
 
 def _possible(spec: LabSpec, report: RuleReport) -> None:
-    if spec.provider in ("virtualbox", "libvirt"):
+    if spec.provider not in ("auto", *CONTAINERS):
         report.add(
             CLIENTS,
             tr(

@@ -102,7 +102,7 @@ class ToyProvider:
             .on("list Chassis", f'{{"headings": ["hostname", "encaps"], "data": [{chassis}]}}')
             .on("list Encap", f'{{"headings": ["_uuid", "type", "ip"], "data": [{encaps}]}}')
             .on("is-active", "\n".join("active" for _ in units))
-            .on("^bash -c .*list-br", healthy(node, self._topology))
+            .on("^bash -c .*list-br", healthy(self._topology.node(node.name), self._topology))
             .on("list NAT", '{"headings": ["external_ip"], "data": []}')
             .on("^ip -4 -o address show", "")
         )

@@ -182,7 +182,7 @@ class EndpointFinder:
             return _checked(end, ipv6=ipv6)
         for client in self._topology.clients:
             if name == client.name:
-                end = Endpoint(name, "address", str(client.eth0.address.ip))
+                end = Endpoint(name, "address", str(client.eth0.address.ip), name)
                 return _checked(end, ipv6=ipv6)
         try:
             address = ipaddress.ip_address(INTERNET_HOST if name == "internet" else name)

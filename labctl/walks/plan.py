@@ -23,7 +23,7 @@ class Endpoint:
     kind: Literal["instance", "node", "address"]
     address: str
     node: str = ""
-    """The node that it is, or that it runs on; empty for an address outside the lab."""
+    """The node or client that it is, or that it runs on; empty for any other address outside."""
     interface: str = ""
     """Of an instance: the interface on its node, e.g. the tap device."""
     namespace: str = ""
@@ -123,6 +123,8 @@ def plan(
         case _:
             expected = [workload(source), *tunnel(source.node, gateway), *external(gateway)[-1:],
                         *internet]  # fmt: skip
+    if target.node in network.clients:
+        expected = [*expected, *external(target.node)]
     outside = {"internet", *network.clients}
     nodes = dict.fromkeys(
         [*(point.node for point in expected if point.node not in outside), gateway]

@@ -169,6 +169,14 @@ def test_a_walk_begins_at_the_client(replayed: Cli) -> None:
     assert walk["request"]["hops"][-1]["frame"]["ttl"] == 62
 
 
+def test_a_walk_ends_at_the_client(replayed: Cli) -> None:
+    walk = replayed.json("walk", "ping", "vm_1", CLIENT)
+    assert walk["answered"] is True
+    last = walk["request"]["hops"][-1]
+    assert (last["node"], last["interface"]) == (CLIENT, "eth0")
+    assert (last["frame"]["src"], last["frame"]["ttl"]) == (FLOATING, 62)
+
+
 def test_the_graph_has_it_behind_the_internet(replayed: Cli) -> None:
     graph = replayed.json("graph")
     (client,) = [host for host in graph["hosts"] if host["roles"] == ["client"]]

@@ -37,7 +37,7 @@ _PACKAGES, _BAKED, _UPPER = 5120, 1024, 1024
 """MiB on disk: the two layers of the image, and what the nodes of a lab write above them."""
 # Memory in MiB, as measured: PSS of a node's processes after a cold boot, by kind of node;
 # _INSTANCE is what QEMU takes besides the memory of an emulated instance.
-_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE, _CLIENT = 1500, 950, 100, 150, 40
+_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE, _CLIENT = 1500, 950, 100, 150, 20
 
 
 def container_memory(case: Case) -> int:

@@ -67,7 +67,7 @@ def test_a_client_is_an_end_outside(
         outside.target("compute-01", source)
     assert "10.0.2.15" in refused.value.hint
     target = outside.target("client-01", outside.source("network-controller"))
-    assert (target.kind, target.address) == ("address", "198.51.100.10")
+    assert (target.kind, target.address, target.node) == ("address", "198.51.100.10", "client-01")
     names = outside.names("")
     assert names.addresses["198.51.100.10"] == "client-01"
     assert names.owners[lab.clients[0].eth0.mac] == "client-01"

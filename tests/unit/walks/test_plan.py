@@ -62,6 +62,16 @@ def test_a_client_comes_in_by_the_gateways_eth0() -> None:
         assert {p.interface for p in made.listen if p.node == "client-01"} == {"eth0"}
 
 
+def test_a_client_is_the_last_that_sees_what_is_sent_to_it() -> None:
+    client = Endpoint("client-01", "address", "198.51.100.10", "client-01")
+    network = replace(NETWORK, clients=frozenset({"client-01"}))
+    made = plan(VM, client, "ping", None, network)
+    assert [f"{point.node} {point.interface}" for point in made.expected] == [
+        "c1 tap1", "c1 eth1", "gw eth1", "gw eth0", "internet nat0", "client-01 eth0",
+    ]  # fmt: skip
+    assert {p.interface for p in made.listen if p.node == "client-01"} == {"eth0"}
+
+
 def test_without_a_far_side_nobody_listens_there() -> None:
     made = plan(VM, WORLD, "ping", None, ExternalNetwork("gw", {"gw": ("eth0",)}))
     assert all(point.node != "internet" for point in made.listen)

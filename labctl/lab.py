@@ -23,7 +23,7 @@ from labctl.providers import Provider
 from labctl.providers.registry import ProviderEntry, auto_order, find, make_provider
 from labctl.spec.load import LabSpec, load_built, load_spec
 from labctl.state import LabState, cache_directory
-from labctl.topology import Node, Topology, build_topology
+from labctl.topology import Machine, Topology, build_topology
 
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Password
@@ -39,10 +39,11 @@ CHOSEN = "LABCTL_PROVIDER"
 itself with sudo, because the host may look different to root, who would choose another."""
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Machine)
 
 
-def each_node(nodes: Sequence[Node], work: Callable[[Node], T]) -> dict[str, T]:
-    """Do `work` on all nodes at the same time; returns its results by node name.
+def each_node(nodes: Sequence[M], work: Callable[[M], T]) -> dict[str, T]:
+    """Do `work` on all of these at the same time; returns its results by node name.
 
     If some fail, the first failure is raised after all have ended.
     """
@@ -154,15 +155,15 @@ class Lab:
         )
 
     def guest(self, name: str) -> Guest:
-        """The handle on a node, by its name. Raises LabError when the lab has no such node."""
+        """The handle on a node or client, by its name. Raises LabError when there is none."""
         return self.provider.guest(self.node(name))
 
-    def node(self, name: str) -> Node:
-        """A node by its name. Raises LabError when the lab has no such node."""
+    def node(self, name: str) -> Machine:
+        """A node or client by its name. Raises LabError when the lab has none of that name."""
         try:
-            return self.topology.node(name)
+            return self.topology.machine(name)
         except KeyError:
-            names = tr_list(node.name for node in self.topology.nodes)
+            names = tr_list(machine.name for machine in self.topology.machines)
             raise LabError(
                 tr("this lab has no node '{name}'", name=name),
                 hint=tr("its nodes are {names}", names=names),
@@ -211,18 +212,18 @@ class Lab:
         self.bus.emit(Note(level, text))
 
     def running(self) -> list[bool]:
-        """Whether each node runs, in the order of the topology."""
-        return [self.provider.running(node) for node in self.topology.nodes]
+        """Whether each machine runs, in the order of the topology."""
+        return [self.provider.running(machine) for machine in self.topology.machines]
 
-    def on_each_node(self, work: Callable[[Node], T], context: StepContext) -> dict[str, T]:
-        """As `each_node`, on all nodes of the lab; each node that is done is shown as progress."""
+    def on_each_node(self, work: Callable[[Machine], T], context: StepContext) -> dict[str, T]:
+        """As `each_node`, on all machines of the lab; each that is done is shown as progress."""
 
-        def work_on(node: Node) -> T:
+        def work_on(node: Machine) -> T:
             result = work(node)
             context.progress(node.name)
             return result
 
-        return each_node(self.topology.nodes, work_on)
+        return each_node(self.topology.machines, work_on)
 
     def require_created(self) -> None:
         """Raises LabError when there is no lab here, or one that is half destroyed."""
@@ -248,9 +249,9 @@ class Lab:
             )
 
     def require_up(self) -> None:
-        """Raises LabError unless all nodes of a finished lab run."""
+        """Raises LabError unless all machines of a finished lab run."""
         self.require_finished()
-        down = [node.name for node in self.topology.nodes if not self.provider.running(node)]
+        down = [node.name for node in self.topology.machines if not self.provider.running(node)]
         if down:
             raise LabError(
                 tr("not running: {names}", names=tr_list(down)),

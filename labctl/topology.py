@@ -12,6 +12,7 @@ from itertools import chain
 
 from labctl.errors import EXIT_USAGE, LabError
 from labctl.i18n import tr
+from labctl.spec.defaults import far_end
 from labctl.spec.model import (
     Attach,
     BoxSpec,
@@ -81,15 +82,44 @@ class Forward:
 
 
 @dataclass(frozen=True)
-class Node:
-    """One machine of the lab."""
+class Machine:
+    """What a provider makes and boots: a node of the lab, or a client outside."""
 
     name: str
-    spec: NodeSpec
-    """What lab.yaml says of it; a new field of a node is there at once."""
     eth0: Nic
     """Interface to the Internet: every node has its own isolated NAT network, unless they share one
-    (`build_topology`)."""
+    (`build_topology`). A client is on the Internet itself."""
+
+    @property
+    def shared_nics(self) -> tuple["Nic | ExtraNic", ...]:
+        """The cards on networks between the nodes."""
+        return ()
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """What it does."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Client(Machine):
+    """A machine out on the simulated Internet, behind the gateway: nothing of OVN is on it.
+
+    Only containers have clients.
+    """
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """`client`."""
+        return frozenset({"client"})
+
+
+@dataclass(frozen=True)
+class Node(Machine):
+    """One machine of the lab."""
+
+    spec: NodeSpec
+    """What lab.yaml says of it; a new field of a node is there at once."""
     eth1: Nic
     """Interface to the private network: for Geneve, the OVN databases and the OpenStack APIs."""
     extra: tuple[ExtraNic, ...]
@@ -158,6 +188,8 @@ class Topology:
     """Everything that lab.yaml says, with its defaults; a new field is there at once."""
     nodes: tuple[Node, ...]
     """In the order of lab.yaml."""
+    clients: tuple[Client, ...] = ()
+    """Machines on the simulated Internet, in the order of lab.yaml."""
 
     # What lessons write, such as {{ lab.router }}, stays the same where lab.yaml gets a new shape.
 
@@ -337,11 +369,23 @@ class Topology:
         """The nodes instances run on."""
         return tuple(node for node in self.nodes if node.is_compute)
 
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """All that is made and booted: the nodes, then the clients."""
+        return (*self.nodes, *self.clients)
+
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError if the lab has none."""
         for node in self.nodes:
             if node.name == name:
                 return node
+        raise KeyError(name)
+
+    def machine(self, name: str) -> Machine:
+        """The node or client of that name. Raises KeyError if the lab has none."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
         raise KeyError(name)
 
 
@@ -353,7 +397,8 @@ def build_topology(spec: LabSpec, *, shared_nat: bool = False) -> Topology:
     Without it every node has its own NAT network, and all have the same address. Raises LabError if
     the network is too small.
     """
-    return Topology(spec, tuple(_nodes(spec, shared_nat or spec.nat.shared)))
+    nodes = tuple(_nodes(spec, shared_nat or spec.nat.shared))
+    return Topology(spec, nodes, tuple(_clients(spec)))
 
 
 def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
@@ -381,6 +426,14 @@ def _nodes(spec: LabSpec, shared_nat: bool) -> Iterator[Node]:
             or ("compute" in node.roles and spec.neutron.distributed_floating_ip),
             forwards=forwards[name],
         )
+
+
+def _clients(spec: LabSpec) -> Iterator[Client]:
+    macs = _macs(spec)
+    subnet = spec.internet.subnet
+    for name, client in spec.internet.clients.items():
+        address = IPv4Interface((client.address, subnet.prefixlen))
+        yield Client(name, Nic("eth0", macs[name, "eth0"], address, far_end(subnet)))
 
 
 def _extra_nics(
@@ -472,6 +525,9 @@ def _macs(spec: LabSpec) -> dict[tuple[str, str], str]:
             mac = written.get((name, nic)) or _made_mac(spec.name, name, nic, taken)
             taken.add(mac)
             macs[name, nic] = mac
+    for name in spec.internet.clients:
+        macs[name, "eth0"] = _made_mac(spec.name, name, "eth0", taken)
+        taken.add(macs[name, "eth0"])
     return macs
 
 

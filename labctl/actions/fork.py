@@ -30,7 +30,7 @@ from labctl.snapshots.store import Manifest, SnapshotStore
 from labctl.spec.load import LabSpec, parse_spec
 from labctl.spec.problems import SpecError
 from labctl.state import write_atomic
-from labctl.topology import Node
+from labctl.topology import Machine
 from labctl.user_files import delete_for_user, directory_for_user, write_for_user
 
 
@@ -177,7 +177,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
     def check(context: StepContext) -> None:
         check_files(lab, manifest, context)
 
-    def copy(node: Node) -> Callable[[StepContext], None]:
+    def copy(node: Machine) -> Callable[[StepContext], None]:
         def work(context: StepContext) -> None:
             stage_renewed(context, new, node, manifest.name, directory, before, after)
 
@@ -189,7 +189,7 @@ def _copy_steps(lab: Lab, new: Lab, manifest: Manifest) -> list[Step]:
     copies = [
         Step(f"copy:{node.name}", tr("files, with passwords and keys of their own"), copy(node),
              ("check",), node=node.name)
-        for node in new.topology.nodes
+        for node in new.topology.machines
     ]  # fmt: skip
     return [
         Step("check", tr("check the snapshot"), check),

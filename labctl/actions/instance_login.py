@@ -209,7 +209,7 @@ def _answering(lab: Lab, location: InstanceLocation) -> frozenset[Way]:
 
 
 def _unknown(name: str, lab: Lab, servers: Sequence[str]) -> LabError:
-    known = [*(node.name for node in lab.topology.nodes), *servers]
+    known = [*(machine.name for machine in lab.topology.machines), *servers]
     meant = did_you_mean(name, known)
     hint = tr("there are: {names}", names=tr_list(known))
     return LabError(

@@ -18,7 +18,7 @@ from labctl.lessons.transcript import Scene, read_records
 from labctl.lessons.transcript import transcript as write_transcript
 from labctl.provisioning.services import inactive_units
 from labctl.terminal.console import Console
-from labctl.topology import Node
+from labctl.topology import Machine
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _session(lab: Lab, console: Console, labctl: str) -> Session:
 def _warn_of_services(lab: Lab) -> None:
     """Tell which services do not run: what needs one of them may hang until its time is up."""
 
-    def look(node: Node) -> list[str]:
+    def look(node: Machine) -> list[str]:
         try:
             states = inactive_units(lab.provider.guest(node), node, lab.topology.stack)
         except LabError:
@@ -73,7 +73,7 @@ def _warn_of_services(lab: Lab) -> None:
         return [f"{node.name}: {unit} {state}" for unit, state in states.items()]
 
     if troubles := [
-        line for lines in each_node(lab.topology.nodes, look).values() for line in lines
+        line for lines in each_node(lab.topology.machines, look).values() for line in lines
     ]:
         lab.note("warning", tr("{troubles}; `labctl reset` mends it", troubles=tr_list(troubles)))
 
@@ -88,7 +88,7 @@ def transcript(lab: Lab, name: str) -> str:
             tr("lesson {id} was never run in this lab", id=lesson.id),
             hint=tr("run it first: {command}", command=f"labctl replay {name}"),
         )
-    nodes = [node.name for node in lab.topology.nodes]
+    nodes = [machine.name for machine in lab.topology.machines]
     proof = read_proof(lab.state, lesson)
     proved = certificate(proof) if proof is not None else ""
     return write_transcript(lesson, records, Scene(lab.topology.lab, nodes), proved)

@@ -34,7 +34,7 @@ from labctl.snapshots.restore import check_files, require_of_this_lab
 from labctl.snapshots.save import remove, save
 from labctl.snapshots.store import BASE, Manifest, SnapshotStore, checked_name
 from labctl.state import LabState, Secrets, not_ours, secrets_in, write_atomic
-from labctl.topology import Node
+from labctl.topology import Machine
 
 Phase = Literal["files", "snapshots", "start"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -159,7 +159,7 @@ def _renew_files(lab: Lab, renewal: Renewal, new: Secrets) -> None:
 
 def _delete_snapshots(lab: Lab, renewal: Renewal) -> None:
     """Delete the disks and the snapshots that hold the old passwords."""
-    for node in lab.topology.nodes:
+    for node in lab.topology.machines:
         lab.provider.snapshots.clean_up(node)
     for name in SnapshotStore(lab.state).names():
         remove(lab, name)
@@ -176,7 +176,7 @@ def _disk_steps(
         check_files(lab, manifest, context)
 
     def make(context: StepContext) -> None:
-        def work(node: Node) -> None:
+        def work(node: Machine) -> None:
             stage_renewed(context, lab, node, manifest.name, directory, before, after)
             upper = lab.state.node_files(node.name).upper
             if upper.is_dir():  # it would be moved along
@@ -197,7 +197,7 @@ def _disk_steps(
 def stage_renewed(
     context: StepContext,
     lab: Lab,
-    node: Node,
+    node: Machine,
     snapshot: str,
     directory: Path,
     before: Mapping[str, NodeIdentity],
@@ -225,7 +225,7 @@ def identities(lab: Lab, secrets: Secrets | None = None) -> dict[str, NodeIdenti
             stages.env(node),
             stages.inputs(node),
         )
-        for node in lab.topology.nodes
+        for node in lab.topology.machines
     }
 
 

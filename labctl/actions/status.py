@@ -25,7 +25,7 @@ from labctl.spec.model import Stack
 from labctl.terminal.console import Console
 from labctl.terminal.fit import table
 from labctl.terminal.text import Span, one_line
-from labctl.topology import Node
+from labctl.topology import Machine, Node
 
 if TYPE_CHECKING:
     from labctl.lab import Lab
@@ -154,7 +154,7 @@ def collect(lab: "Lab") -> Report:
     report["pages"] = served.addresses(lab.state)
     running = [node for node in topology.nodes if lab.provider.running(node)]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        report["nodes"] = list(pool.map(lambda node: _node(lab, node, running), topology.nodes))
+        report["nodes"] = list(pool.map(lambda node: _node(lab, node, running), topology.machines))
     failed = {name for node in report["nodes"] if "controller" in node["roles"]
               for name in node["failed"]}  # fmt: skip
     # A database that is stopped would be waited for in vain.
@@ -169,7 +169,7 @@ def collect(lab: "Lab") -> Report:
     report["faults"] = _faults(lab)
     if created and all(node["running"] and not node["failed"] for node in report["nodes"]):
         report["instances"] = _instances(lab) if topology.stack == "openstack" else []
-        report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.nodes}
+        report["login"] = {node.name: f"labctl ssh {node.name}" for node in topology.machines}
     return report
 
 
@@ -184,13 +184,19 @@ def _state(report: Report, *, created: bool) -> State:
 
 
 def _well(node: NodeStatus) -> bool:
-    return bool(node["running"] and node["chassis"] and not node["troubles"])
+    registered = node["chassis"] or _is_client(node)
+    return bool(node["running"] and registered and not node["troubles"])
 
 
-def _node(lab: "Lab", node: Node, running: Sequence[Node]) -> NodeStatus:
+def _is_client(node: NodeStatus) -> bool:
+    return node["roles"] == ["client"]
+
+
+def _node(lab: "Lab", node: Machine, running: Sequence[Node]) -> NodeStatus:
     services: dict[str, str] = {}
     troubles: list[str] = []
-    if node in running:
+    runs = node in running if isinstance(node, Node) else lab.provider.running(node)
+    if runs:
         units = units_of(node, lab.topology.stack)
         try:
             health = ask_node(lab.provider.guest(node), node, lab.topology, running)
@@ -202,9 +208,9 @@ def _node(lab: "Lab", node: Node, running: Sequence[Node]) -> NodeStatus:
     return {
         "name": node.name,
         "roles": sorted(node.roles),
-        "running": node in running,
+        "running": runs,
         "eth0": str(node.eth0.address),
-        "eth1": str(node.eth1.address),
+        "eth1": str(node.eth1.address) if isinstance(node, Node) else "",
         "chassis": None,
         "services": services,
         "failed": sorted(unit for unit, state in services.items() if state != "active"),
@@ -283,7 +289,8 @@ def show(report: Report, console: Console, labctl: str) -> None:
         (
             _well(node),
             [node["name"], "+".join(node["roles"]), node["eth0"].split("/")[0],
-             node["eth1"].split("/")[0], (node["chassis"] or tr("none")).split()[0]],
+             node["eth1"].split("/")[0] or "-",
+             "-" if _is_client(node) else (node["chassis"] or tr("none")).split()[0]],
         )
         for node in report["nodes"]
     ]  # fmt: skip

@@ -43,7 +43,7 @@ def template_key(lab: Lab) -> str:
     spec = json.dumps(lab.topology.spec.model_dump(mode="json"), sort_keys=True)
     # provision/ and lab.env, with passwords that are always the same.
     stages = provisioner(lab, published())
-    inputs = [stages.inputs(node) for node in lab.topology.nodes]
+    inputs = [stages.inputs(node) for node in lab.topology.machines]
     parts = [spec, image.key, *layers, *inputs, *_host()]
     digest = hashlib.sha256("\0".join(parts).encode())
     for path in sorted(PACKAGE.rglob("*.py")):

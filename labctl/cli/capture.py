@@ -27,10 +27,14 @@ def _complete(incomplete: str) -> list[str]:
     from labctl.lab import Lab
 
     try:
-        nodes = Lab(DEFAULT).topology.nodes
+        machines = Lab(DEFAULT).topology.machines
     except (LabError, OSError):
         return []
-    names = [f"{node.name}:{interface}" for node in nodes for interface in ("eth0", "eth1")]
+    names = [
+        f"{machine.name}:{nic.name}"
+        for machine in machines
+        for nic in (machine.eth0, *machine.shared_nics)
+    ]
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -59,7 +59,7 @@ def validate(file: File = DEFAULT, json: Json = False) -> None:
     if json:
         typer.echo(as_json(Validation(True)))
     else:
-        names = tr_list(node.name for node in topology.nodes)
+        names = tr_list(machine.name for machine in topology.machines)
         typer.echo(tr("{file}: a valid lab with {nodes}", file=file, nodes=names))
 
 
@@ -196,7 +196,7 @@ def _complete(context: typer.Context, incomplete: str) -> list[str]:
         topology = build_topology(load_spec(context.params.get("file") or DEFAULT))
     except (SpecError, LabError, OSError):
         return []
-    names = [node.name for node in topology.nodes]
+    names = [machine.name for machine in topology.machines]
     names += [instance.name for instance in topology.instances]
     return [name for name in names if name.startswith(incomplete)]
 
@@ -220,7 +220,7 @@ def ssh(
     with open_console() as screen:
         lab = open_lab(file, screen)
         lab.require_created()
-        if name in (node.name for node in lab.topology.nodes):
+        if name in (machine.name for machine in lab.topology.machines):
             if console:
                 raise LabError(tr("{name} is a node: only an instance has a console", name=name),
                                hint=tr("log in: {command}", command=f"labctl ssh {name}"),

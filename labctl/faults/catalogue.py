@@ -203,11 +203,12 @@ def node_for(fault: Fault, lab: Lab, name: str = "") -> Node:
             code=EXIT_USAGE,
         )
     nodes = fault.nodes(lab.topology)
-    node = lab.node(name) if name else nodes[0]
-    if node not in nodes:
+    wanted = lab.node(name).name if name else nodes[0].name
+    node = next((node for node in nodes if node.name == wanted), None)
+    if node is None:
         names = tr_list(node.name for node in nodes)
         raise LabError(
-            tr("{fault} cannot be on {node}", fault=fault.id, node=node.name),
+            tr("{fault} cannot be on {node}", fault=fault.id, node=wanted),
             hint=tr("it can be on {names}", names=names),
             code=EXIT_USAGE,
         )
@@ -225,6 +226,7 @@ def shuffled(lab: Lab, name: str, dice: random.Random) -> Iterator[tuple[Fault, 
     chosen = [fault for fault in faults_of(lab) if fault.exercise]
     dice.shuffle(chosen)
     for fault in chosen:
-        node = lab.node(name) if name else dice.choice(list(fault.nodes(lab.topology)))
-        if node in fault.nodes(lab.topology) and not fault.mechanism.refusal(lab, node):
-            yield fault, node
+        wanted = lab.node(name).name if name else dice.choice(fault.nodes(lab.topology)).name
+        for node in fault.nodes(lab.topology):
+            if node.name == wanted and not fault.mechanism.refusal(lab, node):
+                yield fault, node

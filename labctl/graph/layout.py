@@ -91,13 +91,13 @@ def heading(graph: Graph) -> str:
 
 def tunnels_word(tunnels: Sequence[Tunnel], hosts: Sequence[Host]) -> str:
     """The number of tunnels, and the pairs of nodes without one, for people."""
-    nodes = len(hosts)
+    names = [host.name for host in hosts if not host.is_client]
+    nodes = len(names)
     if not tunnels:
         return tr("no Geneve tunnels") if nodes > 1 else ""
     if len({frozenset(tunnel.hosts) for tunnel in tunnels}) == nodes * (nodes - 1) // 2:
         return tr("Geneve tunnels between all nodes: {n}", n=len(tunnels))
     connected = {frozenset(tunnel.hosts) for tunnel in tunnels}
-    names = [host.name for host in hosts]
     missing = [
         f"{a} – {b}"
         for number, a in enumerate(names)
@@ -123,7 +123,8 @@ def _machines(graph: Graph, tone: Mapping[str, int]) -> DrawnBox:
     by_name = {host.name: host for host in graph.hosts}
     # Gateways first: the Internet is drawn below the first row.
     gateways = _gateways(graph)
-    order = sorted(graph.hosts, key=lambda host: host.name not in gateways)
+    nodes = [host for host in graph.hosts if not host.is_client]
+    order = sorted(nodes, key=lambda host: host.name not in gateways)
     nats = {
         member: segment
         for segment in graph.segments
@@ -155,6 +156,9 @@ def _machines(graph: Graph, tone: Mapping[str, int]) -> DrawnBox:
             shared,
             internet=number == 0 and any(segment.kind == "internet" for segment in graph.segments),
             gateways=gateways,
+            clients=[
+                (host, host_box(host, tone[host.name])) for host in graph.hosts if host.is_client
+            ],
         )
     return host_rows.box()
 
@@ -198,8 +202,10 @@ class _HostRows:
         *,
         internet: bool,
         gateways: set[str],
+        clients: list[tuple[Host, DrawnBox]],
     ) -> None:
-        """Place one row of nodes, with its networks above and below."""
+        """Place one row of nodes, with its networks above and below; `clients` behind the Internet
+        if that is drawn here."""
         bus = self._private(private, tunnels) if private is not None else None
         placed: list[tuple[Host, DrawnBox]] = []
         x = self._x
@@ -215,7 +221,7 @@ class _HostRows:
         self._y = extent([box for _, box in placed])[1] + _DROP
         ends = self._outside(placed, nats, shared, gateways)
         if internet:
-            self._internet(ends)
+            self._clients(self._internet(ends), clients)
         self._y += GAP
 
     def _private(self, segment: Segment, tunnels: str) -> DrawnBox:
@@ -279,7 +285,23 @@ class _HostRows:
                 ends.append((below.middle[0], below.bottom))
         return ends
 
-    def _internet(self, ends: list[tuple[int, int]]) -> None:
+    def _clients(self, internet: DrawnBox, clients: list[tuple[Host, DrawnBox]]) -> None:
+        """Place the clients below the Internet, each with a line to it."""
+        x, y = internet.x, internet.bottom + _DROP
+        for _, box in clients:
+            placed = box.at(x, y)
+            middle = placed.middle[0]
+            self._boxes.append(placed)
+            if middle > internet.right:  # the line goes along between the two rows
+                start, between = (internet.right - PAD, internet.bottom), y - _DROP // 2
+                way = (start, (start[0], between), (middle, between), (middle, y))
+                self._lines.append(Line(way, "nat"))
+            else:
+                self._lines.append(Line(((middle, internet.bottom), (middle, y)), "nat"))
+            x = placed.right + 2 * GAP
+            self._y = max(self._y, placed.bottom)
+
+    def _internet(self, ends: list[tuple[int, int]]) -> DrawnBox:
         y = self._y + _DROP
         box = replace(label_box("net internet", [(tr("Internet"), "name")]), place=INTERNET)
         left = min((x for x, _ in ends), default=self._x + box.w // 2)
@@ -289,6 +311,7 @@ class _HostRows:
         self._boxes.append(box)
         self._lines += [Line(((x, bottom), (x, y)), "nat") for x, bottom in ends]
         self._y = box.bottom
+        return box
 
     def box(self) -> DrawnBox:
         """All rows as one box at the origin."""

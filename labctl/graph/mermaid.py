@@ -120,6 +120,7 @@ def _networks(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
     for number, segment in enumerate(graph.segments):
         word = {
             "private": tr("private network"), "nat": "NAT", "internet": tr("Internet"),
+            "outside": tr("network outside"),
         }[segment.kind]  # fmt: skip
         yield f"    net{number}([{quoted(word, segment.cidr)}])"
         for place in segment.members if segment.kind != "internet" else ():
@@ -129,7 +130,8 @@ def _networks(graph: Graph, ids: dict[str, str]) -> Iterator[str]:
     for number in outward:
         members = set(graph.segments[number].members)
         for other, segment in enumerate(graph.segments):
-            if segment.kind == "nat" and members & set(segment.members):
+            behind = segment.kind == "nat" and members & set(segment.members)
+            if behind or segment.kind == "outside":
                 yield f"    net{other} --- net{number}"
 
 

@@ -13,7 +13,8 @@ from typing import Literal
 
 Kind = Literal["nic", "bridge", "patch", "tunnel", "vif", "other"]
 """Of an interface: eth0 or eth1, a bridge's own, patch port, Geneve, an instance's, any other."""
-SegmentKind = Literal["private", "nat", "internet"]
+SegmentKind = Literal["private", "nat", "internet", "outside"]
+"""outside: the network of the clients, on the Internet."""
 PortKind = Literal["instance", "workload", "router", "gateway", "localnet", "metadata", "other"]
 """Of a logical port. gateway: between a router and a switch with a localnet port."""
 
@@ -76,6 +77,11 @@ class Host:
     """Name of its chassis in the southbound database; empty: not registered, or not known."""
     state: Literal["planned", "running", "silent", "down"] = "planned"
     """silent: it runs but does not answer."""
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is outside the lab, on the Internet."""
+        return self.roles == ("client",)
 
     def interface(self, name: str) -> Interface | None:
         """The interface of that name."""

@@ -17,10 +17,10 @@ from labctl.graph import ovn, ovs
 from labctl.graph.model import Graph, Host, Interface, Switch, Tunnel, Vm
 from labctl.graph.ovn import ObservedNetwork
 from labctl.graph.ovs import NodeFacts
-from labctl.graph.planned import planned, planned_host, segments
+from labctl.graph.planned import client_host, planned, planned_host, segments
 from labctl.i18n import tr
 from labctl.lab import Lab
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Node, Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -147,6 +147,10 @@ def read_lab(lab: Lab, known: Answers) -> LabReadings:
             states[node.name] = "running" if node.name in known.nodes else "silent"
             if not running[node]:
                 states[node.name] = "down"
+        for client in topology.clients:  # that it runs is all there is to know
+            states[client.name] = "running" if _running(lab, client) else "down"
+            if states[client.name] == "down":
+                notes.append(tr("{name} is not running", name=client.name))
         trouble = ""
         if servers is not None:
             known.servers, trouble = servers.result()
@@ -174,7 +178,7 @@ def read_lab(lab: Lab, known: Answers) -> LabReadings:
     return LabReadings(nodes, states, logical, cloud, tuple(notes))
 
 
-def _running(lab: Lab, node: Node) -> bool:
+def _running(lab: Lab, node: Machine) -> bool:
     try:
         return lab.provider.running(node)
     except LabError:
@@ -264,7 +268,13 @@ def assemble(topology: Topology, readings: LabReadings) -> Graph:
         plan = planned(topology)
         return replace(plan, hosts=tuple(replace(host, state="down") for host in plan.hosts))
     placed = _vms(readings)
-    hosts = tuple(_host(topology, node, readings, placed) for node in topology.nodes)
+    hosts = (
+        *(_host(topology, node, readings, placed) for node in topology.nodes),
+        *(
+            replace(client_host(client), state=readings.states.get(client.name, "down"))
+            for client in topology.clients
+        ),
+    )
     mappings: dict[str, list[str]] = {}
     for name, facts in readings.nodes.items():
         for network in facts.mappings:

@@ -20,10 +20,12 @@ from labctl.graph.model import (
     Vm,
 )
 from labctl.i18n import tr
-from labctl.topology import Instance, Node, TenantNetwork, Topology
+from labctl.topology import Client, Instance, Node, TenantNetwork, Topology
 
 PRIVATE = "private"
 """Name of the segment of all eth1, as in lab.yaml."""
+OUTSIDE = "outside"
+"""Name of the segment of the clients."""
 NAT = "nat"
 """Name of the NAT network that all nodes share. A node's own one is `nat/NODE`."""
 
@@ -37,7 +39,10 @@ def planned(topology: Topology) -> Graph:
     return Graph(
         lab=topology.lab,
         live=False,
-        hosts=tuple(planned_host(topology, node) for node in topology.nodes),
+        hosts=(
+            *(planned_host(topology, node) for node in topology.nodes),
+            *map(client_host, topology.clients),
+        ),
         segments=segments(topology),
         tunnels=tuple(mesh(topology)),
         switches=switches,
@@ -82,6 +87,14 @@ def planned_host(topology: Topology, node: Node) -> Host:
     )
 
 
+def client_host(client: Client) -> Host:
+    """A client, with its one interface."""
+    address, mac = str(client.eth0.address), client.eth0.mac
+    return Host(
+        client.name, tuple(client.roles), interfaces=(Interface("eth0", "nic", address, mac),)
+    )
+
+
 def segments(topology: Topology) -> tuple[Segment, ...]:
     """The networks between the machines, which are the same in a running lab."""
     names = [node.name for node in topology.nodes]
@@ -106,7 +119,19 @@ def segments(topology: Topology) -> tuple[Segment, ...]:
             "internet",
             members=tuple(f"{node.name}/eth0" for node in topology.gateways),
         ),
+        *_outside(topology),
     )
+
+
+def _outside(topology: Topology) -> Iterator[Segment]:
+    if topology.clients:
+        yield Segment(
+            OUTSIDE,
+            "outside",
+            cidr=str(topology.spec.internet.subnet),
+            gateway=str(topology.clients[0].eth0.gateway),
+            members=tuple(f"{client.name}/eth0" for client in topology.clients),
+        )
 
 
 def mesh(topology: Topology) -> Iterator[Tunnel]:

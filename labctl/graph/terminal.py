@@ -168,6 +168,8 @@ def _machines(graph: Graph) -> _Sheet:
             None,
         )
         outside = f"NAT {nat.cidr}" if nat is not None else ""
+        if host.is_client:
+            outside = tr("Internet")
         if internet is not None and host.place(OUTSIDE) in internet.members:
             outside += f" → {tr('Internet')}"
         places = private.members if private is not None else ()

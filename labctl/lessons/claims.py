@@ -16,11 +16,20 @@ from labctl.errors import EXIT_CLAIM, EXIT_USAGE, LabError
 from labctl.i18n import tr, tr_list, tr_n
 from labctl.lessons.evidence import ClaimResult
 from labctl.lessons.matching import matches
-from labctl.lessons.model import CAPTURED, MEASURED, NODES, PROBES, Claim, Fact
+from labctl.lessons.model import (
+    CAPTURED,
+    MEASURED,
+    NODES,
+    PROBES,
+    Claim,
+    Fact,
+    first_client,
+    node_names,
+)
 from labctl.lessons.templates import fill, fill_all
 from labctl.probes import ProbeContext, ReadCache
 from labctl.spec.problems import quoted
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -320,6 +329,8 @@ class ClaimChecker:
                 return self._topology.controller.name
             case "gateway":
                 return self._topology.gateways[0].name
+            case "client":
+                return first_client(self._topology)
             case "hypervisor":
                 if self._topology.stack == "ovn":
                     return self._topology.computes[0].name
@@ -333,9 +344,9 @@ class ClaimChecker:
         Raises LabError when the lab has none of that name, as long as a fact in it is not known.
         """
         filled = fill(template, self.values()).strip()
-        name, names = self.node_name(filled), [node.name for node in self._topology.nodes]
-        if name not in names:
-            known = tr_list((*NODES, *names))
+        name = self.node_name(filled)
+        if name not in [machine.name for machine in self._topology.machines]:
+            known = tr_list(node_names(self._topology))
             raise LabError(
                 tr("this lab has no node {name}", name=quoted(filled)),
                 hint=tr("known are {names}", names=known),
@@ -355,9 +366,15 @@ class ClaimChecker:
                 return str(row["host"])
         return self._topology.computes[0].name
 
-    def node(self, name: str) -> Node:
-        """The node of the topology that a name or alias stands for."""
-        return self._topology.node(self.node_name(name))
+    def node(self, name: str) -> Machine:
+        """The node or client of the topology that a name or alias stands for.
+
+        Raises AttributeError, as templates know it, when there is none.
+        """
+        try:
+            return self._topology.machine(self.node_name(name))
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 class _Facts:
@@ -382,11 +399,12 @@ class _Facts:
 
 
 class _Nodes:
-    """`node.controller`, `node.gateway`, `node.hypervisor` in templates; each is found once."""
+    """`node.controller`, `node.gateway`, `node.hypervisor`, `node.client` in templates; each is
+    found once."""
 
     def __init__(self, checker: ClaimChecker) -> None:
         self._checker = checker
-        self._known: dict[str, Node] = {}
+        self._known: dict[str, Machine] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name not in NODES:

@@ -179,7 +179,7 @@ class Commands:
     def end_background(self, checkpoint: Checkpoint) -> None:
         """End what a labctl that was killed left in the background of this checkpoint's nodes."""
         if checkpoint.background:
-            for node in self._topology.nodes:
+            for node in self._topology.machines:
                 with suppress(LabError):  # a node that does not answer runs nothing
                     for number in range(len(checkpoint.background)):
                         guest = self._guest_of(node.name)
@@ -344,7 +344,7 @@ class Commands:
         if not checkpoint.sets:
             return
         origin = self.node_of(checkpoint)
-        others = [node.name for node in self._topology.nodes if node.name != origin]
+        others = [each.name for each in self._topology.machines if each.name != origin]
         with suppress(LabError):  # the file does not exist before the first variable is set
             content = self._guest_of(origin).get(VARIABLES)
 

@@ -34,7 +34,7 @@ from labctl.probes.run import PROBES as RUN
 from labctl.probes.wire import PROBES as WIRE
 from labctl.spec.problems import KeyPath, Problem, SpecError, quoted
 from labctl.spec.source import YamlSource, mistyped
-from labctl.topology import Topology
+from labctl.topology import Machine, Topology
 
 PROBES = {**OPENSTACK, **OVN, **OVN_SERVICES, **COUNTERS, **WIRE, **FAILOVER, **RUN}
 """{name: probe} of every probe that claims and facts may ask."""
@@ -44,7 +44,7 @@ OF_COMMANDS = (*CAPTURED, "ovn.acl_log", "ovn.conntrack")
 """Probes of what a checkpoint's commands leave behind for a short time only."""
 MEASURED = tuple(RUN)
 """Probes that read what the checkpoint's own commands did."""
-NODES = ("controller", "gateway", "hypervisor")
+NODES = ("controller", "gateway", "hypervisor", "client")
 """The names that a template may use in `node.NAME`."""
 
 FIRST = {"openstack": "floating-ip", "ovn": "ovn-snat-dnat"}
@@ -477,28 +477,28 @@ class Lesson(_Model):
 
     def _unknown_nodes(self, topology: Topology) -> Iterator[tuple[KeyPath, str, str]]:
         """(path, message, fix) for every node that the lab lacks, or where nothing is captured."""
-        names = [node.name for node in topology.nodes]
+        names = node_names(topology)
         instances = instance_names(topology)
         for name, fact in self.facts.items():
             yield from _unknown_sender(fact, ("facts", name), names, instances)
         for number, checkpoint in enumerate(self.checkpoints):
             path: KeyPath = ("checkpoints", number)
             node = _known_value(checkpoint.node, topology)
-            if node is not None and node not in (*NODES, "instance", *instances, *names):
+            if node is not None and node not in ("instance", *instances, *names):
                 yield _no_node((*path, "node"), node, names)
             for index, command in enumerate(checkpoint.background):
                 node = _known_value(command.node, topology)
-                if node and node not in (*NODES, *names):
+                if node and node not in names:
                     yield _no_node((*path, "background", index, "node"), node, names)
             for index, each in enumerate(checkpoint.run):
                 node = _known_value(each.node, topology)
-                if node and node not in (*NODES, "instance", *instances, *names):
+                if node and node not in ("instance", *instances, *names):
                     yield _no_node((*path, "run", index, "node"), node, names)
             captured: set[tuple[str, str]] | None = set()
             for index, capture in enumerate(checkpoint.capture):
                 node = _known_value(capture.node, topology)
                 interface = _known_value(capture.interface, topology)
-                if node is not None and node not in (*NODES, *names):
+                if node is not None and node not in names:
                     yield _no_node((*path, "capture", index, "node"), node, names)
                 if node is None or interface is None:
                     captured = None  # known when the checkpoint is run
@@ -523,9 +523,29 @@ def instance_names(topology: Topology) -> tuple[str, ...]:
     return tuple(instance.name for instance in topology.instances)
 
 
+def node_names(topology: Topology) -> tuple[str, ...]:
+    """What lessons may call the lab's nodes and clients: `controller` and the like, and names."""
+    aliases = (alias for alias in NODES if alias != "client" or topology.clients)
+    return (*dict.fromkeys([*aliases, *(machine.name for machine in topology.machines)]),)
+
+
+def first_client(topology: Topology) -> str:
+    """The name of the client that lessons call `client`: the first, or the one that is named so.
+
+    Where there is none, `client`.
+    """
+    names = [client.name for client in topology.clients]
+    return names[0] if names and "client" not in names else "client"
+
+
 def _known_value(template: str, topology: Topology) -> str | None:
     """What a template becomes; None if only the running lab can tell, or if it becomes nothing."""
-    roles = {"controller": topology.controller, "gateway": topology.gateways[0]}
+    roles: dict[str, Machine] = {
+        "controller": topology.controller,
+        "gateway": topology.gateways[0],
+    }
+    if topology.clients:
+        roles["client"] = topology.machine(first_client(topology))
     values = {"lab": topology, "instance": topology.instances[0], "node": roles}
     try:
         return fill(template, values).strip()
@@ -575,6 +595,8 @@ def _nodes_of(node: str, topology: Topology) -> set[str]:
             return {topology.controller.name}
         case "gateway":
             return {topology.gateways[0].name}
+        case "client":
+            return {first_client(topology)}
         case "hypervisor":
             return {compute.name for compute in topology.computes}
     return {node}
@@ -591,13 +613,13 @@ def _unknown_sender(
     if sender is None:
         return
     inside = ("instance", *instances)
-    known = (*NODES, *inside, *names) if query.probe in _INSIDE else (*NODES, *names)
+    known = (*inside, *names) if query.probe in _INSIDE else names
     if "{" not in sender and sender not in known:
         yield _no_node((*path, "with", "from"), sender, names)
 
 
 def _no_node(path: KeyPath, name: str, names: Sequence[str]) -> tuple[KeyPath, str, str]:
-    known = tr_list((*NODES, *names))
+    known = tr_list(names)
     return (
         path,
         tr("this lab has no node {name}", name=quoted(name)),

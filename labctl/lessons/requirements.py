@@ -61,6 +61,8 @@ class Requirements(BaseModel):
     """How many nodes with the role gateway; a plain number: at least."""
     computes: Count = Count()
     """How many nodes with the role compute; a plain number: at least."""
+    clients: CountFromNone = CountFromNone()
+    """How many clients outside the lab (`internet.clients`); a plain number: at least."""
     instances: Count = Count()
     """How many instances; a plain number: at least."""
     shared_nat: bool = False
@@ -111,6 +113,21 @@ def missing(requirements: Requirements, topology: Topology) -> Iterator[Missing]
             )
             lines = dict.fromkeys(new, f"{{roles: [{role}]}}" if role == "gateway" else "")
             yield Missing(what, {"nodes": lines})
+    clients = [client.name for client in topology.clients]
+    yield from _too_many(
+        requirements.clients,
+        [f"internet.clients.{name}" for name in clients],
+        mark("at most {n} clients outside (it has {have})"),
+    )
+    if (have := len(clients)) < (wanted := requirements.clients.at_least):
+        new = _free_names("client", names | set(clients), wanted - have)
+        what = tr_n(
+            "{n} client outside (it has {have})",
+            "{n} clients outside (it has {have})",
+            n=wanted, have=have,
+        )  # fmt: skip
+        all_of_them = ", ".join(f"{name}: {{}}" for name in (*clients, *new))
+        yield Missing(what, {"internet": {"clients": f"{{{all_of_them}}}"}})
     # With libvirt all eth0 are on one network, whatever lab.yaml says.
     shared = len({node.eth0.address for node in topology.nodes}) > 1
     if requirements.shared_nat and not shared:

@@ -283,7 +283,7 @@ class Runner:
         The facts that its name was made of may not be there any more.
         """
         node = read_position(self._state).progress(self.lesson).nodes.get(checkpoint.id, "")
-        return node if node in [other.name for other in self._topology.nodes] else ""
+        return node if node in [other.name for other in self._topology.machines] else ""
 
     # -- proving ---------------------------------------------------------------------------------
     def check(

@@ -88,7 +88,7 @@ class Page:
     def _open_shell(self, name: str, columns: int, rows: int) -> Shell:
         lab = self.lab()
         lab.require_created()
-        if name in (node.name for node in lab.topology.nodes):
+        if name in (machine.name for machine in lab.topology.machines):
             return open_shell(lab.guest(name), columns, rows)
         shown = self._console_of(name)
         return open_instance(lab, name, (columns, rows), console=shown is None)

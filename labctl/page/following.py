@@ -78,7 +78,7 @@ class Following:
 
     def tell(self, lab: Lab) -> None:
         """Publish which nodes there are, where the learner is, and then what comes next."""
-        names = {"lab": lab.topology.lab, "nodes": [node.name for node in lab.topology.nodes]}
+        names = {"lab": lab.topology.lab, "nodes": [each.name for each in lab.topology.machines]}
         self._publish({"kind": "lab", **names})  # terminals are there whatever the lesson says
         from labctl.page.lesson import lesson_shown  # reads all lessons: the page is shown first
 

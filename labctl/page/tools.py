@@ -74,7 +74,7 @@ class Tools:
                 return [one_line(name) for name in interfaces_of(lab, node)]
             return []
 
-        nodes = [node.name for node in lab.topology.nodes]
+        nodes = [machine.name for machine in lab.topology.machines]
         with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
             return dict(zip(nodes, pool.map(names, nodes), strict=True))
 

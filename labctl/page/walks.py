@@ -47,7 +47,7 @@ class Walks:
     def ends(self) -> dict[str, list[str]]:
         """The names that a packet can be sent from, and to."""
         lab = self._lab()
-        nodes = [node.name for node in lab.topology.nodes]
+        nodes = [machine.name for machine in lab.topology.machines]
         graph = live(lab)
         machines = [vm.name for host in graph.hosts for vm in host.vms]
         floating = [vm.floating for host in graph.hosts for vm in host.vms if vm.floating]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labctl.access.guest import Guest
-from labctl.topology import Node
+from labctl.topology import Machine
 
 Progress = Callable[[str], None]
 """Is told in a few words what is being done now."""
@@ -65,37 +65,37 @@ class NodeSnapshots(Protocol):
         """
         ...
 
-    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         """Save a node's files. The node is down or frozen.
 
         Returns what `trouble` later compares, to find out whether they were altered.
         """
         ...
 
-    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Machine, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         """Why the saved files of a node cannot be restored; "" if they can. Changes nothing.
 
         `proof` is what `save` returned.
         """
         ...
 
-    def stage(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Machine, name: str, directory: Path) -> None:
         """Do the part of a restore that can be done while the node runs."""
         ...
 
-    def unstage(self, node: Node) -> None:
+    def unstage(self, node: Machine) -> None:
         """Undo `stage`."""
         ...
 
-    def restore(self, node: Node, name: str) -> None:
+    def restore(self, node: Machine, name: str) -> None:
         """Restore a node's files, after `stage`. The node is down. Safe to run again."""
         ...
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, node: Machine) -> None:
         """Delete the files the node had before. Called after all nodes are restored."""
         ...
 
-    def delete(self, node: Node, name: str) -> None:
+    def delete(self, node: Machine, name: str) -> None:
         """Delete what was saved of a node outside the snapshot's directory, if anything was."""
         ...
 
@@ -134,35 +134,35 @@ class Provider(Protocol):
         """Whether `create_network` has nothing to do."""
         ...
 
-    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+    def start(self, node: Machine, progress: Progress, cancel: Cancel) -> None:
         """Make a node if it is new, and boot it; returns before it has finished booting.
 
         As soon as its SSH server answers, root can log in with the lab's key.
         """
         ...
 
-    def running(self, node: Node) -> bool: ...
+    def running(self, node: Machine) -> bool: ...
 
-    def stopped(self, node: Node) -> bool:
+    def stopped(self, node: Machine) -> bool:
         """Whether `stop` has nothing to do. A node that ended by itself may not be stopped yet."""
         ...
 
-    def stop(self, node: Node, *, deadline: float) -> None:
+    def stop(self, node: Machine, *, deadline: float) -> None:
         """Shut a node down; if it still runs after `deadline` seconds, power it off by force."""
         ...
 
-    def guest(self, node: Node) -> Guest:
+    def guest(self, node: Machine) -> Guest:
         """The handle on a node."""
         ...
 
-    def ssh_argv(self, node: Node) -> list[str]:
+    def ssh_argv(self, node: Machine) -> list[str]:
         """argv that opens an interactive SSH session; a remote command may be appended.
 
         The last word is the destination: options of ssh(1) may be put before it.
         """
         ...
 
-    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
+    def host_end(self, node: Machine, card: str = "eth0") -> HostEnd | None:
         """The host's end of a node's cable; None if labctl cannot reach it."""
         ...
 

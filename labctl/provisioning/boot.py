@@ -26,7 +26,7 @@ def halt_steps(
             done=lambda node=node: provider.stopped(node),  # type: ignore[misc]
             node=node.name,
         )
-        for node in lab.topology.nodes
+        for node in lab.topology.machines
     ]
 
 

@@ -21,7 +21,7 @@ from labctl.access.ovsdb import (
 from labctl.i18n import tr
 from labctl.provisioning.network_options import bridge_mappings
 from labctl.provisioning.services import STOPPED_UNITS, units_of
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Node, Topology
 
 CLOCK_SECONDS = 2.0
 """How far a node's clock may be from this host's. Our choice: a clock that was not set after its
@@ -63,9 +63,10 @@ class NodeHealth:
 
 
 def node_troubles(
-    health: NodeHealth, node: Node, topology: Topology, running: Sequence[Node]
+    health: NodeHealth, node: Machine, topology: Topology, running: Sequence[Node]
 ) -> Iterator[str]:
-    """What is wrong with a node, in words. `running` are the nodes that are to answer it."""
+    """What is wrong with a node or a client, in words. `running` are the nodes that are to answer
+    the node."""
     if abs(health.clock_behind) > CLOCK_SECONDS:
         yield tr("its clock is {seconds} s off", seconds=f"{health.clock_behind:.1f}")
     for unit, state in health.inactive.items():
@@ -76,6 +77,17 @@ def node_troubles(
     for place in sorted(health.full):
         yield tr("{path} is full: nothing can be written there", path=place)
     yield from _link_troubles(health, node)
+    if isinstance(node, Node):
+        yield from _inside_troubles(health, node, topology, running)
+    gateway = str(node.eth0.gateway)
+    if gateway not in health.answering:
+        yield tr("the gateway {address} does not answer on eth0", address=gateway)
+
+
+def _inside_troubles(
+    health: NodeHealth, node: Node, topology: Topology, running: Sequence[Node]
+) -> Iterator[str]:
+    """What is wrong with Open vSwitch, and on the way to the other nodes."""
     if health.settings is None:
         yield tr("Open vSwitch does not answer")
     else:
@@ -86,20 +98,27 @@ def node_troubles(
         if peer is not node and address not in health.answering:
             yield tr("{peer} ({address}) does not answer {size} bytes on eth1",
                      peer=peer.name, address=address, size=MTU)  # fmt: skip
-    gateway = str(node.eth0.gateway)
-    if gateway not in health.answering:
-        yield tr("the gateway {address} does not answer on eth0", address=gateway)
 
 
-def _link_troubles(health: NodeHealth, node: Node) -> Iterator[str]:
+def _link_troubles(health: NodeHealth, node: Machine) -> Iterator[str]:
     for nic in (node.eth0, *node.shared_nics):
         if nic.name not in health.mtu:
             yield tr("{interface} is missing or down", interface=nic.name)
         elif health.mtu[nic.name] != MTU:
             yield tr("{interface} has MTU {found}, not {expected}",
                      interface=nic.name, found=health.mtu[nic.name], expected=MTU)  # fmt: skip
+    for address, interfaces in _places(node).items():
+        if health.addresses.get(address) not in interfaces:
+            yield tr("{interface} lacks its address {address}",
+                     interface=interfaces[0], address=address)  # fmt: skip
+
+
+def _places(node: Machine) -> dict[str, tuple[str, ...]]:
+    """By address of the machine: the interfaces that may have it."""
+    if not isinstance(node, Node):
+        return {str(node.eth0.address.ip): ("eth0",)}
     # Where Open vSwitch switches in user space br-phy has eth1's address (provision/25-network.sh).
-    places = {
+    return {
         str(node.eth0.address.ip): ("br-ex",) if node.has_br_ex else ("eth0", "br-ex"),
         str(node.eth1.address.ip): ("eth1", "br-phy"),
         **{
@@ -108,10 +127,6 @@ def _link_troubles(health: NodeHealth, node: Node) -> Iterator[str]:
             if nic.address is not None
         },
     }
-    for address, interfaces in places.items():
-        if health.addresses.get(address) not in interfaces:
-            yield tr("{interface} lacks its address {address}",
-                     interface=interfaces[0], address=address)  # fmt: skip
 
 
 def _switch_troubles(
@@ -199,13 +214,16 @@ true"""
 """Prints lines whose first word says what they are: see `parse_node_health`."""
 
 
-def ask_node(guest: Guest, node: Node, topology: Topology, running: Sequence[Node]) -> NodeHealth:
-    """What a node reports about itself. Raises GuestError, and ValueError when it makes no sense.
+def ask_node(
+    guest: Guest, node: Machine, topology: Topology, running: Sequence[Node]
+) -> NodeHealth:
+    """What a machine reports about itself. Raises GuestError; ValueError when it makes no sense.
 
-    `running` are the nodes that it sends a packet to.
+    `running` are the nodes that a node sends a packet to.
     """
     units = units_of(node, topology.stack)
-    peers = ",".join(str(peer.eth1.address.ip) for peer in running if peer is not node)
+    others = [peer for peer in running if peer is not node] if isinstance(node, Node) else []
+    peers = ",".join(str(peer.eth1.address.ip) for peer in others)
     began = time.time()
     output = guest.run(
         ["bash", "-c", _SCRIPT, "bash", str(node.eth0.gateway), peers, *units], timeout=30

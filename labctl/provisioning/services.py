@@ -4,7 +4,7 @@ import shlex
 from itertools import chain
 
 from labctl.access.guest import Guest
-from labctl.topology import Node
+from labctl.topology import Machine, Node
 
 STOPPED_UNITS = "ps -eo stat=,unit= | awk '$1 ~ /^T/ { print $2 }' | sort -u"
 """Prints the units that have a process which SIGSTOP has stopped (state T of ps(1))."""
@@ -20,11 +20,14 @@ _OPENSTACK = {
 _OVN = {"controller": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb")}
 # Workloads in namespaces, instead of instances (provision/42-workloads.sh).
 _WITHOUT_OPENSTACK = ("labctl-workloads",)
+_OF_CLIENTS = ("labctl-network",)
 _EVERYWHERE = ("ovs-vswitchd", "ovsdb-server", "ovn-controller")
 
 
-def units_of(node: Node, stack: str) -> list[str]:
-    """The systemd units that must be active on a node of a lab with this stack."""
+def units_of(node: Machine, stack: str) -> list[str]:
+    """The systemd units that must be active on a machine of a lab with this stack."""
+    if not isinstance(node, Node):
+        return list(_OF_CLIENTS)
     openstack = stack == "openstack"
     tables = (_OVN, _OPENSTACK) if openstack else (_OVN,)
     of_roles = (units for table in tables for role, units in table.items() if role in node.roles)
@@ -32,7 +35,7 @@ def units_of(node: Node, stack: str) -> list[str]:
     return [*everywhere, *chain.from_iterable(of_roles)]
 
 
-def inactive_units(guest: Guest, node: Node, stack: str) -> dict[str, str]:
+def inactive_units(guest: Guest, node: Machine, stack: str) -> dict[str, str]:
     """{unit: state} of the units of a node that should be active and are not. Raises GuestError.
 
     One with a process that SIGSTOP has stopped is `stopped`: systemd calls it active.

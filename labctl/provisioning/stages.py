@@ -19,7 +19,7 @@ from labctl.i18n import mark, tr
 from labctl.providers import Provider
 from labctl.provisioning.node_env import lab_env
 from labctl.state import LabState, Secrets
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Node, Topology
 
 REMOTE = "/opt/labctl/provision"
 """Where provision/ is on a node."""
@@ -32,12 +32,12 @@ _FULL = 16 * 2**20
 
 @dataclass(frozen=True)
 class Script:
-    """One script of provision/: it runs on the nodes with its role, in labs with its stack."""
+    """One script of provision/: it runs on the machines with its role, in labs with its stack."""
 
     file: str
     title: str
     role: str | None = None
-    """None: on every node."""
+    """None: on every node, and on no client unless `clients`."""
     needs: tuple[str, ...] = ()
     """Scripts that must have succeeded before, on the same node."""
     controller_needs: tuple[str, ...] = ()
@@ -46,6 +46,8 @@ class Script:
     """None: in every lab."""
     timeout: int = 300
     """Seconds in a container; other nodes get this times their timeout factor."""
+    clients: bool = False
+    """Whether it runs on clients too."""
     confirm: str = ""
     """For a script that changes the network by which we reach the node. It has started a timer that
     undoes the change; this command stops the timer. It is run over a new connection, which proves
@@ -61,9 +63,11 @@ SCRIPTS = (
     Script("10-packages.sh", mark("packages"), timeout=3600, stack=None),
     Script("15-instance-image.sh", mark("instance image"), "controller", ("packages",),
            timeout=900),
-    Script("20-node.sh", mark("host name and journal"), needs=("packages",), stack=None),
+    Script("20-node.sh", mark("host name and journal"), needs=("packages",), stack=None,
+           clients=True),
     Script("25-network.sh", mark("Open vSwitch, br-ex, underlay"), needs=("node",), stack=None,
            confirm="/usr/local/sbin/labctl-network keep"),
+    Script("26-client.sh", mark("address outside"), "client", ("node",), stack=None),
     Script("30-mariadb.sh", mark("MariaDB and schemas"), "controller", ("node",), timeout=1800),
     Script("31-rabbitmq.sh", mark("RabbitMQ"), "controller", ("network",)),
     Script("32-memcached.sh", mark("memcached"), "controller", ("node",)),
@@ -82,16 +86,21 @@ SCRIPTS = (
     Script("59-libvirt.sh", mark("libvirt and QEMU"), "compute", ("network",)),
     Script("60-nova-compute.sh", mark("nova-compute"), "compute", ("libvirt",), ("nova",)),
     Script("61-ovn-metadata.sh", mark("metadata agent"), "compute", ("network",), ("ovn-central",)),
-    Script("70-shell.sh", mark("shell, credentials, abbrev"), None, ("node",), stack=None),
+    Script("70-shell.sh", mark("shell, credentials, abbrev"), None, ("node",), stack=None,
+           clients=True),
 )  # fmt: skip
 
 
-def scripts_of(node: Node, stack: str) -> list[Script]:
-    """The scripts that run on a node of a lab with this stack, in order."""
+def scripts_of(machine: Machine, stack: str) -> list[Script]:
+    """The scripts that run on a machine of a lab with this stack, in order."""
+    everywhere = isinstance(machine, Node)
     return [
         script
         for script in SCRIPTS
-        if (script.role is None or script.role in node.roles) and script.stack in (None, stack)
+        if script.stack in (None, stack)
+        and (
+            script.role in machine.roles or (script.role is None and (everywhere or script.clients))
+        )
     ]
 
 
@@ -119,7 +128,7 @@ class Provisioner:
                 timeout_factor=provider.timeout_factor,
                 resolver=provider.resolver,
             )
-            for node in topology.nodes
+            for node in topology.machines
         }
         self._archive = _archive(provision)
         self._hash = {
@@ -128,11 +137,11 @@ class Provisioner:
         }
         self._marks: dict[str, dict[str, str]] = {}
 
-    def env(self, node: Node) -> str:
+    def env(self, node: Machine) -> str:
         """What the node finds in /etc/labctl/lab.env."""
         return self._env[node.name]
 
-    def inputs(self, node: Node) -> str:
+    def inputs(self, node: Machine) -> str:
         """Hash of everything that the scripts work from on that node; their marks hold it."""
         return self._hash[node.name]
 
@@ -164,7 +173,7 @@ class Provisioner:
                 node=node.name,
                 log=self._state.console_log(node.name),
             )
-            for node in self._topology.nodes
+            for node in self._topology.machines
         ]
         return steps
 
@@ -172,7 +181,7 @@ class Provisioner:
         """Steps that run the scripts of provision/, one for each script and node."""
         controller = self._topology.controller.name
         steps: list[Step] = []
-        for node in self._topology.nodes:
+        for node in self._topology.machines:
             scripts = scripts_of(node, self._topology.stack)
             on_node = {script.name for script in scripts}
             for script in scripts:
@@ -192,7 +201,7 @@ class Provisioner:
         return steps
 
     # -- booting ---------------------------------------------------------------------------------
-    def _boot(self, node: Node, context: StepContext) -> None:
+    def _boot(self, node: Machine, context: StepContext) -> None:
         provider = self._provider
         provider.start(node, context.progress, context.cancelled)
         guest = provider.guest(node)
@@ -213,7 +222,7 @@ class Provisioner:
         guest.run(f"mkdir -p {REMOTE} && tar -xf - -C {REMOTE}", input=files)
         guest.run(f"echo {self._hash[node.name]} >/etc/labctl/inputs")
 
-    def _booted(self, node: Node) -> bool:
+    def _booted(self, node: Machine) -> bool:
         if not self._provider.running(node):
             return False
         try:
@@ -223,10 +232,10 @@ class Provisioner:
         return inputs.stdout.strip() == self._hash[node.name]
 
     # -- scripts ---------------------------------------------------------------------------------
-    def _log(self, node: Node, script: Script) -> Path:
+    def _log(self, node: Machine, script: Script) -> Path:
         return self._state.stage_log(node.name, script.file.removesuffix(".sh"))
 
-    def _checker(self, node: Node, script: Script) -> Callable[[], bool]:
+    def _checker(self, node: Machine, script: Script) -> Callable[[], bool]:
         # The mark is on the node, among the files it stands for. So it stays true after labctl was
         # killed, and when the files of the node are restored or copied.
         def done() -> bool:
@@ -238,7 +247,7 @@ class Provisioner:
 
         return done
 
-    def _runner(self, node: Node, script: Script) -> Callable[[StepContext], None]:
+    def _runner(self, node: Machine, script: Script) -> Callable[[StepContext], None]:
         def work(context: StepContext) -> None:
             log = self._log(node, script)
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +302,7 @@ class Provisioner:
 
         return work
 
-    def _confirm(self, node: Node, script: Script, mark: str, context: StepContext) -> None:
+    def _confirm(self, node: Machine, script: Script, mark: str, context: StepContext) -> None:
         """Connect again and run the script's `confirm`; only then mark the script as done."""
         new_connection = self._provider.guest(node).another()
         hint = tr(

@@ -22,7 +22,7 @@ from labctl.report.lessons import Step, checkpoint_of, lesson_shown
 from labctl.report.page import ReportPage
 from labctl.report.walks import WalkShown, walk_of, walk_shown, with_walk
 from labctl.report.words import Both, both, same, speaking, utc
-from labctl.topology import Topology
+from labctl.topology import Machine, Node, Topology
 from labctl.walks.walk import Walk
 
 if TYPE_CHECKING:
@@ -123,8 +123,9 @@ def _facts(topology: Topology, report: Mapping[str, Any]) -> Iterator[tuple[Both
 
 
 def _node(topology: Topology, report: Mapping[str, Any]) -> dict[str, Any]:
-    node = topology.node(report["name"])
-    good = report["running"] and report["chassis"] and not report["failed"]
+    node = topology.machine(report["name"])
+    registered = report["chassis"] or not isinstance(node, Node)
+    good = report["running"] and registered and not report["failed"]
     running, failed = report["running"], report["failed"]
 
     def state() -> str:
@@ -136,23 +137,28 @@ def _node(topology: Topology, report: Mapping[str, Any]) -> dict[str, Any]:
         **report,
         "good": bool(good),
         "state": both(state),
-        "processors": node.spec.cpus,
-        "memory": f"{node.spec.memory} MiB",
+        **_size(node),
     }
 
 
+def _size(machine: Machine) -> dict[str, Any]:
+    """A client has none: it is a container that shares this machine."""
+    if not isinstance(machine, Node):
+        return {"processors": "", "memory": ""}
+    return {"processors": machine.spec.cpus, "memory": f"{machine.spec.memory} MiB"}
+
+
 def _planned(topology: Topology) -> Iterator[dict[str, Any]]:
-    for node in topology.nodes:
+    for node in topology.machines:
         yield {
             "name": node.name,
             "roles": sorted(node.roles),
             "eth0": str(node.eth0.address),
-            "eth1": str(node.eth1.address),
+            "eth1": str(node.eth1.address) if isinstance(node, Node) else "",
             "chassis": None,
             "good": False,
             "state": both(lambda: tr("planned")),
-            "processors": node.spec.cpus,
-            "memory": f"{node.spec.memory} MiB",
+            **_size(node),
         }
 
 

@@ -26,7 +26,7 @@ from labctl.provisioning.boot import start_steps
 from labctl.provisioning.node_health import ask_node, node_troubles
 from labctl.provisioning.ovn_ready import chassis_ready
 from labctl.snapshots.live import live_snapshots
-from labctl.topology import Node
+from labctl.topology import Machine, Node
 
 _DEADLINE = 90
 """Seconds in which everything has to come true, times the timeout factor."""
@@ -183,7 +183,7 @@ class _HealthCheck:
         """Return when the lab is whole. Raises LabError naming what is not."""
         topology = self._lab.topology
         checks: dict[str, Callable[[], None]] = {
-            node.name: partial(self._check_node, node) for node in topology.nodes
+            node.name: partial(self._check_node, node) for node in topology.machines
         }
         checks |= self._services()
         if topology.stack == "openstack":
@@ -250,7 +250,7 @@ class _HealthCheck:
                seconds=f"{time.monotonic() - began:.1f}")
         )  # fmt: skip
 
-    def _check_node(self, node: Node) -> None:
+    def _check_node(self, node: Machine) -> None:
         nodes = self._lab.topology.nodes
         health = ask_node(self._lab.provider.guest(node), node, self._lab.topology, nodes)
         if troubles := list(node_troubles(health, node, self._lab.topology, nodes)):

@@ -22,7 +22,7 @@ from labctl.i18n import tr, tr_list, tr_n
 from labctl.lab import Lab, each_node
 from labctl.provisioning.services import units_of
 from labctl.snapshots.store import Proof
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Node, Topology
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -37,7 +37,7 @@ class LiveSnapshots:
     def __init__(
         self,
         topology: Topology,
-        guest: Callable[[Node], Guest],
+        guest: Callable[[Machine], Guest],
         cloud: "Callable[[], Connection]",
         scripts: Path,
     ) -> None:
@@ -53,7 +53,7 @@ class LiveSnapshots:
         `known` are the names of all snapshots; the nodes delete what they keep under other names.
         """
 
-        def work(node: Node) -> Proof:
+        def work(node: Machine) -> Proof:
             answer = self._run(node, "save", name, _roles(node, self._topology), self._units(node),
                                ",".join(known))  # fmt: skip
             context.progress(f"{node.name}: {_durations(answer)}")
@@ -78,7 +78,7 @@ class LiveSnapshots:
         Raises LabError when a node reports that it cannot.
         """
 
-        def work(node: Node) -> dict[str, Any]:
+        def work(node: Machine) -> dict[str, Any]:
             roles, units = _roles(node, self._topology), self._units(node)
             answer = self._run(node, "restore", name, roles, units)
             context.output(f"{node.name}: {json.dumps(answer)}")
@@ -134,7 +134,7 @@ class LiveSnapshots:
                 archive.addfile(info, io.BytesIO(content))
         return buffer.getvalue()
 
-    def _run(self, node: Node, *words: str) -> dict[str, Any]:
+    def _run(self, node: Machine, *words: str) -> dict[str, Any]:
         # The directory is named after the scripts' content, so that a node never runs the scripts
         # of another version of labctl.
         directory = f"/run/labctl-warm-{hashlib.sha256(self._archive).hexdigest()[:16]}"
@@ -149,10 +149,10 @@ class LiveSnapshots:
         assert isinstance(answer, dict)
         return answer
 
-    def _each(self, work: Callable[[Node], Any]) -> dict[str, Any]:
-        return each_node(self._topology.nodes, work)
+    def _each(self, work: Callable[[Machine], Any]) -> dict[str, Any]:
+        return each_node(self._topology.machines, work)
 
-    def _units(self, node: Node) -> str:
+    def _units(self, node: Machine) -> str:
         return ",".join(units_of(node, self._topology.stack))
 
 
@@ -162,9 +162,11 @@ def live_snapshots(lab: Lab) -> LiveSnapshots:
     return LiveSnapshots(lab.topology, lab.provider.guest, lab.cloud, scripts)
 
 
-def _roles(node: Node, topology: Topology) -> str:
-    """The roles of a node as provision/warm/main.py names them, joined by commas."""
+def _roles(node: Machine, topology: Topology) -> str:
+    """The roles of a machine as provision/warm/main.py names them, joined by commas."""
     openstack = topology.stack == "openstack"
+    if not isinstance(node, Node):
+        return ",".join(node.roles)
     roles = []
     if "controller" in node.roles:
         roles += ["controller", *(["database"] if openstack else [])]

@@ -60,7 +60,7 @@ def _finish_restore(lab: Lab, journal: Journal, *, only_start: bool, start: bool
             return
         note_offline(lab, why)
     if only_start:
-        for node in lab.topology.nodes:
+        for node in lab.topology.machines:
             lab.provider.snapshots.clean_up(node)
         if start and journal.was_up:
             start_restored(lab, journal.name)

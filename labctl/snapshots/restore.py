@@ -60,7 +60,7 @@ def require_of_this_lab(lab: Lab, manifest: Manifest) -> None:
     identity = lab.state.identity()
     if why := manifest.mismatch(
         lab_id=identity.lab_id,
-        nodes=[node.name for node in lab.topology.nodes],
+        nodes=[node.name for node in lab.topology.machines],
         image=identity.image,
         revision=identity.revision,
     ):
@@ -153,7 +153,7 @@ def restore_offline(
         _restore_position(lab, manifest)
         store.set_current(name)
         store.write_journal(Journal("restore", name, "starting", "offline", before.was_up))
-        for node in lab.topology.nodes:
+        for node in lab.topology.machines:
             lab.provider.snapshots.clean_up(node)
         lab.forget_connections()
 

@@ -156,7 +156,7 @@ def delete(lab: Lab, name: str) -> None:
 
 def remove(lab: Lab, name: str) -> None:
     """Delete a snapshot on the nodes and in the store, even if only parts of it are left."""
-    for node in lab.topology.nodes:
+    for node in lab.topology.machines:
         lab.provider.snapshots.delete(node, name)
     SnapshotStore(lab.state).remove(name)
     if all(lab.running()):

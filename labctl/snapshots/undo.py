@@ -8,7 +8,7 @@ from labctl.snapshots.store import Journal, SnapshotStore
 def undo(lab: Lab, journal: Journal) -> None:
     """Delete what the operation had prepared; the lab itself was not changed yet."""
     store = SnapshotStore(lab.state)
-    for node in lab.topology.nodes:
+    for node in lab.topology.machines:
         if journal.doing == "save":
             lab.provider.snapshots.delete(node, journal.name)
         else:

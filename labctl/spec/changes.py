@@ -43,6 +43,7 @@ _ANEW: Mapping[str, str] = {
     "nested": mark("a machine gets it when it is made"),
     "nat": mark("the nodes' addresses there are in every configuration"),
     "private": mark("the nodes' addresses there are in every configuration"),
+    "internet": mark("the clients that exist have their addresses there"),
     "external": mark("Neutron has this network already, with a router in it"),
     "tenant": mark("Neutron has these networks already, with instances in them"),
     "neutron": mark("networks and routers that exist would keep what they were made with"),
@@ -186,6 +187,30 @@ def _networks(old: Mapping[str, Any], new: Mapping[str, Any], machines: bool) ->
             yield from _fields(path, old[card], new[card], tr(_ANEW["networks"]))
 
 
+def _internet(old: Mapping[str, Any], new: Mapping[str, Any], machines: bool) -> Iterator[Change]:
+    before, after = old["clients"], new["clients"]
+    subnet = ("internet", "subnet")
+    if before and old["subnet"] != new["subnet"]:
+        yield _change(subnet, "anew", "set", old["subnet"], new["subnet"], tr(_ANEW["internet"]))
+    elif old["subnet"] != new["subnet"]:
+        reason = tr("there is no client yet")
+        yield _change(subnet, "live", "none", old["subnet"], new["subnet"], reason)
+    # The far end has a port for each, by their order.
+    at_the_end = list(after)[: len(before)] == list(before)
+    for name in {**before, **after}:
+        path = ("internet", "clients", name)
+        if name not in after:
+            yield Change(path, "anew", "remove", tr("client {name} is removed", name=name),
+                         tr("its files and snapshots would stay behind"))  # fmt: skip
+        elif name in before:
+            yield from _fields(path, before[name], after[name], tr(_ANEW["internet"]))
+        elif at_the_end:
+            yield Change(path, "live", "add", tr("client {name} is added", name=name))
+        else:
+            yield Change(path, "anew", "add", tr("client {name} is added", name=name),
+                         tr("write it after the clients that exist"))  # fmt: skip
+
+
 def _stock(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     """Images and flavors."""
     for name in {**old, **new}:
@@ -203,6 +228,7 @@ _COLLECTIONS: Mapping[str, Any] = {
     "nodes": _nodes,
     "instances": _instances,
     "networks": _networks,
+    "internet": _internet,
     "images": lambda old, new, machines: _stock("images", old, new),
     "flavors": lambda old, new, machines: _stock("flavors", old, new),
 }

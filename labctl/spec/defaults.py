@@ -12,6 +12,8 @@ from typing import Any
 from labctl.spec.fields import LONGEST_PREFIX, SHORTEST_PREFIX
 
 NAT, PRIVATE, TENANT = "10.0.2.0/24", "192.168.33.0/24", "172.16.100.0/24"
+INTERNET = "198.51.100.0/24"
+"""TEST-NET-2 of RFC 5737: no machine on the real Internet has an address of it."""
 INTERNET_HOST = IPv4Address("8.8.8.8")
 """The host that the lessons ping to show that the Internet can be reached."""
 # Used with OVN alone, as in the first days of the tutorial (Day 07).
@@ -21,6 +23,7 @@ OVN_TENANT = "192.168.100.0/24"
 NAT_GATEWAY, NAT_ADDRESS, POOL_START, POOL_END = 2, 15, 210, 220
 ETH1_STEP = 10
 TENANT_GATEWAY, FIRST_INSTANCE = 1, 10
+FIRST_CLIENT = 10
 
 POOL_SIZE = POOL_END - POOL_START + 1
 OVN_POOL_START, OVN_POOL_END = 100, 200
@@ -34,6 +37,7 @@ _NETWORKS = ("nat", "private", "external", "tenant")
 _SECTIONS = (
     "box",
     *_NETWORKS,
+    "internet",
     "neutron",
     "ovn",
     "nodes",
@@ -68,8 +72,14 @@ def fill_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     _fill_pool(filled["external"], filled["nat"], ovn_only)
     _fill_tenant(filled["tenant"], ovn_only)
     _fill_nodes(filled["nodes"], filled["private"], ovn_only)
+    _fill_internet(filled["internet"])
     _fill_instances(filled["instances"], filled["tenant"])
     return filled
+
+
+def far_end(subnet: IPv4Network) -> IPv4Address:
+    """The gateway of the clients on the simulated Internet."""
+    return subnet[1]
 
 
 def metadata_port(cidr: IPv4Network, gateway: IPv4Address | None) -> IPv4Address:
@@ -92,6 +102,19 @@ def _fill_nat(nat: Any) -> None:
 def _fill_private(private: Any) -> None:
     if isinstance(private, dict):
         private.setdefault("subnet", PRIVATE)
+
+
+def _fill_internet(internet: Any) -> None:
+    if not isinstance(internet, dict):
+        return
+    subnet = _network(internet.setdefault("subnet", INTERNET))
+    if not isinstance(clients := internet.get("clients"), Mapping):
+        return
+    internet["clients"] = _entries(clients)
+    mappings = [client for client in internet["clients"].values() if isinstance(client, dict)]
+    if subnet:
+        taken = {far_end(subnet), *(_address(client.get("address")) for client in mappings)}
+        _fill_hosts(mappings, subnet, FIRST_CLIENT, taken)
 
 
 def _fill_pool(external: Any, nat: Any, ovn_only: bool) -> None:
@@ -232,11 +255,18 @@ def _fill_addresses(mappings: list[dict[str, Any]], network: Any) -> None:
     gateway = _address(network.get("gateway"))
     taken = {gateway, metadata_port(subnet, gateway)}
     taken |= {_address(instance.get("address")) for instance in mappings}
-    for number, instance in enumerate(mappings, FIRST_INSTANCE):
-        if "address" not in instance:
+    _fill_hosts(mappings, subnet, FIRST_INSTANCE, taken)
+
+
+def _fill_hosts(
+    mappings: list[dict[str, Any]], subnet: IPv4Network, first: int, taken: set[IPv4Address | None]
+) -> None:
+    """Host number `first` and those after it, as far as they are free, in the order given."""
+    for number, mapping in enumerate(mappings, first):
+        if "address" not in mapping:
             slots = range(number, subnet.num_addresses)
-            _set_default(instance, "address", _free_host(subnet, slots, taken))
-            taken.add(instance.get("address"))
+            _set_default(mapping, "address", _free_host(subnet, slots, taken))
+            taken.add(mapping.get("address"))
 
 
 def _free_host(

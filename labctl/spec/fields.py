@@ -17,6 +17,8 @@ from labctl.spec.problems import did_you_mean, printable, quoted
 
 PROVIDERS = ("nspawn", "virtualbox", "libvirt")
 """The names of the providers; what there is to know of each is in labctl/providers/NAME/."""
+CONTAINERS = frozenset({"nspawn"})
+"""Those of them whose nodes are containers, of which a lab may have some outside as well."""
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 29
 

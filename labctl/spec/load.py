@@ -140,12 +140,12 @@ def _validate_types(
 def _full_subnets(
     source: YamlSource, errors: Sequence[ErrorDetails], filled: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    """The subnets with too few addresses for all nodes or instances."""
+    """The subnets with too few addresses for all nodes, instances or clients."""
     full: dict[KeyPath, list[str]] = {}
     for error in errors:
-        if len(error["loc"]) == _DEPTH_OF_ADDRESS and error["loc"][0] in ("nodes", "instances"):
+        if len(error["loc"]) == _DEPTHS_OF_ADDRESS.get(str(error["loc"][0])):
             path = _subnet_of(tuple(error["loc"]), filled)
-            full.setdefault(path, []).append(printable(error["loc"][1]))
+            full.setdefault(path, []).append(printable(error["loc"][-2]))
     for subnet, without_address in full.items():
         network: Any = filled
         for key in subnet:
@@ -159,22 +159,25 @@ def _full_subnets(
 
 
 def _subnet_of(path: KeyPath, filled: Mapping[str, Any]) -> KeyPath:
-    """Where the subnet of a node or an instance that has no address stands."""
+    """Where the subnet of a node, instance or client that has no address stands."""
     if path[0] == "nodes":
         return ("private", "subnet")
+    if path[0] == "internet":
+        return ("internet", "subnet")
     network = filled["instances"][path[1]].get("network")
     further = filled["tenant"].get("networks", {})
     known = isinstance(network, str) and network in further
     return ("tenant", "networks", str(network), "cidr") if known else ("tenant", "cidr")
 
 
-_DEPTH_OF_ADDRESS = 3
-"""Of the path `nodes.NAME.eth1` or `instances.NAME.address`."""
+_DEPTHS_OF_ADDRESS = {"nodes": 3, "instances": 3, "internet": 4}
+"""Of the paths `nodes.NAME.eth1`, `instances.NAME.address`, `internet.clients.NAME.address`."""
 # Mappings whose keys are names that the user chooses, with an example.
 _BY_NAME: Mapping[KeyPath, str] = {
     ("nodes",): "compute-01:",
     ("instances",): "vm_1:",
     ("tenant", "networks"): "n2:",
+    ("internet", "clients"): "client-01:",
     ("images",): "debian:",
     ("flavors",): "m1.small:",
 }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labctl.spec.defaults import LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaults
+from labctl.spec.defaults import INTERNET, LEAST_MEMORY, NAT, PRIVATE, TENANT, fill_defaults
 from labctl.spec.fields import (
     INSTANCE_NAME,
     NODE_NAME,
@@ -143,6 +143,35 @@ class PrivateSpec(_Model):
         description="What the network is to virtual machines. internal: the lab's own, which "
         "nobody else sees. hostonly: the laptop has its first address; VirtualBox allows that in "
         "192.168.56.0/21 only, unless /etc/vbox/networks.conf says otherwise. Default: internal.",
+    )
+
+
+class ClientSpec(_Model):
+    """A machine out on the simulated Internet. Everything may be left out."""
+
+    address: Address = Field(
+        description="Address in internet.subnet. Left out: host 10 for the first client, 11, 12, … "
+        "for the following, or the next free one.",
+        examples=["198.51.100.10"],
+    )
+
+
+class InternetSpec(_Model):
+    """What is on the simulated Internet besides 8.8.8.8, behind the gateway node's eth0."""
+
+    subnet: Subnet = Field(
+        description="Network of the clients; its first address is the gateway, which routes "
+        "between it and nat.subnet and translates nothing. Default: 198.51.100.0/24, one of the "
+        "ranges for documentation (RFC 5737).",
+        examples=[INTERNET],
+    )
+    clients: dict[str, ClientSpec] = Field(
+        {},
+        description="Machines of their own on that network, by host name: from there connections "
+        "to floating IPs and forwarded ports are opened, and tcpdump shows what the Internet sees. "
+        "They are behind the first gateway node. Containers with nat.uplink simulated only. "
+        "Default: none.",
+        json_schema_extra={"propertyNames": {"pattern": NODE_NAME}},
     )
 
 
@@ -389,6 +418,9 @@ class LabSpec(_Model):
         json_schema_extra={"propertyNames": {"pattern": NODE_NAME}, "minProperties": 2},
     )
     nat: NatSpec = Field(description="eth0 of every node: the way to the Internet.")
+    internet: InternetSpec = Field(
+        description="Machines on the simulated Internet, outside the lab."
+    )
     private: PrivateSpec = Field(description="eth1 of every node: the network between them.")
     networks: dict[str, NetworkSpec] = Field(
         {},

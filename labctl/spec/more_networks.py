@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 from labctl.i18n import tr
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import KeyPath, dotted
-from labctl.spec.verdicts import NAT, PRIVATE, RuleReport
+from labctl.spec.verdicts import INTERNET, NAT, PRIVATE, RuleReport
 
 NAMES = tuple(f"eth{number}" for number in range(2, 8))
 """VirtualBox's default chipset has eight network cards (its manual, "Virtual networking")."""
@@ -18,6 +18,8 @@ def more_networks(spec: LabSpec, report: RuleReport) -> None:
         spec.external.physical_network: ("external", "physical_network"),
     }
     subnets: dict[KeyPath, IPv4Network] = {NAT: spec.nat.subnet, PRIVATE: spec.private.subnet}
+    if spec.internet.clients:
+        subnets[INTERNET] = spec.internet.subnet
     for name, network in spec.networks.items():
         path: KeyPath = ("networks", name)
         if name not in NAMES:

@@ -13,8 +13,10 @@ from labctl.spec.instance_rules import (
     tenant_subnets,
 )
 from labctl.spec.model import LabSpec
+from labctl.spec.outside import clients
 from labctl.spec.problems import KeyPath, dotted, quoted
 from labctl.spec.verdicts import (
+    INTERNET,
     NAT,
     PRIVATE,
     TENANT,
@@ -32,6 +34,8 @@ def _subnets(spec: LabSpec, report: RuleReport) -> None:
         PRIVATE: spec.private.subnet,
         **tenant_subnets(spec),
     }
+    if spec.internet.clients:
+        networks[INTERNET] = spec.internet.subnet
     for first, second in combinations(networks, 2):
         if networks[first].overlaps(networks[second]):
             path, other = report.later_then_earlier(second, first)
@@ -236,4 +240,5 @@ RULES = (
     instances,
     _switches,
     _names,
+    clients,
 )

@@ -15,6 +15,7 @@ STACK: KeyPath = ("stack",)
 NAT: KeyPath = ("nat", "subnet")
 PRIVATE: KeyPath = ("private", "subnet")
 TENANT: KeyPath = ("tenant", "cidr")
+INTERNET: KeyPath = ("internet", "subnet")
 
 
 class RuleReport:

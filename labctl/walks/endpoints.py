@@ -158,7 +158,7 @@ class EndpointFinder:
 
     def source(self, name: str) -> Endpoint:
         """The node or instance of that name. Raises LabError when there is none."""
-        if name in {node.name for node in self._topology.nodes}:
+        if name in self._node_names():
             return Endpoint(name, "node", "", name)
         return self._addressed(name)
 
@@ -169,9 +169,22 @@ class EndpointFinder:
         With `ipv6` it has an IPv6 address.
         """
         nodes = {node.name: node for node in self._topology.nodes}
+        clients = {client.name for client in self._topology.clients}
+        if name in nodes and source.node in clients:
+            raise LabError(
+                tr("{node} is on the private network, which {client} does not reach",
+                   node=name, client=source.name),
+                hint=tr("from outside the address of a gateway's eth0 is reached: {address}",
+                        address=self._topology.gateways[0].eth0.address.ip),
+                code=EXIT_USAGE,
+            )  # fmt: skip
         if name in nodes:
             end = Endpoint(name, "node", str(nodes[name].eth1.address.ip), name)
             return _checked(end, ipv6=ipv6)
+        for client in self._topology.clients:
+            if name == client.name:
+                end = Endpoint(name, "address", str(client.eth0.address.ip), name)
+                return _checked(end, ipv6=ipv6)
         try:
             address = ipaddress.ip_address(INTERNET_HOST if name == "internet" else name)
         except ValueError:
@@ -271,7 +284,7 @@ class EndpointFinder:
         )  # fmt: skip
 
     def _node_names(self) -> list[str]:
-        return [node.name for node in self._topology.nodes]
+        return [machine.name for machine in self._topology.machines]
 
     def _bound_to(self, name: str, port: OvnPort) -> Endpoint:
         """The interface of a logical port on the node it is bound to. Raises LabError."""

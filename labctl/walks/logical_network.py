@@ -159,6 +159,11 @@ class LogicalNetwork:
                 macs[nic.mac] = node.name
             owners[str(node.eth1.address.ip)] = node.name
             addresses[str(node.eth1.address.ip)] = node.name
+        for client in topology.clients:
+            owners[client.eth0.mac] = client.name
+            macs[client.eth0.mac] = client.name
+            owners[str(client.eth0.address.ip)] = client.name
+            addresses[str(client.eth0.address.ip)] = client.name
         for port in self.ports:
             label = self.label(port, servers)
             for mac in port.macs if port.type != "chassisredirect" else ():
@@ -190,7 +195,7 @@ class LogicalNetwork:
                     for mac in port.macs
                 },
             },
-            hosts=frozenset(node.eth0.mac for node in topology.nodes),
+            hosts=frozenset(machine.eth0.mac for machine in topology.machines),
             inside=frozenset(
                 [
                     *(mac for port in self.ports for mac in port.macs),

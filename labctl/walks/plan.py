@@ -1,7 +1,7 @@
 """Decides where a walk captures packets and which command sends the probe. Pure."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Endpoint:
     kind: Literal["instance", "node", "address"]
     address: str
     node: str = ""
-    """The node that it is, or that it runs on; empty for an address outside the lab."""
+    """The node or client that it is, or that it runs on; empty for any other address outside."""
     interface: str = ""
     """Of an instance: the interface on its node, e.g. the tap device."""
     namespace: str = ""
@@ -56,11 +56,14 @@ class ExternalNetwork:
     host_interface: str = ""
     """The host's interface at the other end of the eth0 by which packets leave the lab; empty where
     it cannot be captured."""
+    clients: frozenset[str] = frozenset()
+    """Machines outside the lab, which have eth0 alone."""
 
 
-def exit_of(source: Endpoint, gateway: str) -> str:
-    """The node by whose eth0 a packet of `source` leaves the lab, if it leaves it."""
-    return source.node if source.kind == "node" else gateway
+def exit_of(source: Endpoint, gateway: str, clients: Set[str] = frozenset()) -> str:
+    """The node by whose eth0 a packet of `source` leaves the lab, if it leaves it; of one of the
+    `clients`, by whose eth0 it comes in."""
+    return source.node if source.kind == "node" and source.node not in clients else gateway
 
 
 def plan(
@@ -90,7 +93,12 @@ def plan(
     internet = (
         [Point("internet", network.host_interface, "internet")] if network.host_interface else []
     )
+    inward = [*external(source.node), *internet, *external(gateway)[-1:]]
     match source.kind, target.kind:
+        case "node", "instance" if source.node in network.clients:  # through the gateway's eth0
+            expected = [*inward, *tunnel(gateway, target.node), workload(target)]
+        case "node", _ if source.node in network.clients:
+            expected = inward if target.mac else external(source.node)
         case "node", "node":
             expected = tunnel(source.node, target.node)
         case "node", "instance" if source.node == gateway:
@@ -115,8 +123,11 @@ def plan(
         case _:
             expected = [workload(source), *tunnel(source.node, gateway), *external(gateway)[-1:],
                         *internet]  # fmt: skip
+    if target.node in network.clients:
+        expected = [*expected, *external(target.node)]
+    outside = {"internet", *network.clients}
     nodes = dict.fromkeys(
-        [*(point.node for point in expected if point.node != "internet"), gateway]
+        [*(point.node for point in expected if point.node not in outside), gateway]
     )
     elsewhere = [
         point

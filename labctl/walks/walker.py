@@ -105,12 +105,14 @@ class Walker:
         finder = EndpointFinder(self._topology, self._guest, self._cloud)
         sender, receiver = finder.ends(source, target, ipv6=ipv6)
         gateway = finder.gateway_between(sender, receiver)
-        exit_node = exit_of(sender, gateway)
+        clients = frozenset(client.name for client in self._topology.clients)
+        exit_node = exit_of(sender, gateway, clients)
         far = self._far(self._topology.node(exit_node))
         network = ExternalNetwork(
             gateway=gateway,
             external_interfaces=finder.external_interfaces({sender.node, receiver.node, exit_node}),
             host_interface=far.device if far is not None else "",
+            clients=clients,
         )
         planned = plan(sender, receiver, protocol, port, network)
         names = finder.names(far.mac if far is not None else "")

@@ -92,10 +92,11 @@ def save(name, roles, units, known):
     place.mkdir()
     files.save(place)
     watch.lap("files")
-    ovsdb.save_switch(place)
-    watch.lap("openvswitch")
-    flows.save(place)
-    watch.lap("flows")
+    if "client" not in roles:  # it has no Open vSwitch
+        ovsdb.save_switch(place)
+        watch.lap("openvswitch")
+        flows.save(place)
+        watch.lap("flows")
     if "controller" in roles:
         ovsdb.save_northbound(place)
         watch.lap("northbound")
@@ -150,7 +151,8 @@ def restore(name, roles, units):
     changed = files.restore(place)
     watch.lap("files")
     told = {"woken": woken, "started": started, "files": changed[:20]}
-    told["openvswitch"] = ovsdb.restore_switch(place)
+    if "client" not in roles:
+        told["openvswitch"] = ovsdb.restore_switch(place)
     files.remove_namespaces(place)
     if files.addresses_differ(place) or files.links_differ(place):
         subprocess.run(
@@ -158,8 +160,9 @@ def restore(name, roles, units):
         )
         told["addresses"] = True
     watch.lap("openvswitch")
-    told["flows"] = flows.restore(place)
-    watch.lap("flows")
+    if "client" not in roles:
+        told["flows"] = flows.restore(place)
+        watch.lap("flows")
     if "instances" in roles:
         import instances
 

@@ -10,8 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from labctl.providers import netns
-from labctl.providers.nspawn import shared_nat, uplink
+from labctl.access.packets import frames
+from labctl.providers import HostEnd, netns
+from labctl.providers.host_capture import listening, pcap
+from labctl.providers.nspawn import bridges, clients, shared_nat, uplink
 from labctl.spec.defaults import INTERNET_HOST
 from labctl.spec.load import parse_spec
 from labctl.topology import Topology, build_topology
@@ -54,7 +56,7 @@ def test_all_nodes_of_a_shared_nat_meet_behind_one_gateway(prefix: str, tmp_path
     nat = f"{prefix}shared.nat"
     shared_nat.ensure(nat, lab)
     nodes = [f"{prefix}node{number}" for number in range(3)]
-    gateway = shared_nat.mac(nat, shared_nat.DEVICE)
+    gateway = bridges.mac(nat, shared_nat.DEVICE)
     for number, node in enumerate(nodes):
         netns.ensure(node)
         port = shared_nat.port(number)
@@ -70,7 +72,45 @@ def test_all_nodes_of_a_shared_nat_meet_behind_one_gateway(prefix: str, tmp_path
     # Who refuses a connection was reached.
     with pytest.raises(ConnectionRefusedError):
         netns.dial(nodes[0], "10.0.2.17", 22, timeout=2)
-    assert shared_nat.mac(nat, shared_nat.DEVICE) == gateway
+    assert bridges.mac(nat, shared_nat.DEVICE) == gateway
+
+
+CLIENTS = b"name: t\ninternet: {clients: {client-01: , client-02: }}\n"
+
+
+def test_a_client_reaches_the_gateway_node_with_its_own_address(
+    prefix: str, tmp_path: Path
+) -> None:
+    lab = build_topology(parse_spec(CLIENTS, "t"))
+    node, nat = node_and_nat(prefix, 0)
+    uplink.ensure(nat, lab, number=0, lab_id="00000000", log=tmp_path / "log")
+    spaces = {client: f"{prefix}{client.name}" for client in lab.clients}
+    assert not clients.ready(nat, spaces)
+    for _ in range(2):
+        clients.ensure(nat, lab, spaces)
+    assert clients.ready(nat, spaces)
+    for client, space in spaces.items():
+        sh(space, f"ip addr add {client.eth0.address} dev eth0;"
+                  f" ip route add default via {client.eth0.gateway}")  # fmt: skip
+    first, second = spaces.values()
+    with listening(HostEnd(nat, "nat0")) as heard:
+        assert "2 received" in sh(first, "ping -c 2 -W 2 10.0.2.15").stdout
+    arriving = [
+        (frame.src, frame.ttl)
+        for frame in frames(pcap(heard), "internet", "nat0")
+        if frame.kind == "request"
+    ]
+    assert arriving == [("198.51.100.10", 63)] * 2
+    # The far end itself, other clients, and a way back that the lab opens.
+    assert b"You come from 198.51.100.10" in http(first, str(INTERNET_HOST))
+    assert "1 received" in sh(first, "ping -c 1 -W 2 198.51.100.11").stdout
+    assert "1 received" in sh(node, "ping -c 1 -W 2 198.51.100.11").stdout
+    # Without a way through, it is made again.
+    sh(nat, "sysctl -qw net.ipv4.ip_forward=0")
+    assert not clients.ready(nat, spaces)
+    clients.ensure(nat, lab, spaces)
+    assert clients.ready(nat, spaces)
+    assert "1 received" in sh(second, "ping -c 1 -W 2 10.0.2.15").stdout
 
 
 def http(namespace: str, host: str) -> bytes:

@@ -339,3 +339,32 @@ def test_a_shared_nat_gives_each_node_an_address() -> None:
     assert {node.name: str(node.eth0.address) for node in lab.nodes} == {
         "control": "10.0.2.16/24", "g": "10.0.2.15/24", "h": "10.0.2.17/24", "c": "10.0.2.18/24",
     }  # fmt: skip
+
+
+def test_clients_are_outside_and_no_nodes() -> None:
+    lab = build("name: x\ninternet: {clients: {client-01: , b: {address: 198.51.100.7}}}\n")
+    assert [node.name for node in lab.nodes] == ["network-controller", "compute-01"]
+    assert [client.name for client in lab.clients] == ["client-01", "b"]
+    assert [machine.name for machine in lab.machines] == [
+        "network-controller", "compute-01", "client-01", "b",
+    ]  # fmt: skip
+    first, second = lab.clients
+    assert first.eth0.address == IPv4Interface("198.51.100.10/24")
+    assert second.eth0.address == IPv4Interface("198.51.100.7/24")
+    assert first.eth0.gateway == IPv4Address("198.51.100.1")
+    assert first.roles == {"client"}
+    assert not first.shared_nics
+    assert lab.machine("b") is second
+    with pytest.raises(KeyError):
+        lab.node("b")
+    macs = [machine.eth0.mac for machine in lab.machines]
+    assert len(set(macs)) == len(macs)
+    # The nodes are what they are without clients.
+    assert lab.nodes == build("name: x").nodes
+
+
+def test_clients_follow_their_network() -> None:
+    lab = build("name: x\ninternet: {subnet: 203.0.113.0/28, clients: {a: , b: , c: , d: , e: }}\n")
+    addresses = [str(client.eth0.address.ip) for client in lab.clients]
+    assert addresses == [f"203.0.113.{number}" for number in (10, 11, 12, 13, 14)]
+    assert str(lab.clients[0].eth0.gateway) == "203.0.113.1"

@@ -19,6 +19,7 @@ from labctl.providers.libvirt import NAME
 from labctl.providers.vagrant.checks import (
     box,
     box_summary,
+    clients,
     disk_needs,
     leftovers,
     machine_memory,
@@ -124,6 +125,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     known = (facts.libvirt.networks if facts.libvirt else None) or ()
     ours = tuple(bridge for name, bridge in known if bridge and name.startswith(_prefix(case)))
     yield from overlaps(facts, networks, ours)
+    yield from clients(case)
     yield from box(facts, case, NAME)
     if facts.libvirt:
         virsh = "virsh -c qemu:///system"

@@ -15,7 +15,7 @@ from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.hypervisor import EMULATION_SLOWDOWN
 from labctl.providers.vagrant.vagrantfile import machine_name, machine_names, vagrant_prefix
 from labctl.run import run
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 
 class Libvirt:
@@ -105,18 +105,18 @@ class Libvirt:
                 self._virsh("net-destroy", name, check=False)
                 self._virsh("net-undefine", name)
 
-    def power_off(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Machine) -> bool:
         """Power a running machine off by force."""
         # Not by `vagrant halt --force`: it first asks the guest to shut down by ACPI, and fails if
         # that takes longer than a minute.
         self._virsh("destroy", machine_name(topology, node))
         return True
 
-    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+    def address(self, node: Machine, host: str, port: int) -> tuple[str, int]:
         """The node's own address: the host is on its NAT network."""
         return str(node.eth0.address.ip), 22
 
-    def clean_up(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Machine) -> None:
         """Delete disks that a killed Vagrant left without a machine: they block a new one."""
         name = machine_name(topology, node)
         if disks := _disks(self._volumes(name), name):

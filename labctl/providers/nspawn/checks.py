@@ -37,18 +37,19 @@ _PACKAGES, _BAKED, _UPPER = 5120, 1024, 1024
 """MiB on disk: the two layers of the image, and what the nodes of a lab write above them."""
 # Memory in MiB, as measured: PSS of a node's processes after a cold boot, by kind of node;
 # _INSTANCE is what QEMU takes besides the memory of an emulated instance.
-_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE = 1500, 950, 100, 150
+_CONTROLLER, _COMPUTE, _INSTANCE, _OVN_NODE, _CLIENT = 1500, 950, 100, 150, 20
 
 
 def container_memory(case: Case) -> int:
     """MiB of memory that the lab takes as containers."""
     topology = case.topology
+    clients = _CLIENT * len(topology.clients)
     if topology.stack == "ovn":
-        return _OVN_NODE * len(topology.nodes)
+        return _OVN_NODE * len(topology.nodes) + clients
     instances = sum(instance.flavor.memory + _INSTANCE for instance in topology.instances)
     gateways = sum(node.roles == {"gateway"} for node in topology.nodes)
     nodes = _CONTROLLER + _COMPUTE * len(topology.computes) + _OVN_NODE * gateways
-    return nodes + instances
+    return nodes + instances + clients
 
 
 def usable(facts: HostFacts, case: Case) -> Iterator[Finding]:

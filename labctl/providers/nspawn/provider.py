@@ -2,7 +2,8 @@
 
 Each node is an overlay on the baked image and boots systemd in a network namespace of its own. Its
 interfaces are connected as VirtualBox would connect them: eth0 to a NAT network of the node's own,
-eth1 to the private network of the lab.
+eth1 to the private network of the lab. A client outside is a container too; its eth0 is behind the
+NAT network of the first gateway.
 """
 
 import os
@@ -21,13 +22,13 @@ from labctl.images.baked import BakedImage, ImageCache
 from labctl.images.templates import TemplateCache
 from labctl.providers import netns
 from labctl.providers.kvm import kvm_works
-from labctl.providers.nspawn import host_uplink, shared_nat, uplink
+from labctl.providers.nspawn import bridges, clients, host_uplink, shared_nat, uplink
 from labctl.providers.nspawn.questions import DIRECTORY_OPTION
 from labctl.providers.nspawn.snapshots import NspawnSnapshots
 from labctl.providers.provider import Cancel, Features, HostEnd, Progress
 from labctl.run import SYSTEMD, run, spawn, stop_service
 from labctl.state import Identity, LabState, NodeFiles, write_atomic
-from labctl.topology import Node, Topology
+from labctl.topology import Client, Machine, Node, Topology
 
 
 class NspawnProvider:
@@ -62,14 +63,23 @@ class NspawnProvider:
     def _prefix(self) -> str:
         return f"labctl-{self._identity.lab_id}-"
 
-    def namespace(self, node: Node) -> str:
+    def namespace(self, node: Machine) -> str:
         """Network namespace of a node."""
         return f"{self._prefix}{node.name}"
 
-    def nat_namespace(self, node: Node) -> str:
-        """Network namespace at the host's end of a node's eth0."""
+    def nat_namespace(self, machine: Machine) -> str:
+        """Network namespace at the host's end of a machine's eth0."""
+        node = self._topology.gateways[0] if isinstance(machine, Client) else machine
         # No node has a dot in its name.
         return f"{self._prefix}{'shared' if self._shared else node.name}.nat"
+
+    def _client_namespaces(self) -> dict[Client, str]:
+        return {client: self.namespace(client) for client in self._topology.clients}
+
+    @property
+    def _outside(self) -> str:
+        """Network namespace that the clients are behind."""
+        return self.nat_namespace(self._topology.gateways[0])
 
     @property
     def _shared(self) -> bool:
@@ -89,7 +99,7 @@ class NspawnProvider:
         more = {card: f"{self._prefix}{card}.switch" for card in self._topology.spec.networks}
         return {"eth1": self.private_namespace, **more}
 
-    def _root(self, node: Node) -> Path:
+    def _root(self, node: Machine) -> Path:
         return self._state.node_files(node.name).root
 
     # -- image -----------------------------------------------------------------------------------
@@ -125,6 +135,7 @@ class NspawnProvider:
             self._state.known_hosts.exists()
             and all(netns.link_ready(space, "switch") for space in self._switches().values())
             and all(self._cabled(number, node) for number, node in enumerate(self._topology.nodes))
+            and clients.ready(self._outside, self._client_namespaces())
         )
 
     def _cabled(self, number: int, node: Node) -> bool:
@@ -180,6 +191,7 @@ class NspawnProvider:
                 lab_id=self._identity.lab_id,
                 log=self._state.internet_log,
             )
+        clients.ensure(self._outside, self._topology, self._client_namespaces())
         if self._topology.uplink == "host":
             self._check_forwarding()
 
@@ -194,7 +206,7 @@ class NspawnProvider:
             raise
 
     # -- nodes -----------------------------------------------------------------------------------
-    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+    def start(self, node: Machine, progress: Progress, cancel: Cancel) -> None:
         """Mount the node's file system, write its keys and host name, boot it."""
         if self.running(node):
             return
@@ -211,7 +223,7 @@ class NspawnProvider:
         self._identify(node)
         self._boot(node)
 
-    def _mount(self, node: Node, image: BakedImage) -> None:
+    def _mount(self, node: Machine, image: BakedImage) -> None:
         self._images.protect()
         files = self._state.node_files(node.name)
         for directory in (files.upper, files.work, files.root):
@@ -228,14 +240,14 @@ class NspawnProvider:
         )  # fmt: skip
 
     def _make_keys(self) -> None:
-        """The lab's SSH key, each node's host key, and a known_hosts file of them all."""
-        names = [node.name for node in self._topology.nodes]
+        """The lab's SSH key, each machine's host key, and a known_hosts file of them all."""
+        names = [machine.name for machine in self._topology.machines]
         for path in (self._state.ssh_key, *(self._state.host_key(name) for name in names)):
             keys.ensure(path)
         hosts = "".join(f"{name} {keys.public(self._state.host_key(name))}" for name in names)
         write_atomic(self._state.known_hosts, hosts, 0o600)
 
-    def _identify(self, node: Node) -> None:
+    def _identify(self, node: Machine) -> None:
         """Write SSH keys, host name and resolver, which must be there before the first boot."""
         root = self._root(node)
         host_key = self._state.host_key(node.name)
@@ -246,7 +258,7 @@ class NspawnProvider:
         write_atomic(root / "etc/hostname", node.name + "\n")
         write_atomic(root / "etc/resolv.conf", uplink.resolver(self._topology))
 
-    def _boot(self, node: Node) -> None:
+    def _boot(self, node: Machine) -> None:
         name = self.namespace(node)
         nspawn: list[str | Path] = [
             "systemd-nspawn", "--quiet", "--boot", f"{DIRECTORY_OPTION}{self._root(node)}",
@@ -303,7 +315,7 @@ class NspawnProvider:
         wait_until(tr("{node} starts", node=node.name), started, deadline=20,
                    hint=tr("see {log}", log=log))  # fmt: skip
 
-    def _init_pid(self, node: Node) -> int | None:
+    def _init_pid(self, node: Machine) -> int | None:
         """Process ID, on the host, of the container's init."""
         for pid in netns.processes(self.namespace(node)):
             try:
@@ -317,11 +329,11 @@ class NspawnProvider:
                 return pid
         return None
 
-    def running(self, node: Node) -> bool:
+    def running(self, node: Machine) -> bool:
         """Whether the container's init is there."""
         return self._init_pid(node) is not None
 
-    def stopped(self, node: Node) -> bool:
+    def stopped(self, node: Machine) -> bool:
         """Whether nothing of the node runs, and its file system is not mounted."""
         return not (
             netns.processes(self.namespace(node))
@@ -329,7 +341,7 @@ class NspawnProvider:
             or os.path.ismount(self._root(node))
         )
 
-    def stop(self, node: Node, *, deadline: float) -> None:
+    def stop(self, node: Machine, *, deadline: float) -> None:
         """Ask the node's init to power off; kill the node after `deadline` seconds."""
         guest = self._guests.pop(node.name, None)
         if guest is not None:
@@ -348,7 +360,7 @@ class NspawnProvider:
         self._end(self.namespace(node), node)
         self._unmount(self._root(node))
 
-    def _end(self, name: str, node: Node | None = None) -> None:
+    def _end(self, name: str, node: Machine | None = None) -> None:
         """Kill all processes in a namespace, and wait until they are gone.
 
         With `node` wait for its systemd-nspawn too: that of a node which just reboots would start
@@ -379,7 +391,7 @@ class NspawnProvider:
             )
 
     # -- access ----------------------------------------------------------------------------------
-    def guest(self, node: Node) -> SSHGuest:
+    def guest(self, node: Machine) -> SSHGuest:
         """The handle on a node: SSH through the loopback interface of its own namespace."""
         if node.name not in self._guests:
             space = self.namespace(node)
@@ -391,17 +403,20 @@ class NspawnProvider:
             )
         return self._guests[node.name]
 
-    def ssh_argv(self, node: Node) -> list[str]:
+    def ssh_argv(self, node: Machine) -> list[str]:
         """OpenSSH's client, run inside the node's network namespace."""
         return [
             "ip", "netns", "exec", self.namespace(node),
             *keys.client(self._state.ssh_key, self._state.known_hosts, node.name), "root@127.0.0.1",
         ]  # fmt: skip
 
-    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
+    def host_end(self, node: Machine, card: str = "eth0") -> HostEnd | None:
         """The end of the veth pair of eth0 in the NAT namespace, of another card at its switch."""
-        number = self._topology.nodes.index(node)
-        if card == "eth0":
+        number, bridge = self._topology.machines.index(node), shared_nat.DEVICE
+        if isinstance(node, Client):
+            number, bridge = self._topology.clients.index(node), clients.DEVICE
+            space, device = self._outside, clients.port(number)
+        elif card == "eth0":
             space, device = self.nat_namespace(node), self._nat_port(number)
         else:
             space, device = self._switches()[card], f"port{number}"
@@ -409,7 +424,7 @@ class NspawnProvider:
             return None
         if card != "eth0":
             return HostEnd(space, device)
-        return HostEnd(space, device, shared_nat.mac(space, shared_nat.DEVICE))
+        return HostEnd(space, device, bridges.mac(space, bridge))
 
     # -- end -------------------------------------------------------------------------------------
     def destroy(self, progress: Progress) -> None:
@@ -457,7 +472,7 @@ class NspawnProvider:
         ]
         return leftovers + self._processes()
 
-    def _processes(self, node: Node | None = None) -> list[str]:
+    def _processes(self, node: Machine | None = None) -> list[str]:
         """The systemd-nspawn processes of this lab, or of one node, which run outside its
         namespaces.
 

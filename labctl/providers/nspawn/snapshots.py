@@ -14,14 +14,14 @@ from labctl.providers.nspawn import overlay, thaw
 from labctl.providers.nspawn.thaw import processes_in, state, stopped_in
 from labctl.run import run_at_exit
 from labctl.state import LabState
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 
 class NspawnSnapshots:
     """Snapshots of the containers of one lab."""
 
     def __init__(
-        self, topology: Topology, state: LabState, init_pid: Callable[[Node], int | None]
+        self, topology: Topology, state: LabState, init_pid: Callable[[Machine], int | None]
     ) -> None:
         """`init_pid` gives the process ID on this machine of a node's init; None if it is down."""
         self._topology = topology
@@ -33,7 +33,7 @@ class NspawnSnapshots:
         """Stop every process of every node; another process lets them go on if we are killed."""
         spaces = {
             str(Path(f"/proc/{pid}/ns/pid").readlink())
-            for node in self._topology.nodes
+            for node in self._topology.machines
             if (pid := self._init_pid(node)) is not None
         }
         # What a learner stopped by Ctrl-Z, or `labctl fault`, is no matter of ours.
@@ -51,34 +51,34 @@ class NspawnSnapshots:
             _stop(spaces)
             yield
 
-    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         """Pack the node's upper layer into one file."""
         return overlay.pack(
             self._state.node_files(node.name).upper,
             self._state.snapshot_part(directory, node.name),
         )
 
-    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Machine, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         """Why that file is not the one that was made; "" if it is."""
         return overlay.trouble(self._state.snapshot_part(directory, node.name), proof)
 
-    def stage(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Machine, name: str, directory: Path) -> None:
         """Unpack the file beside the node's own layer."""
         overlay.stage(self._state.snapshot_part(directory, node.name), self._state.node(node.name))
 
-    def unstage(self, node: Node) -> None:
+    def unstage(self, node: Machine) -> None:
         """Remove what was unpacked."""
         overlay.unstage(self._state.node(node.name))
 
-    def restore(self, node: Node, name: str) -> None:
+    def restore(self, node: Machine, name: str) -> None:
         """Exchange the node's layer for the unpacked one."""
         overlay.exchange(self._state.node(node.name))
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, node: Machine) -> None:
         """Remove the layer the node had before."""
         overlay.discard(self._state.node(node.name))
 
-    def delete(self, node: Node, name: str) -> None:
+    def delete(self, node: Machine, name: str) -> None:
         """Nothing to do: the file is in the snapshot's directory."""
 
 

@@ -160,6 +160,22 @@ def box(facts: HostFacts, case: Case, provider: str) -> Iterator[Finding]:
         )
 
 
+def clients(case: Case) -> Iterator[Finding]:
+    """Only the far end that labctl makes itself leads to somebody."""
+    if case.topology.clients:
+        yield Finding(
+            "vagrant-clients",
+            "error",
+            "network",
+            tr(
+                "lab.yaml has clients outside the lab (internet.clients), and nobody comes in"
+                " through the NAT network of a virtual machine"
+            ),
+            impact=tr("no client would reach a floating IP or a forwarded port"),
+            fix=tr("write `provider: nspawn`, or leave the clients out"),
+        )
+
+
 def leftovers(
     case: Case, machines: tuple[Machine, ...] | None, remove: tuple[str, ...]
 ) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labctl.providers.provider import Features
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 EMULATION_SLOWDOWN = 10
 """Emulated processors are some ten times slower (measured: 10-16 times, Python's imports 3-7)."""
@@ -53,15 +53,15 @@ class Hypervisor(Protocol):
         """Remove what `create_network` made."""
         ...
 
-    def power_off(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Machine) -> bool:
         """Power a running machine off by force; False (nothing done) if Vagrant must do it."""
         ...
 
-    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+    def address(self, node: Machine, host: str, port: int) -> tuple[str, int]:
         """Host and port of the node's SSH server, from those that `vagrant ssh-config` gives."""
         ...
 
-    def clean_up(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Machine) -> None:
         """Remove what a killed Vagrant has left of a machine that does not exist."""
         ...
 

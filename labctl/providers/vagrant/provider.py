@@ -29,7 +29,7 @@ from labctl.providers.vagrant.snapshots import VagrantSnapshots
 from labctl.providers.vagrant.vagrantfile import lab_vagrantfile
 from labctl.spec.fields import OWN_BOX
 from labctl.state import LabState, write_atomic
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 _FRESH = 2.0
 """Seconds for which an answer of `vagrant status` is used again; asking takes seconds."""
@@ -108,7 +108,7 @@ class VagrantProvider:
             return True
         return self._box() in self._boxes()
 
-    def made(self, node: Node) -> bool:
+    def made(self, node: Machine) -> bool:
         """Whether Vagrant has made the node's machine, running or not."""
         return self._state.machine_id(node.name, self._hypervisor.name).exists()
 
@@ -191,17 +191,17 @@ class VagrantProvider:
                 self._states = (time.monotonic(), states)
             return states
 
-    def running(self, node: Node) -> bool:
+    def running(self, node: Machine) -> bool:
         """Whether Vagrant says that the machine runs."""
         if not self.made(node):
             return False
         return self.status().get(node.name) == "running"
 
-    def stopped(self, node: Node) -> bool:
+    def stopped(self, node: Machine) -> bool:
         """Whether the machine does not run."""
         return not self.running(node)
 
-    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+    def start(self, node: Machine, progress: Progress, cancel: Cancel) -> None:
         """`vagrant up` without provisioning; then install the lab's key for root."""
         with self.one_at_a_time:
             states = self.status(fresh=True)
@@ -213,7 +213,7 @@ class VagrantProvider:
                 self._up([peer.name for peer in down], progress, cancel)
         self._log_in_first(node, progress)
 
-    def _forget(self, node: Node, *, new: bool) -> None:
+    def _forget(self, node: Machine, *, new: bool) -> None:
         """Close the connection to a machine; if it is `new`, remove leftovers of an earlier one."""
         if (guest := self._guests.get(node.name)) is not None:
             guest.close()  # else the first command waits on a connection from before the boot
@@ -256,7 +256,7 @@ class VagrantProvider:
         finally:
             self._states = (0.0, {})
 
-    def _log_in_first(self, node: Node, progress: Progress) -> None:
+    def _log_in_first(self, node: Machine, progress: Progress) -> None:
         """Save where the SSH server is; on a new machine install the lab's key."""
         with self.one_at_a_time, self.vagrant.python() as vagrant:
             ssh_config = vagrant.ssh_config(vm_name=node.name)
@@ -306,7 +306,7 @@ class VagrantProvider:
             ]
             write_atomic(self._state.known_hosts, "".join(lines), 0o600)
 
-    def stop(self, node: Node, *, deadline: float) -> None:
+    def stop(self, node: Machine, *, deadline: float) -> None:
         """Ask the node to power off; if it still runs after `deadline` seconds, do it by force."""
         guest = self.guest(node)
         if deadline > 0 and self.running(node):
@@ -336,13 +336,13 @@ class VagrantProvider:
                     self._states = (0.0, {})
 
     # -- access ----------------------------------------------------------------------------------
-    def _connect(self, node: Node) -> socket.socket:
+    def _connect(self, node: Machine) -> socket.socket:
         address = self._state.read_json(self._state.address(node.name))
         if address is None:
             raise ConnectionRefusedError(tr("{node} has not been booted by labctl", node=node.name))
         return socket.create_connection((address["host"], address["port"]), timeout=30)
 
-    def guest(self, node: Node) -> SSHGuest:
+    def guest(self, node: Machine) -> SSHGuest:
         """The handle on a node: SSH to the address from `vagrant ssh-config`."""
         if (guest := self._guests.get(node.name)) is not None:
             return guest
@@ -356,7 +356,7 @@ class VagrantProvider:
         )
         return self._guests.setdefault(node.name, new_guest)  # another thread may have been faster
 
-    def ssh_argv(self, node: Node) -> list[str]:
+    def ssh_argv(self, node: Machine) -> list[str]:
         """OpenSSH's client."""
         address = self._state.read_json(self._state.address(node.name))
         if address is None:
@@ -368,7 +368,7 @@ class VagrantProvider:
             "-p", str(address["port"]), f"root@{address['host']}",
         ]  # fmt: skip
 
-    def host_end(self, node: Node, card: str = "eth0") -> None:
+    def host_end(self, node: Machine, card: str = "eth0") -> None:
         """Always None: the hypervisor's own NAT and switches show nothing to others."""
 
     # -- end -------------------------------------------------------------------------------------

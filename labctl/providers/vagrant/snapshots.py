@@ -10,7 +10,7 @@ from labctl.i18n import tr
 from labctl.providers.vagrant.command import VagrantCommand
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.state import LabState
-from labctl.topology import Node
+from labctl.topology import Machine
 
 _SNAPSHOT = 900
 """Seconds that Vagrant may take to save, restore or delete one snapshot of one machine."""
@@ -26,11 +26,11 @@ class Machines(Protocol):
     @property
     def timeout_factor(self) -> int: ...
 
-    def made(self, node: Node) -> bool: ...
+    def made(self, node: Machine) -> bool: ...
 
     def status(self, *, fresh: bool = False) -> Mapping[str, str]: ...
 
-    def stop(self, node: Node, *, deadline: float) -> None: ...
+    def stop(self, node: Machine, *, deadline: float) -> None: ...
 
 
 class VagrantSnapshots:
@@ -45,7 +45,7 @@ class VagrantSnapshots:
         """Always raises LabError: hypervisors cannot stop all machines at the same moment."""
         raise LabError(tr("virtual machines must be down for a snapshot of their files"))
 
-    def _names(self, node: Node) -> set[str]:
+    def _names(self, node: Machine) -> set[str]:
         if not self._machines.made(node):
             return set()
         output = self._machines.vagrant.run(
@@ -59,7 +59,7 @@ class VagrantSnapshots:
             if line.kind == "ui" and len(line.data) >= 2 and line.data[0] == "detail"
         }
 
-    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         """`vagrant snapshot save`; it has worked only if the snapshot is in the list afterwards."""
         with self._machines.one_at_a_time:
             if not self._machines.made(node):
@@ -81,7 +81,7 @@ class VagrantSnapshots:
             )
         return {"machine": machine.strip()}
 
-    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Machine, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         """Why the snapshot cannot be restored: it or its machine is gone; "" if both are there."""
         with self._machines.one_at_a_time:
             if not self._machines.made(node):
@@ -95,13 +95,13 @@ class VagrantSnapshots:
                 return tr("{node} has no snapshot {name}", node=node.name, name=name)
         return ""
 
-    def stage(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Machine, name: str, directory: Path) -> None:
         """Nothing to do: no part of a restore is possible while the machine runs."""
 
-    def unstage(self, node: Node) -> None:
+    def unstage(self, node: Machine) -> None:
         """Nothing to undo: see `stage`."""
 
-    def restore(self, node: Node, name: str) -> None:
+    def restore(self, node: Machine, name: str) -> None:
         """`vagrant snapshot restore`; the machine stays down."""
         with self._machines.one_at_a_time:
             self._machines.vagrant.run(
@@ -111,10 +111,10 @@ class VagrantSnapshots:
             if self._machines.status(fresh=True).get(node.name) == "running":
                 self._machines.stop(node, deadline=0)
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, node: Machine) -> None:
         """Nothing to delete: Vagrant does not keep the files from before a restore."""
 
-    def delete(self, node: Node, name: str) -> None:
+    def delete(self, node: Machine, name: str) -> None:
         """`vagrant snapshot delete`, if the machine has it."""
         with self._machines.one_at_a_time:
             if name not in self._names(node):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from labctl.state import LabState
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 
 def vagrant_prefix(topology: Topology) -> str:
@@ -13,7 +13,7 @@ def vagrant_prefix(topology: Topology) -> str:
     return f"labctl-{topology.lab}"
 
 
-def machine_name(topology: Topology, node: Node) -> str:
+def machine_name(topology: Topology, node: Machine) -> str:
     """The name of a node's machine, as Vagrantfile.j2 gives it."""
     return f"{vagrant_prefix(topology)}-{node.name}"
 

@@ -19,6 +19,7 @@ from labctl.providers.vagrant.checks import (
     DOWNLOAD,
     box,
     box_summary,
+    clients,
     disk_needs,
     dotted,
     leftovers,
@@ -118,6 +119,7 @@ def fits(facts: HostFacts, case: Case) -> Iterator[Finding]:
     yield from disks(facts, disk_needs(facts, case, NAME), {NAME: _more_room()})
     yield from nat(version)
     yield from shared_nat(topology)
+    yield from clients(case)
     if topology.attach == "hostonly":
         yield from host_only(facts, topology.private, version)
         # An existing host-only interface with this network is no overlap: VirtualBox uses it.

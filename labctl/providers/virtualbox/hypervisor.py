@@ -13,7 +13,7 @@ from labctl.providers.timeout_factor import timeout_factor_from
 from labctl.providers.vagrant.vagrantfile import machine_names
 from labctl.providers.virtualbox import NAME
 from labctl.providers.virtualbox.linked_clones import machines, masters, remove, vboxmanage
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 
 ANSWER_SECONDS = 10
 """Seconds for VBoxSVC to start and to list its machines, times the timeout factor."""
@@ -86,15 +86,15 @@ class VirtualBox:
                 with suppress(OSError):  # rmdir: never one that holds anything
                     folder.rmdir()
 
-    def power_off(self, topology: Topology, node: Node) -> bool:
+    def power_off(self, topology: Topology, node: Machine) -> bool:
         """Never: Vagrant does it."""
         return False
 
-    def address(self, node: Node, host: str, port: int) -> tuple[str, int]:
+    def address(self, node: Machine, host: str, port: int) -> tuple[str, int]:
         """The forwarded port as Vagrant gives it: it takes another if the planned one is used."""
         return host, port
 
-    def clean_up(self, topology: Topology, node: Node) -> None:
+    def clean_up(self, topology: Topology, node: Machine) -> None:
         """Nothing to do: VirtualBox deletes disks with their machine."""
 
     def unknown(self) -> str:

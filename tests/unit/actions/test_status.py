@@ -1,5 +1,6 @@
 """The state of a lab: what is asked, what is made of it, and how it is shown."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,30 @@ def test_a_lab_that_is_well(lab: FakeLab) -> None:
     ]  # fmt: skip
     assert report["login"] == {name: f"labctl ssh {name}" for name in (CONTROLLER, COMPUTE)}
     assert report["lesson"] is None
+
+
+def test_a_client_is_well_without_a_chassis(lab: FakeLab) -> None:
+    lab.topology = topology("name: ovn-tutorial\ninternet: {clients: {client-01: }}\n")
+    said = "time {}\nstates active\nmtu eth0 1500\naddress eth0 198.51.100.10\nanswer {}\n"
+    now = time.time()
+    client = FakeGuest("client-01").on(HEALTH, said.format(now, "198.51.100.1"))
+    lab.guests["client-01"] = client
+    lab.up.add("client-01")
+    lab.create()
+    report = lab.report()
+    assert report["state"] == "up"
+    node = report["nodes"][-1]
+    assert (node["name"], node["roles"], node["eth0"]) == (
+        "client-01", ["client"], "198.51.100.10/24",
+    )  # fmt: skip
+    assert (node["eth1"], node["chassis"], node["services"]) == (
+        "", None, {"labctl-network": "active"},
+    )  # fmt: skip
+    assert report["login"]["client-01"] == "labctl ssh client-01"
+    (row,) = [line for line in lab.shown().splitlines() if "client-01  " in line]
+    assert row.split() == ["✓", "client-01", "client", "198.51.100.10", "-", "-"]
+    client.on(HEALTH, said.format(now, "203.0.113.1"))
+    assert lab.report()["state"] == "degraded"
 
 
 def test_shown_to_a_person(lab: FakeLab) -> None:

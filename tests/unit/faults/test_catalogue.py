@@ -25,7 +25,7 @@ def lab(spec: str = "name: x\n", *, cables: bool = True, clocks: bool = False) -
         features=SimpleNamespace(own_clock=clocks),
     )
     fake = SimpleNamespace(
-        topology=made, node=made.node, provider=provider, provider_name="libvirt"
+        topology=made, node=made.machine, provider=provider, provider_name="libvirt"
     )
     return cast(Lab, cast(Any, fake))
 
@@ -68,6 +68,13 @@ def test_what_is_asked_for_in_vain_is_refused_with_a_reason() -> None:
     with pytest.raises(LabError, match="ovn-northd-frozen cannot be on compute-01") as refused:
         node_for(find_fault("ovn-northd-frozen"), lab(), "compute-01")
     assert "network-controller" in refused.value.hint
+
+
+def test_no_fault_is_outside() -> None:
+    outside = lab("name: x\ninternet: {clients: {client-01: }}\n")
+    for fault in faults_of(outside):
+        with pytest.raises(LabError, match="cannot be on client-01"):
+            node_for(fault, outside, "client-01")
 
 
 CABLES = ("eth1-cut", "slow-link", "late-link", "lossy-link", "duplicate-address")

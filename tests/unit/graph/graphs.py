@@ -188,6 +188,10 @@ def graphs(draw: st.DrawFn) -> Graph:
     """Any lab, whole or in pieces, with names that nobody should give."""
     names = draw(st.lists(_NAMES.map(lambda one: f"n{one}"), unique_by=clean, max_size=5))
     nodes = tuple(draw(hosts(name)) for name in names)
+    outsiders = tuple(
+        Host(f"{number}{name}", ("client",), (Interface("eth0", "nic", draw(_NAMES)),))
+        for number, name in enumerate(draw(st.lists(_NAMES, max_size=3)) if names else [])
+    )
     everywhere = st.sampled_from([*names, ""])
     shared = draw(st.booleans())
     outside = tuple(f"{name}/eth0" for name in names)
@@ -205,7 +209,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return Graph(
         lab=draw(_NAMES),
         live=draw(st.booleans()),
-        hosts=nodes,
+        hosts=(*nodes, *outsiders),
         segments=(
             Segment("private", "private", "192.168.33.0/24", "", tuple(f"{n}/eth1" for n in names)),
             *nats,

@@ -68,6 +68,36 @@ def test_the_plan_is_the_tutorials_lab() -> None:
     ]
 
 
+WITH_CLIENTS = "name: x\nstack: ovn\ninternet: {clients: {client-01: , client-02: }}\n"
+
+
+def test_clients_are_behind_the_internet() -> None:
+    graph = planned(topology(WITH_CLIENTS))
+    client = host(graph, "client-01")
+    assert client.is_client
+    assert [(one.name, one.address) for one in client.interfaces] == [("eth0", "198.51.100.10/24")]
+    (outside,) = [one for one in graph.segments if one.kind == "outside"]
+    assert outside.members == ("client-01/eth0", "client-02/eth0")
+    assert (outside.cidr, outside.gateway) == ("198.51.100.0/24", "198.51.100.1")
+    assert [one.hosts for one in graph.tunnels] == [(CONTROLLER, COMPUTE)]
+    text = plain(graph)
+    assert "Geneve tunnels between all nodes: 1" in text
+    assert "198.51.100.10/24  → Internet" in text
+    drawn = mermaid(graph)
+    assert "network outside<br/>198.51.100.0/24" in drawn
+    assert "client-02" in svg(graph)
+
+
+def test_a_running_lab_shows_which_client_runs() -> None:
+    lab = RecordedLab("ovn-only")
+    lab.topology = topology(WITH_CLIENTS.replace("name: x", "name: ovn-only"))
+    lab.down = {"client-02"}
+    graph = lab.graph()
+    states = [(one.name, one.state) for one in graph.hosts if one.is_client]
+    assert states == [("client-01", "running"), ("client-02", "down")]
+    assert "client-02 is not running" in graph.notes
+
+
 def test_nova_chooses_among_several_computes() -> None:
     graph = planned(
         topology("name: x\nnodes:\n  network-controller:\n  compute-01:\n  compute-02:\n")

@@ -8,7 +8,7 @@ import pytest
 from labctl.access.capture import Captured, Tap
 from labctl.access.guest import GuestResult
 from labctl.lessons import runner as runner_module
-from labctl.lessons.model import PROBES
+from labctl.lessons.model import PROBES, first_client
 from labctl.spec.problems import SpecError
 from labctl.topology import Instance
 from tests.unit.fakes import LocalGuest, topology
@@ -60,6 +60,34 @@ def test_a_template_names_the_node(bench: Bench, tmp_path: Path, node: str, host
     bench.classroom(what).goto("test/one")
     assert (root / "undone").exists()
     assert bench.progress()["nodes"] == {}
+
+
+OUTSIDE = "name: ovn-tutorial\ninternet: {clients: {far-away: , second: }}\n"
+
+
+@pytest.mark.parametrize("node", ["client", "far-away", '"{{ node.client.name }}"'])
+def test_a_checkpoint_works_on_a_client(bench: Bench, tmp_path: Path, node: str) -> None:
+    bench.topology = topology(OUTSIDE)
+    client = bench.guests["far-away"] = LocalGuest(tmp_path / "client", "far-away")
+    bench.rows["rows"] = [{"n": 1}]
+    ping = '["touch done-{{ node.client.eth0.address.ip }}"]'
+    what = lesson(on(node, run=ping))
+    what.require(bench.topology)
+    report, result = bench.replay(what)
+    assert result.ok
+    assert report.checkpoints[0].commands[0].node == "far-away"
+    assert (client.root / "done-198.51.100.10").exists()
+
+
+def test_a_lab_without_a_client_says_so(bench: Bench) -> None:
+    with pytest.raises(SpecError, match="this lab has no node 'client'"):
+        lesson(on("client")).require(bench.topology)
+
+
+def test_a_client_of_that_name_is_the_one_that_is_meant() -> None:
+    lab = topology("name: x\ninternet: {clients: {a: , client: }}\n")
+    assert first_client(lab) == "client"
+    assert first_client(topology(OUTSIDE)) == "far-away"
 
 
 def test_a_fact_that_is_not_known_names_no_node(bench: Bench) -> None:

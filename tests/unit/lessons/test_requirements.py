@@ -21,6 +21,7 @@ ALL = Requirements.model_validate(
         "service_plugins": ("qos", "port_forwarding"),
         "distributed_floating_ip": True,
         "physical_networks": 2,
+        "clients": 2,
     }
 )
 
@@ -41,6 +42,7 @@ checkpoints:
 def test_the_lines_make_a_lab_that_lacks_nothing() -> None:
     text = "name: x\nneutron: {service_plugins: [trunk]}\n"
     text += "networks: {eth2: , eth4: {physical_network: p}}\n"
+    text += "internet: {clients: {far: }}\n"
     found = list(missing(ALL, topology(text)))
     lines = lines_to_add(found)
     assert (
@@ -50,6 +52,8 @@ nodes:
   gateway-01: {roles: [gateway]}
   gateway-02: {roles: [gateway]}
   compute-02:
+internet:
+  clients: {far: {}, client-01: {}}
 nat:
   shared: true
 networks:

@@ -60,11 +60,15 @@ def test_nobody_else_knows_a_provider_by_its_name() -> None:
         if word.search(line) and file.parent.parent.name != "providers"
     )
     assert known == {
-        "spec/fields.py": 1,  # the names
+        "spec/fields.py": 2,  # the names, and which are containers
         "actions/class_image.py": 1,  # the nodes of a lab inside a machine are containers
         "images/box_file.py": 1,  # what the UUID of a disk is made of
         "provisioning/stages.py": 1,  # a stage of provision/ is called libvirt, too
     }
+
+
+def test_who_makes_containers_is_known_where_lab_yaml_is_read() -> None:
+    assert {name for name in names() if not find(name).features.machines} == fields.CONTAINERS
 
 
 def test_a_name_that_is_none() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from labctl.provisioning.network_options import network_options
 from labctl.provisioning.node_env import lab_env
-from labctl.provisioning.stages import SCRIPTS, Script
+from labctl.provisioning.stages import SCRIPTS, Script, scripts_of
 from labctl.state import Secrets
 from labctl.topology import Node, Topology
 from tests.unit.fakes import SECRETS, topology
@@ -131,6 +131,27 @@ def test_a_compute_node_is_told_no_secret_that_it_does_not_need() -> None:
         assert "DATABASE" not in env
 
 
+def test_a_client_is_told_nothing_but_of_itself(tmp_path: Path) -> None:
+    lab = topology("name: x\ninternet: {clients: {client-01: }}\n")
+    (client,) = lab.clients
+    env = lab_env(lab, client, SECRETS)
+    assert sourced(env, tmp_path) == {
+        "LAB_NAME": "x",
+        "LAB_STACK": "openstack",
+        "PATIENCE": "1",
+        "RESOLVER": "",
+        "NODE_NAME": "client-01",
+        "NODE_ROLES": "client",
+        "CONTROLLER_NAME": "network-controller",
+        "ETH0_ADDRESS": "198.51.100.10/24",
+        "ETH0_GATEWAY": "198.51.100.1",
+        "ETH0_MAC": client.eth0.mac,
+        "HOSTS": "198.51.100.10 client-01",
+    }
+    for node in lab.nodes:
+        assert "client-01" not in lab_env(lab, node, SECRETS)
+
+
 # -- what provision/ asks of lab.env ---------------------------------------------------------------
 VARIABLE = re.compile(r"\$(?:\{([A-Z][A-Z0-9_]*)\b|([A-Z][A-Z0-9_]*)\b)")
 ASSIGNED = re.compile(r"(?:^|[;&|({\s])(?:(?:local|export|readonly) )?([A-Z][A-Z0-9_]*)=", re.M)
@@ -143,13 +164,13 @@ SHELLS_OWN = {"BASH_SOURCE", "EUID", "HOME", "PATH", "RANDOM", "SECONDS", "UID"}
 
 
 def given(script: Script) -> set[str]:
-    """Names that lab.env gives on every node that runs the script."""
-    lab = topology()
+    """Names that lab.env gives on every machine that runs the script."""
+    lab = topology("name: x\ninternet: {clients: {client-01: }}\n")
     return set.intersection(
         *(
-            set(re.findall(r"^([A-Z0-9_]+)=", lab_env(lab, node, SECRETS), re.M))
-            for node in lab.nodes
-            if script.role is None or script.role in node.roles
+            set(re.findall(r"^([A-Z0-9_]+)=", lab_env(lab, machine, SECRETS), re.M))
+            for machine in lab.machines
+            if script in scripts_of(machine, script.stack or lab.stack)
         )
     )
 

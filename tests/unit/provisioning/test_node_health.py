@@ -150,3 +150,37 @@ def test_only_nodes_that_run_are_sent_a_packet() -> None:
     ask_node(guest, COMPUTE, LAB, LAB.nodes)
     alone, both = (ran.command.rpartition("bash 10.0.2.2 ")[2].split()[0] for ran in guest.ran)
     assert (alone, both) == ("''", "192.168.33.10")
+
+
+OUTSIDE = topology("name: x\ninternet: {clients: {client-01: }}\n")
+(CLIENT,) = OUTSIDE.clients
+AT_CLIENT = replace(
+    GOOD,
+    mtu={"eth0": 1500},
+    addresses={"198.51.100.10": "eth0"},
+    settings=None,  # it has no Open vSwitch
+    bridges={},
+    tunnels={},
+    answering=frozenset({"198.51.100.1"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"addresses": {}}, ["eth0 lacks its address 198.51.100.10"]),
+        ({"mtu": {}}, ["eth0 is missing or down"]),
+        ({"answering": frozenset()}, ["the gateway 198.51.100.1 does not answer on eth0"]),
+        ({"inactive": {"labctl-network": "failed"}}, ["labctl-network failed"]),
+    ],
+)
+def test_what_is_wrong_with_a_client(change: dict[str, Any], said: list[str]) -> None:
+    health = replace(AT_CLIENT, **change)
+    assert list(node_troubles(health, CLIENT, OUTSIDE, OUTSIDE.nodes)) == said
+
+
+def test_a_client_sends_nothing_to_the_nodes() -> None:
+    guest = FakeGuest("client-01").on("^bash", "time 1\nstates active\n")
+    ask_node(guest, CLIENT, OUTSIDE, OUTSIDE.nodes)
+    assert guest.ran[0].command.endswith(" bash 198.51.100.1 '' labctl-network")

@@ -141,6 +141,32 @@ def test_without_openstack_ovn_is_all_that_runs(text: str) -> None:
         assert names == ovn | ({"ovn-central"} if node.is_controller else set())
 
 
+def test_a_client_gets_an_address_and_nothing_of_the_lab() -> None:
+    made = topology("name: x\ninternet: {clients: {client-01: }}\n")
+    (client,) = made.clients
+    for stack in ("openstack", "ovn"):
+        names = [script.name for script in scripts_of(client, stack)]
+        assert names == ["node", "client", "shell"]
+    for node in made.nodes:
+        assert "client" not in {script.name for script in scripts_of(node, "openstack")}
+
+
+def test_clients_are_booted_and_provisioned_too(tmp_path: Path) -> None:
+    text = "name: x\nstack: ovn\ninternet: {clients: {client-01: }}\n"
+    guests: dict[str, Guest] = {"client-01": FakeGuest("client-01").on("", "")}
+    stages, provider = provisioner(tmp_path, guests, text=text)
+    steps = {one.id: one.needs for one in (*stages.host_steps(), *stages.node_steps())}
+    assert steps["boot:client-01"] == ("image", "host-network")
+    assert steps["node:client-01"] == ("boot:client-01",)
+    assert steps["client:client-01"] == ("node:client-01",)
+    boot = step(stages.host_steps(), "boot:client-01")
+    boot.run(StepContext(boot.id))
+    assert provider.done == ["start client-01"]
+    env = cast(FakeGuest, guests["client-01"]).files["/etc/labctl/lab.env"].decode()
+    assert "NODE_ROLES=client\n" in env
+    assert "SECRET" not in env
+
+
 @lab
 def test_all_steps_of_create_can_be_planned(text: str, tmp_path: Path) -> None:
     stages, _ = provisioner(tmp_path, text=text)

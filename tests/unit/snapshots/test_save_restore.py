@@ -20,7 +20,7 @@ from labctl.providers.provider import Features
 from labctl.snapshots import health, recover, restore, save
 from labctl.snapshots.store import Manifest, Method, SnapshotStore
 from labctl.state import Identity, LabState
-from labctl.topology import Node
+from labctl.topology import Machine
 from tests.unit.fakes import topology
 
 
@@ -63,24 +63,24 @@ class FakeProvider:
     def snapshots(self) -> "FakeProvider":
         return self
 
-    def _directory(self, node: Node) -> Path:
+    def _directory(self, node: Machine) -> Path:
         return self.state.node(node.name)
 
-    def running(self, node: Node) -> bool:
+    def running(self, node: Machine) -> bool:
         return node.name in self.world.running
 
     def network_ready(self) -> bool:
         return True
 
-    def stopped(self, node: Node) -> bool:
+    def stopped(self, node: Machine) -> bool:
         return not self.running(node)
 
-    def stop(self, node: Node, *, deadline: float) -> None:
+    def stop(self, node: Machine, *, deadline: float) -> None:
         self.world.touch()
         self.world.running.discard(node.name)
         self.world.memory.pop(node.name, None)
 
-    def boot(self, node: Node) -> None:
+    def boot(self, node: Machine) -> None:
         self.world.touch()
         self.world.running.add(node.name)
         self.world.memory[node.name] = (self._directory(node) / "upper" / "file").read_text()
@@ -90,33 +90,33 @@ class FakeProvider:
         self.world.stood += 1
         yield
 
-    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         self.world.touch()
         assert self.world.live or node.name not in self.world.running
         return pack(self._directory(node) / "upper", directory / f"{node.name}.tar")
 
-    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Machine, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         self.world.touch()
         return trouble(directory / f"{node.name}.tar", proof)
 
-    def stage(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Machine, name: str, directory: Path) -> None:
         self.world.touch()
         stage(directory / f"{node.name}.tar", self._directory(node))
 
-    def unstage(self, node: Node) -> None:
+    def unstage(self, node: Machine) -> None:
         unstage(self._directory(node))
 
-    def restore(self, node: Node, name: str) -> None:
+    def restore(self, node: Machine, name: str) -> None:
         assert node.name not in self.world.running
         self.world.touch()
         exchange(self._directory(node))
         self.world.touch()
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, node: Machine) -> None:
         self.world.touch()
         discard(self._directory(node))
 
-    def delete(self, node: Node, name: str) -> None:
+    def delete(self, node: Machine, name: str) -> None:
         self.world.touch()
 
 
@@ -191,7 +191,7 @@ class Bench:
     def running(self) -> list[bool]:
         return [self.provider.running(node) for node in self.topology.nodes]
 
-    def on_each_node(self, work: Callable[[Node], Any], context: StepContext) -> dict[str, Any]:
+    def on_each_node(self, work: Callable[[Machine], Any], context: StepContext) -> dict[str, Any]:
         return Lab.on_each_node(self.lab, work, context)
 
     def forget_connections(self) -> None:
@@ -399,7 +399,7 @@ def test_a_save_that_fails_leaves_the_lab_and_older_snapshots(world: World) -> N
     bench.save("first")
     bench.write("two")
 
-    def full(node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def full(node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         raise LabError("the disk is full: /x")
 
     bench.provider.save = full  # type: ignore[method-assign]

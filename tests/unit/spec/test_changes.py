@@ -75,6 +75,18 @@ CASES = [
     ("", "provider: libvirt\n", [("provider", "anew", "set")]),
     ("", "nested: true\n", [("nested", "live", "none")]),
     ("stack: ovn\n", "stack: ovn\ninstances: {vm_1: , vm_2: }\n", [("instances", "live", "none")]),
+    ("", "internet: {clients: {a: }}\n", [("internet.clients.a", "live", "add")]),
+    ("internet: {clients: {a: }}\n", "internet: {clients: {a: , b: }}\n",
+     [("internet.clients.b", "live", "add")]),
+    (
+        "internet: {clients: {a: {address: 198.51.100.9}}}\n",
+        "internet: {clients: {b: , a: {address: 198.51.100.9}}}\n",
+        [("internet.clients.b", "anew", "add")],
+    ),
+    ("internet: {clients: {a: }}\n", "", [("internet.clients.a", "anew", "remove")]),
+    ("internet: {clients: {a: }}\n", "internet: {clients: {a: {address: 198.51.100.9}}}\n",
+     [("internet.clients.a.address", "anew", "set")]),
+    ("", "internet: {subnet: 203.0.113.0/24}\n", [("internet.subnet", "live", "none")]),
     ("stack: ovn\n", "", None),
 ]  # fmt: skip
 
@@ -125,8 +137,8 @@ def test_people_are_told_what_and_why() -> None:
 # -- every key -------------------------------------------------------------------------------------
 RICH = spec(
     "images: {other: {source: builtin}}\nflavors: {big: {}}\nnetworks: {eth2: {subnet:"
-    " 192.168.44.0/24}}\ntenant: {networks: {n2: }}\nnodes: {c: {roles: [controller, gateway]},"
-    " h: {}}\n"
+    " 192.168.44.0/24}}\ninternet: {clients: {client-01: }}\ntenant: {networks: {n2: }}\n"
+    "nodes: {c: {roles: [controller, gateway]}, h: {}}\n"
 )
 
 

@@ -52,6 +52,27 @@ def test_an_instance_on_the_external_network_is_reached_at_its_own_address(
         finder.target("db", node)
 
 
+def test_a_client_is_an_end_outside(
+    finder: EndpointFinder, node: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = topology("name: x\nstack: ovn\ninternet: {clients: {client-01: }}\n")
+    network = finder.network
+    monkeypatch.setattr(logical_network, "read", lambda guest: network)
+    outside = EndpointFinder(lab, lambda name: node, no_cloud)
+    source = outside.source("client-01")
+    assert (source.kind, source.node) == ("node", "client-01")
+    with pytest.raises(LabError, match="has no floating IP"):
+        outside.target("db", source)
+    with pytest.raises(LabError, match="which client-01 does not reach") as refused:
+        outside.target("compute-01", source)
+    assert "10.0.2.15" in refused.value.hint
+    target = outside.target("client-01", outside.source("network-controller"))
+    assert (target.kind, target.address, target.node) == ("address", "198.51.100.10", "client-01")
+    names = outside.names("")
+    assert names.addresses["198.51.100.10"] == "client-01"
+    assert names.owners[lab.clients[0].eth0.mac] == "client-01"
+
+
 # -- IPv4 and IPv6 ---------------------------------------------------------------------------------
 def dual(name: str, last: int, *addresses: str) -> OvnPort:
     macs = (f"02:00:00:00:00:{last:02}",)

@@ -1,11 +1,12 @@
 """What a walk listens to and sends, for each pair of ends."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from labctl.walks.plan import Endpoint, ExternalNetwork, plan, send_command
+from labctl.walks.plan import Endpoint, ExternalNetwork, exit_of, plan, send_command
 from tests.unit.walks.sending import expect_heard
 
 VM = Endpoint("vm_1", "instance", "172.16.100.10", "c1", "tap1")
@@ -42,6 +43,34 @@ def test_the_way(source: Endpoint, target: Endpoint, way: list[str]) -> None:
     assert {(point.node, point.interface) for point in made.expected} <= set(listened)
     # Whatever happens on the gateway is seen.
     assert {("gw", "eth1"), ("gw", "br-ex"), ("gw", "eth0")} <= set(listened)
+
+
+def test_a_client_comes_in_by_the_gateways_eth0() -> None:
+    client = Endpoint("client-01", "node", "198.51.100.10", "client-01")
+    network = replace(NETWORK, clients=frozenset({"client-01"}))
+    assert exit_of(client, "gw", network.clients) == "gw"
+    assert exit_of(C1, "gw", network.clients) == "c1"
+    way_in = ["client-01 eth0", "internet nat0", "gw eth0"]
+    router = replace(WORLD, address="10.0.2.100", mac="02:00:00:00:02:64")
+    for target, way in (
+        (FLOATING, [*way_in, "gw eth1", "c1 eth1", "c1 tap1"]),
+        (router, way_in),
+        (WORLD, ["client-01 eth0"]),
+    ):
+        made = plan(client, target, "ping", None, network)
+        assert [f"{point.node} {point.interface}" for point in made.expected] == way
+        # It has no other card to listen at.
+        assert {p.interface for p in made.listen if p.node == "client-01"} == {"eth0"}
+
+
+def test_a_client_is_the_last_that_sees_what_is_sent_to_it() -> None:
+    client = Endpoint("client-01", "address", "198.51.100.10", "client-01")
+    network = replace(NETWORK, clients=frozenset({"client-01"}))
+    made = plan(VM, client, "ping", None, network)
+    assert [f"{point.node} {point.interface}" for point in made.expected] == [
+        "c1 tap1", "c1 eth1", "gw eth1", "gw eth0", "internet nat0", "client-01 eth0",
+    ]  # fmt: skip
+    assert {p.interface for p in made.listen if p.node == "client-01"} == {"eth0"}
 
 
 def test_without_a_far_side_nobody_listens_there() -> None:

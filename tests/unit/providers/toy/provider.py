@@ -11,7 +11,7 @@ from labctl.images.baked import ImageCache
 from labctl.providers.provider import Cancel, Features, HostEnd, NodeSnapshots, Progress, Provider
 from labctl.provisioning.services import units_of
 from labctl.state import LabState
-from labctl.topology import Node, Topology
+from labctl.topology import Machine, Topology
 from tests.unit.fakes import FakeGuest, healthy
 
 NO_FILES = "a toy has no files that could be kept"
@@ -25,25 +25,25 @@ class ToySnapshots:
         raise LabError(NO_FILES)
         yield
 
-    def save(self, node: Node, name: str, directory: Path) -> Mapping[str, Any]:
+    def save(self, node: Machine, name: str, directory: Path) -> Mapping[str, Any]:
         raise LabError(NO_FILES)
 
-    def trouble(self, node: Node, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
+    def trouble(self, node: Machine, name: str, directory: Path, proof: Mapping[str, Any]) -> str:
         return NO_FILES
 
-    def stage(self, node: Node, name: str, directory: Path) -> None:
+    def stage(self, node: Machine, name: str, directory: Path) -> None:
         raise LabError(NO_FILES)
 
-    def unstage(self, node: Node) -> None:
+    def unstage(self, node: Machine) -> None:
         pass
 
-    def restore(self, node: Node, name: str) -> None:
+    def restore(self, node: Machine, name: str) -> None:
         raise LabError(NO_FILES)
 
-    def clean_up(self, node: Node) -> None:
+    def clean_up(self, node: Machine) -> None:
         pass
 
-    def delete(self, node: Node, name: str) -> None:
+    def delete(self, node: Machine, name: str) -> None:
         pass
 
 
@@ -61,7 +61,7 @@ class ToyProvider:
         self._topology = topology
         self._state = state
 
-    def _up(self, node: Node) -> Path:
+    def _up(self, node: Machine) -> Path:
         return self._state.node(node.name) / "up"
 
     def prepare(self, progress: Progress, cancel: Cancel) -> None:
@@ -76,20 +76,20 @@ class ToyProvider:
     def network_ready(self) -> bool:
         return True
 
-    def start(self, node: Node, progress: Progress, cancel: Cancel) -> None:
+    def start(self, node: Machine, progress: Progress, cancel: Cancel) -> None:
         self._up(node).parent.mkdir(parents=True, exist_ok=True)
         self._up(node).touch()
 
-    def running(self, node: Node) -> bool:
+    def running(self, node: Machine) -> bool:
         return self._up(node).exists()
 
-    def stopped(self, node: Node) -> bool:
+    def stopped(self, node: Machine) -> bool:
         return not self.running(node)
 
-    def stop(self, node: Node, *, deadline: float) -> None:
+    def stop(self, node: Machine, *, deadline: float) -> None:
         self._up(node).unlink()
 
-    def guest(self, node: Node) -> Guest:
+    def guest(self, node: Machine) -> Guest:
         names = [each.name for each in self._topology.nodes]
         chassis = ",".join(f'["{name}",["uuid","u-{name}"]]' for name in names)
         encaps = ",".join(f'[["uuid","u-{name}"],"geneve","192.168.33.1"]' for name in names)
@@ -102,15 +102,15 @@ class ToyProvider:
             .on("list Chassis", f'{{"headings": ["hostname", "encaps"], "data": [{chassis}]}}')
             .on("list Encap", f'{{"headings": ["_uuid", "type", "ip"], "data": [{encaps}]}}')
             .on("is-active", "\n".join("active" for _ in units))
-            .on("^bash -c .*list-br", healthy(node, self._topology))
+            .on("^bash -c .*list-br", healthy(self._topology.node(node.name), self._topology))
             .on("list NAT", '{"headings": ["external_ip"], "data": []}')
             .on("^ip -4 -o address show", "")
         )
 
-    def ssh_argv(self, node: Node) -> list[str]:
+    def ssh_argv(self, node: Machine) -> list[str]:
         return ["toy-ssh", node.name]
 
-    def host_end(self, node: Node, card: str = "eth0") -> HostEnd | None:
+    def host_end(self, node: Machine, card: str = "eth0") -> HostEnd | None:
         return None
 
     def image_file(self, path: str) -> Path | None:

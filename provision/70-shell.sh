@@ -6,6 +6,12 @@ verbatim abbrev.py /usr/local/bin/abbrev root:root 755
 verbatim profile.sh /etc/profile.d/labctl.sh root:root 644
 grep -q /etc/profile.d/labctl.sh /root/.bashrc 2>/dev/null ||
     printf '\n. /etc/profile.d/labctl.sh\n' >>/root/.bashrc
+verbatim sudoers /etc/sudoers.d/labctl root:root 440
+if grep -q '^DATAPATH=netdev' /etc/labctl/network.env; then
+    verbatim ovs-dpctl /usr/local/bin/ovs-dpctl root:root 755
+else
+    rm -f /usr/local/bin/ovs-dpctl
+fi
 if has_role controller && [ "$LAB_STACK" = openstack ]; then
     # The key of the Nova keypair: the learner logs in to instances from here.
     install -d -m 700 /root/.ssh

@@ -66,6 +66,7 @@ def run_with_fakes(name: str, words: list[str], directory: Path, ends: str = "ex
         (["-l", "-p", "80", "-e", "cat", "-u"], "busybox/nc [-l] [-p] [80] [-e] [cat] [-u]\n"),
         (["-u", "-w", "1", "192.0.2.7", "53"], "traditional/nc [-u] [-w] [1] [192.0.2.7] [53]\n"),
         (["-zv", "192.0.2.7", "22"], "traditional/nc [-zv] [192.0.2.7] [22]\n"),
+        (["192.0.2.7", "23", "-vv"], "traditional/nc [192.0.2.7] [23] [-vv]\n"),
         (
             ["-u", "-p", "53", "-l", "-e", "echo", "who asks"],
             "traditional/nc [-u] [-p] [53] [-l] [-c] [echo who asks]\n",

@@ -17,5 +17,7 @@ if has_role controller && [ "$LAB_STACK" = openstack ]; then
     install -d -m 700 /root/.ssh
     [ -s /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -C "labctl $LAB_NAME" -f /root/.ssh/id_ed25519
     verbatim ssh_config /root/.ssh/config root:root 600
+    client=/usr/lib/python3/dist-packages/openstackclient/compute/v2/server.py
+    if grep -q "network\['fixed'\] = " "$client"; then sed -i -f "$PROVISION/files/openstackclient.sed" "$client"; fi
 fi
 say "ready to log in"

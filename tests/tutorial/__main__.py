@@ -6,6 +6,7 @@ Root. Exit status 0: every command showed what steps.yaml says, 1: one did not, 
 import argparse
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,18 +16,26 @@ from tests.tutorial.follow import STEPS, Followed, LabShells, follow, load_steps
 
 NODES = ("network-controller", "compute-01", "compute-02")
 _CREATE_SECONDS = 3600
+_SETS = re.compile(r"\w+(=|\(\) )")
+"""A command that sets a variable or makes a function of the shell."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tutorial", description=__doc__)
     parser.add_argument("--lab", type=Path, help="a directory with such a lab, which is left as is")
     parser.add_argument("--work", type=Path, help="where the lab and the results go")
-    parser.add_argument("--part", action="append", help="this part only; may be given again")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="begin here; of the steps before, only what sets a variable is run",
+    )
     options = parser.parse_args()
     work = (options.work or cache_directory(roots=True) / "test" / "tutorial").absolute()
     work.mkdir(parents=True, exist_ok=True)
     if options.lab:
-        return _follow_all(options.lab.absolute(), work, options.part)
+        return _follow_all(options.lab.absolute(), work, options.first)
     lab = work / "lab"
     lab.mkdir(exist_ok=True)
     spec = STEPS.with_name("lab.yaml").read_text(encoding="utf-8")
@@ -34,7 +43,7 @@ def main() -> int:
     try:
         if _labctl(lab, "create") != 0:
             return 2
-        return _follow_all(lab, work, options.part)
+        return _follow_all(lab, work, options.first)
     finally:
         _labctl(lab, "destroy")
 
@@ -44,14 +53,14 @@ def _labctl(lab: Path, verb: str) -> int:
     return subprocess.run(words, cwd=lab, timeout=_CREATE_SECONDS, check=False).returncode
 
 
-def _follow_all(lab: Path, work: Path, parts: list[str] | None) -> int:
+def _follow_all(lab: Path, work: Path, first: int) -> int:
     steps = load_steps(STEPS.read_text(encoding="utf-8"))
     results: list[Followed] = []
     shells = LabShells(lab, NODES)
     try:
         with (work / "results.jsonl").open("w", encoding="utf-8") as log:
             for number, step in enumerate(steps, 1):
-                if parts and step.part not in parts:
+                if number < first and not _SETS.match(step.run):
                     continue
                 result = follow(step, shells)
                 results.append(result)

@@ -15,7 +15,7 @@ ARGS ?=
 # Every shell script, whether or not its name ends in .sh.
 SHELL_SCRIPTS = $(shell { find labctl provision scripts tests -name node_modules -prune -o -name '*.sh' -print; grep -rlIE '^\#!.*\b(ba|da)?sh\b' provision scripts .ci; } | sort -u)
 
-.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short figures prove faults page class-scale multinode vm-short vm vm-openstack vm-box arm64 virtualbox-full windows tempest tempest-short format messages messages-check pictures wheel lock clean
+.PHONY: help lab setup dev test lint unit unit-full unit-ahead unit-elsewhere unit-surroundings integration integration-short e2e e2e-short figures prove faults page class-scale ovn-tutorial multinode vm-short vm vm-openstack vm-box arm64 virtualbox-full windows tempest tempest-short format messages messages-check pictures wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ page: dev ## the page of `labctl open`: a learner's day in Chromium on a real la
 
 class-scale: dev ## `labctl class` with 30, 100 and 300 learners on a cloud whose hypervisor pretends: root, long
 	LABCTL_CLASS_SCALE=1 $(BIN)/pytest tests/e2e/test_class_scale.py -rP --durations 10 $(ARGS)
+
+ovn-tutorial: dev ## OVN's own OpenStack tutorial, its commands one after another in a real lab: root
+	$(BIN)/python -m tests.tutorial $(ARGS)
 
 multinode: dev ## OVN's own multinode tests, from Debian's source package, in a lab of nine nodes: root
 	$(BIN)/python -m tests.multinode $(ARGS)

@@ -36,6 +36,7 @@ done
 chmod u+s "$root/bin/busybox"
 cp /usr/sbin/dropbear "$root/sbin/"
 cp /usr/bin/dropbearkey /usr/bin/dbclient "$root/bin/"
+ln -s dbclient "$root/bin/ssh"
 cp agent/usr/sbin/qemu-ga "$root/sbin/"
 # What busybox's own cannot do: see image/instance/ping and nc, which choose.
 install -D -m 4755 /usr/bin/ping "$root/usr/libexec/iputils/ping"

@@ -29,7 +29,7 @@ from labctl.own_directory import open_text, owner
 from labctl.run import KILLED_WITH_LABCTL, build_environment, stream
 from labctl.state import cache_directory
 
-_RECIPE_VERSION = "2"
+_RECIPE_VERSION = "3"
 """Part of the hash. Increase it when a change to this module changes the image."""
 PACKAGES = ("packages/base.list", "packages/ovn-central.list", "packages/controller.list",
              "packages/compute.list", "packages/image.list", "files/debconf.seed",
@@ -250,6 +250,8 @@ class ImageCache:
                 # Names of hardware that nodes do not have; compiling them takes minutes, emulated.
                 "--dpkgopt=path-exclude=/usr/lib/udev/hwdb.d/*",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
+                # Of OVN and Open vSwitch: what logical flows and OpenFlow mean is written there.
+                "--dpkgopt=path-include=/usr/share/man/man[1578]/ov[ns]*",
                 "--dpkgopt=path-exclude=/usr/share/doc/*",
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 f"--essential-hook=sh {_shell_word(hook)} \"$1\" {_shell_word(self._provision)}",

@@ -29,5 +29,14 @@ elif command -v openstack >/dev/null; then
     # For shells that a shell starts, as `labctl ssh NODE -- openstack …` does.
     if [ -n "${BASH_VERSION-}" ]; then export -f openstack; fi
 fi
+# OVN's databases are on the controller; on other nodes its tools find them over eth1.
+if [ -r /etc/labctl/network.env ]; then
+    LABCTL_OVN=$(
+        . /etc/labctl/network.env
+        [ "${ETH1_ADDRESS%/*}" = "$CONTROLLER_ADDRESS" ] || echo "tcp:$CONTROLLER_ADDRESS"
+    )
+    if [ -n "$LABCTL_OVN" ]; then export OVN_NB_DB="$LABCTL_OVN:6641" OVN_SB_DB="$LABCTL_OVN:6642"; fi
+    unset LABCTL_OVN
+fi
 # What the checkpoints of a lesson set, FLOATING_IP for one.
 if [ -r /var/lib/labctl/lesson.sh ]; then . /var/lib/labctl/lesson.sh; fi

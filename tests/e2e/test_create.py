@@ -57,6 +57,35 @@ def test_learners_find_the_tutorials_tools_with_credentials(lab: Cli) -> None:
         assert tool in lab("ssh", "network-controller", "--", "bash", "-c", f"command -v {tool}")
 
 
+def test_on_every_node_ovns_tools_reach_what_they_are_about(lab: Cli) -> None:
+    """As tutorials use them, which are written for one machine with everything on it."""
+    for node in ("network-controller", "compute-01"):
+        assert "Chassis compute-01" in lab("ssh", node, "--", "ovn-sbctl", "show")
+        assert "(neutron-" in lab("ssh", node, "--", "sudo", "ovn-nbctl", "show")
+        assert "port 0: " in lab("ssh", node, "--", "sudo", "ovs-dpctl", "show")
+        for page in ("ovn-sb", "ovs-fields", "ovn-trace"):
+            assert f"/{page}." in lab("ssh", node, "--", "man", "-w", page)
+        assert lab("ssh", node, "--", "sh", "-c", "command -v nc")
+
+
+def test_a_trace_is_told_with_ovns_own_flows(lab: Cli) -> None:
+    """ovn-detrace needs Open vSwitch's library for Python, and the databases of the controller."""
+    trace = (
+        "tap=$(ovs-vsctl --bare --columns=name list interface | grep -m1 ^tap) && "
+        "port=$(ovs-vsctl get interface $tap ofport) && "
+        "ovs-appctl ofproto/trace br-int in_port=$port | ovn-detrace"
+    )
+    annotated = on(lab, "compute-01", trace)
+    assert re.search(r"Logical datapath: \"neutron-", annotated)
+
+
+def test_an_instance_has_what_people_know_from_cirros(lab: Cli) -> None:
+    for tool in ("ssh", "nc", "ping", "ip", "sudo", "wget"):
+        assert lab("ssh", "vm_1", "--", "which", tool).strip().endswith(f"/{tool}")
+    refused = lab.run("ssh", "vm_1", "--", "nc", "127.0.0.1", "23", "-vv")
+    assert "refused" in refused.stdout + refused.stderr
+
+
 def test_each_eth0_is_a_network_of_its_own(lab: Cli) -> None:
     nodes = [namespace(lab, name) for name in ("network-controller", "compute-01")]
     assert all("10.0.2.15/24" in inside(space, "ip", "-4", "addr").stdout for space in nodes)

@@ -49,7 +49,7 @@ LESSONS = {
         "ovn-snat-dnat",
     ],
     "openstack": ["external-network-snat", "floating-ip"],
-    "openstack-days": ["tracing", "vlan-provider-network", "troubleshooting"],
+    "openstack-days": ["tracing", "datapath-flows", "vlan-provider-network", "troubleshooting"],
     "openstack-wide": [
         "neutron-in-ovn",
         "east-west",

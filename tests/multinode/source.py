@@ -11,8 +11,8 @@ from pathlib import Path
 from labctl.images.keys import archive_keys
 from tests.multinode import ASSETS
 
-PROGRAMS = ("netcat-openbsd", "net-tools")
-"""Packages with programs that the tests run in nodes and a lab has not: nc, arp."""
+PROGRAMS = ("net-tools",)
+"""Packages with programs that the tests run in nodes and a lab has not: arp."""
 _SETTINGS = """
 Dir::Etc::SourceList "{directory}/sources.list";
 Dir::Etc::SourceParts "-";

@@ -64,13 +64,17 @@ def run_with_fakes(name: str, words: list[str], directory: Path, ends: str = "ex
         (["-w", "3", "192.0.2.7", "80"], "busybox/nc [-w] [3] [192.0.2.7] [80]\n"),
         (["-lp", "80"], "busybox/nc [-lp] [80]\n"),
         (["-l", "-p", "80", "-e", "cat", "-u"], "busybox/nc [-l] [-p] [80] [-e] [cat] [-u]\n"),
-        (["-u", "-w", "1", "192.0.2.7", "53"], "traditional/nc [-u] [-w] [1] [192.0.2.7] [53]\n"),
-        (["-zv", "192.0.2.7", "22"], "traditional/nc [-zv] [192.0.2.7] [22]\n"),
+        (
+            ["-u", "-w", "1", "192.0.2.7", "53"],
+            "traditional/nc [-n] [-u] [-w] [1] [192.0.2.7] [53]\n",
+        ),
+        (["-zv", "192.0.2.7", "22"], "traditional/nc [-n] [-zv] [192.0.2.7] [22]\n"),
+        (["192.0.2.7", "23", "-vv"], "traditional/nc [-n] [192.0.2.7] [23] [-vv]\n"),
         (
             ["-u", "-p", "53", "-l", "-e", "echo", "who asks"],
-            "traditional/nc [-u] [-p] [53] [-l] [-c] [echo who asks]\n",
+            "traditional/nc [-n] [-u] [-p] [53] [-l] [-c] [echo who asks]\n",
         ),
-        (["-l", "-p", "80", "-c", "echo a"], "traditional/nc [-l] [-p] [80] [-c] [echo a]\n"),
+        (["-l", "-p", "80", "-c", "echo a"], "traditional/nc [-n] [-l] [-p] [80] [-c] [echo a]\n"),
     ],
 )
 def test_nc_takes_the_program_that_can_do_it(
@@ -79,10 +83,25 @@ def test_nc_takes_the_program_that_can_do_it(
     assert run_with_fakes("nc", words, tmp_path) == started
 
 
+def test_nc_asks_for_names_only_where_it_has_one(tmp_path: Path) -> None:
+    """Of an address it would ask, with -v, for the name: in vain, and for seconds."""
+    assert run_with_fakes("nc", ["-v", "a.test", "22"], tmp_path) == (
+        "traditional/nc [-v] [a.test] [22]\n"
+    )
+
+
+def test_what_ends_nc_ends_the_program(tmp_path: Path) -> None:
+    """`timeout 5 nc -v …` did not end it, but only the shell before it."""
+    run_with_fakes("nc", [], tmp_path, f"echo $$ >{tmp_path}/pid")
+    with subprocess.Popen(["sh", tmp_path / "nc", "-v", "192.0.2.7", "23"]) as started:
+        assert started.wait(timeout=30) == 0
+    assert (tmp_path / "pid").read_text() == f"{started.pid}\n"
+
+
 def test_nc_serves_one_after_the_other_with_k(tmp_path: Path) -> None:
     """Until it cannot: a port that is taken is not tried for ever."""
     started = run_with_fakes("nc", ["-p", "80", "-lk", "-e", "echo", "a"], tmp_path, "exit 1")
-    assert started == "traditional/nc [-p] [80] [-l] [-c] [echo a]\n" * 5
+    assert started == "traditional/nc [-n] [-p] [80] [-l] [-c] [echo a]\n" * 5
 
 
 @pytest.mark.parametrize(

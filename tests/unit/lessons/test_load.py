@@ -149,7 +149,7 @@ def test_packets_are_looked_at_where_commands_change_nothing(lesson: Lesson) -> 
         if checkpoint.capture:
             assert not checkpoint.sets
             looks = r"ping|ip|curl|nc|getent|busybox udhcpc .*-s /bin/true|ovs-appctl dpctl/dump-.*"
-            looks += "|bridge fdb show|ovs-ofctl dump-flows|wget|sudo udhcpc|curl|sleep"
+            looks += "|bridge fdb show|ovs-ofctl dump-flows|wget|sudo udhcpc|curl|sleep|ovn-trace"
             looks += r"|sudo sysctl -w net\.ipv6\.conf\.eth0\.disable_ipv6=1 \S+=0"
             assert all(re.match(rf"(ip netns exec (\{{\{{.*?\}}\}}|\S+) )?({looks})( |$)", one)
                        for one in checkpoint.scripts), checkpoint.scripts  # fmt: skip
@@ -478,7 +478,7 @@ def test_the_day_of_a_lab_with_nasty_names_runs_none_of_them(
     commands = (
         "openstack ovn-nbctl ovn-sbctl ovn-trace ovs-vsctl ovs-appctl ovs-ofctl"
         " ip bridge ping ssh jq abbrev curl busybox getent kill labctl-workloads"
-        " sudo wget pkill sleep nc dd"
+        " sudo wget pkill sleep nc dd ovn-detrace"
     )
     for command in commands.split():
         guest.stub(command, note)

@@ -53,3 +53,21 @@ def test_with_credentials_nothing_is_between(node: Bench) -> None:
     node.node.put(b"export OS_AUTH_URL=http://x\n", "/root/openrc")
     assert node.node.run(PROFILE + "openstack server list").stdout == "client: server list\n"
     assert node.node.run(PROFILE + "type -t openstack").stdout == "file\n"
+
+
+NETWORK = "ETH1_ADDRESS=192.168.33.{host}/24\nCONTROLLER_ADDRESS=192.168.33.10\n"
+
+
+@pytest.mark.parametrize("shell", ["bash -c", "sh -c"])
+def test_ovns_tools_find_the_controllers_databases(node: Bench, shell: str) -> None:
+    node.node.put(NETWORK.format(host=20).encode(), "/etc/labctl/network.env")
+    script = f'{PROFILE} env | grep -E "^(OVN_|LABCTL_|ETH1_|CONTROLLER_)" | sort'
+    assert node.node.run(f"{shell} '{script}'").stdout.splitlines() == [
+        "OVN_NB_DB=tcp:192.168.33.10:6641",
+        "OVN_SB_DB=tcp:192.168.33.10:6642",
+    ]
+
+
+def test_on_the_controller_they_use_its_own_sockets(node: Bench) -> None:
+    node.node.put(NETWORK.format(host=10).encode(), "/etc/labctl/network.env")
+    assert node.node.run(f"{PROFILE} env | grep -c ^OVN_", check=False).stdout == "0\n"

@@ -1,0 +1,1 @@
+"""OVN's OpenStack tutorial, followed in a lab of labctl's; docs/tests-of-others.md."""

@@ -1,0 +1,1 @@
+"""tests/tutorial, without a lab."""

@@ -1,4 +1,4 @@
-"""The page's addresses: what each request gets, and the two kinds of WebSocket.
+"""The addresses that the page asks: what each request gets, and the two kinds of WebSocket.
 
 /events is one stream of JSON messages to the page; /terminals/N carries a terminal: binary frames
 are what is typed and printed, text frames JSON about them.
@@ -9,21 +9,18 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from labctl.access.instance import ConsoleInUseError
 from labctl.access.shell import Shell, open_shell
 from labctl.errors import LabError
-from labctl.i18n import current_language, tr
+from labctl.i18n import tr
 from labctl.lab import Lab
 from labctl.operating_system.memory import give_back_memory
 from labctl.page.answers import body as _body
@@ -31,13 +28,12 @@ from labctl.page.answers import refused as _refused
 from labctl.page.events import DROPPED, TOO_MANY, either, send_feed
 from labctl.page.feed import Feed
 from labctl.page.following import Following, version
+from labctl.page.front import lab_of
 from labctl.page.instance_shells import ConsoleShell, open_instance
 from labctl.page.picture import Picture
 from labctl.page.snapshots import SNAPSHOT_VERBS
 from labctl.page.terminals import OpenShell, Terminal, Terminals, Viewer, sane_size
-from labctl.page.tool_words import tool_words
 from labctl.page.tools import Tools
-from labctl.page.words import page_words
 from labctl.page.work import Message, Work
 from labctl.state import LabState
 
@@ -60,7 +56,7 @@ class Page:
         `open_shell` logs in to a node or an instance: (name, columns, rows); by default as
         `labctl ssh` does.
         """
-        self._file = file
+        self.file = file
         self._lab: tuple[tuple[int, ...], Lab] | None = None
         self.feed = Feed()
         self.work = Work(file, self._publish, command, SNAPSHOT_VERBS)
@@ -77,12 +73,9 @@ class Page:
     def lab(self) -> Lab:
         """The lab of now: another object once it was destroyed and made anew."""
         # Asked three times a second: no more is read than whether the lab's identity was replaced.
-        seen = version(LabState(self._file.absolute().parent).identity_file)
+        seen = version(LabState(self.file.absolute().parent).identity_file)
         if self._lab is None or self._lab[0] != seen:
-            lab = Lab(self._file)
-            if lab.state.exists:
-                lab.state.identity()  # raises LabError for the copy of a lab
-            self._lab = (seen, lab)
+            self._lab = (seen, lab_of(self.file))
         return self._lab[1]
 
     def _open_shell(self, name: str, columns: int, rows: int) -> Shell:
@@ -107,7 +100,7 @@ class Page:
         )
 
     @asynccontextmanager
-    async def living(self, _: Starlette) -> AsyncIterator[None]:
+    async def living(self) -> AsyncIterator[None]:
         """While the server runs."""
         self.feed.run_in(asyncio.get_running_loop())
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._clean())]
@@ -152,19 +145,20 @@ class Page:
         ]
         self.feed.publish({"kind": "terminals", "open": terminals})
 
-    # -- requests --------------------------------------------------------------------------------
-    async def index(self, request: Request) -> Response:
-        """The page itself."""
-        text = files("labctl.page").joinpath("page.html.j2").read_text(encoding="utf-8")
-        environment = Environment(autoescape=True, undefined=StrictUndefined)
-        html = environment.from_string(text).render(
-            words={**page_words(), **tool_words()},
-            language=current_language(),
-            lab=self.lab().topology.lab,
-            nonce=request.state.nonce,
+    def application(self) -> Starlette:
+        """All but the HTML and its files, which front.py has, as an ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/do", self.do, methods=["POST"]),
+                Route("/terminals", self.open_terminal, methods=["POST"]),
+                Route("/terminals/{number:int}", self.close_terminal, methods=["DELETE"]),
+                WebSocketRoute("/events", self.events),
+                WebSocketRoute("/terminals/{number:int}", self.terminal),
+                *self.tools.routes(),
+            ]
         )
-        return HTMLResponse(html)
 
+    # -- requests --------------------------------------------------------------------------------
     async def do(self, request: Request) -> Response:
         """Begin a verb of the lesson: {"verb": …, "argument": …}."""
         data = await _body(request)
@@ -271,21 +265,3 @@ async def _listen(socket: WebSocket, terminal: Terminal, viewer: Viewer) -> None
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     with suppress(RuntimeError):  # the loop is closed: the server ends
         loop.call_soon_threadsafe(event.set)
-
-
-def application(page: Page) -> Starlette:
-    """The page as an ASGI application, which nothing guards yet."""
-    static = Path(str(files("labctl.page").joinpath("static")))
-    return Starlette(
-        routes=[
-            Route("/", page.index),
-            Route("/do", page.do, methods=["POST"]),
-            Route("/terminals", page.open_terminal, methods=["POST"]),
-            Route("/terminals/{number:int}", page.close_terminal, methods=["DELETE"]),
-            WebSocketRoute("/events", page.events),
-            WebSocketRoute("/terminals/{number:int}", page.terminal),
-            *page.tools.routes(),
-            Mount("/static", StaticFiles(directory=static)),
-        ],
-        lifespan=page.living,
-    )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from labctl.page.guard import Guard
     from labctl.page.tls import Tls
 
-# The server, its libraries and the page are imported once the address is printed and the browser
-# is on its way.
+# The server and its libraries are imported once the address is printed and the browser is on its
+# way; the page (front.py), once the browser has painted.
 
 ADDRESS = "127.0.0.1"
 _MESSAGE = 64 << 10
@@ -117,12 +117,16 @@ def offered(
 
 
 def server_of(
-    page: "Page", port: int, tls: "Tls | None" = None, tokens: Tokens | None = None
+    file: Path,
+    load: "Callable[[], Page]",
+    port: int,
+    tls: "Tls | None" = None,
+    tokens: Tokens | None = None,
 ) -> "tuple[uvicorn.Server, Guard]":
-    """The server of a lab's page, guarded for that port."""
-    from labctl.page.app import application
+    """The server of a lab's page, guarded for that port; `load` makes the page (front.py)."""
+    from labctl.page.front import Front
 
-    return guarded(application(page), port, tls, tokens)
+    return guarded(Front(file, load).application(), port, tls, tokens)
 
 
 def guarded(
@@ -188,8 +192,12 @@ def serve(
     """
     host = ADDRESS if tls is None else tls.address
     with offered(port, host, tls=tls is not None, ready=ready, browser=browser) as offer:
-        from labctl.page.app import Page
 
-        server, _ = server_of(Page(file, command), offer.port, tls, offer.tokens)
+        def load() -> Page:
+            from labctl.page.app import Page
+
+            return Page(file, command)
+
+        server, _ = server_of(file, load, offer.port, tls, offer.tokens)
         with noted(LabState(file.absolute().parent), offer.address, offer.tokens.identifier):
             server.run(sockets=[offer.listener])

@@ -5,12 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,7 +26,6 @@ from labctl.terminal.text import one_line
 _TICK_SECONDS = 0.15
 """Between two looks for new packets."""
 _MOST_NAME = 300
-_WAY = Path(str(files("labctl.report").joinpath("way.js")))
 """The report's script that finds a path through the drawing."""
 
 
@@ -53,7 +50,6 @@ class Tools:
             Route("/ends", self.ends),
             Route("/walks", self.walk, methods=["POST"]),
             Route("/object", self.object_),
-            Route("/static/way.js", self.way),
         )
 
     async def close(self) -> None:
@@ -144,10 +140,6 @@ class Tools:
         return await _answer(
             lambda: self._walks.send(str(protocol), str(source), str(target), port)
         )
-
-    async def way(self, _: Request) -> Response:
-        """The script that finds a path over the drawing."""
-        return FileResponse(_WAY, media_type="text/javascript")
 
     # -- objects -----------------------------------------------------------------------------------
     async def object_(self, request: Request) -> Response:

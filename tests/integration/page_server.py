@@ -12,6 +12,7 @@ import ssl
 import struct
 import termios
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,15 +73,22 @@ class Served:
     """A page that is served, and a client that has its cookie."""
 
     def __init__(
-        self, page: Page | ClassPage, tls: Tls | None = None, verb: str = "labctl open"
+        self,
+        page: Page | ClassPage,
+        tls: Tls | None = None,
+        verb: str = "labctl open",
+        load: Callable[[], Page] | None = None,
     ) -> None:
+        """`load` gives that page when it is needed."""
         self.tls = tls
         self.address = serve.ADDRESS if tls is None else tls.address
         listener = serve.listen(0, self.address)
         self.port: int = listener.getsockname()[1]
         if isinstance(page, Page):
             self.page = page
-            self.server, self.guard = serve.server_of(page, self.port, tls)
+            self.server, self.guard = serve.server_of(
+                page.file, load or (lambda: page), self.port, tls
+            )
         else:
             self.server, self.guard = serve.guarded(page.application(), self.port, verb=verb)
         self.origin = serve.address_of(self.address, self.port, tls=tls is not None).rstrip("/")

@@ -6,9 +6,12 @@ Attacks are made as another site's page, another user of the machine or a guest 
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
@@ -16,7 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from labctl.page import connections, terminals
-from tests.integration.page_server import Served
+from labctl.page.app import Page
+from tests.integration.page_server import Served, page_of
 
 
 def read_until(socket: ClientConnection, text: str, *, ack: bool = True) -> str:
@@ -91,6 +95,39 @@ def test_a_websocket_needs_the_cookie_and_the_pages_own_origin(served: Served) -
             with pytest.raises(InvalidStatus) as refusal:
                 served.socket(path, cookie=cookie or "none", origin=origin)
             assert refusal.value.response.status_code == 403
+
+
+def test_what_a_browser_paints_is_answered_before_the_rest_is_loaded(tmp_path: Path) -> None:
+    page, wanted, may_load = page_of(tmp_path), threading.Event(), threading.Event()
+
+    def load() -> Page:
+        wanted.set()
+        assert may_load.wait(60)
+        return page
+
+    served = Served(page, load=load)
+    try:
+        for path in ("/", "/static/way.js", "/static/page.js", "/static/xterm/xterm.css"):
+            assert served.get(path, {"Cookie": served.cookie})[0].status == 200
+        assert not wanted.is_set()
+        with ThreadPoolExecutor() as pool:
+            streams = [pool.submit(served.socket, "/events") for _ in range(2)]
+            assert wanted.wait(30)
+            assert served.get("/", {"Cookie": served.cookie})[0].status == 200
+            may_load.set()
+            for stream in streams:
+                with stream.result(30) as events:
+                    assert json.loads(events.recv(timeout=30))["kind"] == "terminals"
+    finally:
+        may_load.set()
+        served.stop()
+
+
+def test_a_lab_yaml_that_is_wrong_is_told_where_the_page_would_be(served: Served) -> None:
+    served.page.file.write_text("name: paged\nprovider: nowhere\n", encoding="utf-8")
+    answer, body = served.get("/", {"Cookie": served.cookie})
+    assert answer.status == 409
+    assert "lab.yaml:2: provider:" in body
 
 
 def test_every_answer_forbids_foreign_content(served: Served) -> None:

@@ -52,6 +52,10 @@ def template_key(lab: Lab) -> str:
     return digest.hexdigest()[:32]
 
 
+def _why(error: LabError | OSError) -> str:
+    return error.message if isinstance(error, LabError) else str(error)
+
+
 def _host() -> Iterator[str]:
     """What provision/25-network.sh and 60-nova-compute.sh ask of the machine."""
     run(["modprobe", "-q", "-a", *_MODULES], check=False)
@@ -78,8 +82,7 @@ def keep_template(lab: Lab) -> None:
             lab.images.protect()  # nobody else's directory gets passwords
             cache.keep(key, parts, json.dumps(content))
     except (LabError, OSError) as error:
-        why = error.message if isinstance(error, LabError) else str(error)
-        lab.note("warning", tr("no template is kept for the next lab: {why}", why=why))
+        lab.note("warning", tr("no template is kept for the next lab: {why}", why=_why(error)))
         return
     text = tr("the next `labctl create` of this lab.yaml takes this template: {path} ({size} MB)",
               path=cache.directory(key), size=f"{cache.size(key) / 1e6:.0f}")  # fmt: skip
@@ -105,10 +108,9 @@ def create_from_template(lab: Lab, *, wanted: bool) -> bool:
             return False
         finish_renewal(lab, renewal)
     except (LabError, OSError) as error:
-        why = error.message if isinstance(error, LabError) else str(error)
         _discard(lab)
         lab.note("warning", tr("the template of this lab is of no use, so it is made from the"
-                               " beginning: {why}", why=why))  # fmt: skip
+                               " beginning: {why}", why=_why(error)))  # fmt: skip
         return False
     return True
 

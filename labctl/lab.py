@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -194,6 +195,30 @@ class Lab:
                 self._login = login(self.topology, self.state.secrets().admin)
             auth = self._login
         return connect(self.controller, auth)
+
+    def one_connection(self) -> "Callable[[], Connection]":
+        """What gives one connection for work that is done one thing after the other.
+
+        It logs in at once, beside that work. Without OpenStack it raises LabError, as `cloud` does.
+        """
+        if self.topology.stack != "openstack":
+            return self.cloud
+        from labctl.access.cloud import SharedConnection
+
+        return SharedConnection(self.connect)
+
+    def log_in_ahead(self) -> None:
+        """Load the OpenStack SDK and log in, in a thread: both take as long as a small restore.
+
+        All threads' connections share that login. If it fails, they log in when they are used.
+        """
+
+        def log_in() -> None:
+            with suppress(Exception):
+                self.connect().session.get_token()
+
+        if self.topology.stack == "openstack":
+            threading.Thread(target=log_in, daemon=True).start()
 
     def forget_connections(self) -> None:
         """Make `cloud` connect anew: after a restore the old connections lead nowhere."""

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from labctl.access.cloud import API_ERRORS
 from labctl.access.guest import GuestError, GuestResult
 from labctl.access.instance import (
     KEY,
@@ -51,6 +50,8 @@ def find_login(lab: Lab, name: str, *, console: bool = False) -> InstanceLogin:
     if lab.topology.stack != "openstack":
         raise _unknown(name, lab, [])
     lab.require_up()
+    from labctl.access.cloud import API_ERRORS
+
     try:
         cloud = lab.cloud()
         servers = [server.name for server in cloud.compute.servers()]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labctl.access.cloud import SharedConnection
 from labctl.actions.course import note_finished
 from labctl.actions.faults import judge_secret
 from labctl.actions.held import held
@@ -50,12 +49,11 @@ def preview(lab: Lab, console: Console) -> Preview | None:
 
 
 def _session(lab: Lab, console: Console, labctl: str) -> Session:
-    has_apis = lab.topology.stack == "openstack"
     return Session(
         lab.topology,
         lab.state,
         lab.guest,
-        SharedConnection(lab.connect) if has_apis else lab.cloud,
+        lab.one_connection(),
         console,
         lambda title, steps: lab.run(title, steps, workers=1),
         labctl,

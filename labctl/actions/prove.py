@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from labctl.access.cloud import SharedConnection
 from labctl.actions.held import held
 from labctl.engine.steps import RunResult
 from labctl.i18n import tr
@@ -25,8 +24,7 @@ def prove(
     lesson.require(lab.topology)
     with held(lab, f"prove {name}"):
         lab.require_up()
-        cloud = SharedConnection(lab.connect) if lab.topology.stack == "openstack" else lab.cloud
-        bench = Bench(lab.topology, lab.state, lab.guest, cloud)
+        bench = Bench(lab.topology, lab.state, lab.guest, lab.one_connection())
         prover = Prover(name, bench, chosen, seconds)
         result: RunResult | None = None
         try:

@@ -118,6 +118,7 @@ def restore_live(lab: Lab, manifest: Manifest) -> str:
         Step("state", tr("state of the running lab"), restore_state, ("check", "host-network")),
         health_step(lab, ("state",), name),
     ]
+    lab.log_in_ahead()  # the last step needs it; until then this process mostly waits for nodes
     result = lab.run(tr("restore {name}", name=name), steps)
     if result.failed:
         return result.failed[0].message

@@ -197,6 +197,9 @@ class Bench:
     def forget_connections(self) -> None:
         pass
 
+    def log_in_ahead(self) -> None:
+        pass
+
     @property
     def lab(self) -> Lab:
         return cast(Lab, self)

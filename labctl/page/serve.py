@@ -193,7 +193,7 @@ def serve(
     host = ADDRESS if tls is None else tls.address
     with offered(port, host, tls=tls is not None, ready=ready, browser=browser) as offer:
 
-        def load() -> Page:
+        def load() -> "Page":
             from labctl.page.app import Page
 
             return Page(file, command)

@@ -133,9 +133,10 @@ def test_two_labs_live_side_by_side(other: Cli, neighbour: Cli) -> None:
 
 
 PRIVATE_AND_ALIKE = re.compile(
-    # Who may log in with a password: nobody. What Debian's packages configure; its secrets are in
-    # files of the lab's own.
-    r"/etc/g?shadow-?|/etc/(nova|neutron|glance|keystone|placement)/.*\.(conf|ini|json|yaml)"
+    # Who may log in with a password: nobody. What sudo keeps of the environment. What Debian's
+    # packages configure; its secrets are in files of the lab's own.
+    r"/etc/g?shadow-?|/etc/sudoers\.d/labctl"
+    r"|/etc/(nova|neutron|glance|keystone|placement)/.*\.(conf|ini|json|yaml)"
     r"|/etc/(mysql/debian.cnf|dbconfig-common/config)|/etc/libvirt/(nwfilter|qemu/networks)/.*"
     # What is in a database's files belongs to its users, whose passwords are the lab's own.
     r"|/var/lib/(mysql|rabbitmq/mnesia|ucf)/.*|/var/lib/labctl/snapshots/base/.*|/root/.ssh/config"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -29,6 +30,9 @@ from labctl.page.words import page_words
 if TYPE_CHECKING:
     from labctl.page.app import Page
 
+_STATIC = Path(str(files("labctl.page").joinpath("static")))
+_STYLES = ("xterm/xterm.css", "colors.css", "page.css", "tools.css")
+"""They come inside the page: a browser asks for each and paints nothing before it has all."""
 _WAY = Path(str(files("labctl.report").joinpath("way.js")))
 
 
@@ -52,12 +56,11 @@ class Front:
 
     def application(self) -> Starlette:
         """The whole page as an ASGI application, which nothing guards yet."""
-        static = Path(str(files("labctl.page").joinpath("static")))
         return Starlette(
             routes=[
                 Route("/", self.index),
                 Route("/static/way.js", self.way),
-                Mount("/static", StaticFiles(directory=static)),
+                Mount("/static", StaticFiles(directory=_STATIC)),
                 Mount("/", self._rest),
             ],
             lifespan=self.living,
@@ -84,6 +87,7 @@ class Front:
             words={**page_words(), **tool_words()},
             language=current_language(),
             lab=name,
+            styles=Markup("".join((_STATIC / css).read_text("utf-8") for css in _STYLES)),
             nonce=request.state.nonce,
         )
         return HTMLResponse(html)

@@ -26,7 +26,6 @@ from labctl.terminal.text import one_line
 _TICK_SECONDS = 0.15
 """Between two looks for new packets."""
 _MOST_NAME = 300
-"""The report's script that finds a path through the drawing."""
 
 
 class Tools:

@@ -1,11 +1,10 @@
 """Rules of `internet`: the clients outside the lab."""
 
-import re
 from ipaddress import IPv4Address
 
 from labctl.i18n import tr
 from labctl.spec.defaults import far_end
-from labctl.spec.fields import CONTAINERS, NODE_NAME
+from labctl.spec.fields import CONTAINERS
 from labctl.spec.model import LabSpec
 from labctl.spec.problems import KeyPath
 from labctl.spec.verdicts import INTERNET, RuleReport, fix_in_subnet, taken_by, why_no_host
@@ -55,16 +54,9 @@ def _possible(spec: LabSpec, report: RuleReport) -> None:
 
 def _name(spec: LabSpec, report: RuleReport, name: str) -> None:
     path: KeyPath = (*CLIENTS, name)
-    if not re.fullmatch(NODE_NAME, name):
-        report.add_for_key(
-            path,
-            tr("is not a host name"),
-            tr(
-                "use up to 40 small letters, digits and hyphens, "
-                "with a letter or digit at both ends"
-            ),
-        )
-    elif name.isdecimal() or name in ("localhost", "internet"):
+    if not report.is_host_name(path, name):
+        return
+    if name.isdecimal() or name in ("localhost", "internet"):
         report.add_for_key(path, tr("is taken for something else"), tr("choose another name"))
     elif name in spec.nodes or name in spec.instances:
         report.add_for_key(

@@ -1,13 +1,11 @@
 """The rules that need several values of a lab.yaml: the list of all, and those about nodes."""
 
-import re
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
 from labctl.i18n import tr
 from labctl.spec import network_rules
 from labctl.spec.defaults import LEAST_MEMORY
-from labctl.spec.fields import NODE_NAME
 from labctl.spec.model import FlavorSpec, LabSpec
 from labctl.spec.more_networks import more_networks
 from labctl.spec.problems import KeyPath, Problem, printable
@@ -44,16 +42,9 @@ def _nodes(spec: LabSpec, report: RuleReport) -> None:
             report.add((section,), message)
     for name in spec.nodes:
         path: KeyPath = ("nodes", name)
-        if not re.fullmatch(NODE_NAME, name):
-            report.add_for_key(
-                path,
-                tr("is not a host name"),
-                tr(
-                    "use up to 40 small letters, digits and hyphens, "
-                    "with a letter or digit at both ends"
-                ),
-            )
-        elif name.isdecimal():
+        if not report.is_host_name(path, name):
+            continue
+        if name.isdecimal():
             address = IPv4Address(int(name) % 2**32)
             report.add_for_key(
                 path,

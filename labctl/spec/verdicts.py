@@ -4,10 +4,12 @@ A rule names the paths of all values it looked at. If one of these values is inv
 type, or given twice), that problem is reported already, and the rule reports nothing.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.i18n import tr
+from labctl.spec.fields import NODE_NAME
 from labctl.spec.problems import KeyPath, Problem, printable
 from labctl.spec.source import YamlSource
 
@@ -39,6 +41,20 @@ class RuleReport:
     def add_for_key(self, path: KeyPath, message: str, fix: str) -> None:
         """Report the key itself, whether its value is valid or not."""
         self.problems.append(self.source.problem(path, message, fix))
+
+    def is_host_name(self, path: KeyPath, name: str) -> bool:
+        """Whether that key is a host name; one that is none is reported."""
+        if re.fullmatch(NODE_NAME, name):
+            return True
+        self.add_for_key(
+            path,
+            tr("is not a host name"),
+            tr(
+                "use up to 40 small letters, digits and hyphens, "
+                "with a letter or digit at both ends"
+            ),
+        )
+        return False
 
     def all_valid(self, *paths: KeyPath) -> bool:
         """Whether nothing is invalid at these paths, inside them, or around them."""
